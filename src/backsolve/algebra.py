@@ -1,0 +1,359 @@
+"""What an element of a matrix must do, and semirings that do it.
+
+The solver asks an element for ``+`` and a product, sometimes for ``-``, a transpose or a division.  Elements come
+from many libraries and spell these differently (``@`` or ``*``, ``.T`` or nothing at all); the functions here are
+the one place that knows the spellings.  Products are never reordered: ``multiply(a, b)`` is *a b*.
+
+Two elements are universal, whatever the others are: a *one* and a *zero*, recognised by ``universal_unit``
+(`backsolve.I` and `backsolve.O` carry it).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Number
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from .arrays import namespace
+
+__all__ = [
+    "AlgebraError",
+    "Boolean",
+    "Counting",
+    "LogSumExp",
+    "MaxTimes",
+    "MinPlus",
+    "SemiringScalar",
+    "SingularError",
+    "add",
+    "adjoint",
+    "describe",
+    "is_one",
+    "is_zero",
+    "left_divide",
+    "multiply",
+    "negate",
+    "one_like",
+    "subtract",
+    "transpose",
+]
+
+
+class AlgebraError(TypeError):
+    """An element lacks an operation that the computation needs."""
+
+
+class SingularError(ArithmeticError):
+    """A diagonal element cannot be divided by."""
+
+
+def is_one(x: Any) -> bool:
+    """Whether x is the universal one (`backsolve.I`, of any size)."""
+    return getattr(type(x), "universal_unit", None) == "one"
+
+
+def is_zero(x: Any) -> bool:
+    """Whether x is the universal zero (`backsolve.O`, of any size)."""
+    return getattr(type(x), "universal_unit", None) == "zero"
+
+
+def is_number(x: Any) -> bool:
+    """Whether x is a number: Python's, a Fraction, or a NumPy scalar."""
+    return isinstance(x, Number)
+
+
+def describe(x: Any) -> str:
+    """Name x for an error message: its type, and its shape where it has one."""
+    if hasattr(x, "codomain"):
+        return repr(x)
+    shape = getattr(x, "shape", None)
+    name = f"{type(x).__module__.split('.')[0]}.{type(x).__qualname__}".removeprefix("builtins.")
+    return f"{name} of shape {tuple(shape)}" if isinstance(shape, tuple) and shape else name
+
+
+def _failed(verb: str, a: Any, b: Any, error: Exception, remedy: str) -> AlgebraError:
+    return AlgebraError(f"cannot {verb} {describe(a)} and {describe(b)}: {error}. {remedy}")
+
+
+def add(a: Any, b: Any) -> Any:
+    """Return a + b; the universal zero vanishes, the universal one becomes b's own one.
+
+    Raises `AlgebraError` where the elements offer no sum, and whatever error their own ``+`` raises for bad shapes.
+    """
+    if is_zero(a) and not hasattr(b, "codomain"):
+        return b
+    if is_zero(b) and not hasattr(a, "codomain"):
+        return a
+    if is_one(a) and not hasattr(b, "codomain"):
+        a = one_like(b)
+    elif is_one(b) and not hasattr(a, "codomain"):
+        b = one_like(a)
+    try:
+        return a + b
+    except TypeError as error:
+        raise _failed("add", a, b, error, "Every element of the matrix needs '+' with the others.") from error
+
+
+def multiply(a: Any, b: Any) -> Any:
+    """Return the product a b, in this order: ``@`` where both offer it, ``*`` otherwise (numbers, symbols, semirings).
+
+    Raises `AlgebraError` where the elements offer no product.
+    """
+    if hasattr(b, "left_multiplied_by"):  # a bundle of right-hand sides
+        return b.left_multiplied_by(a)
+    if is_one(a) and not hasattr(b, "codomain"):
+        return b
+    if is_one(b) and not hasattr(a, "codomain"):
+        return a
+    if is_zero(a) and not hasattr(b, "codomain"):
+        return b if is_zero(b) else a if not hasattr(b, "shape") else a @ b
+    if is_zero(b) and not hasattr(a, "codomain"):
+        return b
+    try:
+        if is_number(a) or is_number(b):
+            return a * b
+        if getattr(a, "ndim", None) == 0 or (getattr(b, "ndim", None) == 0 and not hasattr(a, "codomain")):
+            return a * b
+        if hasattr(type(a), "__matmul__") or hasattr(type(b), "__rmatmul__"):
+            if hasattr(a, "mv") and hasattr(b, "ndim"):  # lineax operators act through mv
+                return a.mv(b)
+            return a @ b
+        return a * b
+    except TypeError as error:
+        raise _failed("multiply", a, b, error, "Every element of the matrix needs a product with the others.") from error
+
+
+def negate(a: Any) -> Any:
+    """Return -a.  Raises `AlgebraError` for elements without a minus, such as semiring scalars."""
+    try:
+        return -a
+    except TypeError as error:
+        raise AlgebraError(
+            f"cannot negate {describe(a)}: {error}. Elements without a minus (semirings) are solved with "
+            "substitute(L, b), which computes x = L x + b and needs only + and a product."
+        ) from error
+
+
+def subtract(a: Any, b: Any) -> Any:
+    """Return a - b, with the universal zero and one as in `add`."""
+    return negate(b) if is_zero(a) and not hasattr(b, "codomain") else add(a, negate(b))
+
+
+def transpose(a: Any) -> Any:
+    """Return the transpose of a: its ``.T`` where it has one; scalars and symbols are their own."""
+    return a.T if hasattr(a, "T") else a
+
+
+def adjoint(a: Any) -> Any:
+    """Return the conjugate transpose of a: its ``.H`` where it has one, else the conjugate of its transpose."""
+    if hasattr(a, "H") and not hasattr(a, "__array__"):
+        return a.H
+    t = transpose(a)
+    for name in ("conj", "conjugate"):
+        if hasattr(t, name):
+            return getattr(t, name)()
+    return t
+
+
+def one_like(a: Any) -> Any:
+    """Return the one of a's algebra: 1 of the same kind, an identity of the same size, or the element's own ``one()``."""
+    if is_one(a):
+        return a
+    if is_number(a):
+        return 1 if isinstance(a, bool) else type(a)(1)
+    if isinstance(a, SemiringScalar):
+        return a.one()
+    shape = getattr(a, "shape", None)
+    if isinstance(shape, tuple):
+        if len(shape) == 2 and shape[0] == shape[1]:
+            return _identity_of(a, shape[0])
+        if shape:
+            raise AlgebraError(f"only square elements have an identity, got {describe(a)}; give it explicitly.")
+    return 1
+
+
+def _identity_of(a: Any, n: int) -> Any:
+    if hasattr(type(a), "eye"):  # SymPy matrices
+        return type(a).eye(n)
+    if hasattr(a, "dtype") and hasattr(a, "ndim"):
+        return namespace(a).eye(n, dtype=a.dtype)
+    from scipy.sparse import eye_array
+    from scipy.sparse.linalg import aslinearoperator
+
+    return aslinearoperator(eye_array(n))
+
+
+def left_divide(d: Any, x: Any) -> Any:
+    """Return d⁻¹ x by what d offers: exact fractions for ints, ``/`` for scalars, a linear solve for blocks,
+    ``inverse()`` or ``inv()`` for anything else that has one.
+
+    Raises `SingularError` where d is zero, singular, or offers no inverse.
+    """
+    if is_one(d) or is_zero(x):
+        return x
+    if is_zero(d):
+        raise SingularError("the element is zero; give the matrix an invertible diagonal.")
+    if hasattr(x, "left_divided_by"):  # a bundle of right-hand sides
+        return x.left_divided_by(d)
+    try:
+        if is_number(d):
+            return _divide_by_number(d, x)
+        if hasattr(d, "inverse") and callable(d.inverse):
+            return multiply(d.inverse(), x)
+        if getattr(d, "ndim", None) == 0:
+            return x / d
+        if hasattr(d, "__array__") or hasattr(d, "__array_namespace__"):
+            return _divide_by_block(d, x)
+        if hasattr(d, "inv") and hasattr(d, "shape"):  # SymPy matrices
+            return multiply(d.inv(), x)
+        if hasattr(type(d), "__truediv__") and hasattr(d, "matvec"):  # PyLops solves with '/'
+            return d / x
+        if hasattr(type(x), "__truediv__") and not hasattr(d, "matvec"):
+            return x / d
+    except (ZeroDivisionError, ArithmeticError, ValueError) as error:
+        raise SingularError(f"cannot divide by {describe(d)}: {error}") from error
+    raise SingularError(
+        f"{describe(d)} offers no inverse; give it an inverse() method, or scale the row so that its diagonal is I."
+    )
+
+
+def _divide_by_number(d: Any, x: Any) -> Any:
+    if d == 0:
+        raise SingularError("the element is 0; give the matrix an invertible diagonal.")
+    if isinstance(d, int) and isinstance(x, int):
+        quotient = Fraction(x, d)
+        return quotient.numerator if quotient.denominator == 1 else quotient
+    if hasattr(x, "codomain"):
+        return (Fraction(1, d) if isinstance(d, int) and abs(d) == 1 else 1 / d) * x
+    return x / d
+
+
+def _divide_by_block(d: Any, x: Any) -> Any:
+    if len(d.shape) != 2 or d.shape[0] != d.shape[1]:
+        raise SingularError(f"the element has shape {tuple(d.shape)}, which is not square.")
+    if is_one(x):
+        return namespace(d).linalg.inv(d)
+    try:
+        return namespace(d).linalg.solve(d, x)
+    except np.linalg.LinAlgError as error:
+        raise SingularError(f"the block of shape {tuple(d.shape)} is singular.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SemiringScalar:
+    """A scalar with + and × of its own, and no minus.  Subclasses say what they mean and what 0 and 1 are.
+
+    Cost: one Python call an operation.
+    """
+
+    value: Any
+    plus: ClassVar[Any]  # functions of two values
+    times: ClassVar[Any]
+    zero_value: ClassVar[Any]
+    one_value: ClassVar[Any]
+
+    @classmethod
+    def zero(cls) -> Self:
+        """The neutral element of +."""
+        return cls(cls.zero_value)
+
+    @classmethod
+    def one(cls) -> Self:
+        """The neutral element of ×."""
+        return cls(cls.one_value)
+
+    def __add__(self, other: Any) -> Self:
+        if type(other) is not type(self):
+            return NotImplemented
+        cls = type(self)
+        return cls(cls.plus(self.value, other.value))
+
+    def __mul__(self, other: Any) -> Self:
+        if type(other) is not type(self):
+            return NotImplemented
+        cls = type(self)
+        return cls(cls.times(self.value, other.value))
+
+
+def _log_add_exp(a: float, b: float) -> float:
+    high, low = (a, b) if a >= b or math.isnan(a) else (b, a)
+    return high if math.isinf(high) else high + math.log1p(math.exp(low - high))
+
+
+class MinPlus(SemiringScalar):
+    """Shortest paths: + is the minimum, × is the sum.
+
+    Example:
+        >>> MinPlus(3) + MinPlus(2) * MinPlus(4)
+        MinPlus(value=3)
+    """
+
+    __slots__ = ()
+    plus = staticmethod(min)
+    times = staticmethod(lambda a, b: a + b)
+    zero_value = math.inf
+    one_value = 0
+
+
+class MaxTimes(SemiringScalar):
+    """Most likely path: + is the maximum, × is the product (of numbers that are not negative).
+
+    Example:
+        >>> MaxTimes(0.5) + MaxTimes(0.9) * MaxTimes(0.5)
+        MaxTimes(value=0.5)
+    """
+
+    __slots__ = ()
+    plus = staticmethod(max)
+    times = staticmethod(lambda a, b: a * b)
+    zero_value = 0
+    one_value = 1
+
+
+class Boolean(SemiringScalar):
+    """Reachability: + is or, × is and.
+
+    Example:
+        >>> Boolean(False) + Boolean(True) * Boolean(True)
+        Boolean(value=True)
+    """
+
+    __slots__ = ()
+    plus = staticmethod(lambda a, b: a or b)
+    times = staticmethod(lambda a, b: a and b)
+    zero_value = False
+    one_value = True
+
+
+class Counting(SemiringScalar):
+    """Number of paths (or of paths weighted by multiplicities): the natural numbers with + and ×.
+
+    Example:
+        >>> Counting(1) + Counting(2) * Counting(3)
+        Counting(value=7)
+    """
+
+    __slots__ = ()
+    plus = staticmethod(lambda a, b: a + b)
+    times = staticmethod(lambda a, b: a * b)
+    zero_value = 0
+    one_value = 1
+
+
+class LogSumExp(SemiringScalar):
+    """Log-probabilities: + is log(exp a + exp b), × is the sum.
+
+    Example:
+        >>> round((LogSumExp(0.0) + LogSumExp(0.0)).value, 6)
+        0.693147
+    """
+
+    __slots__ = ()
+    plus = staticmethod(_log_add_exp)
+    times = staticmethod(lambda a, b: a + b)
+    zero_value = -math.inf
+    one_value = 0.0

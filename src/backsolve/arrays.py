@@ -1,0 +1,149 @@
+"""Arrays of any library: which namespace serves them, and the one kernel that multiplies two of them by labels.
+
+Nothing here knows a library by name: NumPy and JAX arrays bring their array-API namespace along, PyTorch's comes from
+`array_api_compat`.  A library that can do better than the plain array API hands in its own kernel with
+`register_kernel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+__all__ = ["asarray", "conjugate", "contract", "identity", "is_array", "namespace", "place", "register_kernel"]
+
+Labels = tuple[int, ...]
+Contract = Callable[[Any, Labels, Any, Labels, Labels], tuple[Any, Labels]]
+
+# Filled once per array library, when that library's adapter is imported; read-only afterwards.
+_KERNELS: list[tuple[type, Contract]] = []
+
+
+def register_kernel(array_type: type, contract: Contract) -> None:
+    """Use ``contract`` (see `contract` for its meaning) wherever one of the two arrays is an ``array_type``."""
+    _KERNELS.append((array_type, contract))
+
+
+def namespace(*arrays: Any) -> Any:
+    """Return the array-API namespace that serves these arrays (NumPy's for plain numbers)."""
+    foreign = [a for a in arrays if not isinstance(a, (np.ndarray, np.generic, int, float, complex))]
+    if not foreign:
+        return np
+    for a in foreign:
+        if hasattr(a, "__array_namespace__"):
+            return a.__array_namespace__()
+    if any(hasattr(a, "shape") and hasattr(a, "dtype") for a in foreign):
+        from array_api_compat import array_namespace
+
+        return array_namespace(*(a for a in foreign if hasattr(a, "dtype")))
+    return np
+
+
+def is_array(x: Any) -> bool:
+    """Whether x is an array (or a NumPy scalar) of some library, and not an operator or a matrix of operators."""
+    return isinstance(x, (np.ndarray, np.generic)) or (
+        hasattr(x, "dtype") and hasattr(x, "ndim") and hasattr(x, "__getitem__") and not hasattr(x, "codomain")
+    )
+
+
+def asarray(x: Any) -> Any:
+    """Return x itself if it is an array of some library, else NumPy's array of it."""
+    return x if is_array(x) else np.asarray(x)
+
+
+def conjugate(x: Any) -> Any:
+    """Return the complex conjugate of an array or number."""
+    if isinstance(x, (int, float)):
+        return x
+    if isinstance(x, (np.ndarray, np.generic)):
+        return np.conjugate(x)
+    xp = namespace(x)
+    if hasattr(xp, "isdtype") and not xp.isdtype(x.dtype, "complex floating"):
+        return x
+    return xp.conj(x)
+
+
+def identity(n: int, like: Any) -> Any:
+    """Return the n × n identity in the library and dtype of ``like``."""
+    return namespace(like).eye(n, dtype=like.dtype)
+
+
+def permute(xp: Any, x: Any, order: Sequence[int]) -> Any:
+    """Return x with its axes in this order (x itself where that is the order they have)."""
+    if all(i == p for i, p in enumerate(order)):
+        return x
+    return xp.permute_dims(x, tuple(order))
+
+
+def expand(xp: Any, x: Any, labels: Labels, out: Labels) -> Any:
+    """Return x with its axes in the order of ``out`` and a size-1 axis for each label of ``out`` it lacks."""
+    x = permute(xp, x, sorted(range(len(labels)), key=lambda axis: out.index(labels[axis])))
+    if len(labels) == len(out):
+        return x
+    present = set(labels)
+    sizes = iter(x.shape)
+    return xp.reshape(x, tuple(next(sizes) if label in present else 1 for label in out))
+
+
+def contract(a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
+    """Multiply two labelled arrays and sum every label that is not in ``keep``:  c[…] = Σ a[la] b[lb].
+
+    Labels within one operand are distinct.  Returns the product and its labels, in whatever order was cheapest.
+    Cost: one matrix product (or elementwise product), without copies where the axes already lie well.
+    """
+    for array_type, kernel in _KERNELS:
+        if isinstance(a, array_type) or isinstance(b, array_type):
+            return kernel(a, la, b, lb, keep)
+    xp = namespace(a, b)
+    a, la = _sum_private(xp, a, la, lb, keep)
+    b, lb = _sum_private(xp, b, lb, la, keep)
+    summed = [label for label in la if label in lb and label not in keep]
+    if not summed:
+        out = la if len(la) >= len(lb) else lb
+        out += tuple(label for label in (la + lb) if label not in out)
+        return expand(xp, a, la, out) * expand(xp, b, lb, out), out
+    batch = [label for label in la if label in lb and label in keep]
+    free_a = [label for label in la if label not in lb]
+    free_b = [label for label in lb if label not in la]
+    size = dict(zip(la + lb, tuple(a.shape) + tuple(b.shape), strict=True))
+    a = _grouped(xp, a, la, size, batch, free_a, summed)
+    b = _grouped(xp, b, lb, size, batch, summed, free_b)
+    vector = not batch and not free_b
+    c = a @ (xp.reshape(b, (-1,)) if vector else b)
+    out = tuple(batch + free_a + free_b)
+    shape = tuple(size[label] for label in out)
+    return (c if tuple(c.shape) == shape else xp.reshape(c, shape)), out
+
+
+def _sum_private(xp: Any, a: Any, la: Labels, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
+    axes = tuple(axis for axis, label in enumerate(la) if label not in lb and label not in keep)
+    if not axes:
+        return a, la
+    return xp.sum(a, axis=axes), tuple(label for axis, label in enumerate(la) if axis not in axes)
+
+
+def _grouped(
+    xp: Any, a: Any, la: Labels, size: dict[int, int], batch: list[int], rows: list[int], cols: list[int]
+) -> Any:
+    """The operand as a stack of matrices: batch axes, then all rows as one axis, then all columns as one."""
+    a = permute(xp, a, [la.index(label) for label in batch + rows + cols])
+    shape = (*(size[k] for k in batch), prod(size[k] for k in rows), prod(size[k] for k in cols))
+    return a if tuple(a.shape) == shape else xp.reshape(a, shape)
+
+
+def place(x: Any, labels: Labels, out: Labels, sizes: dict[int, int | None]) -> Any:
+    """Bring labelled x to the axes ``out``: permute, and repeat along the labels it lacks (their size from ``sizes``)."""
+    xp = namespace(x)
+    x = expand(xp, x, labels, out)
+    if len(labels) == len(out):
+        return x
+    shape = []
+    for label, n in zip(out, x.shape, strict=True):
+        size = n if label in labels else sizes.get(label)
+        if size is None:
+            raise ValueError(f"cannot repeat an array of shape {tuple(x.shape)} along an axis of unknown size.")
+        shape.append(size)
+    return xp.broadcast_to(x, tuple(shape))

@@ -1,0 +1,130 @@
+"""Vectors of blocks, and right-hand sides of every kind as lists of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from .algebra import add, describe, is_zero, left_divide, multiply, negate, subtract
+from .arrays import is_array
+from .operators.base import is_scalar
+
+__all__ = ["BlockVector", "Bundle", "unpack_vector"]
+
+
+class BlockVector(Sequence[Any]):
+    """A column of blocks: arrays, numbers, symbols, whatever the matrix's elements act on; `backsolve.O` is a zero of
+    any size.  A sequence of its blocks, with + − and scalar multiples block by block.  Immutable.
+    """
+
+    __slots__ = ("blocks",)
+    __array_ufunc__ = None
+
+    def __init__(self, blocks: Iterable[Any]) -> None:
+        self.blocks: tuple[Any, ...] = tuple(blocks)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> BlockVector: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return BlockVector(self.blocks[index]) if isinstance(index, slice) else self.blocks[index]
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.blocks)
+
+    def _with(self, other: Any, combine: Callable[[Any, Any], Any]) -> Any:
+        if not isinstance(other, (BlockVector, list, tuple)):
+            return NotImplemented
+        if len(other) != len(self):
+            raise ValueError(f"vectors of {len(self)} and {len(other)} blocks cannot be combined block by block.")
+        return BlockVector(combine(p, q) for p, q in zip(self, other, strict=True))
+
+    def __add__(self, other: Any) -> Any:
+        return self._with(other, add)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._with(other, lambda p, q: add(q, p))
+
+    def __sub__(self, other: Any) -> Any:
+        return self._with(other, subtract)
+
+    def __neg__(self) -> BlockVector:
+        return BlockVector(negate(block) for block in self)
+
+    def __mul__(self, c: Any) -> BlockVector:
+        return BlockVector(multiply(block, c) for block in self) if is_scalar(c) else NotImplemented
+
+    def __rmul__(self, c: Any) -> BlockVector:
+        return BlockVector(c if is_zero(block) else multiply(c, block) for block in self)
+
+    def __repr__(self) -> str:
+        return f"BlockVector([{', '.join(map(_short, self.blocks))}])"
+
+
+def _short(block: Any) -> str:
+    if is_array(block) and block.ndim:
+        return "×".join(map(str, block.shape)) + f" {block.dtype}"
+    return str(block)
+
+
+class Bundle:
+    """One row of several right-hand sides: element by column.  Left factors act on every column."""
+
+    __slots__ = ("columns",)
+    __array_ufunc__ = None
+
+    def __init__(self, columns: Mapping[int, Any]) -> None:
+        self.columns = dict(columns)
+
+    def __add__(self, other: Bundle) -> Bundle:
+        total = dict(self.columns)
+        for j, element in other.columns.items():
+            total[j] = add(total[j], element) if j in total else element
+        return Bundle(total)
+
+    def left_multiplied_by(self, a: Any) -> Bundle:
+        """The bundle of a x for every x."""
+        return Bundle({j: multiply(a, element) for j, element in self.columns.items()})
+
+    def left_divided_by(self, d: Any) -> Bundle:
+        """The bundle of d⁻¹ x for every x."""
+        return Bundle({j: left_divide(d, element) for j, element in self.columns.items()})
+
+
+def unpack_vector(b: Any, n: int, what: str) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """Return b as a list of n blocks and the function that makes a result of b's own kind from a list of blocks.
+
+    Raises `ValueError` where b has another length, `TypeError` where it is no sequence of blocks.
+    """
+    if isinstance(b, BlockVector):
+        blocks, repack = list(b.blocks), BlockVector
+    elif isinstance(b, (list, tuple)):
+        blocks, repack = list(b), list if isinstance(b, list) else tuple  # type: ignore[assignment]
+    elif is_array(b) and b.ndim >= 1:
+        blocks, repack = list(b), _as_array_like(b)  # type: ignore[assignment]
+    else:
+        raise TypeError(f"{what} takes a vector of {n} blocks, got {describe(b)}; make one with backsolve.vector([...]).")
+    if len(blocks) != n:
+        raise ValueError(f"{what} takes a vector of {n} blocks, got one of {len(blocks)}.")
+    return blocks, repack
+
+
+def _as_array_like(b: Any) -> Callable[[list[Any]], Any]:
+    def repack(blocks: list[Any]) -> Any:
+        if isinstance(b, np.ndarray):
+            if b.dtype == object:
+                out = np.empty(len(blocks), dtype=object)
+                out[:] = blocks
+                return out
+            return np.stack(blocks) if blocks else b
+        from .arrays import namespace
+
+        return namespace(b).stack(blocks) if blocks else b
+
+    return repack

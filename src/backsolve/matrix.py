@@ -1,0 +1,422 @@
+"""Sparse matrices of anything: numbers, symbols, blocks, operators, other matrices.
+
+Elements are kept as they are.  Where they are operators (or blocks), the space of every row and column is unified on
+insertion, so that a matrix that exists fits together.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from . import algebra
+from .algebra import is_number
+from .blocks import BlockVector, Bundle, unpack_vector
+from .numeric import NumericMatrix, all_float
+from .operators import Identity, LinearOperator, O
+from .operators.base import is_scalar
+from .operators.spaces import ANY, ArraySpace, Space, SpaceError, space_of, unify
+from .solve import RightHandSide, solve, topological_order
+
+__all__ = ["OperatorMatrix"]
+
+Entries = dict[tuple[int, int], Any]
+
+
+class OperatorMatrix:
+    """A sparse matrix whose elements are operators, or anything else with + and a product.
+
+    Make one with `matrix`, `diagonal`, `bidiagonal`, `row`, `column` or `OperatorMatrix.from_entries`.  ``A @ B``,
+    ``A @ v``, ``A + B``, ``c * A``, ``A.T``, ``A.H`` and ``I - A`` do what they say, block by block and in order;
+    ``np.linalg.solve(A, b)`` is `backsolve.solve`.  Absent elements are zero.  Immutable.
+    """
+
+    __array_ufunc__ = None
+    __array_priority__ = 2000
+
+    def __init__(
+        self,
+        entries: Entries,
+        shape: tuple[int, int],
+        row_spaces: Sequence[Space] | None = None,
+        col_spaces: Sequence[Space] | None = None,
+        *,
+        numeric: NumericMatrix | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        """Wrap entries that are known to fit together; `from_entries` checks and unifies."""
+        self._entries: Entries | None = entries if numeric is None else None
+        self.shape = shape
+        self.row_spaces: Sequence[Space] = row_spaces if row_spaces is not None else (ANY,) * shape[0]
+        self.col_spaces: Sequence[Space] = col_spaces if col_spaces is not None else (ANY,) * shape[1]
+        self.numeric = numeric
+        self._rows: list[list[tuple[int, Any]]] | None = None
+        self._complement: OperatorMatrix | None = None  # N, where this matrix is known to be I − N
+        self.names = names
+
+    # ---- making ---------------------------------------------------------------------------------------------------
+    @classmethod
+    def from_entries(
+        cls,
+        entries: Mapping[tuple[int, int], Any] | Iterable[tuple[tuple[int, int], Any]],
+        shape: tuple[int, int],
+        names: Sequence[str] | None = None,
+    ) -> OperatorMatrix:
+        """Return the matrix of this shape with element ``entries[i, j]`` in block row i and block column j.
+
+        Elements stay as they are, a nested OperatorMatrix too; zeros (`O`, the number 0) are dropped.
+        Raises `IndexError` for a place outside the shape, `ValueError` for a place given twice, `SpaceError` where the
+        elements of one row or column do not fit together, `TypeError` where numbers stand among operators.
+        """
+        pairs = entries.items() if isinstance(entries, Mapping) else entries
+        kept: Entries = {}
+        rows: list[Space] = [ANY] * shape[0]
+        cols: list[Space] = [ANY] * shape[1]
+        for (i, j), element in pairs:
+            if not (0 <= i < shape[0] and 0 <= j < shape[1]):
+                raise IndexError(f"entry ({i}, {j}) lies outside a matrix of {shape[0]} × {shape[1]} blocks.")
+            if (i, j) in kept:
+                raise ValueError(
+                    f"entry ({i}, {j}) is given twice: {algebra.describe(kept[i, j])} and {algebra.describe(element)}; "
+                    "add the two first."
+                )
+            kept[i, j] = element
+        _refuse_numbers_among_operators(kept)
+        _unify_spaces(kept, rows, cols)
+        kept = {place: element for place, element in kept.items() if not _is_structural_zero(element)}
+        return cls(kept, shape, rows, cols, names=names)
+
+    @classmethod
+    def from_scipy(cls, A: Any) -> OperatorMatrix:
+        """Return a SciPy sparse matrix (or a dense 2-D array of numbers) as an OperatorMatrix of numbers.
+
+        It is kept in compressed form, and solved with by compiled code.
+        """
+        numeric = NumericMatrix.of(A)
+        return cls({}, numeric.shape, numeric=numeric)
+
+    # ---- looking --------------------------------------------------------------------------------------------------
+    @property
+    def entries(self) -> Entries:
+        """The elements by (row, column); absent ones are zero."""
+        if self._entries is None:
+            assert self.numeric is not None
+            self._entries = self.numeric.entries()
+        return self._entries
+
+    @property
+    def block_rows(self) -> int:
+        """Number of block rows."""
+        return self.shape[0]
+
+    def __getitem__(self, place: tuple[int, int]) -> Any:
+        i, j = place
+        m, n = self.shape
+        if not (-m <= i < m and -n <= j < n):
+            raise IndexError(f"entry ({i}, {j}) lies outside a matrix of {m} × {n} blocks.")
+        return self.entries.get((i % m, j % n), O)
+
+    def row(self, i: int) -> Sequence[tuple[int, Any]]:
+        """The entries of row i as (column, element), by column."""
+        if self._rows is None:
+            rows: list[list[tuple[int, Any]]] = [[] for _ in range(self.shape[0])]
+            for (k, j), element in self.entries.items():
+                rows[k].append((j, element))
+            for entries in rows:
+                entries.sort(key=lambda pair: pair[0])
+            self._rows = rows
+        return self._rows[i]
+
+    def name(self, i: int) -> str:
+        """Row i as messages call it."""
+        return str(self.names[i]) if self.names is not None else f"row {i}"
+
+    # ---- arithmetic -----------------------------------------------------------------------------------------------
+    def _map(self, function: Callable[[Any], Any]) -> OperatorMatrix:
+        entries = {place: function(element) for place, element in self.entries.items()}
+        return OperatorMatrix(entries, self.shape, self.row_spaces, self.col_spaces, names=self.names)
+
+    def _flipped(self, function: Callable[[Any], Any]) -> OperatorMatrix:
+        if self._complement is not None:
+            return self._complement._flipped(function)._identity_minus()
+        if self.numeric is not None and function is algebra.transpose:
+            return OperatorMatrix({}, self.shape[::-1], numeric=self.numeric.transposed())
+        entries = {(j, i): function(element) for (i, j), element in self.entries.items()}
+        names = self.names if self.shape[0] == self.shape[1] else None
+        return OperatorMatrix(entries, self.shape[::-1], self.col_spaces, self.row_spaces, names=names)
+
+    @property
+    def T(self) -> OperatorMatrix:
+        """The transpose: positions and elements."""
+        return self._flipped(algebra.transpose)
+
+    @property
+    def H(self) -> OperatorMatrix:
+        """The conjugate transpose: positions and elements."""
+        return self._flipped(algebra.adjoint)
+
+    def _combined(self, other: Any, sign: int) -> Any:
+        if is_number(other) and other == 0:
+            return self
+        if isinstance(other, Identity):
+            other = _identity_like(self)
+        if not isinstance(other, OperatorMatrix):
+            return NotImplemented
+        if self.shape != other.shape:
+            raise SpaceError(f"cannot add matrices of {_blocks(self.shape)} and {_blocks(other.shape)}.")
+        total = dict(self.entries)
+        for place, element in other.entries.items():
+            signed = element if sign > 0 else algebra.negate(element)
+            total[place] = algebra.add(total[place], signed) if place in total else signed
+        rows = _unified(self.row_spaces, other.row_spaces, "row")
+        cols = _unified(self.col_spaces, other.col_spaces, "column")
+        return OperatorMatrix(total, self.shape, rows, cols, names=self.names or other.names)
+
+    def __add__(self, other: Any) -> Any:
+        return self._combined(other, 1)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        return self._combined(other, -1)
+
+    def __rsub__(self, other: Any) -> Any:
+        if isinstance(other, Identity):
+            return self._identity_minus()
+        return (-self)._combined(other, 1)
+
+    def _identity_minus(self) -> OperatorMatrix:
+        """I − self; with an empty diagonal it remembers self, and nothing is negated until somebody looks."""
+        if self.shape[0] != self.shape[1]:
+            raise SpaceError(f"I − A needs a square A, got {_blocks(self.shape)}.")
+        _unified(self.row_spaces, self.col_spaces, "row and column")
+        if self.numeric is None and any((i, i) in self.entries for i in range(self.shape[0])):
+            return _identity_like(self) - self  # type: ignore[no-any-return]
+        if self.numeric is not None and self.numeric.has_diagonal:
+            return OperatorMatrix({}, self.shape, numeric=self.numeric.identity_minus())
+        return _Complement(self)
+
+    def __neg__(self) -> OperatorMatrix:
+        return self._map(algebra.negate)
+
+    def __mul__(self, c: Any) -> OperatorMatrix:
+        return self._map(lambda element: algebra.multiply(element, c)) if is_scalar(c) else NotImplemented
+
+    def __rmul__(self, c: Any) -> OperatorMatrix:
+        return self._map(lambda element: algebra.multiply(c, element)) if is_scalar(c) else NotImplemented
+
+    def __matmul__(self, other: Any) -> Any:
+        if isinstance(other, Identity):
+            return self
+        if isinstance(other, OperatorMatrix):
+            return self._times_matrix(other)
+        if self.numeric is not None and isinstance(other, np.ndarray) and other.dtype != object:
+            return self.numeric.times(other)
+        blocks, repack = unpack_vector(other, self.shape[1], f"a matrix of {_blocks(self.shape)}")
+        self._check_blocks(blocks, self.col_spaces, "column")
+        out = []
+        for i in range(self.shape[0]):
+            total: Any = None
+            for j, element in self.row(i):
+                term = algebra.multiply(element, blocks[j])
+                total = term if total is None else algebra.add(total, term)
+            out.append(self._zero_of_row(i, blocks) if total is None else total)
+        return repack(out)
+
+    def _times_matrix(self, other: OperatorMatrix) -> OperatorMatrix:
+        if self.shape[1] != other.shape[0]:
+            raise SpaceError(
+                f"cannot multiply matrices of {_blocks(self.shape)} and {_blocks(other.shape)}: "
+                f"{self.shape[1]} block columns against {other.shape[0]} block rows."
+            )
+        _unified(self.col_spaces, other.row_spaces, "inner")
+        entries: Entries = {}
+        for i in range(self.shape[0]):
+            for k, left in self.row(i):
+                for j, right in other.row(k):
+                    term = algebra.multiply(left, right)
+                    entries[i, j] = algebra.add(entries[i, j], term) if (i, j) in entries else term
+        return OperatorMatrix.from_entries(entries, (self.shape[0], other.shape[1]))
+
+    def __rmatmul__(self, other: Any) -> OperatorMatrix:
+        return self if isinstance(other, Identity) else NotImplemented
+
+    def _zero_of_row(self, i: int, blocks: Sequence[Any]) -> Any:
+        if all(is_number(block) for block in blocks) and self.row_spaces[i] in (ANY, ArraySpace(())):
+            return 0
+        like = next((block for block in blocks if hasattr(block, "dtype")), 0.0)
+        return O.refine(ANY, self.row_spaces[i]).apply(np.float64(like) if isinstance(like, float) else like)
+
+    # ---- solving (what backsolve.solve asks for) --------------------------------------------------------------------
+    def splitting(self) -> tuple[Sequence[Any] | None, OperatorMatrix]:
+        """D and N with A = D − N; D is None where it is the identity."""
+        if self._complement is not None:
+            return None, self._complement
+        diagonal = [self.entries.get((i, i), O) for i in range(min(self.shape))]
+        rest = {place: algebra.negate(element) for place, element in self.entries.items() if place[0] != place[1]}
+        N = OperatorMatrix(rest, self.shape, self.row_spaces, self.col_spaces, names=self.names)
+        unit = all(algebra.is_one(d) or (is_number(d) and d == 1) for d in diagonal)
+        return (None if unit else diagonal), N
+
+    def unpack(self, b: Any) -> RightHandSide:
+        """A right-hand side as a list of blocks, checked against the row spaces."""
+        if isinstance(b, OperatorMatrix):
+            if b.shape[0] != self.shape[0]:
+                raise ValueError(f"a right-hand side of {_blocks(b.shape)} does not fit {_blocks(self.shape)}.")
+            _unified(self.row_spaces, b.row_spaces, "row")
+            width = b.shape[1]
+            bundles: list[Any] = [Bundle(dict(b.row(i))) for i in range(b.shape[0])]
+            return bundles, lambda solved: OperatorMatrix.from_entries(
+                {(i, j): element for i, bundle in enumerate(solved) for j, element in bundle.columns.items()},
+                (len(solved), width),
+            )
+        blocks, repack = unpack_vector(b, self.shape[0], f"solving with {_blocks(self.shape)}")
+        self._check_blocks(blocks, self.row_spaces, "row")
+        return blocks, repack
+
+    def compiled(self, diagonal: Sequence[Any] | None, b: Any) -> Any:
+        """The solution by SciPy where matrix and right-hand side are floating-point numbers throughout, else None."""
+        if self.numeric is None:
+            if not all_float(self.entries.values()) or (diagonal is not None and not all_float(diagonal)):
+                return None
+            self.numeric = NumericMatrix.from_entries(self.entries, self.shape)
+        return self.numeric.substitute(diagonal, b, lambda: topological_order(self.shape[0], self.row, self.name))
+
+    def _check_blocks(self, blocks: Sequence[Any], spaces: Sequence[Space], word: str) -> None:
+        for i, (block, space) in enumerate(zip(blocks, spaces, strict=True)):
+            if space == ANY or hasattr(block, "codomain") or isinstance(block, OperatorMatrix | BlockVector):
+                continue
+            here = space_of(block)
+            if isinstance(here, ArraySpace) and isinstance(space, ArraySpace):
+                here = ArraySpace(here.shape, here.dtype if space.dtype is not None else None)
+            unify(space, here, f"block {i} of the vector and {word} {i} of the matrix", "Check its shape and place.")
+
+    def inverse(self) -> OperatorMatrix:
+        """Return A⁻¹ as an OperatorMatrix: the sums over all paths, one substitution for each column.
+
+        Cost: as many products as there are pairs of an entry and a path that reaches it.
+        """
+        ones = {(i, i): Identity(space) for i, space in enumerate(self.row_spaces)}
+        return cast(OperatorMatrix, solve(self, OperatorMatrix(ones, self.shape, self.row_spaces, self.row_spaces)))
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """NumPy's own protocol: ``np.linalg.solve`` and ``np.linalg.inv`` of an OperatorMatrix."""
+        if kwargs or not args or not isinstance(args[0], OperatorMatrix):
+            return NotImplemented
+        if function is np.linalg.solve:
+            return solve(*args)
+        if function is np.linalg.inv:
+            return args[0].inverse()
+        return NotImplemented
+
+    # ---- printing -------------------------------------------------------------------------------------------------
+    def __repr__(self) -> str:
+        return f"OperatorMatrix of {_blocks(self.shape)} blocks, {len(self.entries)} entries\n{self}"
+
+    def __str__(self) -> str:
+        from .typeset import as_text
+
+        return as_text(self)
+
+    def _repr_latex_(self) -> str:
+        from .typeset import as_latex
+
+        return as_latex(self)
+
+
+class _Complement(OperatorMatrix):
+    """I − N, remembering N: its entries are made only when somebody looks at them."""
+
+    def __init__(self, N: OperatorMatrix) -> None:
+        super().__init__({}, N.shape, N.row_spaces, N.col_spaces, names=N.names)
+        self._entries = None
+        self._complement = N
+
+    @property
+    def entries(self) -> Entries:
+        if self._entries is None:
+            assert self._complement is not None
+            N = self._complement
+            ones: Entries = {(i, i): Identity(space) for i, space in enumerate(N.row_spaces)}
+            self._entries = ones | {place: algebra.negate(element) for place, element in N.entries.items()}
+        return self._entries
+
+
+def _blocks(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} × {shape[1]}"
+
+
+def _identity_like(A: OperatorMatrix) -> OperatorMatrix:
+    if A.shape[0] != A.shape[1]:
+        raise SpaceError(f"the identity added to a matrix of {_blocks(A.shape)} blocks needs it square.")
+    spaces = _unified(A.row_spaces, A.col_spaces, "row and column")
+    return OperatorMatrix({(i, i): Identity(s) for i, s in enumerate(spaces)}, A.shape, spaces, spaces)
+
+
+def _unified(a: Sequence[Space], b: Sequence[Space], word: str) -> list[Space]:
+    return [unify(p, q, f"the {word} spaces at {i}") for i, (p, q) in enumerate(zip(a, b, strict=True))]
+
+
+def _is_structural_zero(element: Any) -> bool:
+    return algebra.is_zero(element) or (is_number(element) and not isinstance(element, bool) and bool(element == 0))
+
+
+def element_spaces(element: Any) -> tuple[Space, Space]:
+    """Codomain and domain of an element: an operator's own, the leading axis for a 2-D block, anything otherwise."""
+    if isinstance(element, LinearOperator):
+        return element.codomain, element.domain
+    shape = getattr(element, "shape", None)
+    if isinstance(shape, tuple) and len(shape) == 2 and not isinstance(element, OperatorMatrix):
+        return ArraySpace((int(shape[0]), ...)), ArraySpace((int(shape[1]), ...))
+    return ANY, ANY
+
+
+def _refuse_numbers_among_operators(entries: Entries) -> None:
+    operators = [
+        (place, e)
+        for place, e in entries.items()
+        if isinstance(e, LinearOperator) and not algebra.is_one(e) and not algebra.is_zero(e)
+    ]
+    if not operators:
+        return
+    for place, element in entries.items():
+        if is_number(element) and element != 0:
+            other, op = operators[0]
+            raise TypeError(
+                f"entry {place} is the number {element} among operators (entry {other} is {op!r}): its size is unknown. "
+                f"Write {element} * I for a multiple of the identity."
+            )
+
+
+def _unify_spaces(entries: Entries, rows: list[Space], cols: list[Space]) -> None:
+    """Fill in the spaces of rows and columns from the elements, and of the elements from these, until nothing moves."""
+    by_row: dict[int, list[tuple[int, int]]] = {}
+    by_col: dict[int, list[tuple[int, int]]] = {}
+    for place in entries:
+        by_row.setdefault(place[0], []).append(place)
+        by_col.setdefault(place[1], []).append(place)
+    todo = deque(entries)
+    queued = set(entries)
+    while todo:
+        place = todo.popleft()
+        queued.discard(place)
+        i, j = place
+        element = entries[place]
+        codomain, domain = element_spaces(element)
+        what = f"entry {place}, {algebra.describe(element)},"
+        row_space = unify(rows[i], codomain, f"row {i} and {what}", "Elements of one row have one codomain.")
+        col_space = unify(cols[j], domain, f"column {j} and {what}", "Elements of one column have one domain.")
+        if isinstance(element, LinearOperator) and (codomain != row_space or domain != col_space):
+            refined = element.refine(col_space, row_space)
+            entries[place] = refined
+            row_space, col_space = refined.codomain, refined.domain
+        for space, known, index, line in ((row_space, rows, i, by_row), (col_space, cols, j, by_col)):
+            if known[index] != space:
+                known[index] = space
+                for other in line[index]:
+                    if other not in queued and other != place:
+                        queued.add(other)
+                        todo.append(other)

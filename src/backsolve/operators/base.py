@@ -1,0 +1,208 @@
+"""The contract of a linear operator: two spaces, ``apply`` and ``transpose``.  Everything else has a default."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from ..algebra import AlgebraError, describe, is_number
+from ..arrays import asarray, conjugate, is_array, namespace
+from .spaces import ArraySpace, Space, SpaceError, TupleSpace, space_of, unify
+
+__all__ = ["LinearOperator", "is_scalar"]
+
+
+def is_scalar(x: Any) -> bool:
+    """Whether x can scale an operator: a number, or an array without axes."""
+    return is_number(x) or (is_array(x) and getattr(x, "ndim", None) == 0)
+
+
+class LinearOperator(ABC):
+    """A linear map between array spaces.
+
+    A subclass defines ``domain``, ``codomain``, ``apply(x)`` and ``transpose()``; products, sums, scalar multiples,
+    ``.T``, ``.H``, ``todense()`` and printing come with it.  Operators are immutable.
+    """
+
+    __array_ufunc__ = None  # NumPy arrays on the left leave + - @ to us
+    __array_priority__ = 1000
+
+    @property
+    @abstractmethod
+    def domain(self) -> Space:
+        """The space of inputs."""
+
+    @property
+    @abstractmethod
+    def codomain(self) -> Space:
+        """The space of outputs."""
+
+    @abstractmethod
+    def apply(self, x: Any) -> Any:
+        """Return the image of x, which is known to lie in the domain (``op @ x`` checks that first)."""
+
+    @abstractmethod
+    def transpose(self) -> LinearOperator:
+        """Return the transpose: ⟨A x, y⟩ = ⟨x, Aᵀ y⟩ without conjugation."""
+
+    # ---- defaults -------------------------------------------------------------------------------------------------
+    def conj(self) -> LinearOperator:
+        """Return x ↦ conj(A conj(x)), the operator whose matrix is conjugated."""
+        from .linear_map import LinearMap
+
+        def conjugated(op: LinearOperator) -> Any:
+            return lambda x: _map_parts(conjugate, op.apply(_map_parts(conjugate, x)))
+
+        return LinearMap(
+            conjugated(self), conjugated(self.transpose()), self.domain, self.codomain, name=f"conj({self.label})"
+        )
+
+    def inverse(self) -> LinearOperator:
+        """Return the inverse.  Raises `AlgebraError` for a kind that offers none."""
+        raise AlgebraError(
+            f"{self!r} offers no inverse; give its class an inverse() method, or solve with an iterative method on '@'."
+        )
+
+    def refine(self, domain: Space, codomain: Space) -> LinearOperator:
+        """Return the operator with its unknown sizes filled in from these spaces.  Raises `SpaceError` on a clash."""
+        unify(self.domain, domain, f"the domain of {self.label} and its place")
+        unify(self.codomain, codomain, f"the codomain of {self.label} and its place")
+        return self
+
+    def scaled(self, c: Any) -> LinearOperator:
+        """Return c · self for a scalar c."""
+        from .table import compose
+        from .trivial import Scaling
+
+        return compose(Scaling(c), self)
+
+    def todense(self) -> Any:
+        """Return the operator as one array of shape ``codomain.shape + domain.shape``.
+
+        Raises `SpaceError` while a size is unknown.  Cost: one application for every entry of the domain.
+        """
+        return _dense_by_columns(self)
+
+    @property
+    def T(self) -> LinearOperator:
+        """The transpose."""
+        return self.transpose()
+
+    @property
+    def H(self) -> LinearOperator:
+        """The conjugate transpose."""
+        return self.transpose().conj()
+
+    @property
+    def label(self) -> str:
+        """The operator without its spaces, as the paper would write it."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"{self.label} : {self.domain} → {self.codomain}"
+
+    def __matmul__(self, other: Any) -> Any:
+        if isinstance(other, LinearOperator):
+            from .table import compose
+
+            return compose(self, other)
+        if hasattr(other, "block_rows") or hasattr(other, "blocks"):
+            return NotImplemented  # a matrix or a vector of blocks knows what to do
+        if isinstance(other, tuple) or isinstance(self.domain, TupleSpace):
+            x = other
+        else:
+            x = asarray(other)
+            _refuse_object_array(x)
+        space = space_of(x)
+        dtype_free = isinstance(self.domain, ArraySpace) and self.domain.dtype is None
+        if dtype_free and isinstance(space, ArraySpace):
+            space = ArraySpace(space.shape)
+        unify(self.domain, space, f"the domain of {self.label} and the array", "Check the order of the factors.")
+        return self.apply(x)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        if is_array(other):
+            raise TypeError(
+                f"an array of shape {tuple(other.shape)} stands left of {self!r}; an operator acts on what is at its "
+                "right: write op @ x, op.T @ x, or tdot(G) @ op for the functional ⟨G, op x⟩."
+            )
+        return NotImplemented
+
+    def __add__(self, other: Any) -> Any:
+        if isinstance(other, LinearOperator):
+            from .table import add
+
+            return add(self, other)
+        if is_number(other) and other == 0:
+            return self  # so that the builtin sum works
+        if is_array(other) or is_number(other):
+            raise TypeError(
+                f"cannot add {describe(other)} to the operator {self!r}: a number among operators has no size. "
+                "Write c * I for a multiple of the identity, hadamard(M) or left_mul(B) for an array, "
+                "matrix(rows) for a nested list."
+            )
+        return NotImplemented
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        if isinstance(other, LinearOperator):
+            return self + (-other)
+        if is_array(other) or is_number(other):
+            return self.__add__(other)
+        return NotImplemented
+
+    def __rsub__(self, other: Any) -> Any:
+        return -self if is_number(other) and other == 0 else self.__radd__(other)
+
+    def __neg__(self) -> LinearOperator:
+        return self.scaled(-1)
+
+    def __mul__(self, other: Any) -> Any:
+        if is_scalar(other):
+            return self.scaled(other)
+        if isinstance(other, LinearOperator) or is_array(other):
+            raise TypeError(f"'*' scales {self!r} by a number; use '@' to compose operators or to apply one to an array.")
+        return NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Any:
+        if is_scalar(other):
+            return self.scaled(1 / other)
+        return NotImplemented
+
+
+def _map_parts(function: Any, x: Any) -> Any:
+    return tuple(function(part) for part in x) if isinstance(x, tuple) else function(x)
+
+
+def _refuse_object_array(x: Any) -> None:
+    if isinstance(x, np.ndarray) and x.dtype == object:
+        for entry in x.flat:
+            if isinstance(entry, LinearOperator) or is_array(entry):
+                raise TypeError(
+                    f"an array of dtype object that holds {describe(entry)} mixes numbers with blocks of unknown size; "
+                    "use backsolve.vector([...]) for a vector of blocks and backsolve.matrix([[...]]) for a matrix."
+                )
+
+
+def _dense_by_columns(op: LinearOperator) -> Any:
+    domain, codomain = op.domain, op.codomain
+    if isinstance(domain, TupleSpace) or isinstance(codomain, TupleSpace):
+        raise SpaceError(f"{op!r} acts on tuples; take one part of it before todense().")
+    if not domain.known or domain.shape is None:
+        raise SpaceError(
+            f"cannot form {op.label} densely: its domain is {domain}. Compose it or place it in a matrix where its "
+            "neighbours fix the sizes, or use op.refine(domain, codomain)."
+        )
+    dtype = domain.dtype if domain.dtype is not None else np.dtype(float)
+    basis = np.eye(domain.size, dtype=dtype).reshape(domain.size, *domain.shape)
+    columns = [op.apply(e) for e in basis]
+    if not columns:
+        return np.zeros((*(codomain.shape or ()), *domain.shape), dtype)
+    xp = namespace(*columns)
+    dense = xp.stack([asarray(c) for c in columns], axis=-1)
+    return xp.reshape(dense, (*dense.shape[:-1], *domain.shape))

@@ -1,0 +1,279 @@
+"""The one structured kind:  y[out] = coef · Σ Π factors[labels] · x[into].
+
+A label in both ``out`` and ``into`` is a Kronecker delta whose diagonal is never stored; one only in ``out``
+broadcasts, one only in ``into`` sums.  Every operator of the paper is a one-line `Einsum` (see `paper`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+from ..algebra import is_number
+from ..arrays import Labels, conjugate, contract, namespace, place
+from .base import LinearOperator
+from .spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, unify
+
+__all__ = ["Einsum", "Factor", "einsum"]
+
+
+class Factor(NamedTuple):
+    """An array, the labels of its axes, and the name it is printed by."""
+
+    array: Any
+    labels: Labels
+    name: str = ""
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return prod(self.array.shape)
+
+
+class Einsum(LinearOperator):
+    """A multilinear contraction, linear in x.
+
+    Labels are small integers; build one from readable labels with `einsum`.  ``sizes`` holds the size of every label,
+    None where it is not known yet.  ``coef`` is a number in front, so that signs and scalings cost no array.
+    """
+
+    __slots__ = ("coef", "dtypes", "factors", "into", "out", "sizes")
+
+    def __init__(
+        self,
+        factors: tuple[Factor, ...],
+        out: Labels,
+        into: Labels,
+        sizes: dict[int, int | None],
+        coef: Any = 1,
+        dtypes: tuple[Any, Any] = (None, None),
+    ) -> None:
+        self.factors = factors
+        self.out = out
+        self.into = into
+        self.sizes = sizes
+        self.coef = coef
+        self.dtypes = dtypes  # of the domain and the codomain, where they are fixed
+
+    @property
+    def domain(self) -> Space:
+        sizes = self.sizes
+        return ArraySpace(tuple([sizes[label] for label in self.into]), self.dtypes[0])
+
+    @property
+    def codomain(self) -> Space:
+        sizes = self.sizes
+        return ArraySpace(tuple([sizes[label] for label in self.out]), self.dtypes[1])
+
+    def apply(self, x: Any) -> Any:
+        factors, out, into = self.factors, self.out, self.into
+        if len(factors) == 1 and out == into == factors[0].labels:  # the plain Hadamard product
+            y = factors[0].array * x
+        elif len(set(into)) < len(into) or len(set(out)) < len(out):
+            y = self._apply_with_repeats(x)
+        else:
+            y = self._finish(*_contract_all(x, into, factors, out, self.sizes), x)
+        if self.coef != 1:
+            y = -y if isinstance(self.coef, int) and self.coef == -1 else self.coef * y
+        codomain_dtype = self.dtypes[1]
+        if codomain_dtype is not None and y.dtype != codomain_dtype:
+            y = namespace(y).astype(y, codomain_dtype)
+        return y
+
+    def _finish(self, y: Any, labels: Labels, x: Any) -> Any:
+        if labels == self.out:
+            return y
+        sizes = self.sizes
+        if any(sizes[label] is None for label in self.out):
+            sizes = sizes | dict(zip(self.into, x.shape, strict=True))
+        try:
+            return place(y, labels, self.out, sizes)
+        except ValueError as error:
+            raise SpaceError(f"{self!r} {error} Refine it, or place it in a matrix whose rows fix the size.") from None
+
+    def _apply_with_repeats(self, x: Any) -> Any:
+        """A label twice in ``into`` takes a diagonal; twice in ``out``, it places one."""
+        xp = namespace(x)
+        fresh = max((*self.sizes, 0)) + 1
+        into, out = list(self.into), list(self.out)
+        factors, sizes = list(self.factors), dict(self.sizes)
+        for labels in (into, out):
+            for i, label in enumerate(labels):
+                if label in labels[:i]:
+                    n = sizes[label] if sizes[label] is not None else x.shape[self.into.index(label)]
+                    factors.append(Factor(xp.eye(n, dtype=x.dtype), (label, fresh)))
+                    labels[i] = fresh
+                    sizes[fresh] = n
+                    fresh += 1
+        return Einsum(tuple(factors), tuple(out), tuple(into), sizes).apply(x)
+
+    def transpose(self) -> LinearOperator:
+        return Einsum(self.factors, self.into, self.out, self.sizes, self.coef, self.dtypes[::-1])
+
+    def conj(self) -> LinearOperator:
+        factors = tuple(Factor(conjugate(f.array), f.labels, _conj_name(f)) for f in self.factors)
+        return Einsum(factors, self.out, self.into, self.sizes, conjugate(self.coef), self.dtypes)
+
+    def scaled(self, c: Any) -> LinearOperator:
+        if is_number(c):
+            return Einsum(self.factors, self.out, self.into, self.sizes, self.coef * c, self.dtypes)
+        factors = (*self.factors, Factor(c, ()))
+        return Einsum(factors, self.out, self.into, self.sizes, self.coef, self.dtypes)
+
+    def inverse(self) -> LinearOperator:
+        from .inverse import inverse_einsum
+
+        return inverse_einsum(self)
+
+    def refine(self, domain: Space, codomain: Space) -> LinearOperator:
+        sizes = dict(self.sizes)
+        dtypes = []
+        for word, labels, dtype, space in (
+            ("domain", self.into, self.dtypes[0], domain),
+            ("codomain", self.out, self.dtypes[1], codomain),
+        ):
+            here = ArraySpace(tuple(sizes[label] for label in labels), dtype)
+            both = unify(here, space, f"the {word} of {self.label} and its place")
+            assert isinstance(both, ArraySpace)
+            assert both.shape is not None
+            for label, n in zip(labels, both.shape, strict=True):
+                if sizes[label] is not None and n is not None and sizes[label] != n:
+                    raise SpaceError(f"the {word} of {self.label} and its place do not match: {here} against {space}.")
+                sizes[label] = n if n is not None else sizes[label]
+            dtypes.append(both.dtype)
+        return Einsum(self.factors, self.out, self.into, sizes, self.coef, (dtypes[0], dtypes[1]))
+
+    def todense(self) -> Any:
+        into_labels = list(self.into)
+        factors, sizes = list(self.factors), dict(self.sizes)
+        fresh = max((*sizes, 0)) + 1
+        missing = [label for label in {*self.out, *self.into} if sizes[label] is None]
+        if missing:
+            return super().todense()  # which says what to do about an unknown size
+        like = next((f.array for f in factors), None)
+        xp = namespace(like) if like is not None else namespace(1.0)
+        dtype = getattr(like, "dtype", None)
+        seen = set(self.out)
+        out = list(self.out)
+        for labels, start in ((out, 0), (into_labels, 0)):
+            for i in range(start, len(labels)):
+                label = labels[i]
+                if label in labels[:i] or (labels is into_labels and label in seen):
+                    factors.append(Factor(xp.eye(sizes[label], dtype=dtype), (label, fresh)))
+                    sizes[fresh] = sizes[label]
+                    labels[i] = fresh
+                    fresh += 1
+        every = tuple(out) + tuple(into_labels)
+        if not factors:
+            y: Any = xp.ones((), dtype=dtype)
+            labels_y: Labels = ()
+        else:
+            y, labels_y = _contract_all(factors[0].array, factors[0].labels, tuple(factors[1:]), every, sizes)
+        return self.coef * place(y, labels_y, every, sizes)
+
+    @property
+    def label(self) -> str:
+        from .printing import einsum_label
+
+        return einsum_label(self)
+
+
+def _conj_name(f: Factor) -> str:
+    return f.name if not f.name or conjugate(f.array) is f.array else f.name + "̄"
+
+
+def _contract_all(
+    x: Any, labels: Labels, factors: Sequence[Factor], keep: Labels, sizes: Mapping[int, int | None]
+) -> tuple[Any, Labels]:
+    """Multiply x by all factors and sum what is not kept: factors that fit x's axes first, then opt_einsum's path."""
+    if not factors:
+        drop = tuple(axis for axis, label in enumerate(labels) if label not in keep)
+        if drop:
+            x = namespace(x).sum(x, axis=drop)
+            labels = tuple(label for label in labels if label in keep)
+        return x, labels
+    todo = list(factors)
+    while todo:
+        if len(todo) == 1:
+            return contract(todo[0].array, todo[0].labels, x, labels, keep)
+        needed = [set(keep).union(*(g.labels for g in todo if g is not f)) for f in todo]
+        pick = next((i for i, f in enumerate(todo) if set(f.labels) <= set(labels)), None)
+        if pick is None:
+            return _by_path(x, labels, todo, keep)
+        f = todo.pop(pick)
+        x, labels = contract(f.array, f.labels, x, labels, tuple(needed[pick] | set(keep)))
+    return x, labels
+
+
+def _by_path(x: Any, labels: Labels, factors: Sequence[Factor], keep: Labels) -> tuple[Any, Labels]:
+    from opt_einsum import contract_path, get_symbol
+
+    operands = [(x, labels), *((f.array, f.labels) for f in factors)]
+    inputs = ",".join("".join(get_symbol(label) for label in ls) for _, ls in operands)
+    output = "".join(get_symbol(label) for label in keep if any(label in ls for _, ls in operands))
+    path, _ = contract_path(f"{inputs}->{output}", *(a.shape for a, _ in operands), shapes=True)
+    for pair in path:
+        taken = [operands[i] for i in pair]
+        operands = [operand for i, operand in enumerate(operands) if i not in pair]
+        needed = tuple(set(keep).union(*(ls for _, ls in operands)))
+        (a, la), *rest = taken
+        for b, lb in rest:
+            a, la = contract(a, la, b, lb, needed if len(rest) == 1 else needed + tuple(k for _, ls in rest for k in ls))
+        operands.append((a, la))
+    y, labels = operands[0]
+    return _contract_all(y, labels, (), keep, {})
+
+
+def einsum(
+    out: Sequence[Hashable],
+    into: Sequence[Hashable],
+    *factors: tuple[Any, Sequence[Hashable]],
+    sizes: Mapping[Hashable, int] | None = None,
+    names: Sequence[str] = (),
+    coef: Any = 1,
+) -> Einsum:
+    """Return the operator y[out] = coef · Σ Π factors · x[into], its labels any hashable names.
+
+    Raises `SpaceError` where one label is given two sizes, or where a factor's labels do not fit its axes.
+
+    Example:
+        >>> import numpy as np
+        >>> einsum("ij", "kj", (np.ones((2, 3)), "ik"))  # left multiplication by a 2 × 3 array
+        (2×3)ᴸ : 3×? → 2×?
+    """
+    number: dict[Hashable, int] = {}
+    for word in (out, into, *(labels for _, labels in factors)):
+        for label in word:
+            number.setdefault(label, len(number))
+    known: dict[int, int | None] = dict.fromkeys(number.values())
+    for label, n in (sizes or {}).items():
+        known[number[label]] = n
+    made = []
+    for k, (array, labels) in enumerate(factors):
+        if len(array.shape) != len(labels):
+            raise SpaceError(
+                f"a factor of shape {tuple(array.shape)} has {len(array.shape)} axes but {len(labels)} labels {labels!r}."
+            )
+        for label, n in zip(labels, array.shape, strict=True):
+            before = known[number[label]]
+            if before is not None and before != n:
+                raise SpaceError(
+                    f"label {label!r} has size {before} in one place and {n} in the factor of shape {tuple(array.shape)}."
+                )
+            known[number[label]] = n
+        if len(set(labels)) < len(labels):
+            raise SpaceError(f"a factor repeats a label in {labels!r}; take its diagonal first.")
+        made.append(Factor(array, tuple(number[label] for label in labels), names[k] if k < len(names) else ""))
+    return Einsum(tuple(made), tuple(number[k] for k in out), tuple(number[k] for k in into), known, coef)
+
+
+def as_einsum(space: Space, coef: Any) -> Einsum | None:
+    """The multiple coef of the identity as an `Einsum`, or None while the rank is unknown."""
+    if isinstance(space, TupleSpace) or space == ANY or space.shape is None:
+        return None
+    labels = tuple(range(len(space.shape)))
+    sizes = dict(zip(labels, space.shape, strict=True))
+    if is_number(coef):
+        return Einsum((), labels, labels, sizes, coef)
+    return Einsum((Factor(coef, ()),), labels, labels, sizes)

@@ -1,0 +1,184 @@
+"""Two `Einsum`s made one: composition joins their factor lists, addition adds factor to factor.
+
+Whether factors are multiplied together is decided by size: when the product is no larger than its operands together.
+So Hadamards multiply and left multiplications multiply, and a Kronecker or rank-one operator is never blown up.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import prod
+from typing import Any
+
+from ..arrays import Labels, contract, namespace, place
+from .einsum import Einsum, Factor, _contract_all
+from .spaces import SpaceError
+
+__all__ = ["add_einsums", "compose_einsums"]
+
+Sizes = dict[int, int | None]
+
+
+def compose_einsums(a: Einsum, b: Einsum) -> Einsum | None:
+    """Return a ∘ b: b's labels made fresh, a.into unified with b.out, the factors joined and merged.
+
+    None where the result would sum an axis that has no factor and no known size.
+    """
+    shift = max((*a.sizes, -1)) + 1
+    parent = {label: label for label in a.sizes} | {label + shift: label + shift for label in b.sizes}
+
+    def find(label: int) -> int:
+        while parent[label] != label:
+            parent[label] = parent[parent[label]]
+            label = parent[label]
+        return label
+
+    for p, q in zip(a.into, b.out, strict=True):
+        low, high = sorted((find(p), find(q + shift)))
+        parent[high] = low
+    sizes: Sizes = {}
+    for label, n in (*a.sizes.items(), *((label + shift, n) for label, n in b.sizes.items())):
+        root = find(label)
+        known = sizes.get(root)
+        if known is not None and n is not None and known != n:
+            raise SpaceError(f"cannot compose {a!r} with {b!r}: one axis has size {known} and {n}.")
+        sizes[root] = n if known is None else known
+    factors = [_renamed(f, [find(k) for k in f.labels]) for f in a.factors]
+    factors += [_renamed(f, [find(k + shift) for k in f.labels]) for f in b.factors]
+    out = tuple(find(k) for k in a.out)
+    into = tuple(find(k + shift) for k in b.into)
+    coef = a.coef * b.coef
+    used = {*out, *into}.union(*(f.labels for f in factors))
+    for label in set(sizes) - used:  # summed over nothing: a factor of the axis's size
+        n = sizes.pop(label)
+        if n is None:
+            return None
+        if label in {find(p) for p in a.into}:
+            coef = coef * n
+    merged = merge(factors, {*out, *into})
+    kept = {*out, *into}.union(*(f.labels for f in merged))
+    return Einsum(
+        tuple(merged), out, into, {k: n for k, n in sizes.items() if k in kept}, coef, (b.dtypes[0], a.dtypes[1])
+    )
+
+
+def _renamed(f: Factor, labels: list[int]) -> Factor:
+    if len(set(labels)) == len(labels):
+        return Factor(f.array, tuple(labels), f.name)
+    array, names = f.array, list(labels)  # two axes became one: keep the diagonal
+    xp = namespace(array)
+    while len(set(names)) < len(names):
+        i, j = next((i, j) for i, j in combinations(range(len(names)), 2) if names[i] == names[j])
+        rest = [axis for axis in range(len(names)) if axis not in (i, j)]
+        array = xp.linalg.diagonal(xp.permute_dims(array, (*rest, i, j)))
+        names = [names[axis] for axis in rest] + [names[i]]
+    return Factor(array, tuple(names))
+
+
+def merge(factors: list[Factor], outer: set[int]) -> list[Factor]:
+    """Multiply factors two by two, cheapest product first, while a product is no larger than its two operands."""
+    factors = list(factors)
+    while True:
+        best: tuple[int, int, int, Labels] | None = None
+        for i, j in combinations(range(len(factors)), 2):
+            f, g = factors[i], factors[j]
+            others = outer.union(*(h.labels for k, h in enumerate(factors) if k not in (i, j)))
+            keep = tuple(k for k in (*f.labels, *(k for k in g.labels if k not in f.labels)) if k in others)
+            size = {
+                **dict(zip(f.labels, f.array.shape, strict=True)),
+                **dict(zip(g.labels, g.array.shape, strict=True)),
+            }
+            result = prod(size[k] for k in keep)
+            summed = len(keep) < len(size)
+            tidy = summed or set(keep) <= set(f.labels) or set(keep) <= set(g.labels)
+            if tidy and result <= f.size + g.size and (best is None or prod(size.values()) < best[0]):
+                best = (prod(size.values()), i, j, keep)
+        if best is None:
+            return factors
+        _, i, j, keep = best
+        f, g = factors[i], factors[j]
+        array, labels = contract(f.array, f.labels, g.array, g.labels, keep)
+        name = f"{f.name} {g.name}" if f.name and g.name and len(f.labels) == len(g.labels) == 2 else ""
+        made = Factor(array, labels, name if set(f.labels) != set(g.labels) else name.replace(" ", "∘"))
+        factors = [h for k, h in enumerate(factors) if k not in (i, j)]
+        factors.insert(i, made)
+
+
+def add_einsums(a: Einsum, b: Einsum) -> Einsum | None:
+    """Return a + b as one factor over the Kronecker deltas both have, or None where that would grow."""
+    ax, bx = _axes(a), _axes(b)
+    shared = _meet(ax, bx)
+    labels = tuple(shared)
+    n = len(a.out)
+    out, into = labels[:n], labels[n:]
+    sizes: Sizes = {}
+    for label, p, q in zip(labels, ax, bx, strict=True):
+        one, other = a.sizes[p], b.sizes[q]
+        sizes[label] = one if sizes.get(label) is None and one is not None else sizes.get(label, other)
+        if sizes[label] is None:
+            sizes[label] = other
+    single_a, single_b = _cost(a, ax, labels, sizes), _cost(b, bx, labels, sizes)
+    if single_a is None or single_b is None:
+        return None
+    covered = single_a | single_b
+    size = prod(sizes[k] or 1 for k in covered)
+    if size > max(sum(f.size for f in a.factors), 1) + max(sum(f.size for f in b.factors), 1):
+        return None
+    dtypes = (a.dtypes[0] or b.dtypes[0], a.dtypes[1] or b.dtypes[1])
+    if not covered and not a.factors and not b.factors:
+        return Einsum((), out, into, sizes, a.coef + b.coef, dtypes)
+    order = tuple(k for k in dict.fromkeys(labels) if k in covered)
+    first = _as_single(a, ax, labels, sizes, order, b)
+    second = _as_single(b, bx, labels, sizes, order, a)
+    total = first + second
+    return Einsum((Factor(total, order, _sum_name(a, b)),), out, into, sizes, 1, dtypes)
+
+
+def _sum_name(a: Einsum, b: Einsum) -> str:
+    if len(a.factors) == len(b.factors) == 1 and a.coef == b.coef == 1 and a.factors[0].name and b.factors[0].name:
+        return f"{a.factors[0].name}+{b.factors[0].name}"
+    return ""
+
+
+def _axes(op: Einsum) -> Labels:
+    return op.out + op.into
+
+
+def _meet(x: Labels, y: Labels) -> list[int]:
+    """Labels for the axes, equal exactly where they are equal in both: the deltas both operators have."""
+    number: dict[tuple[int, int], int] = {}
+    return [number.setdefault(pair, len(number)) for pair in zip(x, y, strict=True)]
+
+
+def _cost(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes) -> set[int] | None:
+    """The shared labels that op's single factor would carry; None where a size it needs is unknown."""
+    used = {k for f in op.factors for k in f.labels}
+    covered: set[int] = set()
+    for axis, label in zip(axes, labels, strict=True):
+        split = len({k for p, k in zip(axes, labels, strict=True) if p == axis}) > 1
+        if axis in used or split:
+            covered.add(label)
+            if sizes[label] is None:
+                return None
+    return covered
+
+
+def _as_single(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes, order: Labels, other: Einsum) -> Any:
+    """op's factors multiplied out to one array over ``order``, with an identity for every delta that is lost."""
+    like = next(f.array for f in (*op.factors, *other.factors))
+    xp = namespace(like)
+    first: dict[int, int] = {}  # op's label -> the shared label that stands for it
+    deltas: list[Factor] = []
+    for axis, label in zip(axes, labels, strict=True):
+        if axis not in first:
+            first[axis] = label
+        elif first[axis] != label and (first[axis], label) not in [d.labels for d in deltas]:
+            deltas.append(Factor(xp.eye(sizes[label], dtype=like.dtype), (first[axis], label)))
+    fresh = max((*labels, 0)) + 1
+    inner = {k: fresh + i for i, k in enumerate(sorted({k for f in op.factors for k in f.labels} - set(first)))}
+    factors = [Factor(f.array, tuple(first.get(k, inner.get(k, k)) for k in f.labels)) for f in op.factors] + deltas
+    if not factors:
+        return op.coef
+    x, found = _contract_all(factors[0].array, factors[0].labels, factors[1:], order, sizes)
+    x = place(x, found, order, sizes) if set(found) != set(order) or found != order else x
+    return x if op.coef == 1 else op.coef * x

@@ -1,0 +1,66 @@
+"""The opaque kind: a pair of functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .base import LinearOperator
+from .spaces import Space, unify
+
+__all__ = ["LinearMap"]
+
+
+class LinearMap(LinearOperator):
+    """An operator known only by what it does: ``apply`` and the function of its transpose.
+
+    ``check_operator`` in `backsolve.testing` tells whether the two belong together.
+    """
+
+    __slots__ = ("_apply", "_codomain", "_domain", "_transpose_apply", "name")
+
+    def __init__(
+        self,
+        apply: Callable[[Any], Any],
+        transpose_apply: Callable[[Any], Any] | None,
+        domain: Space,
+        codomain: Space,
+        name: str = "f",
+    ) -> None:
+        self._apply = apply
+        self._transpose_apply = transpose_apply
+        self._domain = domain
+        self._codomain = codomain
+        self.name = name
+
+    @property
+    def domain(self) -> Space:
+        return self._domain
+
+    @property
+    def codomain(self) -> Space:
+        return self._codomain
+
+    def apply(self, x: Any) -> Any:
+        return self._apply(x)
+
+    def transpose(self) -> LinearOperator:
+        if self._transpose_apply is None:
+            raise TypeError(
+                f"{self!r} was given no transpose; pass transpose_apply to linear_map to use it in a transposed product."
+            )
+        name = self.name[:-1] if self.name.endswith("ᵀ") else self.name + "ᵀ"
+        return LinearMap(self._transpose_apply, self._apply, self._codomain, self._domain, name)
+
+    def refine(self, domain: Space, codomain: Space) -> LinearOperator:
+        return LinearMap(
+            self._apply,
+            self._transpose_apply,
+            unify(self._domain, domain, f"the domain of {self.name} and its place"),
+            unify(self._codomain, codomain, f"the codomain of {self.name} and its place"),
+            self.name,
+        )
+
+    @property
+    def label(self) -> str:
+        return self.name

@@ -1,0 +1,135 @@
+"""The paper's operators (its section 3), one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..arrays import asarray
+from .einsum import Einsum, einsum
+from .linear_map import LinearMap
+from .spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace
+from .trivial import Identity, Zero
+
+__all__ = ["I", "O", "hadamard", "kron", "left_mul", "linear_map", "right_mul", "tdot"]
+
+I = Identity()
+O = Zero()
+
+
+def _matrix(x: Any, what: str) -> Any:
+    x = asarray(x)
+    if len(x.shape) != 2:
+        raise SpaceError(f"{what} needs a matrix (2 axes), got an array of shape {tuple(x.shape)}.")
+    return x
+
+
+def left_mul(B: Any, name: str = "") -> Einsum:
+    """B_L : X ↦ B X.  On vec(X) (column-major) its matrix is I ⊗ B; its transpose is (Bᵀ)_L.
+
+    B has shape (m, k); the domain is (k, ?), the codomain (m, ?), with as many columns as X has.
+    Raises `SpaceError` if B is not a matrix.  Cost of an application: one matrix product.
+
+    Example:
+        >>> import numpy as np
+        >>> left_mul(np.array([[1.0, 2.0], [3.0, 4.0]])) @ np.eye(2)
+        array([[1., 2.],
+               [3., 4.]])
+    """
+    return einsum("ij", "kj", (_matrix(B, "left_mul"), "ik"), names=(name,))
+
+
+def right_mul(A: Any, name: str = "") -> Einsum:
+    """A_R : X ↦ X A.  On vec(X) its matrix is Aᵀ ⊗ I; its transpose is (Aᵀ)_R.
+
+    A has shape (k, n); the domain is (?, k), the codomain (?, n).
+    Raises `SpaceError` if A is not a matrix.  Cost of an application: one matrix product.
+
+    Example:
+        >>> import numpy as np
+        >>> right_mul(np.array([[1.0], [1.0]])) @ np.array([[1.0, 2.0], [3.0, 4.0]])
+        array([[3.],
+               [7.]])
+    """
+    return einsum("ij", "ik", (_matrix(A, "right_mul"), "kj"), names=(name,))
+
+
+def hadamard(M: Any, name: str = "") -> Einsum:
+    """M_H : X ↦ M ∘ X, entry by entry, for an M of any shape.  On vec(X) its matrix is Diag(vec M); it is symmetric.
+
+    Cost of an application: one multiplication an entry.
+
+    Example:
+        >>> import numpy as np
+        >>> hadamard(np.array([1.0, 2.0])) @ np.array([3.0, 4.0])
+        array([3., 8.])
+    """
+    M = asarray(M)
+    labels = tuple(range(len(M.shape)))
+    return einsum(labels, labels, (M, labels), names=(name,))
+
+
+def kron(A: Any, B: Any, names: tuple[str, str] = ("", "")) -> Einsum:
+    """A ⊗ B : X ↦ B X Aᵀ.  On vec(X) (column-major) its matrix is the Kronecker product; its transpose is Aᵀ ⊗ Bᵀ.
+
+    A has shape (p, q), B (m, n); the domain is (n, q), the codomain (m, p).  The m·p·n·q entries are never formed.
+    Raises `SpaceError` if A or B is not a matrix.  Cost of an application: two matrix products.
+
+    Example:
+        >>> import numpy as np
+        >>> A, B = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+        >>> X = np.array([[5.0, 6.0], [7.0, 8.0]])
+        >>> bool(((kron(A, B) @ X) == B @ X @ A.T).all())
+        True
+    """
+    return einsum("ij", "kl", (_matrix(A, "kron"), "jl"), (_matrix(B, "kron"), "ik"), names=names)
+
+
+def tdot(G: Any, name: str = "") -> Einsum:
+    """G^{T•} : X ↦ ⟨G, X⟩ = tr(GᵀX), the inner product with G ("transpose dot"), for a G of any shape.
+
+    On vec(X) its matrix is the row vec(G)ᵀ; its transpose takes a number s to s·G.  It turns operators around:
+    (𝓛ᵀ G)^{T•} = G^{T•} 𝓛.  Cost of an application: one multiplication an entry.
+
+    Example:
+        >>> import numpy as np
+        >>> float(tdot(np.array([1.0, 2.0])) @ np.array([3.0, 4.0]))
+        11.0
+    """
+    G = asarray(G)
+    labels = tuple(range(len(G.shape)))
+    return einsum((), labels, (G, labels), names=(name,))
+
+
+def linear_map(
+    apply: Callable[[Any], Any],
+    transpose_apply: Callable[[Any], Any] | None = None,
+    domain: Any = None,
+    codomain: Any = None,
+    name: str = "f",
+) -> LinearMap:
+    """Wrap a pair of functions as an operator: x ↦ apply(x), and y ↦ transpose_apply(y) for its transpose.
+
+    ``domain`` and ``codomain`` are shapes (entries may be None), a list of shapes for tuples, or None for unknown.
+    Without ``transpose_apply`` the operator can be applied but not transposed.
+    `backsolve.testing.check_operator` tells whether the two functions belong together.
+
+    Example:
+        >>> import numpy as np
+        >>> shift = linear_map(lambda x: np.roll(x, 1), lambda y: np.roll(y, -1), (3,), (3,), name="roll")
+        >>> shift.T @ np.array([1.0, 2.0, 3.0])
+        array([2., 3., 1.])
+    """
+    return LinearMap(apply, transpose_apply, _as_space(domain), _as_space(codomain), name)
+
+
+def _as_space(given: Any) -> Space:
+    if given is None:
+        return ANY
+    if isinstance(given, ArraySpace | TupleSpace):
+        return given
+    if isinstance(given, int):
+        return ArraySpace((given,))
+    if isinstance(given, list):
+        return TupleSpace(tuple(_as_space(part) for part in given))
+    return ArraySpace(tuple(given))

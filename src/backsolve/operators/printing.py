@@ -1,0 +1,83 @@
+"""How an `Einsum` is written: as the paper's product of ᴸ, ᴿ, ᴴ and T• where it is one, by its labels otherwise."""
+
+from __future__ import annotations
+
+from string import ascii_lowercase
+from typing import TYPE_CHECKING, Any
+
+from ..algebra import is_number
+
+if TYPE_CHECKING:
+    from .einsum import Einsum, Factor
+
+__all__ = ["coefficient", "einsum_label"]
+
+
+def _name(f: Factor) -> str:
+    return f.name or "×".join(map(str, f.array.shape)) or "c"
+
+
+def coefficient(c: Any) -> str:
+    """The sign or factor in front of an operator: nothing for 1, a minus for −1."""
+    if is_number(c):
+        if c == 1:
+            return ""
+        if c == -1:
+            return "−"
+        return f"{c:g}·" if isinstance(c, (int, float)) else f"{c}·"
+    return "c·"
+
+
+def einsum_label(op: Einsum) -> str:
+    """The operator in the paper's notation, for example ``−(Δ)ᴴ ∘ (W)ᴸ``."""
+    body = _as_paper(op) or _by_labels(op)
+    return coefficient(op.coef) + body
+
+
+def _as_paper(op: Einsum) -> str | None:
+    out, into = op.out, op.into
+    if not op.factors:
+        return "I" if out == into else None
+    if len(op.factors) == 1 and not out and op.factors[0].labels == into:
+        return f"({_name(op.factors[0])})ᵀ•"
+    if len(op.factors) == 1 and not into and op.factors[0].labels == out:
+        return f"({_name(op.factors[0])})•"
+    before: list[str] = []  # Hadamards of the output, written first
+    middle: list[str] = []
+    after: list[str] = []
+    axes_left = {p for p in range(len(out)) if p >= len(into) or out[p] != into[p]}
+    if len(out) != len(into):
+        return None
+    for f in op.factors:
+        if not f.labels:
+            before.append(f"{f.name or 'c'}·I")
+        elif f.labels == out:
+            before.append(f"({_name(f)})ᴴ")
+        elif f.labels == into:
+            after.append(f"({_name(f)})ᴴ")
+        elif len(f.labels) == 2 and len(out) == 2:
+            position = next((p for p in axes_left if set(f.labels) == {out[p], into[p]}), None)
+            if position is None:
+                return None
+            axes_left.discard(position)
+            straight = f.labels == ((out[0], into[0]) if position == 0 else (into[1], out[1]))
+            middle.append(f"({_name(f)}{'' if straight else 'ᵀ'}){'ᴸ' if position == 0 else 'ᴿ'}")
+        else:
+            return None
+    if axes_left:
+        return None
+    if len(middle) == 2 and not before and not after:
+        left = next((m for m in middle if m.endswith("ᴸ")), "")
+        right = next((m for m in middle if m.endswith("ᴿ")), "")
+        return f"{left} ∘ {right}"
+    return " ∘ ".join(before + middle + after)
+
+
+def _by_labels(op: Einsum) -> str:
+    letters = dict(zip(sorted(op.sizes), ascii_lowercase[8:] + ascii_lowercase[:8], strict=False))
+
+    def word(labels: tuple[int, ...]) -> str:
+        return "".join(letters.get(label, f"_{label}") for label in labels) or "()"
+
+    factors = " ".join(f"{_name(f)}[{word(f.labels)}]" for f in op.factors)
+    return f"einsum({word(op.out)} ← {word(op.into)}{': ' + factors if factors else ''})"

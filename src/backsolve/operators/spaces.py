@@ -1,0 +1,127 @@
+"""Array spaces: a shape and a dtype, either of which may be unknown, and their unification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+__all__ = ["ANY", "ArraySpace", "Space", "SpaceError", "TupleSpace", "space_of", "unify"]
+
+
+class SpaceError(ValueError):
+    """Two spaces that must be one differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpace:
+    """Arrays of one shape and dtype.
+
+    ``shape`` is a tuple whose entries may be None (a size not known yet) and whose last may be ``...`` (any further
+    axes), or None where not even that is known; ``dtype`` is None where any will do.
+    """
+
+    shape: tuple[Any, ...] | None = None
+    dtype: Any = None
+
+    @property
+    def known(self) -> bool:
+        """Whether every size is known."""
+        return self.shape is not None and None not in self.shape and ... not in self.shape
+
+    @property
+    def size(self) -> int:
+        """The number of entries.  Raises `SpaceError` while a size is unknown."""
+        if self.shape is None or not self.known:
+            raise SpaceError(f"the size of {self} is not known; place the operator where its neighbours fix it.")
+        return prod(self.shape)
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            body = "?"
+        else:
+            body = "×".join("?" if n is None else "…" if n is ... else str(n) for n in self.shape) or "scalar"
+        return body if self.dtype is None else f"{self.dtype}[{body}]"
+
+
+@dataclass(frozen=True, slots=True)
+class TupleSpace:
+    """Tuples with one space a part: what an operator with several inputs or outputs acts on."""
+
+    parts: tuple[Space, ...]
+
+    @property
+    def known(self) -> bool:
+        """Whether every size of every part is known."""
+        return all(part.known for part in self.parts)
+
+    @property
+    def size(self) -> int:
+        """The number of entries of all parts together."""
+        return sum(part.size for part in self.parts)
+
+    def __str__(self) -> str:
+        return "(" + ", ".join(map(str, self.parts)) + ")"
+
+
+Space = ArraySpace | TupleSpace
+ANY = ArraySpace()
+
+
+def space_of(x: Any) -> Space:
+    """Return the space x lies in: its shape and dtype, a tuple of spaces for a tuple, a scalar for a number."""
+    if isinstance(x, tuple):
+        return TupleSpace(tuple(space_of(part) for part in x))
+    shape = getattr(x, "shape", None)
+    if shape is None:
+        return ArraySpace(())
+    return ArraySpace(tuple(shape), getattr(x, "dtype", None))
+
+
+def unify(a: Space, b: Space, what: str = "the spaces", remedy: str = "") -> Space:
+    """Return the space that is both a and b, each unknown of one filled in from the other.
+
+    Raises `SpaceError`, naming ``what`` and both spaces, where they differ.
+    """
+    if a is b or b == ANY:
+        return a
+    if a == ANY:
+        return b
+    if isinstance(a, ArraySpace) and isinstance(b, ArraySpace):
+        shape = _unify_shapes(a.shape, b.shape)
+        if shape is not _CLASH and (a.dtype is None or b.dtype is None or a.dtype == b.dtype):
+            return ArraySpace(shape, b.dtype if a.dtype is None else a.dtype)
+    elif isinstance(a, TupleSpace) and isinstance(b, TupleSpace) and len(a.parts) == len(b.parts):
+        return TupleSpace(tuple(unify(p, q, what, remedy) for p, q in zip(a.parts, b.parts, strict=True)))
+    raise SpaceError(f"{what} do not match: {a} against {b}." + (f" {remedy}" if remedy else ""))
+
+
+_CLASH: Any = object()
+
+
+def _unify_shapes(a: tuple[Any, ...] | None, b: tuple[Any, ...] | None) -> Any:
+    if a is None or b is None:
+        return b if a is None else a
+    if ... in a or ... in b:
+        return _unify_open(a, b)
+    if len(a) != len(b):
+        return _CLASH
+    out = []
+    for m, n in zip(a, b, strict=True):
+        if m is not None and n is not None and m != n:
+            return _CLASH
+        out.append(n if m is None else m)
+    return tuple(out)
+
+
+def _unify_open(a: tuple[Any, ...], b: tuple[Any, ...]) -> Any:
+    """At least one shape ends in ``...``: the axes both name must agree, the rest comes from the longer."""
+    named_a, named_b = (tuple(n for n in shape if n is not ...) for shape in (a, b))
+    both = min(len(named_a), len(named_b))
+    if (a == named_a and len(a) < len(named_b)) or (b == named_b and len(b) < len(named_a)):
+        return _CLASH
+    head = _unify_shapes(named_a[:both], named_b[:both])
+    if head is _CLASH:
+        return _CLASH
+    open_end = (...,) if a != named_a and b != named_b else ()
+    return (*head, *named_a[both:], *named_b[both:], *open_end)

@@ -1,0 +1,154 @@
+"""What ``@`` and ``+`` of two kinds give: one table each, here and nowhere else.
+
+A kind that has no row of its own gets a lazy `Product` or `Sum`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .base import LinearOperator
+from .einsum import Einsum, as_einsum
+from .fusion import add_einsums, compose_einsums
+from .lazy import Product, Sum
+from .spaces import SpaceError, unify
+from .trivial import Identity, Scaling, Zero
+
+__all__ = ["add", "compose"]
+
+Rule = Callable[[Any, Any], LinearOperator | None]  # None: no closed form after all
+
+
+def compose(a: LinearOperator, b: LinearOperator) -> LinearOperator:
+    """Return a ∘ b in closed form where the table has one, else a lazy product.
+
+    Raises `SpaceError` where a's domain is not b's codomain.
+    """
+    _check_inner(a, b)
+    closed = _lookup(COMPOSE, a, b)
+    if closed is not None:
+        return closed
+    left = a.factors if isinstance(a, Product) else (a,)
+    right = b.factors if isinstance(b, Product) else (b,)
+    return _joined(left, right)
+
+
+def _joined(left: tuple[LinearOperator, ...], right: tuple[LinearOperator, ...]) -> LinearOperator:
+    """The product of two runs of factors, merged where they meet for as long as that gives a closed form."""
+    while left and right:
+        inner = _lookup(COMPOSE, left[-1], right[0])
+        if inner is None:
+            break
+        left, right = left[:-1], right[1:]
+        if isinstance(inner, Zero):
+            return inner
+        right = (inner, *right)
+    factors = left + right
+    return factors[0] if len(factors) == 1 else Product(factors)
+
+
+def add(a: LinearOperator, b: LinearOperator) -> LinearOperator:
+    """Return a + b in closed form where the table has one, else a lazy sum.
+
+    Raises `SpaceError` where the domains or codomains differ.
+    """
+    remedy = "Summands map between the same spaces."
+    domain = unify(a.domain, b.domain, f"the domains of {a.label} + {b.label}", remedy)
+    codomain = unify(a.codomain, b.codomain, f"the codomains of {a.label} + {b.label}", remedy)
+    if isinstance(a, Zero):
+        return b.refine(domain, codomain)
+    if isinstance(b, Zero):
+        return a.refine(domain, codomain)
+    closed = _lookup(ADD, a, b)
+    if closed is not None:
+        return closed
+    terms = list(a.terms) if isinstance(a, Sum) else [a]
+    for term in b.terms if isinstance(b, Sum) else (b,):
+        for i, other in enumerate(terms):
+            closed = _lookup(ADD, other, term)
+            if closed is not None:
+                terms[i] = closed
+                break
+        else:
+            terms.append(term)
+    return terms[0] if len(terms) == 1 else Sum(tuple(terms))
+
+
+def _check_inner(a: LinearOperator, b: LinearOperator) -> None:
+    try:
+        unify(a.domain, b.codomain, "")
+    except SpaceError:
+        raise SpaceError(
+            f"cannot compose {a!r} with {b!r}: the domain {a.domain} of the first is not the codomain {b.codomain} "
+            "of the second. Check the order of the factors, or transpose one with .T."
+        ) from None
+
+
+def _lookup(table: dict[tuple[type, type], Rule], a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
+    for kind_a in (type(a), LinearOperator):
+        for kind_b in (type(b), LinearOperator):
+            rule = table.get((kind_a, kind_b))
+            if rule is not None:
+                return rule(a, b)
+    return None
+
+
+def _scale(c: Any, op: LinearOperator) -> LinearOperator | None:
+    if type(op).scaled is LinearOperator.scaled:  # a kind that cannot absorb a scalar keeps it beside it
+        return None
+    return op.scaled(c)
+
+
+def _scalings_times(a: Scaling, b: Scaling) -> LinearOperator:
+    space = unify(a.space, b.space)
+    c = a.c * b.c
+    return Identity(space) if isinstance(c, (int, float)) and c == 1 else Scaling(c, space)
+
+
+def _identities_plus(a: Identity | Scaling, b: Identity | Scaling) -> LinearOperator:
+    ca = a.c if isinstance(a, Scaling) else 1
+    cb = b.c if isinstance(b, Scaling) else 1
+    space = unify(a.space, b.space)
+    return Scaling(ca + cb, space)
+
+
+def _plus_multiple(a: LinearOperator, b: Identity | Scaling) -> LinearOperator | None:
+    if not isinstance(a, Einsum):
+        return None
+    space = unify(unify(a.domain, a.codomain), b.space)
+    multiple = as_einsum(space, b.c if isinstance(b, Scaling) else 1)
+    return None if multiple is None else add_einsums(a, multiple)
+
+
+def _same_opaque(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
+    return a.scaled(2) if a is b else None
+
+
+COMPOSE: dict[tuple[type, type], Rule] = {
+    (Zero, Zero): lambda a, b: Zero(b.domain, a.codomain),
+    (Zero, LinearOperator): lambda a, b: Zero(b.domain, a.codomain),
+    (LinearOperator, Zero): lambda a, b: Zero(b.domain, a.codomain),
+    (Zero, Identity): lambda a, b: a,
+    (Identity, Zero): lambda a, b: b,
+    (Identity, Identity): lambda a, b: Identity(unify(a.space, b.space)),
+    (Identity, LinearOperator): lambda a, b: b.refine(b.domain, a.space),
+    (LinearOperator, Identity): lambda a, b: a.refine(b.space, a.codomain),
+    (Scaling, Scaling): _scalings_times,
+    (Scaling, Einsum): lambda a, b: _scale(a.c, b.refine(b.domain, a.space)),
+    (Einsum, Scaling): lambda a, b: _scale(b.c, a.refine(b.space, a.codomain)),
+    (Einsum, Einsum): compose_einsums,
+}
+
+ADD: dict[tuple[type, type], Rule] = {
+    (Identity, Identity): _identities_plus,
+    (Identity, Scaling): _identities_plus,
+    (Scaling, Identity): _identities_plus,
+    (Scaling, Scaling): _identities_plus,
+    (LinearOperator, Identity): _plus_multiple,
+    (LinearOperator, Scaling): _plus_multiple,
+    (Identity, LinearOperator): lambda a, b: _plus_multiple(b, a),
+    (Scaling, LinearOperator): lambda a, b: _plus_multiple(b, a),
+    (Einsum, Einsum): add_einsums,
+    (LinearOperator, LinearOperator): _same_opaque,
+}
