@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from . import arrays
 from .arrays import namespace
 
 __all__ = [
@@ -92,14 +93,31 @@ def add(a: Any, b: Any) -> Any:
         a = one_like(b)
     elif is_one(b) and not hasattr(a, "codomain"):
         b = one_like(a)
+    _refuse_broadcasting(a, b)
     try:
-        return a + b
+        return arrays.add(a, b)
     except TypeError as error:
         raise _failed("add", a, b, error, "Every element of the matrix needs '+' with the others.") from error
 
 
+def _refuse_broadcasting(a: Any, b: Any) -> None:
+    """Blocks are added entry to entry; a sum that NumPy would broadcast is a mistake (2 + B is not 2·I + B)."""
+    shape_a, shape_b = getattr(a, "shape", None), getattr(b, "shape", None)
+    if shape_a == shape_b or (is_number(a) and a == 0) or (is_number(b) and b == 0):
+        return
+    if (isinstance(shape_a, tuple) or is_number(a)) and (isinstance(shape_b, tuple) or is_number(b)):
+        if tuple(shape_a or ()) == tuple(shape_b or ()):
+            return
+        raise ValueError(
+            f"cannot add {describe(a)} and {describe(b)}: blocks in one place have one shape; "
+            "write a multiple of the identity as an array."
+        )
+
+
 def multiply(a: Any, b: Any) -> Any:
     """Return the product a b, in this order: ``@`` where both offer it, ``*`` otherwise (numbers, symbols, semirings).
+
+    An operator times a number is the operator applied to it.
 
     Raises `AlgebraError` where the elements offer no product.
     """
@@ -114,7 +132,7 @@ def multiply(a: Any, b: Any) -> Any:
     if is_zero(b) and not hasattr(a, "codomain"):
         return b
     try:
-        if is_number(a) or is_number(b):
+        if is_number(a) or (is_number(b) and not hasattr(a, "codomain")):
             return a * b
         if getattr(a, "ndim", None) == 0 or (getattr(b, "ndim", None) == 0 and not hasattr(a, "codomain")):
             return a * b
@@ -189,7 +207,7 @@ def _identity_of(a: Any, n: int) -> Any:
 
 def left_divide(d: Any, x: Any) -> Any:
     """Return d⁻¹ x by what d offers: exact fractions for ints, ``/`` for scalars, a linear solve for blocks,
-    ``inverse()`` or ``inv()`` for anything else that has one.
+    ``inverse()`` or ``inv()`` for anything else that has one.  The quotient of the universal one is the inverse itself.
 
     Raises `SingularError` where d is zero, singular, or offers no inverse.
     """
@@ -212,9 +230,11 @@ def left_divide(d: Any, x: Any) -> Any:
             return multiply(d.inv(), x)
         if hasattr(type(d), "__truediv__") and hasattr(d, "matvec"):  # PyLops solves with '/'
             return d / x
-        if hasattr(type(x), "__truediv__") and not hasattr(d, "matvec"):
-            return x / d
-    except (ZeroDivisionError, ArithmeticError, ValueError) as error:
+        if hasattr(type(d), "__rtruediv__"):  # not x / d: that is x d⁻¹, and x need not commute with d
+            return multiply(1 / d, x)
+        if hasattr(type(d), "__truediv__") and not hasattr(d, "matvec"):
+            return multiply((d / d) / d, x)
+    except (AlgebraError, ArithmeticError, ValueError) as error:
         raise SingularError(f"cannot divide by {describe(d)}: {error}") from error
     raise SingularError(
         f"{describe(d)} offers no inverse; give it an inverse() method, or scale the row so that its diagonal is I."
@@ -224,11 +244,13 @@ def left_divide(d: Any, x: Any) -> Any:
 def _divide_by_number(d: Any, x: Any) -> Any:
     if d == 0:
         raise SingularError("the element is 0; give the matrix an invertible diagonal.")
+    if is_one(x):
+        x = 1
     if isinstance(d, int) and isinstance(x, int):
         quotient = Fraction(x, d)
         return quotient.numerator if quotient.denominator == 1 else quotient
     if hasattr(x, "codomain"):
-        return (Fraction(1, d) if isinstance(d, int) and abs(d) == 1 else 1 / d) * x
+        return (d if d in (1, -1) else 1 / d) * x
     return x / d
 
 

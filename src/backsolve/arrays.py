@@ -1,30 +1,104 @@
 """Arrays of any library: which namespace serves them, and the one kernel that multiplies two of them by labels.
 
 Nothing here knows a library by name: NumPy and JAX arrays bring their array-API namespace along, PyTorch's comes from
-`array_api_compat`.  A library that can do better than the plain array API hands in its own kernel with
-`register_kernel`.
+`array_api_compat`.  A library that can do better than the plain array API hands in an adapter with
+`register_adapter`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
-from typing import Any
+from numbers import Number
+from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["asarray", "conjugate", "contract", "identity", "is_array", "namespace", "place", "register_kernel"]
+__all__ = [
+    "Adapter",
+    "Labels",
+    "add",
+    "asarray",
+    "astype",
+    "conjugate",
+    "contract",
+    "is_array",
+    "multiply",
+    "namespace",
+    "place",
+    "register_adapter",
+    "reshape",
+    "sum_axes",
+]
 
 Labels = tuple[int, ...]
-Contract = Callable[[Any, Labels, Any, Labels, Labels], tuple[Any, Labels]]
+
+
+class Adapter(Protocol):
+    """An array library's own way to do what the functions of the same names in this module do."""
+
+    def multiply(self, a: Any, b: Any) -> Any:
+        """Entrywise product of arrays of one rank, or with a scalar."""
+
+    def add(self, a: Any, b: Any) -> Any:
+        """Entrywise sum of two arrays."""
+
+    def contract(self, a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
+        """Product of two labelled arrays, summed over what is not kept."""
+
+    def place(self, x: Any, labels: Labels, out: Labels, shape: tuple[int, ...]) -> Any:
+        """Labelled x brought to the axes ``out``."""
+
+    def sum(self, x: Any, axes: tuple[int, ...]) -> Any:
+        """Sum over axes."""
+
+    def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
+        """The same entries, in row-major order, under another shape."""
+
+    def astype(self, x: Any, dtype: Any) -> Any:
+        """The same entries in another dtype."""
+
 
 # Filled once per array library, when that library's adapter is imported; read-only afterwards.
-_KERNELS: list[tuple[type, Contract]] = []
+_ADAPTERS: list[tuple[type, Adapter]] = []
 
 
-def register_kernel(array_type: type, contract: Contract) -> None:
-    """Use ``contract`` (see `contract` for its meaning) wherever one of the two arrays is an ``array_type``."""
-    _KERNELS.append((array_type, contract))
+def register_adapter(array_type: type, adapter: Adapter) -> None:
+    """Use ``adapter`` wherever one of the arrays is an ``array_type``."""
+    _ADAPTERS.append((array_type, adapter))
+
+
+def _adapter(a: Any, b: Any) -> Adapter | None:
+    if type(a) is np.ndarray and type(b) is np.ndarray:
+        return None
+    for array_type, adapter in _ADAPTERS:
+        if isinstance(a, array_type) or isinstance(b, array_type):
+            return adapter
+    return None
+
+
+def is_mask(x: Any) -> bool:
+    """Whether x is an array of booleans, which as a factor selects: what it masks is zero, even where it was NaN."""
+    dtype = getattr(x, "dtype", None)
+    return dtype.kind == "b" if isinstance(dtype, np.dtype) else str(dtype) == "torch.bool"
+
+
+def multiply(a: Any, b: Any) -> Any:
+    """Return the entrywise product of two arrays; a mask among them selects."""
+    adapter = _adapter(a, b)
+    if adapter is not None:
+        return adapter.multiply(a, b)
+    if is_mask(a) and not is_mask(b):
+        return namespace(a, b).where(a, b, namespace(b).zeros_like(b))
+    if is_mask(b) and not is_mask(a):
+        return multiply(b, a)
+    return a * b
+
+
+def add(a: Any, b: Any) -> Any:
+    """Return the entrywise sum of two arrays."""
+    adapter = _adapter(a, b)
+    return a + b if adapter is None else adapter.add(a, b)
 
 
 def namespace(*arrays: Any) -> Any:
@@ -60,15 +134,12 @@ def conjugate(x: Any) -> Any:
         return x
     if isinstance(x, (np.ndarray, np.generic)):
         return np.conjugate(x)
+    if isinstance(x, Number):
+        return x.conjugate()  # type: ignore[attr-defined]
     xp = namespace(x)
     if hasattr(xp, "isdtype") and not xp.isdtype(x.dtype, "complex floating"):
         return x
     return xp.conj(x)
-
-
-def identity(n: int, like: Any) -> Any:
-    """Return the n × n identity in the library and dtype of ``like``."""
-    return namespace(like).eye(n, dtype=like.dtype)
 
 
 def permute(xp: Any, x: Any, order: Sequence[int]) -> Any:
@@ -94,9 +165,9 @@ def contract(a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any,
     Labels within one operand are distinct.  Returns the product and its labels, in whatever order was cheapest.
     Cost: one matrix product (or elementwise product), without copies where the axes already lie well.
     """
-    for array_type, kernel in _KERNELS:
-        if isinstance(a, array_type) or isinstance(b, array_type):
-            return kernel(a, la, b, lb, keep)
+    adapter = _adapter(a, b)
+    if adapter is not None:
+        return adapter.contract(a, la, b, lb, keep)
     xp = namespace(a, b)
     a, la = _sum_private(xp, a, la, lb, keep)
     b, lb = _sum_private(xp, b, lb, la, keep)
@@ -104,7 +175,7 @@ def contract(a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any,
     if not summed:
         out = la if len(la) >= len(lb) else lb
         out += tuple(label for label in (la + lb) if label not in out)
-        return expand(xp, a, la, out) * expand(xp, b, lb, out), out
+        return multiply(expand(xp, a, la, out), expand(xp, b, lb, out)), out
     batch = [label for label in la if label in lb and label in keep]
     free_a = [label for label in la if label not in lb]
     free_b = [label for label in lb if label not in la]
@@ -112,6 +183,8 @@ def contract(a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any,
     a = _grouped(xp, a, la, size, batch, free_a, summed)
     b = _grouped(xp, b, lb, size, batch, summed, free_b)
     vector = not batch and not free_b
+    if is_mask(a) != is_mask(b):  # a selection that sums: as numbers
+        a, b = (xp.astype(m, n.dtype) if is_mask(m) else m for m, n in ((a, b), (b, a)))
     c = a @ (xp.reshape(b, (-1,)) if vector else b)
     out = tuple(batch + free_a + free_b)
     shape = tuple(size[label] for label in out)
@@ -134,16 +207,35 @@ def _grouped(
     return a if tuple(a.shape) == shape else xp.reshape(a, shape)
 
 
+def sum_axes(x: Any, axes: tuple[int, ...]) -> Any:
+    """Return x summed over these axes."""
+    adapter = _adapter(x, x)
+    return namespace(x).sum(x, axis=axes) if adapter is None else adapter.sum(x, axes)
+
+
+def reshape(x: Any, shape: tuple[int, ...]) -> Any:
+    """Return the entries of x, in row-major order, under another shape."""
+    adapter = _adapter(x, x)
+    return namespace(x).reshape(x, shape) if adapter is None else adapter.reshape(x, shape)
+
+
+def astype(x: Any, dtype: Any) -> Any:
+    """Return x in another dtype."""
+    adapter = _adapter(x, x)
+    return namespace(x).astype(x, dtype) if adapter is None else adapter.astype(x, dtype)
+
+
 def place(x: Any, labels: Labels, out: Labels, sizes: dict[int, int | None]) -> Any:
     """Bring labelled x to the axes ``out``: permute, and repeat along the labels it lacks (their size from ``sizes``)."""
+    if labels == out:
+        return x
+    own = dict(zip(labels, x.shape, strict=True))
+    shape = tuple(own.get(label, sizes.get(label)) for label in out)
+    if None in shape:
+        raise ValueError(f"cannot repeat an array of shape {tuple(x.shape)} along an axis of unknown size.")
+    adapter = _adapter(x, x)
+    if adapter is not None:
+        return adapter.place(x, labels, out, shape)  # type: ignore[arg-type]
     xp = namespace(x)
     x = expand(xp, x, labels, out)
-    if len(labels) == len(out):
-        return x
-    shape = []
-    for label, n in zip(out, x.shape, strict=True):
-        size = n if label in labels else sizes.get(label)
-        if size is None:
-            raise ValueError(f"cannot repeat an array of shape {tuple(x.shape)} along an axis of unknown size.")
-        shape.append(size)
-    return xp.broadcast_to(x, tuple(shape))
+    return x if len(labels) == len(out) else xp.broadcast_to(x, shape)

@@ -58,7 +58,10 @@ class BlockVector(Sequence[Any]):
         return BlockVector(negate(block) for block in self)
 
     def __mul__(self, c: Any) -> BlockVector:
-        return BlockVector(multiply(block, c) for block in self) if is_scalar(c) else NotImplemented
+        return BlockVector(block * c for block in self) if is_scalar(c) else NotImplemented
+
+    def __truediv__(self, c: Any) -> BlockVector:
+        return BlockVector(block / c for block in self) if is_scalar(c) else NotImplemented
 
     def __rmul__(self, c: Any) -> BlockVector:
         return BlockVector(c if is_zero(block) else multiply(c, block) for block in self)

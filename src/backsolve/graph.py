@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from .algebra import SemiringScalar, add, is_one, is_zero, multiply, one_like
 from .eliminate import eliminate
 from .matrix import OperatorMatrix
+from .numeric import all_float
 from .operators import I, O
 from .solve import CycleError, substitute, topological_order
 
@@ -40,8 +42,21 @@ class Graph:
         if hasattr(edges, "tocsr"):
             self.nodes, self._matrix = _from_scipy(edges)
         else:
-            self.nodes, self._matrix = _from_edges(_edge_pairs(edges))
+            # A DiGraph also has nodes without edges.
+            alone = edges.nodes if hasattr(edges, "is_directed") else ()
+            self.nodes, self._matrix = _from_edges(_edge_pairs(edges), alone)
         self._index: dict[Node, int] | None = None
+
+    @cached_property
+    def _compiled(self) -> bool:
+        """Whether compiled code may walk the graph: it multiplies absent paths' zeros by every weight, so NaN and
+        infinity, which would spread to ends they do not reach, go the general way.
+        """
+        numeric = self._matrix.numeric
+        if numeric is not None:
+            return bool(np.all(np.isfinite(numeric.csr.data)))
+        weights = self._matrix.entries.values()
+        return bool(weights) and all_float(weights) and bool(np.all(np.isfinite(np.array(list(weights)))))
 
     def matrix(self) -> OperatorMatrix:
         """Return Lᵀ: entry (u, v) is the weight of u → v, rows and columns in the order of ``nodes``, which is
@@ -89,8 +104,8 @@ class Graph:
         with neither: over (source, sink) pairs.  Ends that no path joins have weight 0 (`O` where the weights are no
         numbers).
 
-        ``order`` is "reverse" (back substitution), "forward" (forward substitution), a sequence naming every node that
-        is no end (eliminated in that order), or "auto"; all give the same.
+        ``order`` is "reverse" (back substitution), "forward" (forward substitution), a sequence naming every node with
+        edges to and from it that is no end (eliminated in that order), or "auto"; all give the same.
         Raises `KeyError` for an unknown node, `ValueError` for an unknown or incomplete order.
         Cost: one product and one sum an edge for each given end; for an elimination, in-degree × out-degree a node.
         """
@@ -117,7 +132,7 @@ class Graph:
     def _along(self, Lt: OperatorMatrix, end: int, others: list[int], *, flip: bool) -> dict[int, Any]:
         """One substitution with the unit vector of ``end`` on the right: x = Lᵀ x + e, or its mirror image."""
         n = len(self.nodes)
-        if Lt.numeric is not None:
+        if self._compiled:
             e = np.zeros(n)
             e[end] = 1.0
             solved = substitute(Lt, e)
@@ -132,7 +147,7 @@ class Graph:
         if not (is_one(weight) or is_zero(weight)):
             return weight
         sample = next(iter(self._matrix.entries.values()), 1)
-        if hasattr(sample, "codomain"):
+        if hasattr(sample, "codomain") or getattr(sample, "shape", ()):
             return weight
         one = one_like(sample)
         zero = sample.zero() if isinstance(sample, SemiringScalar) else one - one
@@ -142,12 +157,13 @@ class Graph:
         """Borders the graph with one new source for each start and one new sink for each end, then eliminates."""
         named = [self._position(node, "node") for node in order]
         ends = {*rows, *cols}
-        missing = [i for i in range(len(self.nodes)) if i not in ends and i not in set(named)]
+        inner = set(np.flatnonzero((self._degrees(0) > 0) & (self._degrees(1) > 0)).tolist())
+        missing = sorted(inner - ends - set(named))
         extra = [i for i in named if i in ends]
         if missing or extra:
             word = "misses" if missing else "names the end"
             node = self.nodes[(missing or extra)[0]]
-            raise ValueError(f"the order {word} {node!r}; it must name every node that is no end, once.")
+            raise ValueError(f"the order {word} {node!r}; it must name every node between the ends, once.")
         n = len(self.nodes)
         entries = dict(self._matrix.entries)
         entries |= {(n + k, i): I for k, i in enumerate(rows)}
@@ -192,7 +208,9 @@ def _edge_pairs(edges: Any) -> Iterable[tuple[tuple[Node, Node], Any]]:
     return list(edges)
 
 
-def _from_edges(pairs: Iterable[tuple[tuple[Node, Node], Any]]) -> tuple[Sequence[Node], OperatorMatrix]:
+def _from_edges(
+    pairs: Iterable[tuple[tuple[Node, Node], Any]], alone: Iterable[Node] = ()
+) -> tuple[Sequence[Node], OperatorMatrix]:
     index: dict[Node, int] = {}
     found: dict[tuple[int, int], Any] = {}
     for (u, v), weight in pairs:
@@ -200,6 +218,8 @@ def _from_edges(pairs: Iterable[tuple[tuple[Node, Node], Any]]) -> tuple[Sequenc
         if place in found:
             raise ValueError(f"the edge {u!r} → {v!r} is given twice; add the two weights first.")
         found[place] = weight
+    for node in alone:
+        index.setdefault(node, len(index))
     names = list(index)
     before: list[list[tuple[int, Any]]] = [[] for _ in names]
     for (u_i, v_i), weight in found.items():

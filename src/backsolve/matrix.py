@@ -203,7 +203,10 @@ class OperatorMatrix:
         return self._map(algebra.negate)
 
     def __mul__(self, c: Any) -> OperatorMatrix:
-        return self._map(lambda element: algebra.multiply(element, c)) if is_scalar(c) else NotImplemented
+        return self._map(lambda element: element * c) if is_scalar(c) else NotImplemented
+
+    def __truediv__(self, c: Any) -> OperatorMatrix:
+        return self._map(lambda element: element / c) if is_scalar(c) else NotImplemented
 
     def __rmul__(self, c: Any) -> OperatorMatrix:
         return self._map(lambda element: algebra.multiply(c, element)) if is_scalar(c) else NotImplemented
@@ -217,14 +220,28 @@ class OperatorMatrix:
             return self.numeric.times(other)
         blocks, repack = unpack_vector(other, self.shape[1], f"a matrix of {_blocks(self.shape)}")
         self._check_blocks(blocks, self.col_spaces, "column")
+        out = self._times_blocks(blocks)
+        empty = [i for i, block in enumerate(out) if algebra.is_zero(block)]
+        if empty:
+            self._fill_zeros(out, empty, blocks)
+        return repack(out)
+
+    def times(self, v: Sequence[Any]) -> BlockVector:
+        """``self @ v`` with `O` for what is zero because nothing reaches it, instead of arrays of zeros."""
+        blocks, _ = unpack_vector(v, self.shape[1], f"a matrix of {_blocks(self.shape)}")
+        self._check_blocks(blocks, self.col_spaces, "column")
+        return BlockVector(self._times_blocks(blocks))
+
+    def _times_blocks(self, blocks: Sequence[Any]) -> list[Any]:
         out = []
         for i in range(self.shape[0]):
-            total: Any = None
+            total: Any = O
             for j, element in self.row(i):
-                term = algebra.multiply(element, blocks[j])
-                total = term if total is None else algebra.add(total, term)
-            out.append(self._zero_of_row(i, blocks) if total is None else total)
-        return repack(out)
+                if not algebra.is_zero(blocks[j]):
+                    term = algebra.multiply(element, blocks[j])
+                    total = term if total is O else algebra.add(total, term)
+            out.append(total)
+        return out
 
     def _times_matrix(self, other: OperatorMatrix) -> OperatorMatrix:
         if self.shape[1] != other.shape[0]:
@@ -244,11 +261,21 @@ class OperatorMatrix:
     def __rmatmul__(self, other: Any) -> OperatorMatrix:
         return self if isinstance(other, Identity) else NotImplemented
 
-    def _zero_of_row(self, i: int, blocks: Sequence[Any]) -> Any:
-        if all(is_number(block) for block in blocks) and self.row_spaces[i] in (ANY, ArraySpace(())):
-            return 0
-        like = next((block for block in blocks if hasattr(block, "dtype")), 0.0)
-        return O.refine(ANY, self.row_spaces[i]).apply(np.float64(like) if isinstance(like, float) else like)
+    def _fill_zeros(self, out: list[Any], empty: Sequence[int], blocks: Sequence[Any]) -> None:
+        """Zeros for the rows where nothing was added up: as large as the row's space says, `O` where nothing says it."""
+        numbers = all(is_number(block) for block in blocks)
+        like = next((block for block in blocks if hasattr(block, "dtype")), np.float64(0.0))
+        shapes = {getattr(block, "shape", None) for block in blocks}
+        if len(shapes) == 1 and isinstance(np.shape(like), tuple) and all(map(is_number, self.entries.values())):
+            anything: Space = ArraySpace(tuple(like.shape))  # numbers keep the shape of the blocks
+        else:
+            anything = ANY
+        for i in empty:
+            space = self.row_spaces[i]
+            if numbers and space in (ANY, ArraySpace(())):
+                out[i] = 0
+            else:
+                out[i] = O.refine(ANY, anything if space == ANY else space).apply(like)
 
     # ---- solving (what backsolve.solve asks for) --------------------------------------------------------------------
     def splitting(self) -> tuple[Sequence[Any] | None, OperatorMatrix]:
@@ -292,7 +319,8 @@ class OperatorMatrix:
             here = space_of(block)
             if isinstance(here, ArraySpace) and isinstance(space, ArraySpace):
                 here = ArraySpace(here.shape, here.dtype if space.dtype is not None else None)
-            unify(space, here, f"block {i} of the vector and {word} {i} of the matrix", "Check its shape and place.")
+            remedy = "Check its shape and place; a zero block of any shape is written O."
+            unify(space, here, f"block {i} of the vector and {word} {i} of the matrix", remedy)
 
     def inverse(self) -> OperatorMatrix:
         """Return A⁻¹ as an OperatorMatrix: the sums over all paths, one substitution for each column.
@@ -412,7 +440,8 @@ def _unify_spaces(entries: Entries, rows: list[Space], cols: list[Space]) -> Non
         if isinstance(element, LinearOperator) and (codomain != row_space or domain != col_space):
             refined = element.refine(col_space, row_space)
             entries[place] = refined
-            row_space, col_space = refined.codomain, refined.domain
+            # A kind that does not refine keeps its unknowns; what the row and the column know stays known.
+            row_space, col_space = unify(row_space, refined.codomain), unify(col_space, refined.domain)
         for space, known, index, line in ((row_space, rows, i, by_row), (col_space, cols, j, by_col)):
             if known[index] != space:
                 known[index] = space

@@ -16,7 +16,11 @@ __all__ = ["NumericMatrix", "all_float"]
 
 def all_float(elements: Iterable[Any]) -> bool:
     """Whether all are floating-point numbers, real or complex (exact ints and Fractions are not)."""
-    return all(isinstance(element, (float, complex, np.inexact)) for element in elements)
+    return all(isinstance(element, _COMPILED) for element in elements)
+
+
+# What SciPy's solvers compute with; half and extended precision go the general way, which keeps them.
+_COMPILED = (float, complex, np.float32, np.complex64)
 
 
 class NumericMatrix:
@@ -27,13 +31,14 @@ class NumericMatrix:
 
     @classmethod
     def of(cls, A: Any) -> NumericMatrix:
-        """From a SciPy sparse matrix or a dense 2-D array; duplicates are added, as SciPy does."""
+        """From a SciPy sparse matrix or a dense 2-D array; duplicates are added, as SciPy does, stored zeros dropped."""
         from scipy.sparse import csr_array
 
         csr = csr_array(A)
-        if not csr.has_canonical_format:
+        if not csr.has_canonical_format or not np.all(csr.data):
             csr = csr.copy()
             csr.sum_duplicates()
+            csr.eliminate_zeros()
         return cls(csr)
 
     @classmethod
@@ -115,14 +120,20 @@ class NumericMatrix:
                 raise SingularError(f"the matrix is singular: row {int(np.argmin(scale != 0))} has 0 on the diagonal.")
         if self.triangle is None:
             permutation = np.asarray(order())
-            x = np.empty(rhs.shape, np.result_type(self.csr.dtype, rhs.dtype, float))
             inner = NumericMatrix(self.csr[permutation][:, permutation])
             part = None if scale is None else scale[permutation]
-            x[permutation] = inner._triangular(part, rhs[permutation])
+            solved = inner._triangular(part, rhs[permutation])
+            x = np.empty_like(solved)
+            x[permutation] = solved
             return repack(x)
         return repack(self._triangular(scale, rhs))
 
     def _triangular(self, scale: Any, rhs: Any) -> Any:
+        dtypes = [self.csr.dtype, rhs.dtype, *(() if scale is None else (scale.dtype,))]
+        # SciPy computes in double precision; the result has the precision its operands have.
+        return self._in_double(scale, rhs).astype(np.result_type(np.float32, *dtypes), copy=False)
+
+    def _in_double(self, scale: Any, rhs: Any) -> Any:
         from scipy.sparse import diags_array
         from scipy.sparse.linalg import spsolve_triangular
 
@@ -133,7 +144,7 @@ class NumericMatrix:
 
 
 def _numeric_rhs(b: Any) -> tuple[Any, Callable[[Any], Any]]:
-    if isinstance(b, np.ndarray) and b.dtype.kind in "fciub" and b.ndim in (1, 2):
+    if isinstance(b, np.ndarray) and (b.dtype.char in "fdFD" or b.dtype.kind in "iub") and b.ndim in (1, 2):
         return b, lambda x: x
     if isinstance(b, (BlockVector, list, tuple)) and b and all_float(b):
         kind = type(b)

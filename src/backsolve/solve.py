@@ -103,6 +103,8 @@ def _solve(diagonal: Sequence[Any] | None, N: Triangular, b: Any) -> Any:
     for i in topological_order(rows, N.row, N.name):
         total = blocks[i]
         for j, element in N.row(i):
+            if is_zero(blocks[j]):
+                continue
             total = add(total, multiply(element, blocks[j]))
         if diagonal is not None:
             try:

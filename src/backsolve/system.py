@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from .matrix import OperatorMatrix
 from .operators import I
 from .solve import solve
 
 __all__ = ["System"]
+
+
+class Frame(Protocol):
+    """How the caller's values are vectors of blocks and back: the outer shape of inputs or outputs."""
+
+    def blocks(self, tree: Any) -> Any:
+        """The vector of blocks of a caller's tangent or cotangent."""
+
+    def tree(self, blocks: Any) -> Any:
+        """The caller's form of a vector of blocks."""
+
+
+class Plain:
+    """Vectors of blocks as they are."""
+
+    def blocks(self, tree: Any) -> Any:
+        """The vector itself."""
+        return tree
+
+    def tree(self, blocks: Any) -> Any:
+        """The vector itself."""
+        return blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +57,8 @@ class System:
     L: OperatorMatrix
     sinks: OperatorMatrix
     value: Any = None
+    inputs: Frame = Plain()
+    outputs: Frame = Plain()
 
     def __post_init__(self) -> None:
         n = self.L.shape[0]
@@ -54,7 +78,8 @@ class System:
         Cost: one application of every edge's transpose.
         """
         M, L, S = self.M, self.L, self.sinks
-        return M.T @ solve(I - L.T, S.T @ g)
+        g = self.outputs.blocks(g)
+        return self.inputs.tree(M.T @ solve(I - L.T, S.T.times(g)))
 
     def jvp(self, t: Any) -> Any:
         """Return S ((I − L) \\ M t), the change of the outputs along t.
@@ -63,4 +88,5 @@ class System:
         Cost: one application of every edge.
         """
         M, L, S = self.M, self.L, self.sinks
-        return S @ solve(I - L, M @ t)
+        t = self.inputs.blocks(t)
+        return self.outputs.tree(S @ solve(I - L, M.times(t)))

@@ -11,7 +11,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ..algebra import is_number
-from ..arrays import Labels, conjugate, contract, namespace, place
+from ..arrays import Labels, astype, conjugate, contract, multiply, namespace, place, sum_axes
 from .base import LinearOperator
 from .spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, unify
 
@@ -69,7 +69,7 @@ class Einsum(LinearOperator):
     def apply(self, x: Any) -> Any:
         factors, out, into = self.factors, self.out, self.into
         if len(factors) == 1 and out == into == factors[0].labels:  # the plain Hadamard product
-            y = factors[0].array * x
+            y = multiply(factors[0].array, x)
         elif len(set(into)) < len(into) or len(set(out)) < len(out):
             y = self._apply_with_repeats(x)
         else:
@@ -78,7 +78,7 @@ class Einsum(LinearOperator):
             y = -y if isinstance(self.coef, int) and self.coef == -1 else self.coef * y
         codomain_dtype = self.dtypes[1]
         if codomain_dtype is not None and y.dtype != codomain_dtype:
-            y = namespace(y).astype(y, codomain_dtype)
+            y = astype(y, codomain_dtype)
         return y
 
     def _finish(self, y: Any, labels: Labels, x: Any) -> Any:
@@ -190,7 +190,7 @@ def _contract_all(
     if not factors:
         drop = tuple(axis for axis, label in enumerate(labels) if label not in keep)
         if drop:
-            x = namespace(x).sum(x, axis=drop)
+            x = sum_axes(x, drop)
             labels = tuple(label for label in labels if label in keep)
         return x, labels
     todo = list(factors)

@@ -121,6 +121,8 @@ def add_einsums(a: Einsum, b: Einsum) -> Einsum | None:
     if single_a is None or single_b is None:
         return None
     covered = single_a | single_b
+    if covered and not a.factors and not b.factors:  # no array says in which library and dtype to write the deltas
+        return None
     size = prod(sizes[k] or 1 for k in covered)
     if size > max(sum(f.size for f in a.factors), 1) + max(sum(f.size for f in b.factors), 1):
         return None

@@ -74,7 +74,7 @@ def space_of(x: Any) -> Space:
         return TupleSpace(tuple(space_of(part) for part in x))
     shape = getattr(x, "shape", None)
     if shape is None:
-        return ArraySpace(())
+        return getattr(x, "codomain", ArraySpace(()))  # a zero of unknown size says where it lies
     return ArraySpace(tuple(shape), getattr(x, "dtype", None))
 
 

@@ -12,7 +12,7 @@ from .base import LinearOperator
 from .einsum import Einsum, as_einsum
 from .fusion import add_einsums, compose_einsums
 from .lazy import Product, Sum
-from .spaces import SpaceError, unify
+from .spaces import Space, SpaceError, unify
 from .trivial import Identity, Scaling, Zero
 
 __all__ = ["add", "compose"]
@@ -25,7 +25,7 @@ def compose(a: LinearOperator, b: LinearOperator) -> LinearOperator:
 
     Raises `SpaceError` where a's domain is not b's codomain.
     """
-    _check_inner(a, b)
+    a, b = _joined_spaces(a, b)
     closed = _lookup(COMPOSE, a, b)
     if closed is not None:
         return closed
@@ -56,10 +56,11 @@ def add(a: LinearOperator, b: LinearOperator) -> LinearOperator:
     remedy = "Summands map between the same spaces."
     domain = unify(a.domain, b.domain, f"the domains of {a.label} + {b.label}", remedy)
     codomain = unify(a.codomain, b.codomain, f"the codomains of {a.label} + {b.label}", remedy)
+    a, b = _refined(a, domain, codomain), _refined(b, domain, codomain)
     if isinstance(a, Zero):
-        return b.refine(domain, codomain)
+        return b
     if isinstance(b, Zero):
-        return a.refine(domain, codomain)
+        return a
     closed = _lookup(ADD, a, b)
     if closed is not None:
         return closed
@@ -75,14 +76,22 @@ def add(a: LinearOperator, b: LinearOperator) -> LinearOperator:
     return terms[0] if len(terms) == 1 else Sum(tuple(terms))
 
 
-def _check_inner(a: LinearOperator, b: LinearOperator) -> None:
+def _refined(op: LinearOperator, domain: Space, codomain: Space) -> LinearOperator:
+    return op if op.domain == domain and op.codomain == codomain else op.refine(domain, codomain)
+
+
+def _joined_spaces(a: LinearOperator, b: LinearOperator) -> tuple[LinearOperator, LinearOperator]:
+    """a and b with the space between them as known as the two together make it."""
     try:
-        unify(a.domain, b.codomain, "")
+        inner = unify(a.domain, b.codomain, "")
     except SpaceError:
         raise SpaceError(
             f"cannot compose {a!r} with {b!r}: the domain {a.domain} of the first is not the codomain {b.codomain} "
             "of the second. Check the order of the factors, or transpose one with .T."
         ) from None
+    if isinstance(a, Einsum) and isinstance(b, Einsum):  # their composition unifies sizes label by label
+        return a, b
+    return _refined(a, inner, a.codomain), _refined(b, b.domain, inner)
 
 
 def _lookup(table: dict[tuple[type, type], Rule], a: LinearOperator, b: LinearOperator) -> LinearOperator | None:

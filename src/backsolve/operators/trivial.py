@@ -120,10 +120,9 @@ class Zero(LinearOperator):
 
     def apply(self, x: Any) -> Any:
         """Zeros of the codomain; of unknown size, the universal zero again."""
-        if isinstance(self.codomain, ArraySpace) and self.codomain.known:
-            dtype = self.codomain.dtype if self.codomain.dtype is not None else x.dtype
-            return namespace(x).zeros(self.codomain.shape, dtype=dtype)
-        return Zero(ANY, self.codomain)
+        while isinstance(x, tuple) and x:
+            x = x[0]
+        return _zeros(self.codomain, x) if self.codomain.known else Zero(ANY, self.codomain)
 
     def transpose(self) -> LinearOperator:
         return Zero(self.codomain, self.domain)
@@ -150,6 +149,13 @@ class Zero(LinearOperator):
     @property
     def label(self) -> str:
         return "O"
+
+
+def _zeros(space: Space, like: Any) -> Any:
+    if isinstance(space, TupleSpace):
+        return tuple(_zeros(part, like) for part in space.parts)
+    dtype = space.dtype if space.dtype is not None else getattr(like, "dtype", None)
+    return namespace(like).zeros(space.shape, dtype=dtype)
 
 
 def _one_space(op: LinearOperator, domain: Space, codomain: Space) -> Space:

@@ -1,0 +1,96 @@
+"""How JAX multiplies, adds and places arrays: straight to `jax.lax`, which traces several times faster than `jax.numpy`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ..arrays import Labels, register_adapter
+
+__all__ = ["JaxAdapter"]
+
+
+class JaxAdapter:
+    """See `backsolve.arrays.Adapter`."""
+
+    def multiply(self, a: Any, b: Any) -> Any:
+        """Entrywise product; a boolean operand selects."""
+        da, db = getattr(a, "dtype", None), getattr(b, "dtype", None)
+        if da == bool and db != bool:
+            if a.shape != b.shape:
+                a, b = jnp.broadcast_arrays(a, b)
+            return lax.select(a, b, lax.full_like(b, 0))
+        if db == bool and da != bool:
+            return self.multiply(b, a)
+        if da == db and da is not None and a.shape == b.shape:
+            return lax.mul(a, b)
+        return jnp.multiply(a, b)
+
+    def add(self, a: Any, b: Any) -> Any:
+        """Entrywise sum."""
+        if getattr(a, "dtype", None) == getattr(b, "dtype", None) and a.shape == b.shape:
+            return lax.add(a, b)
+        return jnp.add(a, b)
+
+    def sum(self, x: Any, axes: tuple[int, ...]) -> Any:
+        """Sum over axes; an axis of size 1 is just dropped."""
+        long = tuple(axis for axis in axes if x.shape[axis] != 1)
+        if long:
+            x = lax.reduce_sum(x, axes=long)
+        if len(long) < len(axes):
+            short = [axis - sum(k < axis for k in long) for axis in axes if axis not in long]
+            x = lax.squeeze(x, short)
+        return x
+
+    def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
+        """Row-major reshape."""
+        return lax.reshape(x, shape)
+
+    def astype(self, x: Any, dtype: Any) -> Any:
+        """Conversion; complex to real keeps the real part, as the transpose of the inclusion does."""
+        return lax.convert_element_type(x, dtype)
+
+    def place(self, x: Any, labels: Labels, out: Labels, shape: tuple[int, ...]) -> Any:
+        """Permute, then repeat along the labels x lacks, in one ``broadcast_in_dim``."""
+        order = sorted(range(len(labels)), key=lambda axis: out.index(labels[axis]))
+        if order != list(range(len(order))):
+            x = lax.transpose(x, order)
+            labels = tuple(labels[axis] for axis in order)
+        if labels == out:
+            return x
+        return lax.broadcast_in_dim(x, shape, tuple(out.index(label) for label in labels))
+
+    def contract(self, a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
+        """One ``dot_general``, or an entrywise product where nothing is summed."""
+        a, la = self._sum_private(a, la, lb, keep)
+        b, lb = self._sum_private(b, lb, la, keep)
+        shared = [label for label in la if label in lb]
+        summed = [label for label in shared if label not in keep]
+        batch = [label for label in shared if label in keep]
+        if summed:
+            if a.dtype == bool or b.dtype == bool:  # a selection that sums: as numbers
+                a, b = (a.astype(b.dtype), b) if a.dtype == bool else (a, b.astype(a.dtype))
+            elif a.dtype != b.dtype:
+                a, b = jnp.promote_types(a.dtype, b.dtype).type(1) * a, jnp.promote_types(a.dtype, b.dtype).type(1) * b
+            dims = tuple((tuple(ls.index(k) for k in summed), tuple(ls.index(k) for k in batch)) for ls in (la, lb))
+            (ca, ba), (cb, bb) = dims
+            c = lax.dot_general(a, b, ((ca, cb), (ba, bb)))
+            return c, tuple(batch + [k for k in la if k not in shared] + [k for k in lb if k not in shared])
+        out = lb if len(lb) >= len(la) else la
+        if keep and set(keep) == set(la) | set(lb):
+            out = keep
+        else:
+            out += tuple(k for k in la + lb if k not in out)
+        size = dict(zip(la + lb, tuple(a.shape) + tuple(b.shape), strict=True))
+        shape = tuple(size[k] for k in out)
+        return self.multiply(self.place(a, la, out, shape), self.place(b, lb, out, shape)), out
+
+    def _sum_private(self, a: Any, la: Labels, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
+        axes = tuple(axis for axis, label in enumerate(la) if label not in lb and label not in keep)
+        return (self.sum(a, axes), tuple(k for i, k in enumerate(la) if i not in axes)) if axes else (a, la)
+
+
+register_adapter(jax.Array, JaxAdapter())

@@ -1,0 +1,81 @@
+"""Operators for the edges of one equation: what rules are written with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import lax
+
+from ..arrays import Labels
+from ..operators import Einsum, Identity, LinearOperator, Scaling
+from ..operators.einsum import Factor
+from ..operators.spaces import ArraySpace
+from .jaxpr import Equation, LinearEquation
+
+__all__ = ["diagonal", "linear", "multiple"]
+
+_LABELS = tuple(tuple(range(n)) for n in range(33))
+
+
+def _frame(eq: Equation, k: int) -> tuple[Labels, Labels, dict[int, int | None]]:
+    """Labels of output and operand k where size-1 axes of the operand are stretched, as lax's binary operations do."""
+    shape, in_shape = eq.shape, eq.in_shape(k)
+    n = len(shape)
+    out = _LABELS[n]
+    sizes: dict[int, int | None] = dict(zip(out, shape, strict=True))
+    if in_shape == shape:
+        return out, out, sizes
+    if not in_shape:
+        return out, (), sizes
+    into = []
+    for axis, (m, size) in enumerate(zip(in_shape, shape, strict=True)):
+        if m == size:
+            into.append(axis)
+        else:
+            into.append(n + axis)
+            sizes[n + axis] = m
+    return out, tuple(into), sizes
+
+
+def _factor(partial: Any, out: Labels, shape: tuple[int, ...]) -> Factor:
+    """The partial derivative as a factor, its stretched axes dropped."""
+    given = tuple(partial.shape)
+    if given == shape:
+        return Factor(partial, out)
+    if not given:
+        return Factor(partial, ())
+    kept = tuple(axis for axis, (m, n) in enumerate(zip(given, shape, strict=True)) if m == n)
+    return Factor(lax.squeeze(partial, [axis for axis in range(len(given)) if axis not in kept]), kept)
+
+
+def diagonal(eq: Equation, k: int, partial: Any) -> LinearOperator:
+    """The edge of an entrywise operation: multiplication by the partial derivative, an array or a number.
+
+    A boolean array selects.
+    """
+    if isinstance(partial, (int, float, complex)):
+        return multiple(eq, k, partial)
+    out, into, sizes = _frame(eq, k)
+    factor = _factor(partial, out, eq.shape)
+    dtype = eq.dtype
+    return Einsum((factor,), out, into, sizes, 1, (eq.in_dtype(k), dtype))
+
+
+def multiple(eq: Equation, k: int, c: Any) -> LinearOperator:
+    """The edge X ↦ c X, stretched and cast as the equation does; the identity where nothing is left to do."""
+    in_dtype, dtype = eq.in_dtype(k), eq.dtype
+    out, into, sizes = _frame(eq, k)
+    if out == into and in_dtype == dtype:
+        space = ArraySpace(eq.shape, dtype)
+        return Identity(space) if c == 1 else Scaling(c, space)
+    return Einsum((), out, into, sizes, c, (in_dtype, dtype))
+
+
+def linear(eq: Equation, k: int, **changed: Any) -> LinearOperator:
+    """The edge of an equation that is linear in operand k: the primitive itself, with JAX's own transpose.
+
+    ``changed`` overrides parameters of the primitive.
+    """
+    operands = [None if a and x is None else x for x, a in zip(eq.inputs, eq.active, strict=True)]
+    params = {**eq.params, **changed} if changed else None
+    return LinearEquation(eq.eqn, operands, params, moving=k)

@@ -1,0 +1,277 @@
+"""The only file that touches JAX's internals: tracing, reading equations, linearizing and transposing one of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax._src import core, source_info_util
+from jax._src.interpreters import ad
+from jax._src.tree_util import tree_flatten, tree_unflatten
+
+from ..algebra import is_zero
+from ..operators import ArraySpace, LinearOperator, Space, TupleSpace
+from ..operators.tuples import Parts
+
+__all__ = [
+    "Equation",
+    "LinearEquation",
+    "equation_context",
+    "live_equations",
+    "linearize_equation",
+    "space_of_aval",
+    "trace",
+    "where",
+]
+
+Aval = Any
+Value = Any
+
+
+def trace(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], Any]:
+    """Trace fun(*args) to a jaxpr; return it, its constants (arrays and outer tracers), and the tree of its output."""
+    trees: list[Any] = []
+
+    def flat(*leaves: Any) -> list[Any]:
+        out, tree = tree_flatten(fun(*leaves))
+        trees.append(tree)
+        return out
+
+    with contextlib.suppress(AttributeError):  # so that tracing errors name the user's function
+        flat.__name__ = fun.__name__
+    closed = jax.make_jaxpr(flat)(*args)
+    return closed.jaxpr, closed.consts, trees[-1]
+
+
+def unflatten(tree: Any, leaves: Sequence[Any]) -> Any:
+    """The pytree with this structure and these leaves."""
+    return tree_unflatten(tree, leaves)
+
+
+class Equation:
+    """One equation as a rule sees it.
+
+    ``name`` is the primitive's, ``params`` its parameters, ``inputs`` the values of its operands (None for an operand
+    that is itself a tangent, in a linear equation), ``output`` its value (None likewise), ``in_shapes`` and ``shape`` the
+    shapes, ``in_dtypes`` and ``dtype`` the dtypes, ``active`` which operands carry derivatives.
+    """
+
+    __slots__ = ("active", "eqn", "inputs", "name", "output", "params")
+
+    def __init__(self, eqn: Any, inputs: list[Value], active: list[bool]) -> None:
+        self.eqn = eqn
+        self.name: str = eqn.primitive.name
+        self.params: dict[str, Any] = eqn.params
+        self.inputs = inputs
+        self.active = active
+        self.output: Value = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the (first) output."""
+        return tuple(self.eqn.outvars[0].aval.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """Dtype of the (first) output."""
+        return self.eqn.outvars[0].aval.dtype
+
+    def in_shape(self, k: int) -> tuple[int, ...]:
+        """Shape of operand k."""
+        return tuple(self.eqn.invars[k].aval.shape)
+
+    def in_dtype(self, k: int) -> Any:
+        """Dtype of operand k."""
+        return self.eqn.invars[k].aval.dtype
+
+    def bind(self) -> list[Value]:
+        """Evaluate the equation; one value for each output."""
+        return bind(self.eqn, self.inputs)
+
+
+def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
+    """Evaluate one equation on values, under the user's source line; a list with one value an output."""
+    primitive = eqn.primitive
+    with equation_context(eqn):
+        out = primitive.bind(*inputs, **primitive.get_bind_params(eqn.params))
+    return list(out) if primitive.multiple_results else [out]
+
+
+@contextlib.contextmanager
+def equation_context(eqn: Any) -> Any:
+    """What JAX knows about an equation (its configuration and the user's line) while it is evaluated again."""
+    stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+    with eqn.ctx.manager, source_info_util.user_context(eqn.source_info.traceback, name_stack=stack):
+        yield
+
+
+def where(eqn: Any) -> str:
+    """The primitive and the user's file and line: ``tanh (net.py:12 (layer))``."""
+    return f"{eqn.primitive.name} ({source_info_util.summarize(eqn.source_info)})"
+
+
+def is_literal(atom: Any) -> bool:
+    """Whether an operand is a literal constant."""
+    return isinstance(atom, core.Literal)
+
+
+def live_equations(jaxpr: Any, wanted: Sequence[bool] | None = None) -> list[tuple[Any, list[bool]]]:
+    """The equations that the outputs (or the wanted ones) need, and those with effects; each with which outputs are."""
+    needed = {v for i, v in enumerate(jaxpr.outvars) if not is_literal(v) and (wanted is None or wanted[i])}
+    kept = []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            kept.append((eqn, [v in needed for v in eqn.outvars]))
+            needed.update(v for v in eqn.invars if not is_literal(v))
+    return kept[::-1]
+
+
+def space_of_aval(aval: Aval) -> ArraySpace:
+    """The space of the tangents of a value."""
+    return ArraySpace(tuple(aval.shape), aval.dtype)
+
+
+def carries_derivatives(aval: Aval) -> bool:
+    """Whether values of this type have tangents: floating-point and complex ones."""
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, np.inexact)
+
+
+def inner_jaxpr(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
+    """The body and its constants of an equation that only calls it (a nested ``jit``), else None."""
+    if eqn.primitive.name in ("jit", "pjit", "closed_call", "core_closed_call"):
+        closed = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
+        return closed.jaxpr, closed.consts
+    return None
+
+
+def linearize_equation(
+    eqn: Any, inputs: Sequence[Value], active: Sequence[bool], wanted: Sequence[bool]
+) -> tuple[Any, ...]:
+    """JAX's linearization of the wanted outputs of one equation in its active operands.
+
+    Returns the wanted output values, which outputs depend on the active operands, and the linear jaxpr with its constants.
+    """
+    moving = [x for x, a in zip(inputs, active, strict=True) if a]
+
+    def one(*values: Any) -> Any:
+        it = iter(values)
+        operands = [next(it) if a else x for x, a in zip(inputs, active, strict=True)]
+        return [value for value, w in zip(bind(eqn, operands), wanted, strict=True) if w]
+
+    out, tangents = jax.linearize(one, *moving)
+    jaxpr, _, _, zeros = tangents.func.args
+    return out, [not z for z in zeros], jaxpr, tangents.args[0]
+
+
+class LinearEquation(LinearOperator):
+    """A linear primitive as it stands, applied by JAX's own implementation and transposed by JAX's own rule.
+
+    ``operands`` holds the values of the fixed operands and None for the moving ones.  With one moving operand and one
+    output it maps arrays to arrays, otherwise tuples to tuples (`Parts`).
+    """
+
+    __slots__ = ("_codomain", "_domain", "eqn", "operands", "params", "transposed")
+
+    def __init__(
+        self,
+        eqn: Any,
+        operands: Sequence[Value],
+        params: dict[str, Any] | None = None,
+        *,
+        moving: int | None = None,
+        spaces: tuple[Space, Space] | None = None,
+        transposed: bool = False,
+    ) -> None:
+        self.eqn = eqn
+        self.params = eqn.params if params is None else params
+        self.transposed = transposed
+        if moving is not None:  # the other tangent operands are held at zero
+            operands = [
+                None if i == moving else zeros(v.aval) if x is None else x
+                for i, (x, v) in enumerate(zip(operands, eqn.invars, strict=True))
+            ]
+        self.operands = operands
+        if spaces is None:
+            into = [space_of_aval(v.aval) for v, x in zip(eqn.invars, operands, strict=True) if x is None]
+            out = [space_of_aval(v.aval) for v in eqn.outvars]
+            packed = len(into) > 1 or len(out) > 1
+            spaces = (TupleSpace(tuple(into)), TupleSpace(tuple(out))) if packed else (into[0], out[0])
+        self._domain, self._codomain = spaces
+
+    @property
+    def domain(self) -> Space:
+        return self._domain
+
+    @property
+    def codomain(self) -> Space:
+        return self._codomain
+
+    def transpose(self) -> LinearOperator:
+        spaces = (self._codomain, self._domain)
+        return LinearEquation(self.eqn, self.operands, self.params, spaces=spaces, transposed=not self.transposed)
+
+    def apply(self, x: Any) -> Any:
+        packed = isinstance(self._domain, TupleSpace)
+        given = list(x) if packed else [x]
+        try:
+            with equation_context(self.eqn):
+                out = self._pull(given) if self.transposed else self._push(given)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            side = "reverse" if self.transposed else "forward"
+            raise type(error)(f"{error}\n(backsolve: in {side} mode through {where(self.eqn)})") from error
+        return Parts(out) if packed else out[0]
+
+    def _push(self, tangents: list[Any]) -> list[Any]:
+        moving = iter(tangents)
+        operands = []
+        for value, v in zip(self.operands, self.eqn.invars, strict=True):
+            if value is not None:
+                operands.append(value)
+                continue
+            t = next(moving)
+            operands.append(zeros(v.aval) if is_zero(t) else t)
+        primitive = self.eqn.primitive
+        out = primitive.bind(*operands, **primitive.get_bind_params(self.params))
+        return list(out) if primitive.multiple_results else [out]
+
+    def _pull(self, cotangents: list[Any]) -> list[Any]:
+        eqn = self.eqn
+        cts: Any = [zeros(v.aval) if is_zero(ct) else ct for ct, v in zip(cotangents, eqn.outvars, strict=True)]
+        if not eqn.primitive.multiple_results:
+            (cts,) = cts
+        if eqn.primitive in ad.fancy_transposes:
+            accumulators = [
+                ad.ValAccum(v.aval.to_ct_aval()) if x is None else x
+                for x, v in zip(self.operands, eqn.invars, strict=True)
+            ]
+            ad.fancy_transposes[eqn.primitive](cts, *accumulators, **self.params)
+            out = [a.freeze() for a, x in zip(accumulators, self.operands, strict=True) if x is None]
+        else:
+            undefined = [
+                ad.UndefinedPrimal(v.aval) if x is None else x for x, v in zip(self.operands, eqn.invars, strict=True)
+            ]
+            found = ad.get_primitive_transpose(eqn.primitive)(cts, *undefined, **self.params)
+            out = [ct for ct, x in zip(found, self.operands, strict=True) if x is None]
+        spaces = [v.aval for v, x in zip(eqn.invars, self.operands, strict=True) if x is None]
+        return [
+            zeros(aval) if ct is None or type(ct) is ad.Zero else ct for ct, aval in zip(out, spaces, strict=True)
+        ]
+
+    @property
+    def label(self) -> str:
+        return self.eqn.primitive.name + ("ᵀ" if self.transposed else "")
+
+
+def zeros(aval: Aval) -> Any:
+    """Zeros of a value of this type."""
+    return jax.lax.full(aval.shape, 0, aval.dtype)
+
+
+def has_transpose(eqn: Any) -> bool:
+    """Whether JAX can transpose this equation's primitive."""
+    return eqn.primitive in ad.fancy_transposes or eqn.primitive in ad.primitive_transposes

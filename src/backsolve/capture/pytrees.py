@@ -1,0 +1,90 @@
+"""Operators, matrices, vectors and systems as JAX pytrees: arrays are leaves, structure is static."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from ..blocks import BlockVector
+from ..matrix import OperatorMatrix
+from ..operators import Einsum, Identity, Product, Scaling, Sum, Zero
+from ..operators.einsum import Factor
+from ..operators.reshape import Reshape
+from ..operators.tuples import Inject, Parts, Project
+from ..system import System
+from .frames import TreeFrame
+
+__all__: list[str] = []
+
+
+def _static(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, complex, str)) or value is None
+
+
+def _einsum_flatten(op: Einsum) -> tuple[Any, Any]:
+    labels = tuple((f.labels, f.name) for f in op.factors)
+    return [f.array for f in op.factors], (labels, op.out, op.into, tuple(op.sizes.items()), op.coef, op.dtypes)
+
+
+def _einsum_unflatten(aux: Any, arrays: Any) -> Einsum:
+    labels, out, into, sizes, coef, dtypes = aux
+    factors = tuple(Factor(array, ls, name) for array, (ls, name) in zip(arrays, labels, strict=True))
+    return Einsum(factors, out, into, dict(sizes), coef, dtypes)
+
+
+def _matrix_flatten(A: OperatorMatrix) -> tuple[Any, Any]:
+    places = tuple(A.entries)
+    return [A.entries[place] for place in places], (places, A.shape, tuple(A.row_spaces), tuple(A.col_spaces))
+
+
+def _matrix_unflatten(aux: Any, elements: Any) -> OperatorMatrix:
+    places, shape, rows, cols = aux
+    return OperatorMatrix(dict(zip(places, elements, strict=True)), shape, rows, cols)
+
+
+def _scaling_flatten(op: Scaling) -> tuple[Any, Any]:
+    return ((), (op.c, op.space)) if _static(op.c) else ((op.c,), (None, op.space))
+
+
+def _register() -> None:
+    register = jax.tree_util.register_pytree_node
+    register(Einsum, _einsum_flatten, _einsum_unflatten)
+    register(OperatorMatrix, _matrix_flatten, _matrix_unflatten)
+    register(Scaling, _scaling_flatten, lambda aux, kids: Scaling(kids[0] if kids else aux[0], aux[1]))
+    register(Identity, lambda op: ((), op.space), lambda space, _: Identity(space))
+    register(Zero, lambda op: ((), (op.domain, op.codomain)), lambda aux, _: Zero(*aux))
+    register(Reshape, lambda op: ((), (op.out, op.into, op.dtype)), lambda aux, _: Reshape(*aux))
+    register(Inject, lambda op: ((), (op.index, op.space)), lambda aux, _: Inject(*aux))
+    register(Project, lambda op: ((), (op.index, op.space)), lambda aux, _: Project(*aux))
+    register(Product, lambda op: (op.factors, None), lambda _, kids: Product(tuple(kids)))
+    register(Sum, lambda op: (op.terms, None), lambda _, kids: Sum(tuple(kids)))
+    register(BlockVector, lambda v: (v.blocks, None), lambda _, kids: BlockVector(kids))
+    register(Parts, lambda p: (tuple(p), None), lambda _, kids: Parts(kids))
+    register(
+        System,
+        lambda s: ((s.M, s.L, s.sinks, s.value), (_Key(s.inputs), _Key(s.outputs))),
+        lambda aux, kids: System(*kids, aux[0].frame, aux[1].frame),
+    )
+
+
+class _Key:
+    """A frame as static data: equal where tree and avals are."""
+
+    def __init__(self, frame: Any) -> None:
+        self.frame = frame
+
+    def _parts(self) -> Any:
+        frame = self.frame
+        if isinstance(frame, TreeFrame):
+            return (frame.structure, tuple((tuple(a.shape), a.dtype) for a in frame.avals))
+        return type(frame)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self._parts() == other._parts()
+
+    def __hash__(self) -> int:
+        return hash(self._parts())
+
+
+_register()

@@ -1,0 +1,85 @@
+"""Entrywise primitives: partial derivatives, one line each.
+
+``UNARY[name](x, y)`` is dy/dx at operand x and result y; ``BINARY[name]`` holds one such function of (a, b, y) for each
+operand.  Numbers stand for constant derivatives.  Formulas: Abramowitz & Stegun; ties as in JAX (each side a half).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+__all__ = ["BILINEAR", "BINARY", "LINEAR_UNARY", "UNARY", "ZERO", "power_base"]
+
+
+def _full(x: Any, c: float) -> Any:
+    return lax.full_like(x, c)
+
+
+def _balanced(a: Any, y: Any, b: Any) -> Any:
+    """1 where a is the result, ½ where a and b tie, 0 elsewhere."""
+    win = lax.select(jnp.broadcast_to(lax.eq(b, y), y.shape), _full(y, 0.5), _full(y, 1.0))
+    return lax.select(lax.eq(jnp.broadcast_to(a, y.shape), y), win, _full(y, 0.0))
+
+
+def _truncate(x: Any) -> Any:
+    return lax.sign(x) * lax.floor(lax.abs(x))
+
+
+def power_base(x: Any, p: Any, y: Any) -> Any:
+    """d(x^p)/dx = p x^(p−1), and 0 where p is 0, also at x = 0."""
+    zero = jnp.equal(p, 0)
+    slope = jnp.asarray(p, y.dtype) * jnp.power(x, jnp.where(zero, jnp.ones_like(p), p - 1))
+    return jnp.where(zero, jnp.zeros_like(y), slope)
+
+
+UNARY: dict[str, Callable[[Any, Any], Any]] = {
+    "sin": lambda x, y: lax.cos(x),
+    "cos": lambda x, y: lax.neg(lax.sin(x)),
+    "tan": lambda x, y: 1 + y * y,
+    "asin": lambda x, y: lax.rsqrt(1 - x * x),
+    "acos": lambda x, y: -lax.rsqrt(1 - x * x),
+    "sinh": lambda x, y: lax.cosh(x),
+    "cosh": lambda x, y: lax.sinh(x),
+    "tanh": lambda x, y: 1 - y * y,
+    "exp": lambda x, y: y,
+    "exp2": lambda x, y: y * math.log(2.0),
+    "expm1": lambda x, y: y + 1,
+    "log": lambda x, y: 1 / x,
+    "log1p": lambda x, y: 1 / (1 + x),
+    "sqrt": lambda x, y: 0.5 / y,
+    "rsqrt": lambda x, y: -0.5 * y / x,
+    "cbrt": lambda x, y: y / (3 * x),
+    "logistic": lambda x, y: y * (1 - y),
+    "erf": lambda x, y: (2 / math.sqrt(math.pi)) * lax.exp(-(x * x)),
+    "erfc": lambda x, y: (-2 / math.sqrt(math.pi)) * lax.exp(-(x * x)),
+    "lgamma": lambda x, y: lax.digamma(x),
+    "square": lambda x, y: 2 * x,
+}
+
+# Derivatives that do not look at the operand: these serve tangents too.
+LINEAR_UNARY: dict[str, int] = {"neg": -1, "copy": 1, "copy_p": 1}
+
+BINARY: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any], Any]]] = {
+    "add": (lambda a, b, y: 1, lambda a, b, y: 1),
+    "add_any": (lambda a, b, y: 1, lambda a, b, y: 1),
+    "sub": (lambda a, b, y: 1, lambda a, b, y: -1),
+    "mul": (lambda a, b, y: b, lambda a, b, y: a),
+    "div": (lambda a, b, y: 1 / b, lambda a, b, y: -y / b),
+    "max": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
+    "min": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
+    "atan2": (lambda a, b, y: b / (a * a + b * b), lambda a, b, y: -a / (a * a + b * b)),
+    "rem": (lambda a, b, y: 1, lambda a, b, y: -_truncate(a / b)),
+}
+
+# Operands in which these are linear, so that their rules also serve tangents (whose values are not known).
+BILINEAR: dict[str, tuple[int, ...]] = {"add": (0, 1), "add_any": (0, 1), "sub": (0, 1), "mul": (0, 1), "div": (0,)}
+
+# Piecewise constant: no derivative anywhere, as in JAX.
+ZERO = frozenset(
+    {"floor", "ceil", "round", "sign", "stop_gradient", "nextafter", "is_finite", "population_count", "clz"}
+)

@@ -1,0 +1,41 @@
+"""Primitives that pick and place entries: linear in their arrays, fixed in their indices."""
+
+from __future__ import annotations
+
+from jax import lax
+
+from ...operators import LinearOperator
+from ..edges import diagonal, linear
+from ..jaxpr import Equation
+
+__all__ = ["LINEAR", "gather", "select_n"]
+
+# Operands in which a primitive is linear as it stands: applied by itself and transposed by JAX's rule.
+LINEAR: dict[str, tuple[int, ...]] = {
+    "slice": (0,),
+    "dynamic_slice": (0,),
+    "dynamic_update_slice": (0, 1),
+    "pad": (0, 1),
+    "rev": (0,),
+    "cumsum": (0,),
+    "reduce_window_sum": (0,),
+    "conv_general_dilated": (0, 1),
+    "real": (0,),
+    "imag": (0,),
+    "complex": (0, 1),
+    "reduce_precision": (0,),
+}
+
+
+def gather(eq: Equation, k: int) -> LinearOperator:
+    """Entries out of range have no derivative, whatever value the primitive fills in."""
+    return linear(eq, k, fill_value=0)
+
+
+def select_n(eq: Equation, k: int) -> LinearOperator:
+    """A mask: what is not selected is zero, even where it is NaN."""
+    which = eq.inputs[0]
+    mask = (which if k == 2 else lax.bitwise_not(which)) if which.dtype == bool else lax.eq(which, which.dtype.type(k - 1))
+    if not which.shape and eq.shape:
+        mask = lax.broadcast(mask, eq.shape)
+    return diagonal(eq, k, mask)

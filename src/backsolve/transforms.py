@@ -1,0 +1,242 @@
+"""Derivatives of JAX functions: each a line or two of linear algebra on a `System`.
+
+Signatures, pytrees, shapes and dtypes are those of the `jax.` functions of the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .capture import linearize_with_aux
+from .system import System
+
+__all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
+
+Argnums = int | Sequence[int]
+
+
+def grad(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
+    """Return the function that gives the gradient of a scalar fun:  Mᵀ ((I − Lᵀ) \\ g)  with g = 1 at the output.
+
+    As `jax.grad`: by the arguments ``argnums``, pytrees like them; with ``has_aux`` it returns (gradient, auxiliary data).
+    Raises `TypeError` where the output is no real scalar (or no complex one if ``holomorphic``) or an input is an integer
+    (unless ``allow_int``), `ValueError` for argnums out of range.
+    Cost: one evaluation of fun and one application of the transpose of every edge.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> grad(lambda x: jnp.sum(x**3))(jnp.array([1.0, 2.0]))
+        Array([ 3., 12.], dtype=float32)
+    """
+    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
+
+    @_like(fun, "gradient of")
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, g = both(*args, **kwargs)
+        return (g, value[1]) if has_aux else g
+
+    return gradient
+
+
+def value_and_grad(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
+    """Return the function that gives (value, gradient) of a scalar fun; see `grad`.
+
+    Example:
+        >>> value_and_grad(lambda x: x * x)(3.0)
+        (Array(9., dtype=float32, weak_type=True), Array(6., dtype=float32, weak_type=True))
+    """
+
+    @_like(fun, "value and gradient of")
+    def both(*args: Any, **kwargs: Any) -> Any:
+        system, aux = _system(fun, args, kwargs, argnums, "grad", has_aux, holomorphic, allow_int)
+        seed = _scalar_seed(fun, system.value, holomorphic)
+        gradient = system.vjp(seed)
+        return ((system.value, aux) if has_aux else system.value), gradient
+
+    return both
+
+
+def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """Return fun(*primals) and the function g ↦ Mᵀ ((I − Lᵀ) \\ Sᵀ g), which gives a tuple of cotangents; as `jax.vjp`.
+
+    Cost: one evaluation of fun; each call of the function, one application of the transpose of every edge.
+
+    Example:
+        >>> value, pull = vjp(lambda x, y: x * y, 2.0, 5.0)
+        >>> pull(1.0)
+        (Array(5., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
+    """
+    system, aux = linearize_with_aux(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
+    return (system.value, system.vjp, aux) if has_aux else (system.value, system.vjp)
+
+
+def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+    """Return fun(*primals) and its change along the tangents,  S ((I − L) \\ M t);  as `jax.jvp`.
+
+    Raises `TypeError` where tangents differ from primals in tree or dtype, `ValueError` in shape.
+    Cost: one evaluation of fun and one application of every edge.
+
+    Example:
+        >>> jvp(lambda x: x * x, (3.0,), (1.0,))
+        (Array(9., dtype=float32, weak_type=True), Array(6., dtype=float32, weak_type=True))
+    """
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        raise TypeError(
+            "primals and tangents of jvp must be tuples or lists, "
+            f"got {type(primals).__name__} and {type(tangents).__name__}."
+        )
+    system, aux = linearize_with_aux(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
+    change = system.jvp(tuple(tangents))
+    return (system.value, change, aux) if has_aux else (system.value, change)
+
+
+def jacobian(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    order: str = "auto",
+) -> Callable[..., Any]:
+    """Return the function that gives the Jacobian of fun:  S (I − L)⁻¹ M,  a pytree of arrays as `jax.jacobian` gives.
+
+    ``order`` is "forward" (columns by forward substitution), "reverse" (rows by back substitution), or "auto", which
+    takes the one with fewer right-hand sides.
+    Raises `ValueError` for an unknown order, otherwise as `grad`.
+    Cost: one evaluation, and one application of every edge for each row or column.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> jacobian(lambda x: x[:2] * x[2])(jnp.array([1.0, 2.0, 3.0]))
+        Array([[3., 0., 1.],
+               [0., 3., 2.]], dtype=float32)
+    """
+
+    @_like(fun, "Jacobian of")
+    def matrix(*args: Any, **kwargs: Any) -> Any:
+        system, aux = _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
+        _check_real_output(fun, system.value, holomorphic)
+        found = system.jacobian(order)
+        return (found, aux) if has_aux else found
+
+    return matrix
+
+
+def hessian(
+    fun: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False
+) -> Callable[..., Any]:
+    """Return the function that gives the Hessian of fun, the Jacobian of its Jacobian; as `jax.hessian`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> hessian(lambda x: x[0] ** 2 * x[1])(jnp.array([1.0, 2.0]))
+        Array([[4., 2.],
+               [2., 0.]], dtype=float32)
+    """
+    inner = jacobian(fun, argnums, has_aux, holomorphic, order="reverse")
+    return jacobian(inner, argnums, has_aux, holomorphic, order="forward")
+
+
+def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """Return the Hessian-vector product of a scalar fun at the primals along the tangents: the change of its gradient.
+
+    With one primal the result is shaped like it, with several it is a tuple.
+    Raises `TypeError` and `ValueError` as `grad` and `jvp` do.
+    Cost: a few evaluations of fun; no Hessian is formed.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> hvp(lambda x: jnp.sum(x**3), (jnp.array([1.0, 2.0]),), (jnp.array([1.0, 0.0]),))
+        Array([6., 0.], dtype=float32)
+    """
+    argnums: Argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
+    return jvp(grad(fun, argnums), primals, tangents)[1]
+
+
+# ---- shared by the above ------------------------------------------------------------------------------------------------
+def _like(fun: Any, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Name and document a derivative after its function."""
+    name = getattr(fun, "__name__", type(fun).__name__)
+
+    def decorate(made: Callable[..., Any]) -> Callable[..., Any]:
+        if callable(fun) and hasattr(fun, "__name__"):
+            made = wraps(fun)(made)
+        made.__doc__ = f"The {what} {name}, by backsolve."
+        return made
+
+    return decorate
+
+
+def _system(
+    fun: Any, args: Any, kwargs: Any, argnums: Argnums, what: str, has_aux: bool, holomorphic: bool, allow_int: bool
+) -> tuple[System, Any]:
+    if kwargs and callable(fun):
+        positional = fun
+        fun = wraps(positional)(lambda *a: positional(*a, **kwargs)) if hasattr(positional, "__name__") else (
+            lambda *a: positional(*a, **kwargs)
+        )
+    system, aux = linearize_with_aux(fun, args, argnums, has_aux=has_aux)
+    for i, aval in enumerate(system.inputs.avals):  # type: ignore[attr-defined]
+        _check_input(what, i, aval.dtype, holomorphic, allow_int)
+    return system, aux
+
+
+def _check_input(what: str, i: int, dtype: Any, holomorphic: bool, allow_int: bool) -> None:
+    if holomorphic and not jnp.issubdtype(dtype, np.complexfloating):
+        raise TypeError(f"{what} with holomorphic=True needs complex inputs, but leaf {i} has dtype {dtype}.")
+    if not holomorphic and jnp.issubdtype(dtype, np.complexfloating) and what == "forward":
+        raise TypeError(f"{what} needs real inputs, but leaf {i} has dtype {dtype}; use holomorphic=True.")
+    if not jnp.issubdtype(dtype, np.inexact) and not allow_int:
+        raise TypeError(
+            f"{what} needs real or complex inputs, but leaf {i} of the arguments has dtype {dtype}. "
+            "Convert it with .astype(float), choose other argnums, or pass allow_int=True."
+        )
+
+
+def _scalar_seed(fun: Any, value: Any, holomorphic: bool) -> Any:
+    name = getattr(fun, "__name__", type(fun).__name__)
+    leaves, tree = jax.tree_util.tree_flatten(value)
+    if len(leaves) != 1 or tree != jax.tree_util.tree_structure(0):
+        raise TypeError(f"grad needs a function with one scalar output, but {name} returns a pytree: {tree}.")
+    shape, dtype = jnp.shape(value), jnp.result_type(value)
+    if shape != ():
+        raise TypeError(
+            f"grad needs a function with a scalar output, but {name} returns shape {shape}; "
+            "reduce it (jnp.sum), or use backsolve.jacobian or backsolve.vjp."
+        )
+    _check_real_output(fun, value, holomorphic)
+    return jnp.ones((), dtype)
+
+
+def _check_real_output(fun: Any, value: Any, holomorphic: bool) -> None:
+    name = getattr(fun, "__name__", type(fun).__name__)
+    for leaf in jax.tree_util.tree_leaves(value):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, np.inexact):
+            raise TypeError(f"{name} returns dtype {dtype}, which has no derivatives; return floating-point values.")
+        if not holomorphic and jnp.issubdtype(dtype, np.complexfloating):
+            raise TypeError(
+                f"{name} returns dtype {dtype}; pass holomorphic=True for a holomorphic function, or return "
+                "its real and imaginary parts."
+            )
+        if holomorphic and not jnp.issubdtype(dtype, np.complexfloating):
+            raise TypeError(f"with holomorphic=True {name} must return complex values, got dtype {dtype}.")
