@@ -3,6 +3,11 @@
 See `backsolve.matrix`, `backsolve.solve`, `backsolve.Graph` and `backsolve.System`; the README has the paper's example.
 """
 
+import importlib as _importlib
+import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
 from .algebra import AlgebraError as AlgebraError
 from .algebra import SingularError as SingularError
 from .blocks import BlockVector as BlockVector
@@ -29,4 +34,36 @@ from .solve import solve as solve
 from .solve import substitute as substitute
 from .system import System as System
 
+if _TYPE_CHECKING:
+    from .capture import linearize as linearize
+    from .transforms import grad as grad
+    from .transforms import hessian as hessian
+    from .transforms import hvp as hvp
+    from .transforms import jacobian as jacobian
+    from .transforms import jvp as jvp
+    from .transforms import value_and_grad as value_and_grad
+    from .transforms import vjp as vjp
+
 __version__ = "0.1.0"
+
+# What needs JAX is imported when it is first asked for, so that the core does without.
+_NEEDS_JAX = {
+    "linearize": "capture",
+    **dict.fromkeys(("grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"), "transforms"),
+}
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _NEEDS_JAX:
+        raise AttributeError(f"module 'backsolve' has no attribute {name!r}")
+    value = getattr(_importlib.import_module(f".{_NEEDS_JAX[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_NEEDS_JAX})
+
+
+if "jax" in _sys.modules:  # operators cross jit, vmap and grad as pytrees
+    _importlib.import_module(".capture", __name__)

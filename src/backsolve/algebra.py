@@ -224,11 +224,11 @@ def left_divide(d: Any, x: Any) -> Any:
             return multiply(d.inverse(), x)
         if getattr(d, "ndim", None) == 0:
             return x / d
-        if hasattr(d, "__array__") or hasattr(d, "__array_namespace__"):
-            return _divide_by_block(d, x)
         if hasattr(d, "inv") and hasattr(d, "shape"):  # SymPy matrices
             return multiply(d.inv(), x)
-        if hasattr(type(d), "__truediv__") and hasattr(d, "matvec"):  # PyLops solves with '/'
+        if hasattr(d, "__array__") or hasattr(d, "__array_namespace__"):
+            return _divide_by_block(d, x)
+        if hasattr(d, "div") and hasattr(d, "matvec"):  # PyLops solves with '/'
             return d / x
         if hasattr(type(d), "__rtruediv__"):  # not x / d: that is x d⁻¹, and x need not commute with d
             return multiply(1 / d, x)
@@ -315,7 +315,7 @@ class MinPlus(SemiringScalar):
     """
 
     __slots__ = ()
-    plus = staticmethod(min)
+    plus = staticmethod(lambda a, b: a if a <= b or a != a else b)  # min, but NaN stays NaN on either side
     times = staticmethod(lambda a, b: a + b)
     zero_value = math.inf
     one_value = 0
@@ -330,7 +330,7 @@ class MaxTimes(SemiringScalar):
     """
 
     __slots__ = ()
-    plus = staticmethod(max)
+    plus = staticmethod(lambda a, b: a if a >= b or a != a else b)  # max, but NaN stays NaN on either side
     times = staticmethod(lambda a, b: a * b)
     zero_value = 0
     one_value = 1

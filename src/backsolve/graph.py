@@ -147,7 +147,7 @@ class Graph:
         if not (is_one(weight) or is_zero(weight)):
             return weight
         sample = next(iter(self._matrix.entries.values()), 1)
-        if hasattr(sample, "codomain") or getattr(sample, "shape", ()):
+        if hasattr(sample, "codomain") or getattr(sample, "shape", None):
             return weight
         one = one_like(sample)
         zero = sample.zero() if isinstance(sample, SemiringScalar) else one - one

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -385,7 +386,8 @@ def _identity_like(A: OperatorMatrix) -> OperatorMatrix:
 
 
 def _unified(a: Sequence[Space], b: Sequence[Space], word: str) -> list[Space]:
-    return [unify(p, q, f"the {word} spaces at {i}") for i, (p, q) in enumerate(zip(a, b, strict=True))]
+    pairs = enumerate(zip(a, b, strict=True))
+    return [unify(p, q, partial("the {} spaces at {}".format, word, i)) for i, (p, q) in pairs]
 
 
 def _is_structural_zero(element: Any) -> bool:
@@ -419,6 +421,10 @@ def _refuse_numbers_among_operators(entries: Entries) -> None:
             )
 
 
+def _entry(line: str, k: int, place: tuple[int, int], element: Any) -> str:
+    return f"{line} {k} and entry {place}, {algebra.describe(element)},"
+
+
 def _unify_spaces(entries: Entries, rows: list[Space], cols: list[Space]) -> None:
     """Fill in the spaces of rows and columns from the elements, and of the elements from these, until nothing moves."""
     by_row: dict[int, list[tuple[int, int]]] = {}
@@ -434,9 +440,9 @@ def _unify_spaces(entries: Entries, rows: list[Space], cols: list[Space]) -> Non
         i, j = place
         element = entries[place]
         codomain, domain = element_spaces(element)
-        what = f"entry {place}, {algebra.describe(element)},"
-        row_space = unify(rows[i], codomain, f"row {i} and {what}", "Elements of one row have one codomain.")
-        col_space = unify(cols[j], domain, f"column {j} and {what}", "Elements of one column have one domain.")
+        in_row, in_col = partial(_entry, "row", i, place, element), partial(_entry, "column", j, place, element)
+        row_space = unify(rows[i], codomain, in_row, "Elements of one row have one codomain.")
+        col_space = unify(cols[j], domain, in_col, "Elements of one column have one domain.")
         if isinstance(element, LinearOperator) and (codomain != row_space or domain != col_space):
             refined = element.refine(col_space, row_space)
             entries[place] = refined

@@ -87,6 +87,10 @@ class NumericMatrix:
         return product
 
     @cached_property
+    def _finite(self) -> bool:
+        return bool(np.all(np.isfinite(self.csr.data)))
+
+    @cached_property
     def triangle(self) -> bool | None:
         """True where all entries lie below the diagonal, False where all lie above, None for anything else."""
         csr = self.csr
@@ -103,12 +107,13 @@ class NumericMatrix:
         return (eye_array(self.shape[0], format="csc") - self.csr.tocsc()).tocsc()
 
     def substitute(self, diagonal: Sequence[Any] | None, b: Any, order: Callable[[], Sequence[int]]) -> Any:
-        """The x with D x = N x + b for this N, or None where b is not a vector (or matrix) of floats.
+        """The x with D x = N x + b for this N, or None where b is not a vector (or matrix) of floats, or
+        where a number is not finite: SciPy would spread a NaN to rows that do not depend on it.
 
         ``order`` gives a topological order of the rows where they are not in one.
         """
         rhs, repack = _numeric_rhs(b)
-        if rhs is None:
+        if rhs is None or not self._finite or not np.all(np.isfinite(rhs)):
             return None
         n = self.shape[0]
         if rhs.shape[0] != n:
@@ -116,6 +121,8 @@ class NumericMatrix:
         scale = None
         if diagonal is not None:
             scale = np.asarray(diagonal)
+            if not np.all(np.isfinite(scale)):
+                return None
             if np.any(scale == 0):
                 raise SingularError(f"the matrix is singular: row {int(np.argmin(scale != 0))} has 0 on the diagonal.")
         if self.triangle is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .eliminate import eliminate
 from .matrix import OperatorMatrix
 from .operators import I
 from .solve import solve
@@ -21,6 +22,9 @@ class Frame(Protocol):
     def tree(self, blocks: Any) -> Any:
         """The caller's form of a vector of blocks."""
 
+    def jacobian(self, system: System, order: Any) -> Any:
+        """dy/dp in the caller's form, of a system whose outputs these are."""
+
 
 class Plain:
     """Vectors of blocks as they are."""
@@ -32,6 +36,22 @@ class Plain:
     def tree(self, blocks: Any) -> Any:
         """The vector itself."""
         return blocks
+
+    def jacobian(self, system: System, order: Any) -> OperatorMatrix:
+        """The Jacobian as an OperatorMatrix."""
+        M, L, S = system.M, system.L, system.sinks
+        if order == "auto":
+            order = "forward" if M.shape[1] <= S.shape[0] else "reverse"
+        if order == "forward":
+            return S @ solve(I - L, M)  # type: ignore[no-any-return]
+        if order == "reverse":
+            return (M.T @ solve(I - L.T, S.T)).T  # type: ignore[no-any-return]
+        if isinstance(order, str):
+            raise ValueError(f"unknown order {order!r}; use 'auto', 'forward', 'reverse' or a sequence of nodes.")
+        return _eliminated(M, L, S, list(order))
+
+
+PLAIN = Plain()
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +77,8 @@ class System:
     L: OperatorMatrix
     sinks: OperatorMatrix
     value: Any = None
-    inputs: Frame = Plain()
-    outputs: Frame = Plain()
+    inputs: Frame = PLAIN
+    outputs: Frame = PLAIN
 
     def __post_init__(self) -> None:
         n = self.L.shape[0]
@@ -77,9 +97,12 @@ class System:
         g is a vector with one block an output; the result has one block a source.
         Cost: one application of every edge's transpose.
         """
+        return self.inputs.tree(self.pull(self.outputs.blocks(g)))
+
+    def pull(self, g: Any) -> Any:
+        """``vjp`` on vectors of blocks."""
         M, L, S = self.M, self.L, self.sinks
-        g = self.outputs.blocks(g)
-        return self.inputs.tree(M.T @ solve(I - L.T, S.T.times(g)))
+        return M.T @ solve(I - L.T, S.T.times(g))
 
     def jvp(self, t: Any) -> Any:
         """Return S ((I − L) \\ M t), the change of the outputs along t.
@@ -87,6 +110,37 @@ class System:
         t is a vector with one block a source; the result has one block an output.
         Cost: one application of every edge.
         """
+        return self.outputs.tree(self.push(self.inputs.blocks(t)))
+
+    def push(self, t: Any) -> Any:
+        """``jvp`` on vectors of blocks."""
         M, L, S = self.M, self.L, self.sinks
-        t = self.inputs.blocks(t)
-        return self.outputs.tree(S @ solve(I - L, M.times(t)))
+        return S @ solve(I - L, M.times(t))
+
+    def jacobian(self, order: Any = "auto") -> Any:
+        """Return dy/dp = S (I − L)⁻¹ M.
+
+        A system made by hand returns an OperatorMatrix (outputs × sources), whose operators stay structured; ``order`` is
+        "forward" (forward substitution with M on the right), "reverse" (back substitution with Sᵀ), "auto" (the one with
+        fewer right-hand sides), or a sequence naming every node once: they are eliminated in that order.
+        A linearized function returns a pytree of arrays as `backsolve.jacobian`.
+        Raises `ValueError` for an unknown or incomplete order.
+        Cost: one product for each entry and right-hand side; for an elimination, in-degree × out-degree a node.
+        """
+        return self.outputs.jacobian(self, order)
+
+
+def _eliminated(M: OperatorMatrix, L: OperatorMatrix, S: OperatorMatrix, order: list[int]) -> OperatorMatrix:
+    """Border L with the sources and the outputs, eliminate every node, read off what is left between the borders."""
+    n, p, q = L.shape[0], M.shape[1], S.shape[0]
+    missing = sorted(set(range(n)) - set(order))
+    if missing:
+        raise ValueError(f"the order misses {L.name(missing[0])}; it must name each of the {n} nodes once.")
+    entries = dict(L.entries)
+    entries |= {(i, n + j): element for (i, j), element in M.entries.items()}
+    entries |= {(n + p + i, j): element for (i, j), element in S.entries.items()}
+    spaces = [*L.row_spaces, *M.col_spaces, *S.row_spaces]
+    names = [*(L.name(i) for i in range(n)), *["source"] * p, *["output"] * q]
+    left = eliminate(OperatorMatrix(entries, (n + p + q,) * 2, spaces, spaces, names=names), order)
+    kept = {(i - n - p, j - n): element for (i, j), element in left.entries.items()}
+    return OperatorMatrix(kept, (q, p), S.row_spaces, M.col_spaces)

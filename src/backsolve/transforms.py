@@ -191,8 +191,10 @@ def _system(
 ) -> tuple[System, Any]:
     if kwargs and callable(fun):
         positional = fun
-        fun = wraps(positional)(lambda *a: positional(*a, **kwargs)) if hasattr(positional, "__name__") else (
-            lambda *a: positional(*a, **kwargs)
+        fun = (
+            wraps(positional)(lambda *a: positional(*a, **kwargs))
+            if hasattr(positional, "__name__")
+            else (lambda *a: positional(*a, **kwargs))
         )
     system, aux = linearize_with_aux(fun, args, argnums, has_aux=has_aux)
     for i, aval in enumerate(system.inputs.avals):  # type: ignore[attr-defined]
@@ -214,8 +216,8 @@ def _check_input(what: str, i: int, dtype: Any, holomorphic: bool, allow_int: bo
 
 def _scalar_seed(fun: Any, value: Any, holomorphic: bool) -> Any:
     name = getattr(fun, "__name__", type(fun).__name__)
-    leaves, tree = jax.tree_util.tree_flatten(value)
-    if len(leaves) != 1 or tree != jax.tree_util.tree_structure(0):
+    tree = jax.tree_util.tree_structure(value)
+    if not jax.tree_util.all_leaves([value]):
         raise TypeError(f"grad needs a function with one scalar output, but {name} returns a pytree: {tree}.")
     shape, dtype = jnp.shape(value), jnp.result_type(value)
     if shape != ():

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..arrays import Labels, register_adapter
+from ..arrays import Labels, is_mask, register_adapter
 
 __all__ = ["JaxAdapter"]
 
@@ -19,11 +19,11 @@ class JaxAdapter:
     def multiply(self, a: Any, b: Any) -> Any:
         """Entrywise product; a boolean operand selects."""
         da, db = getattr(a, "dtype", None), getattr(b, "dtype", None)
-        if da == bool and db != bool:
+        if is_mask(a) and not is_mask(b):
             if a.shape != b.shape:
                 a, b = jnp.broadcast_arrays(a, b)
             return lax.select(a, b, lax.full_like(b, 0))
-        if db == bool and da != bool:
+        if is_mask(b) and not is_mask(a):
             return self.multiply(b, a)
         if da == db and da is not None and a.shape == b.shape:
             return lax.mul(a, b)
@@ -71,10 +71,9 @@ class JaxAdapter:
         summed = [label for label in shared if label not in keep]
         batch = [label for label in shared if label in keep]
         if summed:
-            if a.dtype == bool or b.dtype == bool:  # a selection that sums: as numbers
-                a, b = (a.astype(b.dtype), b) if a.dtype == bool else (a, b.astype(a.dtype))
-            elif a.dtype != b.dtype:
-                a, b = jnp.promote_types(a.dtype, b.dtype).type(1) * a, jnp.promote_types(a.dtype, b.dtype).type(1) * b
+            if a.dtype != b.dtype:  # a mask, or two precisions
+                dtype = jnp.promote_types(a.dtype, b.dtype)
+                a, b = lax.convert_element_type(a, dtype), lax.convert_element_type(b, dtype)
             dims = tuple((tuple(ls.index(k) for k in summed), tuple(ls.index(k) for k in batch)) for ls in (la, lb))
             (ca, ba), (cb, bb) = dims
             c = lax.dot_general(a, b, ((ca, cb), (ba, bb)))

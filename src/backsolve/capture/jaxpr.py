@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax._src import core, source_info_util
-from jax._src.interpreters import ad
+from jax._src.interpreters import ad as _ad
 from jax._src.tree_util import tree_flatten, tree_unflatten
 
 from ..algebra import is_zero
@@ -21,13 +21,14 @@ __all__ = [
     "Equation",
     "LinearEquation",
     "equation_context",
-    "live_equations",
     "linearize_equation",
+    "live_equations",
     "space_of_aval",
     "trace",
     "where",
 ]
 
+ad: Any = _ad  # untyped in JAX
 Aval = Any
 Value = Any
 
@@ -164,8 +165,9 @@ def linearize_equation(
         return [value for value, w in zip(bind(eqn, operands), wanted, strict=True) if w]
 
     out, tangents = jax.linearize(one, *moving)
-    jaxpr, _, _, zeros = tangents.func.args
-    return out, [not z for z in zeros], jaxpr, tangents.args[0]
+    lifted: Any = tangents  # a Partial of its constants around a partial of its jaxpr
+    jaxpr, _, _, is_zero_out = lifted.func.args
+    return out, [not z for z in is_zero_out], jaxpr, lifted.args[0]
 
 
 class LinearEquation(LinearOperator):
@@ -258,13 +260,11 @@ class LinearEquation(LinearOperator):
             found = ad.get_primitive_transpose(eqn.primitive)(cts, *undefined, **self.params)
             out = [ct for ct, x in zip(found, self.operands, strict=True) if x is None]
         spaces = [v.aval for v, x in zip(eqn.invars, self.operands, strict=True) if x is None]
-        return [
-            zeros(aval) if ct is None or type(ct) is ad.Zero else ct for ct, aval in zip(out, spaces, strict=True)
-        ]
+        return [zeros(aval) if ct is None or type(ct) is ad.Zero else ct for ct, aval in zip(out, spaces, strict=True)]
 
     @property
     def label(self) -> str:
-        return self.eqn.primitive.name + ("ᵀ" if self.transposed else "")
+        return f"{self.eqn.primitive.name}{'ᵀ' if self.transposed else ''}"
 
 
 def zeros(aval: Aval) -> Any:

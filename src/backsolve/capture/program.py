@@ -151,9 +151,7 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     return _linearized(frame, eq, preds, wanted, origin)
 
 
-def _enter(
-    frame: Frame, eqn: Any, body: Any, inputs: list[Any], preds: list[int | None], wanted: list[bool]
-) -> Frame:
+def _enter(frame: Frame, eqn: Any, body: Any, inputs: list[Any], preds: list[int | None], wanted: list[bool]) -> Frame:
     jaxpr, consts = body
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
     nodes = {v: node for v, node in zip(jaxpr.invars, preds, strict=True) if node is not None}
@@ -187,9 +185,7 @@ def _by_rule(
     return True
 
 
-def _as_it_stands(
-    frame: Frame, eq: jx.Equation, preds: list[int | None], program: Program, origin: Any
-) -> None:
+def _as_it_stands(frame: Frame, eq: jx.Equation, preds: list[int | None], program: Program, origin: Any) -> None:
     """A linear equation without a rule: one edge, from the tuple of its tangents to the tuple of its outputs."""
     eqn = eq.eqn
     op = jx.LinearEquation(eqn, [None if a else x for x, a in zip(eq.inputs, eq.active, strict=True)])
@@ -206,9 +202,7 @@ def _as_it_stands(
     frame.write(eqn.outvars, [None] * len(eqn.outvars), nodes)
 
 
-def _linearized(
-    frame: Frame, eq: jx.Equation, preds: list[int | None], wanted: list[bool], origin: Any
-) -> Frame:
+def _linearized(frame: Frame, eq: jx.Equation, preds: list[int | None], wanted: list[bool], origin: Any) -> Frame:
     """JAX's linearization of the equation, spliced in as a frame over the tangents of its active operands."""
     out, moves, jaxpr, consts = jx.linearize_equation(eq.eqn, eq.inputs, eq.active, wanted)
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))

@@ -119,7 +119,7 @@ class LinearOperator(ABC):
         dtype_free = isinstance(self.domain, ArraySpace) and self.domain.dtype is None
         if dtype_free and isinstance(space, ArraySpace):
             space = ArraySpace(space.shape)
-        unify(self.domain, space, f"the domain of {self.label} and the array", "Check the order of the factors.")
+        unify(self.domain, space, lambda: f"the domain of {self.label} and the array", "Check the order of the factors.")
         return self.apply(x)
 
     def __rmatmul__(self, other: Any) -> Any:

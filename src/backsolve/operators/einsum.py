@@ -7,6 +7,7 @@ broadcasts, one only in ``into`` sums.  Every operator of the paper is a one-lin
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -134,7 +135,7 @@ class Einsum(LinearOperator):
             ("codomain", self.out, self.dtypes[1], codomain),
         ):
             here = ArraySpace(tuple(sizes[label] for label in labels), dtype)
-            both = unify(here, space, f"the {word} of {self.label} and its place")
+            both = unify(here, space, partial(self._place, word))
             assert isinstance(both, ArraySpace)
             assert both.shape is not None
             for label, n in zip(labels, both.shape, strict=True):
@@ -143,6 +144,9 @@ class Einsum(LinearOperator):
                 sizes[label] = n if n is not None else sizes[label]
             dtypes.append(both.dtype)
         return Einsum(self.factors, self.out, self.into, sizes, self.coef, (dtypes[0], dtypes[1]))
+
+    def _place(self, word: str) -> str:
+        return f"the {word} of {self.label} and its place"
 
     def todense(self) -> Any:
         into_labels = list(self.into)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -78,10 +79,10 @@ def space_of(x: Any) -> Space:
     return ArraySpace(tuple(shape), getattr(x, "dtype", None))
 
 
-def unify(a: Space, b: Space, what: str = "the spaces", remedy: str = "") -> Space:
+def unify(a: Space, b: Space, what: str | Callable[[], str] = "the spaces", remedy: str = "") -> Space:
     """Return the space that is both a and b, each unknown of one filled in from the other.
 
-    Raises `SpaceError`, naming ``what`` and both spaces, where they differ.
+    Raises `SpaceError`, naming ``what`` (a function is called only then) and both spaces, where they differ.
     """
     if a is b or b == ANY:
         return a
@@ -93,7 +94,8 @@ def unify(a: Space, b: Space, what: str = "the spaces", remedy: str = "") -> Spa
             return ArraySpace(shape, b.dtype if a.dtype is None else a.dtype)
     elif isinstance(a, TupleSpace) and isinstance(b, TupleSpace) and len(a.parts) == len(b.parts):
         return TupleSpace(tuple(unify(p, q, what, remedy) for p, q in zip(a.parts, b.parts, strict=True)))
-    raise SpaceError(f"{what} do not match: {a} against {b}." + (f" {remedy}" if remedy else ""))
+    name = what if isinstance(what, str) else what()
+    raise SpaceError(f"{name} do not match: {a} against {b}." + (f" {remedy}" if remedy else ""))
 
 
 _CLASH: Any = object()

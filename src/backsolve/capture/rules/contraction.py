@@ -22,9 +22,7 @@ def dot_general(eq: Equation, k: int) -> LinearOperator:
     if not plain or other.dtype != eq.in_dtype(k) or eq.dtype != eq.in_dtype(k):
         return linear(eq, k)
     (contract_l, contract_r), (batch_l, batch_r) = params["dimension_numbers"]
-    left, right, out = dot_labels(
-        len(eq.in_shape(0)), len(eq.in_shape(1)), contract_l, contract_r, batch_l, batch_r
-    )
+    left, right, out = dot_labels(len(eq.in_shape(0)), len(eq.in_shape(1)), contract_l, contract_r, batch_l, batch_r)
     into, fixed = (left, right) if k == 0 else (right, left)
     sizes: dict[int, int | None] = dict(zip(into, eq.in_shape(k), strict=True))
     sizes |= dict(zip(fixed, other.shape, strict=True))

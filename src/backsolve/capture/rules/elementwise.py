@@ -80,6 +80,4 @@ BINARY: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any]
 BILINEAR: dict[str, tuple[int, ...]] = {"add": (0, 1), "add_any": (0, 1), "sub": (0, 1), "mul": (0, 1), "div": (0,)}
 
 # Piecewise constant: no derivative anywhere, as in JAX.
-ZERO = frozenset(
-    {"floor", "ceil", "round", "sign", "stop_gradient", "nextafter", "is_finite", "population_count", "clz"}
-)
+ZERO = frozenset({"floor", "ceil", "round", "sign", "stop_gradient", "nextafter", "is_finite", "population_count", "clz"})

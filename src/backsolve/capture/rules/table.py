@@ -41,7 +41,7 @@ def _unary(partial: Callable[[Any, Any], Any]) -> Rule:
 
 def _binary(name: str, partials: tuple[Callable[[Any, Any, Any], Any], ...]) -> Rule:
     def edge(eq: Equation, k: int) -> LinearOperator:
-        return diagonal(eq, k, partials[k](*eq.inputs, eq.output))
+        return diagonal(eq, k, partials[k](eq.inputs[0], eq.inputs[1], eq.output))
 
     return Rule(edge, BILINEAR.get(name, ()))
 
@@ -54,7 +54,7 @@ def _integer_power(eq: Equation, k: int) -> LinearOperator:
 def _power(eq: Equation, k: int) -> LinearOperator | None:
     if eq.active[1]:
         return FALLBACK  # type: ignore[no-any-return]
-    return diagonal(eq, k, power_base(*eq.inputs, eq.output))
+    return diagonal(eq, k, power_base(eq.inputs[0], eq.inputs[1], eq.output))
 
 
 def _absolute(eq: Equation, k: int) -> LinearOperator | None:

@@ -1,0 +1,48 @@
+# Every target makes what it needs: a virtual environment in .venv with the extras it uses, once per change of pyproject.toml.
+# Needed beforehand: Python 3.11 or newer, git, make. Another interpreter: make test PYTHON=python3.13
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo test bench lint format clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed-demo
+	@$(BIN)/backsolve demo -o demo-output
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp appears only after its step has wholly succeeded, so an interrupted set-up is taken up again by the next make.
+# An environment whose pip does not run (broken off half-way, or its interpreter is gone) is built anew.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit("backsolve needs Python 3.11 or newer; make PYTHON=... names another") if sys.version_info < (3, 11) else 0'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "Creating $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@touch $@
+
+$(VENV)/.installed-demo: EXTRAS := demo
+$(VENV)/.installed-dev: EXTRAS := dev
+$(VENV)/.installed-bench: EXTRAS := dev,bench
+$(VENV)/.installed-%: pyproject.toml | $(VENV)/.created
+	@echo "Installing backsolve[$(EXTRAS)] into $(VENV) (once; it takes a minute or two)"
+	@$(PIP) --editable '.[$(EXTRAS)]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""One file a case, found by its name. A case has a `TITLE` and `measure(runner) -> Section`."""

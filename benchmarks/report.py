@@ -1,0 +1,186 @@
+"""Sections as JSON, as RESULTS.md and as pictures. Wins and losses are written alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.runner import Row, Section, slope
+
+COLOURS = ("#2563eb", "#94a3b8", "#f59e0b", "#10b981", "#a855f7", "#ef4444")  # ours first
+PREAMBLE = """# Benchmarks
+
+Written by `make bench`; the numbers with all digits are in `results.json`. Times are medians. After a peer's time
+stands the ratio ours / theirs, the median over rounds in which all took turns: below 1 backsolve is faster (win),
+above 1 it is slower (loss). All answers were compared with each other before anything was timed; the largest relative
+difference stands in the last column.
+"""
+
+
+def seconds_text(seconds: float) -> str:
+    """A time with three digits and a fitting unit."""
+    for unit, factor in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= factor:
+            return f"{seconds / factor:.3g} {unit}" if seconds < 999.5 * factor else f"{seconds / factor:.0f} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def load(path: Path) -> dict[str, Section]:
+    """The sections of an earlier run, by name; none if there is no such file."""
+    if not path.exists():
+        return {}
+    sections = [Section(**section) for section in json.loads(path.read_text(encoding="utf-8"))["sections"]]
+    return {section.name: replace(section, rows=[_row(row) for row in section.rows]) for section in sections}
+
+
+def _row(stored: object) -> Row:
+    if not isinstance(stored, dict):
+        raise TypeError(f"a stored row is a JSON object, got {type(stored).__name__}")
+    return Row(**{key: value for key, value in stored.items() if key not in DERIVED})
+
+
+DERIVED = ("target_value", "met")  # written for readers of the JSON, computed from the rest
+
+
+def write(folder: Path, sections: Sequence[Section]) -> None:
+    """Write results.json, RESULTS.md and pictures/ into the folder. Other sections of earlier runs stay."""
+    merged = {**load(folder / "results.json"), **{section.name: section for section in sections}}
+    ordered = [merged[name] for name in sorted(merged)]
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    stored = [
+        {
+            **asdict(section),
+            "rows": [{**asdict(row), **{key: getattr(row, key) for key in DERIVED}} for row in section.rows],
+        }
+        for section in ordered
+    ]
+    text = json.dumps({"sections": stored}, indent=1, ensure_ascii=False)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "RESULTS.md").write_text(markdown(ordered), encoding="utf-8")
+    for section in sections:
+        picture(section).savefig(folder / "pictures" / f"{section.name}.png", dpi=130, bbox_inches="tight")
+
+
+def markdown(sections: Iterable[Section]) -> str:
+    """All sections as one page."""
+    return "\n".join([PREAMBLE, *(_section(section) for section in sections)])
+
+
+def _section(section: Section) -> str:
+    picture_line = f"![{section.title}](pictures/{section.name}.png)"
+    return "\n".join([table(section), "", picture_line, "", f"Measured on {section.machine}.", ""])
+
+
+def table(section: Section) -> str:
+    """A section's title, text, table and slopes, as Markdown."""
+    contestants = list(dict.fromkeys(key for row in section.rows for key in row.seconds))
+    header = ["", *contestants, "target", "difference"]
+    lines = [f"## {section.title}", "", section.text, "", _table_row(header), _table_row(["---"] * len(header))]
+    lines += [_table_row([row.name, *(_cell(row, key) for key in contestants), *_verdict(row)]) for row in section.rows]
+    growth = slopes(section)
+    return "\n".join([*lines, *(["", *(f"- {text}" for text in growth)] if growth else [])])
+
+
+def _table_row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(row: Row, contestant: str) -> str:
+    seconds = row.seconds.get(contestant)
+    if seconds is None:
+        return "absent"
+    ratio = row.ratios.get(contestant)
+    if ratio is None:
+        return seconds_text(seconds)
+    return f"{seconds_text(seconds)} ({ratio:.2f}, {'win' if ratio < 1 else 'loss'})"
+
+
+def _verdict(row: Row) -> tuple[str, str]:
+    worst = max((value for value in row.differences.values() if value is not None), default=None)
+    difference = "" if not worst else f"{worst:.0e}"
+    if row.limit is None:
+        return "", difference
+    bound = f"≤ {row.limit:g} × {' and '.join(row.limit_peers)}" if row.limit_peers else f"≤ {row.limit:g} s"
+    if row.met is None:
+        return f"{bound}: not measured", difference
+    value = f"{row.target_value:.2f}" if row.limit_peers else seconds_text(row.target_value or 0.0)
+    return f"{bound}: {value}, {'met' if row.met else '**missed**'}", difference
+
+
+def _series(section: Section) -> dict[str, list[Row]]:
+    series: dict[str, list[Row]] = {}
+    for row in section.rows:
+        if row.series is not None and row.size is not None:
+            series.setdefault(row.series, []).append(row)
+    return series
+
+
+def growth(section: Section) -> dict[str, float]:
+    """For each series, the power of the size by which our time grows: 1 is linear."""
+    powers = {}
+    for name, rows in _series(section).items():
+        ours = next(iter(rows[0].seconds))
+        powers[name] = slope([row.size or 0 for row in rows], [row.seconds[ours] or 0.0 for row in rows])
+    return powers
+
+
+def missed(section: Section) -> list[str]:
+    """The names of the rows and series that miss their targets."""
+    limit = section.slope_limit
+    steep = [name for name, power in growth(section).items() if limit is not None and power > limit]
+    return [f"{section.name}: {name}" for name in [*(row.name for row in section.rows if row.met is False), *steep]]
+
+
+def slopes(section: Section) -> list[str]:
+    """For each series, a sentence on how our time grows, with the section's limit."""
+    texts = []
+    for name, power in growth(section).items():
+        limit = section.slope_limit
+        verdict = "" if limit is None else f" (target ≤ {limit:g}: {'met' if power <= limit else '**missed**'})"
+        texts.append(f"{name}: time grows as {section.unit}s to the power {power:.2f}{verdict}")
+    return texts
+
+
+def picture(section: Section) -> Figure:
+    """Time per unit over size where the section has series, and the times side by side otherwise."""
+    series = _series(section)
+    if series:
+        figure = Figure(figsize=(5 * len(series), 3.6), facecolor="white")
+        axes = figure.subplots(1, len(series), sharey=True, squeeze=False).ravel()
+        for ax, (name, rows) in zip(axes, series.items()):
+            _curves(ax, name, rows, section.unit)
+        axes[0].set_ylabel(f"µs per {section.unit}")
+        return figure
+    figure = Figure(figsize=(7, 0.9 + 0.34 * sum(len(row.seconds) for row in section.rows)), facecolor="white")
+    axes = figure.subplots(len(section.rows), 1, squeeze=False).ravel()
+    for ax, row in zip(axes, section.rows):
+        _bars(ax, row.name, row.seconds)
+    axes[-1].set_xlabel("milliseconds, shorter is better")
+    figure.subplots_adjust(hspace=0.75)
+    return figure
+
+
+def _curves(ax: Axes, name: str, rows: Sequence[Row], unit: str) -> None:
+    for colour, key in zip(COLOURS, rows[0].seconds):
+        points = [(row.size, seconds) for row in rows if row.size and (seconds := row.seconds[key]) is not None]
+        ax.loglog([n for n, _ in points], [1e6 * s / n for n, s in points], "o-", color=colour, label=key)
+    ax.set_title(name)
+    ax.set_xlabel(f"{unit}s")
+    ax.set_ylim(bottom=0.5 * min(1e6 * s / row.size for row in rows for s in row.seconds.values() if s and row.size))
+    ax.grid(alpha=0.25)
+    ax.legend(frameon=False)
+
+
+def _bars(ax: Axes, name: str, seconds: Mapping[str, float | None]) -> None:
+    present = {key: 1e3 * value for key, value in seconds.items() if value is not None}
+    bars = ax.barh(list(present), list(present.values()), color=[COLOURS[0]] + [COLOURS[1]] * (len(present) - 1))
+    ax.bar_label(bars, [seconds_text(value / 1e3) for value in present.values()], padding=4, fontsize=9)
+    ax.invert_yaxis()
+    ax.margins(x=0.14)
+    ax.set_title(name, loc="left", fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,47 @@
+"""The command line: `backsolve demo`. A subcommand is one entry in `COMMANDS`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from backsolve import __version__
+
+
+def _demo(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("demo", help="train the paper's net on scanned digits and write a page of pictures")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("demo-output"), metavar="DIR", help="folder (default: %(default)s)"
+    )
+    parser.set_defaults(run=_run_demo)
+
+
+def _run_demo(arguments: argparse.Namespace) -> int:
+    # Looked for rather than imported, so that a broken installation still shows its own traceback.
+    needed = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "tqdm": "tqdm"}
+    missing = [project for module, project in needed.items() if find_spec(module) is None]
+    if missing:
+        print(f"backsolve demo needs {', '.join(missing)}: pip install 'backsolve[demo]'", file=sys.stderr)
+        return 2
+    from backsolve.demo import run
+
+    return run(arguments.output)
+
+
+# Each adds its parser and sets `run`, a function of the parsed arguments that returns the exit status.
+COMMANDS: tuple[Callable[[argparse._SubParsersAction[argparse.ArgumentParser]], None], ...] = (_demo,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line (`sys.argv` by default) and return the status: 0, 1 for a failed check, 2 for misuse."""
+    parser = argparse.ArgumentParser(prog="backsolve", description="Backpropagation as a triangular solve.")
+    parser.add_argument("--version", action="version", version=f"backsolve {__version__}")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in COMMANDS:
+        add(subparsers)
+    arguments = parser.parse_args(argv)
+    status: int = arguments.run(arguments)
+    return status

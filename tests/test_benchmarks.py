@@ -1,0 +1,137 @@
+"""The benchmark runner: it refuses different answers, reports absence, wins and losses, and every case runs."""
+
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks import report
+from benchmarks.__main__ import case_names, main, measure
+from benchmarks.cases.import_time import import_seconds
+from benchmarks.runner import DisagreementError, Row, Runner, Section, Target, optional, relative_difference, slope
+
+
+def slow(seconds, answer=1.0):
+    def call():
+        time.sleep(seconds)
+        return np.array(answer)
+
+    return call
+
+
+def test_medians_ratios_and_a_missed_target():
+    row = Runner().contest(
+        "sleep",
+        {"ours": slow(0.02), "fast": slow(0.01), "slow": slow(0.04), "gone": None},
+        tolerance=0,
+        rounds=3,
+        target=Target(1.5, ("fast", "slow")),
+    )
+    assert row.seconds["ours"] == pytest.approx(0.02, rel=0.3)
+    assert 1.5 < row.ratios["fast"] < 2.2
+    assert row.ratios["slow"] < 0.7
+    assert (row.seconds["gone"], row.ratios["gone"]) == (None, None)
+    assert row.target_value == row.ratios["fast"]  # the largest: the fastest peer counts
+    assert row.met is False
+    assert report.missed(Section("s", "S", "text", [row])) == ["s: sleep"]
+    page = report.markdown([Section("s", "Sleeping", "text", [row])])
+    assert "win)" in page
+    assert "loss)" in page
+    assert "absent" in page
+    assert "**missed**" in page
+
+
+def test_target_in_seconds_and_time_read_off_the_answer():
+    contestants = {"ours": lambda: 0.25, "peer": lambda: 0.5}
+    row = Runner(quick=True).contest(
+        "t", contestants, tolerance=0, target=Target(0.3), difference=lambda a, b: 0.0, seconds=float
+    )
+    assert (row.seconds["ours"], row.ratios["peer"], row.met, row.rounds) == (0.25, 0.5, True, 2)
+
+
+def test_target_is_not_judged_without_its_peer():
+    row = Runner(quick=True).contest("t", {"ours": slow(0), "peer": None}, tolerance=0, target=Target(2, ("peer",)))
+    assert row.met is None
+    assert "not measured" in report.markdown([Section("s", "S", "text", [row])])
+
+
+@pytest.mark.parametrize("wrong", [1.1, np.nan])
+def test_different_answers_are_refused(wrong):
+    with pytest.raises(DisagreementError, match="'ours' and 'peer' differ by"):
+        Runner(quick=True).contest("t", {"ours": slow(0), "peer": slow(0, wrong)}, tolerance=1e-6)
+
+
+def test_answers_of_different_shape_are_refused():
+    with pytest.raises(DisagreementError, match=r"\(2,\).*\(3,\)"):
+        relative_difference(np.ones(2), np.ones(3))
+    with pytest.raises(DisagreementError, match="1 arrays, the other 2"):
+        relative_difference([np.ones(2)], [np.ones(2), np.ones(2)])
+
+
+def test_ours_cannot_be_absent():
+    with pytest.raises(ValueError, match="'ours', is ours and cannot be absent"):
+        Runner().contest("t", {"ours": None, "peer": slow(0)}, tolerance=0)
+
+
+def test_optional_module():
+    assert optional("numpy") is np
+    assert optional("no_such_module_of_ours") is None
+
+
+def test_slope_of_a_power():
+    assert slope([10, 100, 1000], [3e-3, 3e-1, 3e1]) == pytest.approx(2)
+
+
+def test_written_results_are_read_back_and_other_sections_stay(tmp_path):
+    def section(name, factor):
+        rows = [
+            Row(f"{n}", {"ours": factor * n, "peer": None}, {"peer": None}, {"peer": None}, 3, series="line", size=n)
+            for n in (10, 100)
+        ]
+        return Section(name, name.title(), "text", rows, unit="edge", slope_limit=1.1, machine="here")
+
+    report.write(tmp_path, [section("a", 1e-6), section("b", 1e-6)])
+    report.write(tmp_path, [section("b", 2e-6)])
+    assert report.load(tmp_path / "results.json") == {"a": section("a", 1e-6), "b": section("b", 2e-6)}
+    page = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert page.count("power 1.00 (target ≤ 1.1: met)") == 2
+    assert (tmp_path / "pictures" / "b.png").stat().st_size > 1000
+
+
+def test_growth_faster_than_allowed_is_missed():
+    rows = [Row(f"{n}", {"ours": 1e-9 * n**2}, {}, {}, 3, series="line", size=n) for n in (10, 100)]
+    section = Section("s", "S", "text", rows, unit="edge", slope_limit=1.1)
+    assert report.missed(section) == ["s: line"]
+    assert "power 2.00 (target ≤ 1.1: **missed**)" in report.table(section)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(1.5, "1.5 s"), (0.0123, "12.3 ms"), (4.56e-5, "45.6 µs"), (7e-9, "7 ns"), (0.1, "100 ms")]
+)
+def test_times_are_readable(seconds, text):
+    assert report.seconds_text(seconds) == text
+
+
+def test_import_time_refuses_what_imports_jax():
+    with pytest.raises(RuntimeError, match=r"import jax\.numpy imports jax"):
+        import_seconds("jax.numpy")
+
+
+@pytest.mark.parametrize("name", case_names())
+def test_case_runs_and_its_answers_agree(name):
+    section = measure(name, Runner(quick=True))
+    assert section.rows
+    assert section.machine.count("numpy") == 1
+    report.picture(section)
+
+
+def test_unknown_case_is_refused(capsys):
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["no_such_case"])
+    assert "no such case: no_such_case; there are chain_and_fan, import_time" in capsys.readouterr().err
+
+
+def test_command_line_writes_where_it_is_told(tmp_path, capsys):
+    assert main(["import_time", "--quick", "-o", str(tmp_path)]) == 0
+    assert "## Import time" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "RESULTS.md", "pictures"}
