@@ -5,7 +5,7 @@ from many libraries and spell these differently (``@`` or ``*``, ``.T`` or nothi
 the one place that knows the spellings.  Products are never reordered: ``multiply(a, b)`` is *a b*.
 
 Two elements are universal, whatever the others are: a *one* and a *zero*, recognised by ``universal_unit``
-(`backsolve.I` and `backsolve.O` carry it).
+(`backsolve.I` and `backsolve.O` carry it).  So are the multiples of the one.
 """
 
 from __future__ import annotations
@@ -62,6 +62,14 @@ def is_zero(x: Any) -> bool:
     return getattr(type(x), "universal_unit", None) == "zero"
 
 
+def _own(x: Any, other: Any) -> Any:
+    """The universal one, or a multiple of it, in the algebra of ``other``; anything else as it is."""
+    unit = getattr(type(x), "universal_unit", None)
+    if unit not in ("one", "multiple") or hasattr(other, "codomain"):
+        return x
+    return one_like(other) if unit == "one" else x.c * one_like(other)
+
+
 def is_number(x: Any) -> bool:
     """Whether x is a number: Python's, a Fraction, or a NumPy scalar."""
     return isinstance(x, Number)
@@ -89,10 +97,8 @@ def add(a: Any, b: Any) -> Any:
         return b
     if is_zero(b) and not hasattr(a, "codomain"):
         return a
-    if is_one(a) and not hasattr(b, "codomain"):
-        a = one_like(b)
-    elif is_one(b) and not hasattr(a, "codomain"):
-        b = one_like(a)
+    if hasattr(a, "codomain") or hasattr(b, "codomain"):
+        a, b = _own(a, b), _own(b, a)
     _refuse_broadcasting(a, b)
     try:
         return arrays.add(a, b)
@@ -131,6 +137,10 @@ def multiply(a: Any, b: Any) -> Any:
         return b if is_zero(b) else a if not hasattr(b, "shape") else a @ b
     if is_zero(b) and not hasattr(a, "codomain"):
         return b
+    if getattr(type(a), "universal_unit", None) == "multiple" and not hasattr(b, "codomain"):
+        a = a.c
+    elif getattr(type(b), "universal_unit", None) == "multiple" and not hasattr(a, "codomain"):
+        b = b.c
     try:
         if is_number(a) or (is_number(b) and not hasattr(a, "codomain")):
             return a * b

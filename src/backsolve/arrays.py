@@ -28,6 +28,7 @@ __all__ = [
     "place",
     "register_adapter",
     "reshape",
+    "scale",
     "sum_axes",
 ]
 
@@ -93,6 +94,14 @@ def multiply(a: Any, b: Any) -> Any:
     if is_mask(b) and not is_mask(a):
         return multiply(b, a)
     return a * b
+
+
+def scale(c: Any, x: Any) -> Any:
+    """Return c x for a number (or array without axes) c."""
+    adapter = _adapter(c, x)
+    if adapter is not None:
+        return adapter.multiply(c, x)
+    return -x if isinstance(c, int) and c == -1 else c * x
 
 
 def add(a: Any, b: Any) -> Any:
@@ -179,6 +188,8 @@ def contract(a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any,
     batch = [label for label in la if label in lb and label in keep]
     free_a = [label for label in la if label not in lb]
     free_b = [label for label in lb if label not in la]
+    if (*batch, *free_b, *free_a) == keep:  # the other way round it comes out as wanted
+        a, la, b, lb, free_a, free_b = b, lb, a, la, free_b, free_a
     size = dict(zip(la + lb, tuple(a.shape) + tuple(b.shape), strict=True))
     a = _grouped(xp, a, la, size, batch, free_a, summed)
     b = _grouped(xp, b, lb, size, batch, summed, free_b)
@@ -198,9 +209,7 @@ def _sum_private(xp: Any, a: Any, la: Labels, lb: Labels, keep: Labels) -> tuple
     return xp.sum(a, axis=axes), tuple(label for axis, label in enumerate(la) if axis not in axes)
 
 
-def _grouped(
-    xp: Any, a: Any, la: Labels, size: dict[int, int], batch: list[int], rows: list[int], cols: list[int]
-) -> Any:
+def _grouped(xp: Any, a: Any, la: Labels, size: dict[int, int], batch: list[int], rows: list[int], cols: list[int]) -> Any:
     """The operand as a stack of matrices: batch axes, then all rows as one axis, then all columns as one."""
     a = permute(xp, a, [la.index(label) for label in batch + rows + cols])
     shape = (*(size[k] for k in batch), prod(size[k] for k in rows), prod(size[k] for k in cols))

@@ -64,7 +64,7 @@ class BlockVector(Sequence[Any]):
         return BlockVector(block / c for block in self) if is_scalar(c) else NotImplemented
 
     def __rmul__(self, c: Any) -> BlockVector:
-        return BlockVector(c if is_zero(block) else multiply(c, block) for block in self)
+        return BlockVector(block if is_zero(block) else multiply(c, block) for block in self)
 
     def __repr__(self) -> str:
         return f"BlockVector([{', '.join(map(_short, self.blocks))}])"

@@ -6,9 +6,7 @@ insertion, so that a matrix that exists fits together.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -16,15 +14,14 @@ import numpy as np
 from . import algebra
 from .algebra import is_number
 from .blocks import BlockVector, Bundle, unpack_vector
+from .fitting import Entries, is_structural_zero, refuse_numbers_among_operators, unified, unify_spaces
 from .numeric import NumericMatrix, all_float
-from .operators import Identity, LinearOperator, O
+from .operators import Identity, O
 from .operators.base import is_scalar
 from .operators.spaces import ANY, ArraySpace, Space, SpaceError, space_of, unify
 from .solve import RightHandSide, solve, topological_order
 
 __all__ = ["OperatorMatrix"]
-
-Entries = dict[tuple[int, int], Any]
 
 
 class OperatorMatrix:
@@ -85,9 +82,9 @@ class OperatorMatrix:
                     "add the two first."
                 )
             kept[i, j] = element
-        _refuse_numbers_among_operators(kept)
-        _unify_spaces(kept, rows, cols)
-        kept = {place: element for place, element in kept.items() if not _is_structural_zero(element)}
+        refuse_numbers_among_operators(kept)
+        unify_spaces(kept, rows, cols)
+        kept = {place: element for place, element in kept.items() if not is_structural_zero(element)}
         return cls(kept, shape, rows, cols, names=names)
 
     @classmethod
@@ -172,8 +169,8 @@ class OperatorMatrix:
         for place, element in other.entries.items():
             signed = element if sign > 0 else algebra.negate(element)
             total[place] = algebra.add(total[place], signed) if place in total else signed
-        rows = _unified(self.row_spaces, other.row_spaces, "row")
-        cols = _unified(self.col_spaces, other.col_spaces, "column")
+        rows = unified(self.row_spaces, other.row_spaces, "row")
+        cols = unified(self.col_spaces, other.col_spaces, "column")
         return OperatorMatrix(total, self.shape, rows, cols, names=self.names or other.names)
 
     def __add__(self, other: Any) -> Any:
@@ -193,7 +190,7 @@ class OperatorMatrix:
         """I − self; with an empty diagonal it remembers self, and nothing is negated until somebody looks."""
         if self.shape[0] != self.shape[1]:
             raise SpaceError(f"I − A needs a square A, got {_blocks(self.shape)}.")
-        _unified(self.row_spaces, self.col_spaces, "row and column")
+        unified(self.row_spaces, self.col_spaces, "row and column")
         if self.numeric is None and any((i, i) in self.entries for i in range(self.shape[0])):
             return _identity_like(self) - self  # type: ignore[no-any-return]
         if self.numeric is not None and self.numeric.has_diagonal:
@@ -250,7 +247,7 @@ class OperatorMatrix:
                 f"cannot multiply matrices of {_blocks(self.shape)} and {_blocks(other.shape)}: "
                 f"{self.shape[1]} block columns against {other.shape[0]} block rows."
             )
-        _unified(self.col_spaces, other.row_spaces, "inner")
+        unified(self.col_spaces, other.row_spaces, "inner")
         entries: Entries = {}
         for i in range(self.shape[0]):
             for k, left in self.row(i):
@@ -294,7 +291,7 @@ class OperatorMatrix:
         if isinstance(b, OperatorMatrix):
             if b.shape[0] != self.shape[0]:
                 raise ValueError(f"a right-hand side of {_blocks(b.shape)} does not fit {_blocks(self.shape)}.")
-            _unified(self.row_spaces, b.row_spaces, "row")
+            unified(self.row_spaces, b.row_spaces, "row")
             width = b.shape[1]
             bundles: list[Any] = [Bundle(dict(b.row(i))) for i in range(b.shape[0])]
             return bundles, lambda solved: OperatorMatrix.from_entries(
@@ -381,77 +378,5 @@ def _blocks(shape: tuple[int, int]) -> str:
 def _identity_like(A: OperatorMatrix) -> OperatorMatrix:
     if A.shape[0] != A.shape[1]:
         raise SpaceError(f"the identity added to a matrix of {_blocks(A.shape)} blocks needs it square.")
-    spaces = _unified(A.row_spaces, A.col_spaces, "row and column")
+    spaces = unified(A.row_spaces, A.col_spaces, "row and column")
     return OperatorMatrix({(i, i): Identity(s) for i, s in enumerate(spaces)}, A.shape, spaces, spaces)
-
-
-def _unified(a: Sequence[Space], b: Sequence[Space], word: str) -> list[Space]:
-    pairs = enumerate(zip(a, b, strict=True))
-    return [unify(p, q, partial("the {} spaces at {}".format, word, i)) for i, (p, q) in pairs]
-
-
-def _is_structural_zero(element: Any) -> bool:
-    return algebra.is_zero(element) or (is_number(element) and not isinstance(element, bool) and bool(element == 0))
-
-
-def element_spaces(element: Any) -> tuple[Space, Space]:
-    """Codomain and domain of an element: an operator's own, the leading axis for a 2-D block, anything otherwise."""
-    if isinstance(element, LinearOperator):
-        return element.codomain, element.domain
-    shape = getattr(element, "shape", None)
-    if isinstance(shape, tuple) and len(shape) == 2 and not isinstance(element, OperatorMatrix):
-        return ArraySpace((int(shape[0]), ...)), ArraySpace((int(shape[1]), ...))
-    return ANY, ANY
-
-
-def _refuse_numbers_among_operators(entries: Entries) -> None:
-    operators = [
-        (place, e)
-        for place, e in entries.items()
-        if isinstance(e, LinearOperator) and not algebra.is_one(e) and not algebra.is_zero(e)
-    ]
-    if not operators:
-        return
-    for place, element in entries.items():
-        if is_number(element) and element != 0:
-            other, op = operators[0]
-            raise TypeError(
-                f"entry {place} is the number {element} among operators (entry {other} is {op!r}): its size is unknown. "
-                f"Write {element} * I for a multiple of the identity."
-            )
-
-
-def _entry(line: str, k: int, place: tuple[int, int], element: Any) -> str:
-    return f"{line} {k} and entry {place}, {algebra.describe(element)},"
-
-
-def _unify_spaces(entries: Entries, rows: list[Space], cols: list[Space]) -> None:
-    """Fill in the spaces of rows and columns from the elements, and of the elements from these, until nothing moves."""
-    by_row: dict[int, list[tuple[int, int]]] = {}
-    by_col: dict[int, list[tuple[int, int]]] = {}
-    for place in entries:
-        by_row.setdefault(place[0], []).append(place)
-        by_col.setdefault(place[1], []).append(place)
-    todo = deque(entries)
-    queued = set(entries)
-    while todo:
-        place = todo.popleft()
-        queued.discard(place)
-        i, j = place
-        element = entries[place]
-        codomain, domain = element_spaces(element)
-        in_row, in_col = partial(_entry, "row", i, place, element), partial(_entry, "column", j, place, element)
-        row_space = unify(rows[i], codomain, in_row, "Elements of one row have one codomain.")
-        col_space = unify(cols[j], domain, in_col, "Elements of one column have one domain.")
-        if isinstance(element, LinearOperator) and (codomain != row_space or domain != col_space):
-            refined = element.refine(col_space, row_space)
-            entries[place] = refined
-            # A kind that does not refine keeps its unknowns; what the row and the column know stays known.
-            row_space, col_space = unify(row_space, refined.codomain), unify(col_space, refined.domain)
-        for space, known, index, line in ((row_space, rows, i, by_row), (col_space, cols, j, by_col)):
-            if known[index] != space:
-                known[index] = space
-                for other in line[index]:
-                    if other not in queued and other != place:
-                        queued.add(other)
-                        todo.append(other)

@@ -151,9 +151,7 @@ def topological_order(
     return order
 
 
-def _describe_cycle(
-    waiting: list[int], row: Callable[[int], Iterable[tuple[int, Any]]], name: Callable[[int], str]
-) -> str:
+def _describe_cycle(waiting: list[int], row: Callable[[int], Iterable[tuple[int, Any]]], name: Callable[[int], str]) -> str:
     """Walk back among the rows that never became ready until one repeats."""
     at = next(i for i, count in enumerate(waiting) if count)
     seen: dict[int, int] = {}

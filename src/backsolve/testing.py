@@ -55,6 +55,9 @@ def check_operator(
     _check_space(op, ax, op.codomain, "A x")
     _compare(op, "A is not linear", op @ _combine(alpha, x, beta, z), _combine(alpha, ax, beta, az), rtol)
 
+    # The sign too: |x| is linear between two points of one orthant.
+    _compare(op, "A is not linear", op @ _combine(-1.0, x, 0.0, x), _combine(-1.0, ax, 0.0, ax), rtol)
+
     y = _random_like(ax, rng, complex_values)
     t = op.T
     ty = t @ y

@@ -19,6 +19,8 @@ class JaxAdapter:
     def multiply(self, a: Any, b: Any) -> Any:
         """Entrywise product; a boolean operand selects."""
         da, db = getattr(a, "dtype", None), getattr(b, "dtype", None)
+        if isinstance(a, (int, float)):
+            return lax.neg(b) if a == -1 else lax.mul(b.dtype.type(a), b)
         if is_mask(a) and not is_mask(b):
             if a.shape != b.shape:
                 a, b = jnp.broadcast_arrays(a, b)
@@ -70,16 +72,20 @@ class JaxAdapter:
         shared = [label for label in la if label in lb]
         summed = [label for label in shared if label not in keep]
         batch = [label for label in shared if label in keep]
-        if summed:
+        free = [k for k in la if k not in shared], [k for k in lb if k not in shared]
+        if summed and (free[0] or free[1] or len(shared) < 2):
             if a.dtype != b.dtype:  # a mask, or two precisions
                 dtype = jnp.promote_types(a.dtype, b.dtype)
                 a, b = lax.convert_element_type(a, dtype), lax.convert_element_type(b, dtype)
             dims = tuple((tuple(ls.index(k) for k in summed), tuple(ls.index(k) for k in batch)) for ls in (la, lb))
             (ca, ba), (cb, bb) = dims
             c = lax.dot_general(a, b, ((ca, cb), (ba, bb)))
-            return c, tuple(batch + [k for k in la if k not in shared] + [k for k in lb if k not in shared])
+            return c, tuple(batch + free[0] + free[1])
+        if summed:  # no matrix product: an entrywise one, which fuses with its sum
+            product, out = self.contract(a, la, b, lb, la + lb)
+            return self._sum_private(product, out, (), keep)
         out = lb if len(lb) >= len(la) else la
-        if keep and set(keep) == set(la) | set(lb):
+        if set(keep) == {*la, *lb} and len(set(keep)) == len(keep):
             out = keep
         else:
             out += tuple(k for k in la + lb if k not in out)

@@ -49,16 +49,16 @@ def _factor(partial: Any, out: Labels, shape: tuple[int, ...]) -> Factor:
 
 
 def diagonal(eq: Equation, k: int, partial: Any) -> LinearOperator:
-    """The edge of an entrywise operation: multiplication by the partial derivative, an array or a number.
+    """The edge of an entrywise operation: multiplication by the partial derivative.
 
-    A boolean array selects.
+    That is an array, a number, or a tuple of a number and arrays whose product it is.  A boolean array selects.
     """
     if isinstance(partial, (int, float, complex)):
         return multiple(eq, k, partial)
+    coef, *arrays = partial if isinstance(partial, tuple) else (1, partial)
     out, into, sizes = _frame(eq, k)
-    factor = _factor(partial, out, eq.shape)
-    dtype = eq.dtype
-    return Einsum((factor,), out, into, sizes, 1, (eq.in_dtype(k), dtype))
+    factors = tuple([_factor(array, out, eq.shape) for array in arrays])
+    return Einsum(factors, out, into, sizes, coef, (eq.in_dtype(k), eq.dtype))
 
 
 def multiple(eq: Equation, k: int, c: Any) -> LinearOperator:

@@ -35,9 +35,7 @@ class TreeFrame:
         leaves, structure = jax.tree_util.tree_flatten(tree)
         if structure != self.structure:
             raise TypeError(f"{self.what} must have the tree {self.structure}, got {structure}.")
-        return BlockVector(
-            self._leaf(i, leaf, aval) for i, (leaf, aval) in enumerate(zip(leaves, self.avals, strict=True))
-        )
+        return BlockVector(self._leaf(i, leaf, aval) for i, (leaf, aval) in enumerate(zip(leaves, self.avals, strict=True)))
 
     def _leaf(self, i: int, leaf: Any, aval: Any) -> Any:
         if not jx.carries_derivatives(aval):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import jax
@@ -120,14 +120,28 @@ def is_literal(atom: Any) -> bool:
     return isinstance(atom, core.Literal)
 
 
-def live_equations(jaxpr: Any, wanted: Sequence[bool] | None = None) -> list[tuple[Any, list[bool]]]:
-    """The equations that the outputs (or the wanted ones) need, and those with effects; each with which outputs are."""
+def live_equations(
+    jaxpr: Any, wanted: Sequence[bool] | None = None, constant: Container[str] = ()
+) -> list[tuple[Any, list[bool]]]:
+    """The equations that the outputs (or the wanted ones) need, and those with effects; each with which outputs are.
+
+    An equation that the outputs need, but not their derivatives (what a comparison or ``stop_gradient`` hides), comes with
+    an empty list.
+    """
     needed = {v for i, v in enumerate(jaxpr.outvars) if not is_literal(v) and (wanted is None or wanted[i])}
+    moving = set(needed)  # what the derivatives need
     kept = []
     for eqn in reversed(jaxpr.eqns):
-        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+        if not eqn.effects and needed.isdisjoint(eqn.outvars):
+            continue
+        operands = [v for v in eqn.invars if not is_literal(v)]
+        needed.update(operands)
+        if moving.isdisjoint(eqn.outvars):
+            kept.append((eqn, []))
+        else:
             kept.append((eqn, [v in needed for v in eqn.outvars]))
-            needed.update(v for v in eqn.invars if not is_literal(v))
+            if eqn.primitive.name not in constant:
+                moving.update(operands)
     return kept[::-1]
 
 
@@ -150,9 +164,7 @@ def inner_jaxpr(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
     return None
 
 
-def linearize_equation(
-    eqn: Any, inputs: Sequence[Value], active: Sequence[bool], wanted: Sequence[bool]
-) -> tuple[Any, ...]:
+def linearize_equation(eqn: Any, inputs: Sequence[Value], active: Sequence[bool], wanted: Sequence[bool]) -> tuple[Any, ...]:
     """JAX's linearization of the wanted outputs of one equation in its active operands.
 
     Returns the wanted output values, which outputs depend on the active operands, and the linear jaxpr with its constants.
@@ -248,8 +260,7 @@ class LinearEquation(LinearOperator):
             (cts,) = cts
         if eqn.primitive in ad.fancy_transposes:
             accumulators = [
-                ad.ValAccum(v.aval.to_ct_aval()) if x is None else x
-                for x, v in zip(self.operands, eqn.invars, strict=True)
+                ad.ValAccum(v.aval.to_ct_aval()) if x is None else x for x, v in zip(self.operands, eqn.invars, strict=True)
             ]
             ad.fancy_transposes[eqn.primitive](cts, *accumulators, **self.params)
             out = [a.freeze() for a, x in zip(accumulators, self.operands, strict=True) if x is None]

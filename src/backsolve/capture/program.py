@@ -10,6 +10,7 @@ from ..operators import Identity, LinearOperator, TupleSpace
 from ..operators.spaces import Space
 from ..operators.tuples import Inject, Project
 from . import jaxpr as jx
+from .rules.elementwise import ZERO
 from .rules.table import FALLBACK, RULES, Rule
 
 __all__ = ["Program", "walk"]
@@ -80,7 +81,7 @@ class Frame:
         origin: Any,
         wanted: Sequence[bool] | None = None,
     ) -> None:
-        self.equations: Iterator[Any] = iter(jx.live_equations(jaxpr, wanted))
+        self.equations: Iterator[Any] = iter(jx.live_equations(jaxpr, wanted, ZERO))
         self.outvars = jaxpr.outvars
         self.values = values
         self.nodes = nodes
@@ -101,9 +102,7 @@ class Frame:
                 self.nodes[v] = node
 
 
-def walk(
-    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], program: Program
-) -> tuple[list[Any], list[int | None]]:
+def walk(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], program: Program) -> tuple[list[Any], list[int | None]]:
     """Evaluate a jaxpr once and record the edges between its inputs (the program's sources) and its outputs.
 
     Returns the values and the nodes of the outputs.  Nested calls are entered, linearized equations spliced in, on a
@@ -132,7 +131,7 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     read = [frame.read(v) for v in eqn.invars]
     inputs = [value for value, _ in read]
     preds = [node for _, node in read]
-    if all(node is None for node in preds):
+    if not wanted or all(node is None for node in preds):
         frame.write(eqn.outvars, jx.bind(eqn, inputs), [None] * len(eqn.outvars))
         return None
     body = jx.inner_jaxpr(eqn)
@@ -196,9 +195,7 @@ def _as_it_stands(frame: Frame, eq: jx.Equation, preds: list[int | None], progra
     out = program.node(op.codomain, origin, [(source, op)])
     nodes: list[int | None] = [out]
     if isinstance(op.codomain, TupleSpace):
-        nodes = [
-            program.node(space, origin, [(out, Project(i, op.codomain))]) for i, space in enumerate(op.codomain.parts)
-        ]
+        nodes = [program.node(space, origin, [(out, Project(i, op.codomain))]) for i, space in enumerate(op.codomain.parts)]
     frame.write(eqn.outvars, [None] * len(eqn.outvars), nodes)
 
 

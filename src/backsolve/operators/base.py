@@ -108,6 +108,8 @@ class LinearOperator(ABC):
             from .table import compose
 
             return compose(self, other)
+        if self._accepts(other):
+            return self.apply(other)
         if hasattr(other, "block_rows") or hasattr(other, "blocks"):
             return NotImplemented  # a matrix or a vector of blocks knows what to do
         if isinstance(other, tuple) or isinstance(self.domain, TupleSpace):
@@ -121,6 +123,16 @@ class LinearOperator(ABC):
             space = ArraySpace(space.shape)
         unify(self.domain, space, lambda: f"the domain of {self.label} and the array", "Check the order of the factors.")
         return self.apply(x)
+
+    def _accepts(self, x: Any) -> bool:
+        """Whether x plainly is an array of the domain; where this says no, unifying the spaces decides and explains."""
+        domain = self.domain
+        if not isinstance(domain, ArraySpace) or domain.shape is None:
+            return False
+        if domain.shape != getattr(x, "shape", None):
+            return False
+        dtype = x.dtype
+        return bool(dtype == domain.dtype) if domain.dtype is not None else dtype != object
 
     def __rmatmul__(self, other: Any) -> Any:
         if is_array(other):

@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ..algebra import is_number
-from ..arrays import Labels, astype, conjugate, contract, multiply, namespace, place, sum_axes
+from ..arrays import Labels, astype, conjugate, contract, multiply, namespace, place, scale, sum_axes
 from .base import LinearOperator
 from .spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, unify
 
@@ -76,7 +76,7 @@ class Einsum(LinearOperator):
         else:
             y = self._finish(*_contract_all(x, into, factors, out, self.sizes), x)
         if self.coef != 1:
-            y = -y if isinstance(self.coef, int) and self.coef == -1 else self.coef * y
+            y = scale(self.coef, y)
         codomain_dtype = self.dtypes[1]
         if codomain_dtype is not None and y.dtype != codomain_dtype:
             y = astype(y, codomain_dtype)
@@ -200,13 +200,13 @@ def _contract_all(
     todo = list(factors)
     while todo:
         if len(todo) == 1:
-            return contract(todo[0].array, todo[0].labels, x, labels, keep)
+            return contract(x, labels, todo[0].array, todo[0].labels, keep)
         needed = [set(keep).union(*(g.labels for g in todo if g is not f)) for f in todo]
         pick = next((i for i, f in enumerate(todo) if set(f.labels) <= set(labels)), None)
         if pick is None:
             return _by_path(x, labels, todo, keep)
         f = todo.pop(pick)
-        x, labels = contract(f.array, f.labels, x, labels, tuple(needed[pick] | set(keep)))
+        x, labels = contract(x, labels, f.array, f.labels, tuple(needed[pick] | set(keep)))
     return x, labels
 
 

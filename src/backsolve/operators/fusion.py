@@ -57,9 +57,7 @@ def compose_einsums(a: Einsum, b: Einsum) -> Einsum | None:
             coef = coef * n
     merged = merge(factors, {*out, *into})
     kept = {*out, *into}.union(*(f.labels for f in merged))
-    return Einsum(
-        tuple(merged), out, into, {k: n for k, n in sizes.items() if k in kept}, coef, (b.dtypes[0], a.dtypes[1])
-    )
+    return Einsum(tuple(merged), out, into, {k: n for k, n in sizes.items() if k in kept}, coef, (b.dtypes[0], a.dtypes[1]))
 
 
 def _renamed(f: Factor, labels: list[int]) -> Factor:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..algebra import SingularError, is_number
-from ..arrays import conjugate, namespace
+from ..arrays import conjugate, namespace, scale
 from .base import LinearOperator
 from .spaces import ANY, ArraySpace, Space, TupleSpace, unify
 
@@ -58,6 +58,7 @@ class Scaling(LinearOperator):
     """X ↦ c X for a number (or array without axes) c, on the space given or on any."""
 
     __slots__ = ("c", "space")
+    universal_unit = "multiple"
 
     def __init__(self, c: Any, space: Space = ANY) -> None:
         self.c = c
@@ -74,7 +75,7 @@ class Scaling(LinearOperator):
     def apply(self, x: Any) -> Any:
         if isinstance(x, tuple):
             return tuple(self.apply(part) for part in x)
-        return -x if isinstance(self.c, int) and self.c == -1 else self.c * x
+        return scale(self.c, x)
 
     def transpose(self) -> LinearOperator:
         return self

@@ -1,7 +1,7 @@
 """Entrywise primitives: partial derivatives, one line each.
 
 ``UNARY[name](x, y)`` is dy/dx at operand x and result y; ``BINARY[name]`` holds one such function of (a, b, y) for each
-operand.  Numbers stand for constant derivatives.  Formulas: Abramowitz & Stegun; ties as in JAX (each side a half).
+operand.  Numbers stand for constant derivatives, tuples of a number and arrays for their product.  Formulas: Abramowitz & Stegun; ties as in JAX (each side a half).
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ import jax.numpy as jnp
 from jax import lax
 
 __all__ = ["BILINEAR", "BINARY", "LINEAR_UNARY", "UNARY", "ZERO", "power_base"]
+
+
+def _k(x: Any, c: float) -> Any:
+    """The number c in x's dtype; `jax.lax` takes it beside an array and traces faster than `jax.numpy` would."""
+    return x.dtype.type(c)
 
 
 def _full(x: Any, c: float) -> Any:
@@ -40,25 +45,25 @@ def power_base(x: Any, p: Any, y: Any) -> Any:
 UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "sin": lambda x, y: lax.cos(x),
     "cos": lambda x, y: lax.neg(lax.sin(x)),
-    "tan": lambda x, y: 1 + y * y,
-    "asin": lambda x, y: lax.rsqrt(1 - x * x),
-    "acos": lambda x, y: -lax.rsqrt(1 - x * x),
+    "tan": lambda x, y: lax.add(_k(y, 1), lax.mul(y, y)),
+    "asin": lambda x, y: lax.rsqrt(lax.sub(_k(x, 1), lax.mul(x, x))),
+    "acos": lambda x, y: lax.neg(lax.rsqrt(lax.sub(_k(x, 1), lax.mul(x, x)))),
     "sinh": lambda x, y: lax.cosh(x),
     "cosh": lambda x, y: lax.sinh(x),
-    "tanh": lambda x, y: 1 - y * y,
+    "tanh": lambda x, y: lax.sub(_k(y, 1), lax.mul(y, y)),
     "exp": lambda x, y: y,
-    "exp2": lambda x, y: y * math.log(2.0),
-    "expm1": lambda x, y: y + 1,
-    "log": lambda x, y: 1 / x,
-    "log1p": lambda x, y: 1 / (1 + x),
-    "sqrt": lambda x, y: 0.5 / y,
-    "rsqrt": lambda x, y: -0.5 * y / x,
-    "cbrt": lambda x, y: y / (3 * x),
-    "logistic": lambda x, y: y * (1 - y),
-    "erf": lambda x, y: (2 / math.sqrt(math.pi)) * lax.exp(-(x * x)),
-    "erfc": lambda x, y: (-2 / math.sqrt(math.pi)) * lax.exp(-(x * x)),
+    "exp2": lambda x, y: lax.mul(_k(y, math.log(2.0)), y),
+    "expm1": lambda x, y: lax.add(y, _k(y, 1)),
+    "log": lambda x, y: lax.div(_k(x, 1), x),
+    "log1p": lambda x, y: lax.div(_k(x, 1), lax.add(x, _k(x, 1))),
+    "sqrt": lambda x, y: lax.div(_k(y, 0.5), y),
+    "rsqrt": lambda x, y: lax.mul(_k(y, -0.5), lax.div(y, x)),
+    "cbrt": lambda x, y: lax.div(y, lax.mul(_k(x, 3), x)),
+    "logistic": lambda x, y: lax.mul(y, lax.sub(_k(y, 1), y)),
+    "erf": lambda x, y: lax.mul(_k(x, 2 / math.sqrt(math.pi)), lax.exp(lax.neg(lax.mul(x, x)))),
+    "erfc": lambda x, y: lax.mul(_k(x, -2 / math.sqrt(math.pi)), lax.exp(lax.neg(lax.mul(x, x)))),
     "lgamma": lambda x, y: lax.digamma(x),
-    "square": lambda x, y: 2 * x,
+    "square": lambda x, y: lax.mul(_k(x, 2), x),
 }
 
 # Derivatives that do not look at the operand: these serve tangents too.
@@ -69,7 +74,7 @@ BINARY: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any]
     "add_any": (lambda a, b, y: 1, lambda a, b, y: 1),
     "sub": (lambda a, b, y: 1, lambda a, b, y: -1),
     "mul": (lambda a, b, y: b, lambda a, b, y: a),
-    "div": (lambda a, b, y: 1 / b, lambda a, b, y: -y / b),
+    "div": (lambda a, b, y: lax.div(_k(b, 1), b), lambda a, b, y: (-1, a, r := lax.div(_k(b, 1), b), r)),
     "max": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
     "min": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
     "atan2": (lambda a, b, y: b / (a * a + b * b), lambda a, b, y: -a / (a * a + b * b)),

@@ -35,9 +35,7 @@ def gather(eq: Equation, k: int) -> LinearOperator:
 def select_n(eq: Equation, k: int) -> LinearOperator:
     """A mask: what is not selected is zero, even where it is NaN."""
     which = eq.inputs[0]
-    mask = (
-        (which if k == 2 else lax.bitwise_not(which)) if which.dtype == bool else lax.eq(which, which.dtype.type(k - 1))
-    )
+    mask = (which if k == 2 else lax.bitwise_not(which)) if which.dtype == bool else lax.eq(which, which.dtype.type(k - 1))
     if not which.shape and eq.shape:
         mask = lax.broadcast(mask, eq.shape)
     return diagonal(eq, k, mask)

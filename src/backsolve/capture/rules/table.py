@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from jax import lax
+
 from ...operators import LinearOperator
 from ..edges import diagonal, linear, multiple
 from ..jaxpr import Equation
@@ -48,7 +50,11 @@ def _binary(name: str, partials: tuple[Callable[[Any, Any, Any], Any], ...]) -> 
 
 def _integer_power(eq: Equation, k: int) -> LinearOperator:
     x, n = eq.inputs[0], eq.params["y"]
-    return multiple(eq, k, 0) if n == 0 else diagonal(eq, k, 2 * x if n == 2 else n * x ** (n - 1))
+    return (
+        multiple(eq, k, 0)
+        if n == 0
+        else diagonal(eq, k, lax.mul(x.dtype.type(n), x if n == 2 else lax.integer_pow(x, n - 1)))
+    )
 
 
 def _power(eq: Equation, k: int) -> LinearOperator | None:
@@ -60,8 +66,6 @@ def _power(eq: Equation, k: int) -> LinearOperator | None:
 def _absolute(eq: Equation, k: int) -> LinearOperator | None:
     if eq.in_dtype(k).kind == "c":
         return FALLBACK  # type: ignore[no-any-return]
-    from jax import lax
-
     return diagonal(eq, k, lax.sign(eq.inputs[0]))
 
 
