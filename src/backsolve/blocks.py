@@ -7,8 +7,10 @@ from typing import Any, overload
 
 import numpy as np
 
+from . import arrays
 from .algebra import add, describe, is_zero, left_divide, multiply, negate, subtract
 from .arrays import is_array
+from .operators import Einsum
 from .operators.base import is_scalar
 
 __all__ = ["BlockVector", "Bundle", "unpack_vector"]
@@ -19,11 +21,12 @@ class BlockVector(Sequence[Any]):
     any size.  A sequence of its blocks, with + − and scalar multiples block by block.  Immutable.
     """
 
-    __slots__ = ("blocks",)
+    __slots__ = ("blocks", "products")
     __array_ufunc__ = None
 
-    def __init__(self, blocks: Iterable[Any]) -> None:
+    def __init__(self, blocks: Iterable[Any], products: SharedProducts | None = None) -> None:
         self.blocks: tuple[Any, ...] = tuple(blocks)
+        self.products = SharedProducts() if products is None else products
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
@@ -76,6 +79,30 @@ def _short(block: Any) -> str:
     return str(block)
 
 
+class SharedProducts:
+    """Products of elements and the blocks of one vector, in which what several elements do first is done once.
+
+    Δ ∘ g, say, when g meets (Wᵀ)ᴸ(Δ)ᴴ, (Xᵀ)ᴿ(Δ)ᴴ and (e)ᴿ(Δ)ᴴ.  A cache that lives and dies with its vector.
+    """
+
+    __slots__ = ("_found",)
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int], tuple[Any, Any, Any]] = {}
+
+    def multiply(self, element: Any, block: Any) -> Any:
+        """element · block, as `backsolve.algebra.multiply` gives it."""
+        k = element.first_entrywise() if isinstance(block, np.ndarray) and isinstance(element, Einsum) else None
+        if k is None:
+            return multiply(element, block)
+        factor = element.factors[k].array
+        key = (id(factor), id(block))
+        found = self._found.get(key)
+        if found is None:  # the operands are kept beside the product, so that their ids stay theirs
+            found = self._found[key] = (factor, block, arrays.multiply(block, factor))
+        return element.apply_rest(k, found[2])
+
+
 class Bundle:
     """One row of several right-hand sides: element by column.  Left factors act on every column."""
 
@@ -106,7 +133,8 @@ def unpack_vector(b: Any, n: int, what: str) -> tuple[list[Any], Callable[[list[
     Raises `ValueError` where b has another length, `TypeError` where it is no sequence of blocks.
     """
     if isinstance(b, BlockVector):
-        blocks, repack = list(b.blocks), BlockVector
+        products = b.products
+        blocks, repack = list(b.blocks), lambda solved: BlockVector(solved, products)
     elif isinstance(b, (list, tuple)):
         blocks, repack = list(b), list if isinstance(b, list) else tuple  # type: ignore[assignment]
     elif is_array(b) and b.ndim >= 1:

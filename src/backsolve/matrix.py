@@ -218,7 +218,7 @@ class OperatorMatrix:
             return self.numeric.times(other)
         blocks, repack = unpack_vector(other, self.shape[1], f"a matrix of {_blocks(self.shape)}")
         self._check_blocks(blocks, self.col_spaces, "column")
-        out = self._times_blocks(blocks)
+        out = self._times_blocks(blocks, self.product(other))
         empty = [i for i, block in enumerate(out) if algebra.is_zero(block)]
         if empty:
             self._fill_zeros(out, empty, blocks)
@@ -228,15 +228,15 @@ class OperatorMatrix:
         """``self @ v`` with `O` for what is zero because nothing reaches it, instead of arrays of zeros."""
         blocks, _ = unpack_vector(v, self.shape[1], f"a matrix of {_blocks(self.shape)}")
         self._check_blocks(blocks, self.col_spaces, "column")
-        return BlockVector(self._times_blocks(blocks))
+        return BlockVector(self._times_blocks(blocks, algebra.multiply))
 
-    def _times_blocks(self, blocks: Sequence[Any]) -> list[Any]:
+    def _times_blocks(self, blocks: Sequence[Any], multiply: Callable[[Any, Any], Any]) -> list[Any]:
         out = []
         for i in range(self.shape[0]):
             total: Any = O
             for j, element in self.row(i):
                 if not algebra.is_zero(blocks[j]):
-                    term = algebra.multiply(element, blocks[j])
+                    term = multiply(element, blocks[j])
                     total = term if total is O else algebra.add(total, term)
             out.append(total)
         return out
@@ -301,6 +301,10 @@ class OperatorMatrix:
         blocks, repack = unpack_vector(b, self.shape[0], f"solving with {_blocks(self.shape)}")
         self._check_blocks(blocks, self.row_spaces, "row")
         return blocks, repack
+
+    def product(self, b: Any) -> Callable[[Any, Any], Any]:
+        """How elements are multiplied with the blocks of b."""
+        return b.products.multiply if isinstance(b, BlockVector) else algebra.multiply
 
     def compiled(self, diagonal: Sequence[Any] | None, b: Any) -> Any:
         """The solution by SciPy where matrix and right-hand side are floating-point numbers throughout, else None."""

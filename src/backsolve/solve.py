@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from .algebra import SingularError, add, describe, is_zero, left_divide, multiply
+from .algebra import SingularError, add, describe, is_zero, left_divide
 
 __all__ = ["CycleError", "RightHandSide", "Triangular", "solve", "substitute", "topological_order"]
 
@@ -36,6 +36,9 @@ class Triangular(Protocol):
 
     def unpack(self, b: Any) -> RightHandSide:
         """b as a list of blocks, checked against the rows of this matrix."""
+
+    def product(self, b: Any) -> Callable[[Any, Any], Any]:
+        """How elements are multiplied with the blocks of b."""
 
     def name(self, i: int) -> str:
         """Row i as an error message should call it."""
@@ -100,6 +103,7 @@ def _solve(diagonal: Sequence[Any] | None, N: Triangular, b: Any) -> Any:
     if x is not None:
         return x
     blocks, repack = N.unpack(b)
+    multiply = N.product(b)
     for i in topological_order(rows, N.row, N.name):
         total = blocks[i]
         for j, element in N.row(i):

@@ -130,7 +130,7 @@ def live_equations(
     """
     needed = {v for i, v in enumerate(jaxpr.outvars) if not is_literal(v) and (wanted is None or wanted[i])}
     moving = set(needed)  # what the derivatives need
-    kept = []
+    kept: list[tuple[Any, list[bool]]] = []
     for eqn in reversed(jaxpr.eqns):
         if not eqn.effects and needed.isdisjoint(eqn.outvars):
             continue

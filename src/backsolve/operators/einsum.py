@@ -75,12 +75,28 @@ class Einsum(LinearOperator):
             y = self._apply_with_repeats(x)
         else:
             y = self._finish(*_contract_all(x, into, factors, out, self.sizes), x)
+        return self._scaled(y)
+
+    def _scaled(self, y: Any) -> Any:
         if self.coef != 1:
             y = scale(self.coef, y)
         codomain_dtype = self.dtypes[1]
         if codomain_dtype is not None and y.dtype != codomain_dtype:
             y = astype(y, codomain_dtype)
         return y
+
+    def first_entrywise(self) -> int | None:
+        """Which factor multiplies x entry by entry before any other does, if one of several does."""
+        if len(self.factors) > 1 and len(set(self.into)) == len(self.into) and len(set(self.out)) == len(self.out):
+            for k, f in enumerate(self.factors):
+                if f.labels == self.into:
+                    return k
+        return None
+
+    def apply_rest(self, k: int, x: Any) -> Any:
+        """The image of an array whose product with factor k is x."""
+        rest = self.factors[:k] + self.factors[k + 1 :]
+        return self._scaled(self._finish(*_contract_all(x, self.into, rest, self.out, self.sizes), x))
 
     def _finish(self, y: Any, labels: Labels, x: Any) -> Any:
         if labels == self.out:

@@ -1,0 +1,156 @@
+"""What the tests of this folder compare with: JAX's own derivatives, trees, shapes and dtypes included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import backsolve as bs
+
+float0 = jax.dtypes.float0
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    """Normal numbers in double precision, the same for the same seed."""
+    return np.random.default_rng((seed, *shape)).standard_normal(shape)
+
+
+def positive(*shape: int, seed: int = 0) -> np.ndarray:
+    """Numbers between ½ and 2."""
+    return np.random.default_rng((seed, *shape)).uniform(0.5, 2.0, shape)
+
+
+def unit(*shape: int, seed: int = 0) -> np.ndarray:
+    """Numbers between 0.1 and 0.9."""
+    return np.random.default_rng((seed, *shape)).uniform(0.1, 0.9, shape)
+
+
+def complex_normal(*shape: int, seed: int = 0) -> np.ndarray:
+    """Complex normal numbers."""
+    return normal(*shape, seed=seed) + 1j * normal(*shape, seed=seed + 1000)
+
+
+def spd(n: int, *, seed: int = 0) -> np.ndarray:
+    """A positive definite matrix."""
+    A = normal(n, n, seed=seed)
+    return A @ A.T + n * np.eye(n)
+
+
+def tolerance(dtype: Any) -> float:
+    """1e-9 in double precision, a few units of the last place below."""
+    eps = float(jnp.finfo(dtype).eps)
+    return 1e-9 if eps < 1e-12 else 64 * eps
+
+
+def assert_same(got: Any, expected: Any, rtol: float | None = None) -> None:
+    """Equal trees, shapes, dtypes and, to the precision of the dtype, values (NaN where NaN)."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True):
+        where = jax.tree_util.keystr(path)
+        assert jnp.shape(a) == jnp.shape(b), f"{where}: shape {jnp.shape(a)}, expected {jnp.shape(b)}"
+        assert dtype_of(a) == dtype_of(b), f"{where}: dtype {dtype_of(a)}, expected {dtype_of(b)}"
+        assert_close(a, b, rtol, where)
+
+
+def assert_close(a: Any, b: Any, rtol: float | None = None, where: str = "") -> None:
+    """Values equal relative to the largest one."""
+    dtype = dtype_of(b)
+    if dtype == float0:
+        return
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        a, b = jax.random.key_data(a), jax.random.key_data(b)
+    x, y = np.asarray(a), np.asarray(b)
+    if not jnp.issubdtype(dtype, np.inexact):
+        np.testing.assert_array_equal(x, y, err_msg=where)
+        return
+    rtol = tolerance(dtype) if rtol is None else rtol
+    wide = np.complex128 if jnp.issubdtype(dtype, np.complexfloating) else np.float64
+    x, y = x.astype(wide), y.astype(wide)
+    finite = np.abs(y[np.isfinite(y)])
+    np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol * float(finite.max(initial=0.0)), err_msg=where)
+
+
+def dtype_of(leaf: Any) -> Any:
+    dtype = getattr(leaf, "dtype", None)
+    return jnp.result_type(leaf) if dtype is None else dtype
+
+
+def tangent(tree: Any, seed: int = 0) -> Any:
+    """Random tangents (or cotangents) for a pytree: floating-point as the leaf, float0 for everything else."""
+    numbers = iter(range(10_000))
+
+    def one(leaf: Any) -> Any:
+        shape, dtype = jnp.shape(leaf), dtype_of(leaf)
+        if not jnp.issubdtype(dtype, np.inexact):
+            return np.zeros(shape, float0)
+        make = complex_normal if jnp.issubdtype(dtype, np.complexfloating) else normal
+        return jnp.asarray(make(*shape, seed=seed + next(numbers)), dtype)
+
+    return jax.tree.map(one, tree)
+
+
+def pairing(a: Any, b: Any) -> Any:
+    """Re Σ a·b over all leaves that carry derivatives, and the sum of the sizes of its terms."""
+    leaves = [
+        (np.asarray(x), np.asarray(y))
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        if dtype_of(x) != float0
+    ]
+    terms = [np.real(x.astype(complex) * y.astype(complex)) for x, y in leaves]
+    return sum(float(np.sum(t)) for t in terms), sum(float(np.sum(np.abs(t))) for t in terms)
+
+
+def check_vjp(f: Callable[..., Any], args: Any, rtol: float | None = None) -> Any:
+    """Value and pullback as JAX's; returns (g, gradient)."""
+    value, pull = bs.vjp(f, *args)
+    expected, jax_pull = jax.vjp(f, *args)
+    assert_same(value, expected, rtol)
+    g = tangent(expected, seed=1)
+    got = pull(g)
+    assert_same(got, jax_pull(g), rtol)
+    return g, got
+
+
+def check_jvp(f: Callable[..., Any], args: Any, rtol: float | None = None) -> Any:
+    """Value and pushforward as JAX's; returns (t, change)."""
+    t = tangent(tuple(args), seed=2)
+    value, change = bs.jvp(f, tuple(args), t)
+    expected, jax_change = jax.jvp(f, tuple(args), t)
+    assert_same(value, expected, rtol)
+    assert_same(change, jax_change, rtol)
+    return t, change
+
+
+def check_both(f: Callable[..., Any], args: Any, rtol: float | None = None) -> None:
+    """vjp and jvp as JAX's, and adjoint to each other: ⟨g, J t⟩ = ⟨Jᵀ g, t⟩."""
+    args = as_jax(args)
+    g, gradient = check_vjp(f, args, rtol)
+    t, change = check_jvp(f, args, rtol)
+    (left, left_size), (right, right_size) = pairing(g, change), pairing(gradient, t)
+    if np.isfinite(left_size) and np.isfinite(right_size):
+        dtypes = [dtype_of(x) for x in jax.tree.leaves((args, change)) if dtype_of(x) != float0]
+        inexact = [d for d in dtypes if jnp.issubdtype(d, np.inexact)]
+        bound = max((tolerance(d) for d in inexact), default=1e-9) if rtol is None else rtol
+        assert abs(left - right) <= bound * max(left_size, right_size, 1.0), f"⟨g, J t⟩ = {left}, ⟨Jᵀ g, t⟩ = {right}"
+
+
+def as_jax(args: Any) -> tuple[Any, ...]:
+    """NumPy arrays as JAX arrays; Python scalars stay what they are."""
+    return tuple(jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, (np.ndarray, np.generic)) else x, a) for a in args)
+
+
+def primitives_in(jaxpr: Any) -> Iterator[str]:
+    """Names of all primitives of a jaxpr, inner ones too."""
+    stack = [jaxpr]
+    while stack:
+        inner = stack.pop()
+        inner = getattr(inner, "jaxpr", inner)
+        for eqn in inner.eqns:
+            yield eqn.primitive.name
+            for param in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
+                if hasattr(param, "eqns") or hasattr(param, "jaxpr"):
+                    stack.append(param)

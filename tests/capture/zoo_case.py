@@ -1,0 +1,23 @@
+"""How an entry of the zoo of primitives is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function whose jaxpr holds the primitive, and arguments for it; which modes JAX itself can do."""
+
+    f: Callable[..., Any]
+    args: tuple[Any, ...]
+    vjp: bool = True
+    jvp: bool = True
+    rtol: float | None = None
+
+
+def case(f: Callable[..., Any], *args: Any, vjp: bool = True, jvp: bool = True, rtol: float | None = None) -> Case:
+    """A case, with its arguments in line."""
+    return Case(f, args, vjp, jvp, rtol)

@@ -1,0 +1,75 @@
+"""How operators and matrices print: aligned, as the paper writes them, in text and LaTeX."""
+
+import unicodedata
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import sympy
+
+from backsolve import I, O, bidiagonal, hadamard, kron, left_mul, linear_map, matrix, right_mul, row, tdot
+from backsolve.operators import einsum
+
+M, W, R = np.ones((2, 5)), np.ones((2, 3)), np.ones((4, 5))
+
+
+@pytest.mark.parametrize(
+    ("op", "text"),
+    [
+        (hadamard(M, "Δ"), "(Δ)ᴴ : 2×5 → 2×5"),
+        (left_mul(W, "W"), "(W)ᴸ : 3×? → 2×?"),
+        (left_mul(W, "W").T, "(Wᵀ)ᴸ : 2×? → 3×?"),
+        (right_mul(R, "X"), "(X)ᴿ : ?×4 → ?×5"),
+        (right_mul(R, "X").T, "(Xᵀ)ᴿ : ?×5 → ?×4"),
+        (hadamard(M, "Δ") @ right_mul(R, "X"), "(Δ)ᴴ ∘ (X)ᴿ : 2×4 → 2×5"),
+        (-hadamard(M, "Δ") @ left_mul(W, "W"), "−(Δ)ᴴ ∘ (W)ᴸ : 3×5 → 2×5"),
+        ((hadamard(M, "Δ") @ left_mul(W, "W")).T, "(Wᵀ)ᴸ ∘ (Δ)ᴴ : 2×5 → 3×5"),
+        (tdot(M, "G"), "(G)ᵀ• : 2×5 → scalar"),
+        (2.5 * left_mul(W), "2.5·(2×3)ᴸ : 3×? → 2×?"),
+        (I, "I : ? → ?"),
+        (O, "O : ? → ?"),
+        (3 * I, "3·I : ? → ?"),
+        (linear_map(np.sort, None, (3,), (3,), name="f"), "f : 3 → 3"),
+        (einsum("ji", "ij"), "einsum(ij ← ji) : ?×? → ?×?"),
+    ],
+)
+def test_operators(op, text):
+    assert repr(op) == text
+
+
+def test_kron_reads_as_its_map():
+    assert repr(kron(R, W, names=("A", "B"))) == "(B)ᴸ ∘ (Aᵀ)ᴿ : 3×5 → 2×4"
+
+
+def widths(text):
+    return {sum(not unicodedata.combining(c) for c in line) for line in text.splitlines()}
+
+
+def test_matrices_are_aligned():
+    D = hadamard(np.ones((2, 5)), "Δ")
+    text = str(bidiagonal([I, I, I], [-D @ left_mul(np.ones((2, 2)), "W")] * 2))
+    assert text.splitlines()[0].startswith("⎡")
+    assert "−(Δ)ᴴ ∘ (W)ᴸ" in text
+    for A in (bidiagonal([I] * 3, [D] * 2), matrix([[1, Fraction(-22, 7)], [1e-9, 1000000]]), row([I, O])):
+        assert len(widths(str(A))) == 1
+    assert repr(matrix([[1]])).startswith("OperatorMatrix of 1 × 1 blocks, 1 entries\n[ 1 ]")
+
+
+def test_large_matrices_leave_out_the_middle():
+    text = str(bidiagonal([1] * 2000, [2] * 1999))
+    assert "⋮" in text
+    assert "⋯" in text
+    assert len(text.splitlines()) == 8
+    assert str(matrix([])) == "[]"
+
+
+def test_latex():
+    D, L = hadamard(M, "Δ"), left_mul(np.ones((2, 2)), "W_1")
+    latex = matrix([[I, O], [-D @ L, I]])._repr_latex_()
+    assert latex.startswith(r"$\begin{bmatrix} I & ")
+    assert latex.endswith(r"\end{bmatrix}$")
+    assert r"(\Delta )_{\mathrm{H}}" in latex
+    assert r"\circ" in latex
+    assert r"(W\_1)_{\mathrm{L}}" in latex
+    assert r"\alpha" in matrix([[sympy.Symbol("alpha")]])._repr_latex_()
+    assert r"\vdots" in bidiagonal([1] * 20, [2] * 19)._repr_latex_()
