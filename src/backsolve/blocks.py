@@ -93,7 +93,7 @@ class SharedProducts:
     def multiply(self, element: Any, block: Any) -> Any:
         """element · block, as `backsolve.algebra.multiply` gives it."""
         k = element.first_entrywise() if isinstance(block, np.ndarray) and isinstance(element, Einsum) else None
-        if k is None:
+        if k is None or not element.accepts(block):
             return multiply(element, block)
         factor = element.factors[k].array
         key = (id(factor), id(block))

@@ -1,4 +1,4 @@
-"""The command line: `backsolve demo`. A subcommand is one entry in `COMMANDS`."""
+"""The command line: `backsolve demo`, `backsolve explain`. A subcommand is one entry in `COMMANDS`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,46 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     return run(arguments.output)
 
 
+def _explain(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "explain",
+        help="print the system of a JAX function",
+        description="Linearize a JAX function at random inputs and print its system: sizes, edges by kind, nodes with "
+        "their lines, and the cost of the gradient.",
+    )
+    parser.add_argument("function", metavar="MODULE:FUNCTION", help="or path/to/file.py:FUNCTION")
+    parser.add_argument(
+        "--shape",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=SIZES",
+        help="x=3,4 makes an array, 'x=3,4;4' a list of two (default: scalars)",
+    )
+    parser.add_argument(
+        "--dtype",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="[NAME=]DTYPE",
+        help="of all inputs, or of one (default: float32)",
+    )
+    parser.set_defaults(run=_run_explain)
+
+
+def _run_explain(arguments: argparse.Namespace) -> int:
+    from backsolve.explain import ExplainError, explain
+
+    try:
+        print(explain(arguments.function, arguments.shape, arguments.dtype))
+    except ExplainError as error:
+        print(f"backsolve explain: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 # Each adds its parser and sets `run`, a function of the parsed arguments that returns the exit status.
-COMMANDS: tuple[Callable[[argparse._SubParsersAction[argparse.ArgumentParser]], None], ...] = (_demo,)
+COMMANDS: tuple[Callable[[argparse._SubParsersAction[argparse.ArgumentParser]], None], ...] = (_demo, _explain)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -64,12 +64,12 @@ class Graph:
         """
         return self._matrix
 
-    @property
+    @cached_property
     def sources(self) -> tuple[Node, ...]:
         """The nodes no edge leads to."""
         return tuple(self.nodes[i] for i in np.flatnonzero(self._degrees(1) == 0).tolist())
 
-    @property
+    @cached_property
     def sinks(self) -> tuple[Node, ...]:
         """The nodes no edge leads away from."""
         return tuple(self.nodes[i] for i in np.flatnonzero(self._degrees(0) == 0).tolist())

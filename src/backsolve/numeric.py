@@ -101,10 +101,15 @@ class NumericMatrix:
 
     @cached_property
     def _negated(self) -> Any:
-        """I − self in the compressed columns that SciPy's triangular solver takes without converting."""
+        """I − self as SciPy's triangular solver takes it without converting or changing it.
+
+        That is by columns where it is lower triangular, by rows where it is upper: SciPy then solves with the lower
+        triangle as it stands, and writes nothing into it but the ones of the diagonal, which are there.
+        """
         from scipy.sparse import eye_array
 
-        return (eye_array(self.shape[0], format="csc") - self.csr.tocsc()).tocsc()
+        form = "csc" if self.triangle else "csr"
+        return (eye_array(self.shape[0], format=form) - self.csr.asformat(form)).asformat(form)
 
     def substitute(self, diagonal: Sequence[Any] | None, b: Any, order: Callable[[], Sequence[int]]) -> Any:
         """The x with D x = N x + b for this N, or None where b is not a vector (or matrix) of floats, or
@@ -145,7 +150,7 @@ class NumericMatrix:
         from scipy.sparse.linalg import spsolve_triangular
 
         if scale is None:
-            return spsolve_triangular(self._negated, rhs, lower=bool(self.triangle), unit_diagonal=True)
+            return spsolve_triangular(self._negated, rhs, lower=bool(self.triangle), unit_diagonal=True, overwrite_A=True)
         A = (diags_array(scale, format="csc") - self.csr.tocsc()).tocsc()
         return spsolve_triangular(A, rhs, lower=bool(self.triangle))
 

@@ -219,14 +219,14 @@ def _scalar_seed(fun: Any, value: Any, holomorphic: bool) -> Any:
     tree = jax.tree_util.tree_structure(value)
     if not jax.tree_util.all_leaves([value]):
         raise TypeError(f"grad needs a function with one scalar output, but {name} returns a pytree: {tree}.")
-    shape, dtype = jnp.shape(value), jnp.result_type(value)
+    shape = jnp.shape(value)
     if shape != ():
         raise TypeError(
             f"grad needs a function with a scalar output, but {name} returns shape {shape}; "
             "reduce it (jnp.sum), or use backsolve.jacobian or backsolve.vjp."
         )
     _check_real_output(fun, value, holomorphic)
-    return jnp.ones((), dtype)
+    return jax.lax.full_like(value, 1)
 
 
 def _check_real_output(fun: Any, value: Any, holomorphic: bool) -> None:

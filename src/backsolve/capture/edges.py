@@ -10,9 +10,9 @@ from ..arrays import Labels
 from ..operators import Einsum, Identity, LinearOperator, Scaling
 from ..operators.einsum import Factor
 from ..operators.spaces import ArraySpace
-from .jaxpr import Equation, LinearEquation
+from .jaxpr import Equation, LinearEquation, carries_derivatives
 
-__all__ = ["diagonal", "linear", "multiple"]
+__all__ = ["diagonal", "jointly", "linear", "multiple"]
 
 _LABELS = tuple(tuple(range(n)) for n in range(33))
 
@@ -79,3 +79,9 @@ def linear(eq: Equation, k: int, **changed: Any) -> LinearOperator:
     operands = [None if a and x is None else x for x, a in zip(eq.inputs, eq.active, strict=True)]
     params = {**eq.params, **changed} if changed else None
     return LinearEquation(eq.eqn, operands, params, moving=k)
+
+
+def jointly(eq: Equation, k: int) -> LinearOperator:
+    """The edge of operand k of an equation linear in its floating-point operands taken together: the others are zero."""
+    operands = [None if carries_derivatives(v.aval) else x for v, x in zip(eq.eqn.invars, eq.inputs, strict=True)]
+    return LinearEquation(eq.eqn, operands, moving=k)

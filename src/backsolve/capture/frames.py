@@ -52,7 +52,7 @@ class TreeFrame:
                 f"{self.what}, leaf {i}: shape {jnp.shape(leaf)} does not match the leaf's shape {tuple(aval.shape)}."
             )
         if isinstance(leaf, (bool, int, float, complex)):
-            return jnp.asarray(leaf, aval.dtype)
+            return jx.weak(leaf, aval)
         if leaf.dtype != aval.dtype:
             raise TypeError(
                 f"{self.what}, leaf {i}: dtype {leaf.dtype} does not match the leaf's dtype {aval.dtype}; "

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax._src import core, source_info_util
 from jax._src.interpreters import ad as _ad
+from jax._src.state.discharge import discharge_state
 from jax._src.tree_util import tree_flatten, tree_unflatten
 
 from ..algebra import is_zero
@@ -45,6 +46,8 @@ def trace(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any],
     with contextlib.suppress(AttributeError):  # so that tracing errors name the user's function
         flat.__name__ = fun.__name__
     closed = jax.make_jaxpr(flat)(*args)
+    if core.internal_mutable_array_effect in closed.effects:  # mutable arrays become plain values
+        closed = discharge_state(closed)
     return closed.jaxpr, closed.consts, trees[-1]
 
 
@@ -150,6 +153,12 @@ def space_of_aval(aval: Aval) -> ArraySpace:
     return ArraySpace(tuple(aval.shape), aval.dtype)
 
 
+def weak(number: complex, aval: Aval) -> Value:
+    """A Python number as a value of this type, weakly typed where the type is."""
+    array = jnp.asarray(number)
+    return array if aval.weak_type and array.dtype == aval.dtype else jnp.asarray(number, aval.dtype)
+
+
 def carries_derivatives(aval: Aval) -> bool:
     """Whether values of this type have tangents: floating-point and complex ones."""
     dtype = getattr(aval, "dtype", None)
@@ -176,7 +185,15 @@ def linearize_equation(eqn: Any, inputs: Sequence[Value], active: Sequence[bool]
         operands = [next(it) if a else x for x, a in zip(inputs, active, strict=True)]
         return [value for value, w in zip(bind(eqn, operands), wanted, strict=True) if w]
 
-    out, tangents = jax.linearize(one, *moving)
+    try:
+        out, tangents = jax.linearize(one, *moving)
+    except ValueError as error:
+        if "known values" not in str(error):
+            raise
+        # A rule that computes value and tangent in one go: forward mode as it stands, which JAX cannot transpose.
+        closed = jax.make_jaxpr(lambda *ts: jax.jvp(one, moving, ts)[1])(*moving)
+        out = one(*moving)
+        return out, [True] * len(out), closed.jaxpr, closed.consts
     lifted: Any = tangents  # a Partial of its constants around a partial of its jaxpr
     jaxpr, _, _, is_zero_out = lifted.func.args
     return out, [not z for z in is_zero_out], jaxpr, lifted.args[0]

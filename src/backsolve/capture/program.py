@@ -191,6 +191,10 @@ def _as_it_stands(frame: Frame, eq: jx.Equation, preds: list[int | None], progra
     moving = [node for node in preds if node is not None]
     source = moving[0]
     if isinstance(op.domain, TupleSpace):
+        for i, j in enumerate(moving):
+            if j in moving[:i]:  # the same tangent twice: the second time through a node of its own
+                space = op.domain.parts[i]
+                moving[i] = program.node(space, origin, [(j, Identity(space))])
         source = program.node(op.domain, origin, [(j, Inject(i, op.domain)) for i, j in enumerate(moving)])
     out = program.node(op.codomain, origin, [(source, op)])
     nodes: list[int | None] = [out]

@@ -108,7 +108,7 @@ class LinearOperator(ABC):
             from .table import compose
 
             return compose(self, other)
-        if self._accepts(other):
+        if self.accepts(other):
             return self.apply(other)
         if hasattr(other, "block_rows") or hasattr(other, "blocks"):
             return NotImplemented  # a matrix or a vector of blocks knows what to do
@@ -124,7 +124,7 @@ class LinearOperator(ABC):
         unify(self.domain, space, lambda: f"the domain of {self.label} and the array", "Check the order of the factors.")
         return self.apply(x)
 
-    def _accepts(self, x: Any) -> bool:
+    def accepts(self, x: Any) -> bool:
         """Whether x plainly is an array of the domain; where this says no, unifying the spaces decides and explains."""
         domain = self.domain
         if not isinstance(domain, ArraySpace) or domain.shape is None:
@@ -132,7 +132,7 @@ class LinearOperator(ABC):
         if domain.shape != getattr(x, "shape", None):
             return False
         dtype = x.dtype
-        return bool(dtype == domain.dtype) if domain.dtype is not None else dtype != object
+        return bool(dtype == domain.dtype) if domain.dtype is not None else getattr(dtype, "kind", "") != "O"
 
     def __rmatmul__(self, other: Any) -> Any:
         if is_array(other):

@@ -1,7 +1,8 @@
 """Entrywise primitives: partial derivatives, one line each.
 
 ``UNARY[name](x, y)`` is dy/dx at operand x and result y; ``BINARY[name]`` holds one such function of (a, b, y) for each
-operand.  Numbers stand for constant derivatives, tuples of a number and arrays for their product.  Formulas: Abramowitz & Stegun; ties as in JAX (each side a half).
+operand.  Numbers stand for constant derivatives, tuples of a number and arrays for their product.  Formulas:
+Abramowitz & Stegun; ties as in JAX (each side a half).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def _truncate(x: Any) -> Any:
 
 
 def power_base(x: Any, p: Any, y: Any) -> Any:
-    """d(x^p)/dx = p x^(p−1), and 0 where p is 0, also at x = 0."""
+    """d(x^p)/dx = p x^(p−1); for integer exponents 0 where p is 0, also at x = 0 (NaN for others), as in JAX."""
+    if jnp.issubdtype(jnp.result_type(p), jnp.inexact):
+        return jnp.multiply(p, jnp.power(x, p - 1))
     zero = jnp.equal(p, 0)
     slope = jnp.asarray(p, y.dtype) * jnp.power(x, jnp.where(zero, jnp.ones_like(p), p - 1))
     return jnp.where(zero, jnp.zeros_like(y), slope)
@@ -58,7 +61,7 @@ UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "log1p": lambda x, y: lax.div(_k(x, 1), lax.add(x, _k(x, 1))),
     "sqrt": lambda x, y: lax.div(_k(y, 0.5), y),
     "rsqrt": lambda x, y: lax.mul(_k(y, -0.5), lax.div(y, x)),
-    "cbrt": lambda x, y: lax.div(y, lax.mul(_k(x, 3), x)),
+    "cbrt": lambda x, y: lax.mul(_k(x, 1 / 3), lax.integer_pow(y, -2)),
     "logistic": lambda x, y: lax.mul(y, lax.sub(_k(y, 1), y)),
     "erf": lambda x, y: lax.mul(_k(x, 2 / math.sqrt(math.pi)), lax.exp(lax.neg(lax.mul(x, x)))),
     "erfc": lambda x, y: lax.mul(_k(x, -2 / math.sqrt(math.pi)), lax.exp(lax.neg(lax.mul(x, x)))),

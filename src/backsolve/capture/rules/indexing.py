@@ -5,26 +5,34 @@ from __future__ import annotations
 from jax import lax
 
 from ...operators import LinearOperator
-from ..edges import diagonal, linear
+from ..edges import diagonal, jointly, linear
 from ..jaxpr import Equation
 
-__all__ = ["LINEAR", "gather", "select_n"]
+__all__ = ["JOINT", "LINEAR", "gather", "pad", "select_n"]
 
 # Operands in which a primitive is linear as it stands: applied by itself and transposed by JAX's rule.
 LINEAR: dict[str, tuple[int, ...]] = {
     "slice": (0,),
     "dynamic_slice": (0,),
-    "dynamic_update_slice": (0, 1),
-    "pad": (0, 1),
     "rev": (0,),
     "cumsum": (0,),
     "reduce_window_sum": (0,),
     "conv_general_dilated": (0, 1),
     "real": (0,),
     "imag": (0,),
-    "complex": (0, 1),
     "reduce_precision": (0,),
 }
+
+# Linear in these operands taken together: the edge of one is the primitive with the others at zero.
+JOINT: dict[str, tuple[int, ...] | None] = {"concatenate": None, "dynamic_update_slice": (0, 1), "complex": (0, 1)}
+
+
+def pad(eq: Equation, k: int) -> LinearOperator:
+    """The array is moved; the padding value is repeated where the array does not lie."""
+    if k == 0:
+        return jointly(eq, 0)
+    inside = lax.full(eq.in_shape(0), 0, eq.dtype)
+    return diagonal(eq, 1, lax.pad(inside, eq.dtype.type(1), eq.params["padding_config"]))
 
 
 def gather(eq: Equation, k: int) -> LinearOperator:

@@ -9,7 +9,7 @@ from typing import Any
 from jax import lax
 
 from ...operators import LinearOperator
-from ..edges import diagonal, linear, multiple
+from ..edges import diagonal, jointly, linear, multiple
 from ..jaxpr import Equation
 from . import contraction, indexing, reduction, shape
 from .elementwise import BILINEAR, BINARY, LINEAR_UNARY, UNARY, ZERO, power_base
@@ -66,7 +66,8 @@ def _power(eq: Equation, k: int) -> LinearOperator | None:
 def _absolute(eq: Equation, k: int) -> LinearOperator | None:
     if eq.in_dtype(k).kind == "c":
         return FALLBACK  # type: ignore[no-any-return]
-    return diagonal(eq, k, lax.sign(eq.inputs[0]))
+    x = eq.inputs[0]
+    return diagonal(eq, k, lax.select(lax.ge(x, x.dtype.type(0)), lax.full_like(x, 1), lax.full_like(x, -1)))
 
 
 RULES: dict[str, Rule] = {
@@ -75,6 +76,7 @@ RULES: dict[str, Rule] = {
     **{name: Rule(lambda eq, k, c=c: multiple(eq, k, c), None) for name, c in LINEAR_UNARY.items()},  # type: ignore[misc]
     **{name: Rule(lambda eq, k: None, None) for name in ZERO},
     **{name: Rule(linear, operands) for name, operands in indexing.LINEAR.items()},
+    **{name: Rule(jointly, operands) for name, operands in indexing.JOINT.items()},
     "integer_pow": Rule(_integer_power),
     "pow": Rule(_power),
     "abs": Rule(_absolute),
@@ -88,7 +90,7 @@ RULES: dict[str, Rule] = {
     "reduce_sum": Rule(reduction.reduce_sum, (0,)),
     "gather": Rule(indexing.gather, (0,)),
     "select_n": Rule(indexing.select_n, None),
-    "concatenate": Rule(linear, None),
+    "pad": Rule(indexing.pad, (0, 1)),
 }
 
 _PROTECTED = frozenset(RULES)
