@@ -195,7 +195,7 @@ def explain(target: str, shapes: Sequence[str] = (), dtypes: Sequence[str] = ())
     """
     function = find_function(target)
     wide = any(name in entry for entry in dtypes for name in ("float64", "complex128", "int64"))
-    with jax.enable_x64(True if wide else jax.config.jax_enable_x64):
+    with jax.enable_x64(wide or jnp.result_type(float) == np.float64):
         inputs = make_inputs(function, shapes, dtypes)
 
         def called(*arguments: Any) -> Any:

@@ -1,9 +1,12 @@
-"""Checks for operators of your own: is it linear, is its transpose its transpose, does it say its sizes rightly?"""
+"""Checks for operators of your own: is it linear, is its transpose its transpose, does it say its sizes rightly?
+
+`check_grad` and `check_rule`, for derivatives of JAX functions, are found here too; they import JAX when first asked for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +14,19 @@ from .arrays import asarray
 from .operators import ArraySpace, LinearOperator, Space, SpaceError, TupleSpace
 from .operators.spaces import unify
 
-__all__ = ["check_operator"]
+if TYPE_CHECKING:
+    from .derivative_checks import check_grad as check_grad
+    from .derivative_checks import check_rule as check_rule
+
+__all__ = ["check_grad", "check_operator", "check_rule"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("check_grad", "check_rule"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import derivative_checks
+
+    return getattr(derivative_checks, name)
 
 
 def check_operator(

@@ -191,7 +191,7 @@ def linearize_equation(eqn: Any, inputs: Sequence[Value], active: Sequence[bool]
         if "known values" not in str(error):
             raise
         # A rule that computes value and tangent in one go: forward mode as it stands, which JAX cannot transpose.
-        closed = jax.make_jaxpr(lambda *ts: jax.jvp(one, moving, ts)[1])(*moving)
+        closed = jax.make_jaxpr(lambda *ts: jax.jvp(one, tuple(moving), ts)[1])(*moving)
         out = one(*moving)
         return out, [True] * len(out), closed.jaxpr, closed.consts
     lifted: Any = tangents  # a Partial of its constants around a partial of its jaxpr

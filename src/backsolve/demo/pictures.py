@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 from numpy.typing import NDArray
 
-from backsolve import OperatorMatrix
+from backsolve import OperatorMatrix, System
 from backsolve.demo.net import subscript
+from backsolve.operators import Identity, Scaling
 
 Array = NDArray[Any]
 
@@ -128,6 +129,29 @@ def inputs(M: OperatorMatrix) -> Drawing:
     layers = range(1, M.shape[0] + 1)
     columns = [name for i in layers for name in (f"dW{subscript(i)}", f"db{subscript(i)}")]
     return matrix(labels(M), [f"dX{subscript(i)}" for i in layers], columns, width=1.15)
+
+
+def pattern(system: System) -> Drawing:
+    """I − L of a system as a grid of cells without text, its rows named by their operations."""
+    n = system.L.shape[0]
+    filled = {(i, i): "I" for i in range(n)}
+    filled |= {place: "I" if isinstance(op, Identity | Scaling) else "ᴸ" for place, op in system.L.entries.items()}
+    names = [system.L.name(i).partition(" ")[0] for i in range(n)]
+
+    def draw(theme: Theme) -> Figure:
+        figure, axes = _axes(theme, 0.24 * (n + 5.5), 0.24 * n)
+        axes.set_xlim(-5.5, n)
+        axes.set_ylim(n, 0)
+        axes.axis("off")
+        for i in range(n):
+            axes.text(-0.3, i + 0.5, names[i], ha="right", va="center", color=theme.faint, fontsize=8)
+            for j in range(n):
+                text = filled.get((i, j), "")
+                colour = theme.empty if not text else theme.identity if text == "I" else theme.edge
+                axes.add_patch(Rectangle((j + 0.04, i + 0.04), 0.92, 0.92, linewidth=0, facecolor=colour))
+        return figure
+
+    return draw
 
 
 def loss_curve(losses: Sequence[float], window: int = 20) -> Drawing:

@@ -32,6 +32,10 @@ def _balanced(a: Any, y: Any, b: Any) -> Any:
     return lax.select(lax.eq(jnp.broadcast_to(a, y.shape), y), win, _full(y, 0.0))
 
 
+def _squares(a: Any, b: Any) -> Any:
+    return lax.add(lax.mul(a, a), lax.mul(b, b))
+
+
 def _truncate(x: Any) -> Any:
     return lax.sign(x) * lax.floor(lax.abs(x))
 
@@ -80,7 +84,7 @@ BINARY: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any]
     "div": (lambda a, b, y: lax.div(_k(b, 1), b), lambda a, b, y: (-1, a, r := lax.div(_k(b, 1), b), r)),
     "max": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
     "min": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
-    "atan2": (lambda a, b, y: b / (a * a + b * b), lambda a, b, y: -a / (a * a + b * b)),
+    "atan2": (lambda a, b, y: lax.div(b, _squares(a, b)), lambda a, b, y: lax.neg(lax.div(a, _squares(a, b)))),
     "rem": (lambda a, b, y: 1, lambda a, b, y: -_truncate(a / b)),
 }
 
