@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.runner import Row, Section, slope
+from benchmarks.runner import Ratios, Row, Section, slope
 
 COLOURS = ("#2563eb", "#94a3b8", "#f59e0b", "#10b981", "#a855f7", "#ef4444")  # ours first
 PREAMBLE = """# Benchmarks
@@ -35,7 +36,14 @@ def load(path: Path) -> dict[str, Section]:
     if not path.exists():
         return {}
     sections = [Section(**section) for section in json.loads(path.read_text(encoding="utf-8"))["sections"]]
-    return {section.name: replace(section, rows=[_row(row) for row in section.rows]) for section in sections}
+    return {
+        section.name: replace(
+            section,
+            rows=[_row(row) for row in section.rows],
+            ratios=[Ratios(**ratios) for ratios in section.ratios],  # type: ignore[arg-type]
+        )
+        for section in sections
+    }
 
 
 def _row(stored: object) -> Row:
@@ -83,7 +91,37 @@ def table(section: Section) -> str:
     lines = [f"## {section.title}", "", section.text, "", _table_row(header), _table_row(["---"] * len(header))]
     lines += [_table_row([row.name, *(_cell(row, key) for key in contestants), *_verdict(row)]) for row in section.rows]
     growth = slopes(section)
-    return "\n".join([*lines, *(["", *(f"- {text}" for text in growth)] if growth else [])])
+    lines += ["", *(f"- {text}" for text in growth)] if growth else []
+    return "\n".join(lines + (["", *_ratio_lines(section.ratios)] if section.ratios else []))
+
+
+def _ratio_lines(ratios: Sequence[Ratios]) -> list[str]:
+    """The ratios side by side: a row for each name, their geometric mean, and the bounds. A miss is bold."""
+    names = list(dict.fromkeys(name for column in ratios for name in column.values))
+    cells = [["ours / JAX's", *(column.name for column in ratios)]]
+    cells += [[name, *(_ratio_cell(column, name) for column in ratios)] for name in names]
+    means = [_bold(_ratio_text(column.geometric_mean), "mean" in column.missed) for column in ratios]
+    cells.append(["geometric mean", *means])
+    cells.append(["bound on each", *("" if column.each is None else f"≤ {column.each:.2f}" for column in ratios)])
+    cells.append(["bound on the mean", *("" if column.mean is None else f"≤ {column.mean:.2f}" for column in ratios)])
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths)] for row in cells]
+    padded.insert(1, ["-" * width for width in widths])
+    return [_table_row(row) for row in padded]
+
+
+def _ratio_cell(column: Ratios, name: str) -> str:
+    value = column.values.get(name)
+    return "" if value is None else _bold(_ratio_text(value), name in column.missed)
+
+
+def _ratio_text(value: float) -> str:
+    """Three digits; six where three would hide that it is not one."""
+    return f"{value:.6f}" if 0 < abs(value - 1) < 5e-4 else f"{value:.3f}"
+
+
+def _bold(text: str, really: bool) -> str:
+    return f"**{text}**" if really else text
 
 
 def _table_row(cells: Iterable[str]) -> str:
@@ -112,6 +150,45 @@ def _verdict(row: Row) -> tuple[str, str]:
     return f"{bound}: {value}, {'met' if row.met else '**missed**'}", difference
 
 
+RESULTS = re.compile(r"(<!-- results[^>]*-->\n).*?(<!-- end of results -->)", re.DOTALL)
+
+
+def with_results(page: str, sections: Iterable[Section]) -> str:
+    """The page with the summary between its marks <!-- results ... --> and <!-- end of results -->."""
+    if not RESULTS.search(page):
+        raise ValueError("the page has no marks <!-- results --> and <!-- end of results -->")
+    text = summary(list(sections))
+    return RESULTS.sub(lambda marks: f"{marks[1]}{text}{marks[2]}", page)
+
+
+def summary(sections: Sequence[Section]) -> str:
+    """A line for every row whose target is beside a peer, and one for every quantity compared with JAX."""
+    lines = [
+        _table_row([f"{section.title}, {row.name}", *_beside_fastest(row)])
+        for section in sections
+        for row in section.rows
+        if row.limit_peers and row.target_value is not None
+    ]
+    if lines:
+        lines = [_table_row(["", "backsolve", "fastest peer", "ratio"]), _table_row(["---"] * 4), *lines, ""]
+    for section in sections:
+        if section.ratios:
+            head = _table_row([f"{section.title}, ours / JAX's", "geometric mean", "best", "worst"])
+            lines += [head, _table_row(["---"] * 4), *(_table_row(_spread(column)) for column in section.ratios), ""]
+    return "\n".join(lines)
+
+
+def _beside_fastest(row: Row) -> list[str]:
+    peer = max((p for p in row.limit_peers if row.ratios[p] is not None), key=lambda p: row.ratios[p] or 0.0)
+    ours = next(iter(row.seconds.values())) or 0.0
+    return [seconds_text(ours), f"{peer}, {seconds_text(row.seconds[peer] or 0.0)}", f"{row.ratios[peer]:.2f}"]
+
+
+def _spread(column: Ratios) -> list[str]:
+    values = [column.geometric_mean, min(column.values.values()), max(column.values.values())]
+    return [column.name, *map(_ratio_text, values)]
+
+
 def _series(section: Section) -> dict[str, list[Row]]:
     series: dict[str, list[Row]] = {}
     for row in section.rows:
@@ -133,7 +210,9 @@ def missed(section: Section) -> list[str]:
     """The names of the rows and series that miss their targets."""
     limit = section.slope_limit
     steep = [name for name, power in growth(section).items() if limit is not None and power > limit]
-    return [f"{section.name}: {name}" for name in [*(row.name for row in section.rows if row.met is False), *steep]]
+    late = [row.name for row in section.rows if row.met is False]
+    ratios = [f"{column.name}, {name}" for column in section.ratios for name in column.missed]
+    return [f"{section.name}: {name}" for name in [*late, *steep, *ratios]]
 
 
 def slopes(section: Section) -> list[str]:

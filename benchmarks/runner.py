@@ -68,6 +68,27 @@ class Row:
 
 
 @dataclass
+class Ratios:
+    """One quantity as ours / theirs, by row, with the bounds on each ratio and on their geometric mean."""
+
+    name: str
+    values: dict[str, float]
+    each: float | None = None
+    mean: float | None = None
+
+    @property
+    def geometric_mean(self) -> float:
+        """The geometric mean of the ratios."""
+        return math.exp(sum(math.log(value) for value in self.values.values()) / len(self.values))
+
+    @property
+    def missed(self) -> list[str]:
+        """The rows that miss the bound on each, and "mean" where the mean misses its own. A NaN misses."""
+        rows = [name for name, value in self.values.items() if self.each is not None and not value <= self.each]
+        return rows + (["mean"] if self.mean is not None and not self.geometric_mean <= self.mean else [])
+
+
+@dataclass
 class Section:
     """What a case reports. Rows with a `series` and a `size` are also drawn as time per unit of size."""
 
@@ -78,6 +99,7 @@ class Section:
     unit: str = ""
     slope_limit: float | None = None
     machine: str = ""
+    ratios: list[Ratios] = field(default_factory=list)
 
 
 def optional(name: str) -> Any:
@@ -106,9 +128,14 @@ def relative_difference(ours: Any, theirs: Any) -> float:
 
 @dataclass
 class Runner:
-    """Runs contests. `quick` means small sizes and two rounds: a test of the benchmarks, not a measurement."""
+    """Runs contests. `quick` means small sizes and two rounds: a test of the benchmarks, not a measurement.
+
+    `rounds` overrules the number of rounds; `only` asks a case for the rows whose name contains it.
+    """
 
     quick: bool = False
+    rounds: int | None = None
+    only: str = ""
 
     def contest(
         self,
@@ -135,7 +162,7 @@ class Runner:
         differences, durations = _warm_up(name, present, ours, tolerance, difference)
         counts = {key: max(1, math.ceil(MINIMUM_SAMPLE / max(durations[key], 1e-9))) for key in present}
         samples: dict[str, list[float]] = {key: [] for key in present}
-        rounds = 2 if self.quick else rounds
+        rounds = self.rounds or (2 if self.quick else rounds)
         for i in tqdm(range(rounds), desc=name, unit="round", leave=False, disable=None):
             order = list(present)
             for key in order[i % len(order) :] + order[: i % len(order)]:

@@ -1,14 +1,25 @@
 """The benchmark runner: it refuses different answers, reports absence, wins and losses, and every case runs."""
 
+import re
 import time
+from functools import partial
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import report
 from benchmarks.__main__ import case_names, main, measure
+from benchmarks.cases import gradients
 from benchmarks.cases.import_time import import_seconds
-from benchmarks.runner import DisagreementError, Row, Runner, Section, Target, optional, relative_difference, slope
+from benchmarks.models import functions, others
+from benchmarks.runner import DisagreementError, Ratios, Row, Runner, Section, Target, optional, relative_difference, slope
+
+
+@pytest.fixture
+def small_gradients(monkeypatch):
+    monkeypatch.setattr(gradients, "MODELS", [partial(make, small=True) for make in (functions.mlp, functions.lstm)])
+    monkeypatch.setattr(gradients, "TRACED_LINES", 20)
 
 
 def slow(seconds, answer=1.0):
@@ -117,8 +128,42 @@ def test_import_time_refuses_what_imports_jax():
         import_seconds("jax.numpy")
 
 
+def test_ratios_have_bounds_on_each_and_on_their_mean():
+    ratios = Ratios("flops", {"a": 0.5, "b": 2.0, "c": np.nan}, each=1.0, mean=0.9)
+    assert ratios.missed == ["b", "c", "mean"]
+    ratios = Ratios("flops", {"a": 0.5, "b": 2.0}, mean=1.0)
+    assert (ratios.geometric_mean, ratios.missed) == (pytest.approx(1), [])
+    section = Section("s", "S", "text", [], ratios=[Ratios("flops", {"a": 1.0001, "b": 1.0}, each=1.0)])
+    assert report.missed(section) == ["s: flops, a"]
+    page = report.table(section)
+    assert "**1.000100**" in page
+    assert re.search(r"\| b +\| 1\.000 +\|", page)
+
+
+@pytest.mark.parametrize("only", ["MLP", "20 lines"])
+def test_gradients_of_some_models_only(small_gradients, only):
+    section = gradients.measure(Runner(quick=True, rounds=1, only=only))
+    assert [row.name for row in section.rows] == ["MLP"] * (only == "MLP")
+    assert {name for ratios in section.ratios for name in ratios.values} == {
+        {"MLP": "MLP", "20 lines": "scalar program, 20 lines"}[only]
+    }
+
+
+@pytest.mark.parametrize("make", functions.MODELS)
+def test_every_model_has_the_same_gradient_in_pytorch_and_autograd(make):
+    model = make(small=True)
+    assert sum(1 for other in functions.MODELS if other(True).name == model.name) == 1
+    theirs = jax.grad(model.function)(*model.arguments)
+    calls, reasons = others.contestants(model, compile=False)
+    for name, call in calls.items():
+        if call is None:
+            assert reasons[name]
+        else:
+            assert relative_difference(call(), theirs) < 1e-4
+
+
 @pytest.mark.parametrize("name", case_names())
-def test_case_runs_and_its_answers_agree(name):
+def test_case_runs_and_its_answers_agree(name, small_gradients):
     section = measure(name, Runner(quick=True))
     assert section.rows
     assert section.machine.count("numpy") == 1
@@ -128,7 +173,7 @@ def test_case_runs_and_its_answers_agree(name):
 def test_unknown_case_is_refused(capsys):
     with pytest.raises(SystemExit, match=r"^2$"):
         main(["no_such_case"])
-    assert "no such case: no_such_case; there are chain_and_fan, import_time" in capsys.readouterr().err
+    assert "no such case: no_such_case; there are chain_and_fan, gradients, import_time" in capsys.readouterr().err
 
 
 def test_command_line_writes_where_it_is_told(tmp_path, capsys):

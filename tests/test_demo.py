@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from backsolve.demo import byhand, checks, net
+from backsolve import linearize
+from backsolve.demo import byhand, checks, net, pictures, plain
 from backsolve.demo.run import run
 from backsolve.demo.train import initial_parameters, load, train
 
@@ -91,9 +92,37 @@ def test_training_lowers_the_loss_and_leaves_its_input_alone():
 def test_short_run_fails_its_accuracy_and_still_writes_a_whole_page(tmp_path, capsys):
     assert run(tmp_path, steps=5) == 1
     printed = capsys.readouterr().out
-    assert re.search(r"test accuracy .* ≥ 95% +FAIL", printed)
-    assert printed.count(" pass\n") == 4
+    assert len(re.findall(r"test accuracy.* ≥ 95% +FAIL", printed)) == 2
+    assert printed.count(" pass\n") == 5
+    assert re.search(r"One step of training, jitted: .* \(ratio \d+\.\d\d\)", printed)
     text = (tmp_path / "digits.html").read_text(encoding="utf-8")
-    assert text.count("data:image/png;base64,") == 8
+    assert text.count("data:image/png;base64,") == 12
     assert "http" not in text  # self-contained
     assert "M.T @ np.linalg.solve(ImL.T, g)" in text
+    assert "log_softmax" in text
+
+
+def test_plain_function_has_the_same_loss_and_gradient(problem):
+    parameters, X, Y = problem
+    ours, theirs = plain.gradients(*problem)
+    assert checks.relative_error(ours, theirs) < 1e-13
+    assert checks.relative_error(ours, net.loss_and_gradient(*problem)[1]) < 1e-13
+    assert float(plain.loss(parameters, X, Y)) == pytest.approx(net.loss_and_gradient(*problem)[0], rel=1e-6)
+
+
+def test_plain_training_follows_the_formula_and_leaves_its_input_alone():
+    train_set, _ = load()
+    start = initial_parameters((64, 16, 10))
+    before = [p.copy() for p in start]
+    _, losses = train(start, train_set, steps=30, batch=64)
+    _, jitted_losses = plain.train(start, train_set, steps=30, batch=64)
+    np.testing.assert_allclose(jitted_losses, losses, rtol=1e-4)
+    assert all(np.array_equal(a, b) for a, b in zip(start, before))
+
+
+def test_pattern_has_a_row_for_every_node():
+    system = linearize(
+        plain.loss, [np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)], np.ones((3, 4)), np.ones((2, 4))
+    )
+    figure = pictures.pattern(system)(pictures.LIGHT)
+    assert len(figure.axes[0].texts) == system.L.shape[0]

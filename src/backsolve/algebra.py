@@ -70,6 +70,11 @@ def _own(x: Any, other: Any) -> Any:
     return one_like(other) if unit == "one" else x.c * one_like(other)
 
 
+def _acts(x: Any) -> bool:
+    """Whether x is an operator, which knows what it acts on.  Asked of the type: asking a tracer is slow."""
+    return hasattr(type(x), "codomain")
+
+
 def is_number(x: Any) -> bool:
     """Whether x is a number: Python's, a Fraction, or a NumPy scalar."""
     return isinstance(x, Number)
@@ -77,7 +82,7 @@ def is_number(x: Any) -> bool:
 
 def describe(x: Any) -> str:
     """Name x for an error message: its type, and its shape where it has one."""
-    if hasattr(x, "codomain"):
+    if _acts(x):
         return repr(x)
     shape = getattr(x, "shape", None)
     name = f"{type(x).__module__.split('.')[0]}.{type(x).__qualname__}".removeprefix("builtins.")
@@ -93,11 +98,11 @@ def add(a: Any, b: Any) -> Any:
 
     Raises `AlgebraError` where the elements offer no sum, and whatever error their own ``+`` raises for bad shapes.
     """
-    if is_zero(a) and not hasattr(b, "codomain"):
+    if is_zero(a) and not _acts(b):
         return b
-    if is_zero(b) and not hasattr(a, "codomain"):
+    if is_zero(b) and not _acts(a):
         return a
-    if hasattr(a, "codomain") or hasattr(b, "codomain"):
+    if _acts(a) or _acts(b):
         a, b = _own(a, b), _own(b, a)
     _refuse_broadcasting(a, b)
     try:
@@ -127,24 +132,26 @@ def multiply(a: Any, b: Any) -> Any:
 
     Raises `AlgebraError` where the elements offer no product.
     """
-    if hasattr(b, "left_multiplied_by"):  # a bundle of right-hand sides
+    if hasattr(type(b), "left_multiplied_by"):  # a bundle of right-hand sides
         return b.left_multiplied_by(a)
-    if is_one(a) and not hasattr(b, "codomain"):
+    if _acts(a) and not hasattr(type(a), "universal_unit"):
+        return a @ b
+    if is_one(a) and not _acts(b):
         return b
-    if is_one(b) and not hasattr(a, "codomain"):
+    if is_one(b) and not _acts(a):
         return a
-    if is_zero(a) and not hasattr(b, "codomain"):
+    if is_zero(a) and not _acts(b):
         return b if is_zero(b) else a if not hasattr(b, "shape") else a @ b
-    if is_zero(b) and not hasattr(a, "codomain"):
+    if is_zero(b) and not _acts(a):
         return b
-    if getattr(type(a), "universal_unit", None) == "multiple" and not hasattr(b, "codomain"):
+    if getattr(type(a), "universal_unit", None) == "multiple" and not _acts(b):
         a = a.c
-    elif getattr(type(b), "universal_unit", None) == "multiple" and not hasattr(a, "codomain"):
+    elif getattr(type(b), "universal_unit", None) == "multiple" and not _acts(a):
         b = b.c
     try:
-        if is_number(a) or (is_number(b) and not hasattr(a, "codomain")):
+        if is_number(a) or (is_number(b) and not _acts(a)):
             return a * b
-        if getattr(a, "ndim", None) == 0 or (getattr(b, "ndim", None) == 0 and not hasattr(a, "codomain")):
+        if getattr(a, "ndim", None) == 0 or (getattr(b, "ndim", None) == 0 and not _acts(a)):
             return a * b
         if hasattr(type(a), "__matmul__") or hasattr(type(b), "__rmatmul__"):
             if hasattr(a, "mv") and hasattr(b, "ndim"):  # lineax operators act through mv
@@ -168,7 +175,7 @@ def negate(a: Any) -> Any:
 
 def subtract(a: Any, b: Any) -> Any:
     """Return a - b, with the universal zero and one as in `add`."""
-    return negate(b) if is_zero(a) and not hasattr(b, "codomain") else add(a, negate(b))
+    return negate(b) if is_zero(a) and not _acts(b) else add(a, negate(b))
 
 
 def transpose(a: Any) -> Any:
@@ -225,7 +232,7 @@ def left_divide(d: Any, x: Any) -> Any:
         return x
     if is_zero(d):
         raise SingularError("the element is zero; give the matrix an invertible diagonal.")
-    if hasattr(x, "left_divided_by"):  # a bundle of right-hand sides
+    if hasattr(type(x), "left_divided_by"):  # a bundle of right-hand sides
         return x.left_divided_by(d)
     try:
         if is_number(d):
@@ -259,7 +266,7 @@ def _divide_by_number(d: Any, x: Any) -> Any:
     if isinstance(d, int) and isinstance(x, int):
         quotient = Fraction(x, d)
         return quotient.numerator if quotient.denominator == 1 else quotient
-    if hasattr(x, "codomain"):
+    if _acts(x):
         return (d if d in (1, -1) else 1 / d) * x
     return x / d
 

@@ -24,7 +24,8 @@ from .system import System
 __all__ = ["ExplainError", "Inputs", "explain", "find_function", "make_inputs"]
 
 WIDTH = 80
-ROWS = 40
+ROWS = 40  # of edges
+LINE = 20  # characters of file:line
 
 
 class ExplainError(ValueError):
@@ -290,7 +291,7 @@ def _node_lines(system: System) -> list[str]:
     rows, hidden = [["Nodes", "operation", "line", "shape", "from", "operator"]], 0
     for i, found in edges.items():
         operation, line = _origin(L.name(i))
-        head = [f"  x{i}", _cut(operation, 18), _cut(line, 20), _cut(_shape_text(L.row_spaces[i]), 14)]
+        head = [f"  x{i}", _cut(operation, 18), line, _cut(_shape_text(L.row_spaces[i]), 14)]
         for k, (source, label) in enumerate(found or [("", "")]):
             if len(rows) > ROWS:
                 hidden += 1
@@ -303,7 +304,10 @@ def _node_lines(system: System) -> list[str]:
 def _origin(name: str) -> tuple[str, str]:
     """The operation and file:line of a node's name, ``tanh (/path/net.py:12:5 (layer))``."""
     match = re.match(r"(\S+) \((?:.*[/\\])?([^/\\():]+:\d+)", name)
-    return (match[1], match[2]) if match else (name.removesuffix(" ()"), "")
+    if match is None:
+        return name.removesuffix(" ()"), ""
+    file, _, line = match[2].rpartition(":")
+    return match[1], f"{_cut(file, LINE - 1 - len(line))}:{line}"
 
 
 def _shape_text(space: Any) -> str:

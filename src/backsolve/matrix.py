@@ -316,7 +316,7 @@ class OperatorMatrix:
 
     def _check_blocks(self, blocks: Sequence[Any], spaces: Sequence[Space], word: str) -> None:
         for i, (block, space) in enumerate(zip(blocks, spaces, strict=True)):
-            if space == ANY or hasattr(block, "codomain") or isinstance(block, OperatorMatrix | BlockVector):
+            if hasattr(type(block), "codomain") or space == ANY or isinstance(block, OperatorMatrix | BlockVector):
                 continue
             here = space_of(block)
             if isinstance(here, ArraySpace) and isinstance(space, ArraySpace):

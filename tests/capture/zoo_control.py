@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import io_callback
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
@@ -41,6 +43,14 @@ def applied(f, x):
     return f(x)
 
 
+@jax.custom_vjp
+def rematerialised(x):
+    return jnp.sin(x)
+
+
+rematerialised.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (3 * g * jnp.cos(x),), optimize_remat=True)
+
+
 applied.defvjp(lambda f, x: (f(x), x), lambda f, x, g: (5 * g,))
 
 
@@ -57,9 +67,22 @@ def batchable(x):
     return x * x
 
 
+@batchable.def_vmap
+def _(size, batched, x):
+    return x * x, batched[0]
+
+
+def newton(g, y):
+    for _ in range(20):
+        y = y - g(y) / jax.grad(g)(y)
+    return y
+
+
 def _map(f, **specs):
     mesh = Mesh(np.array(jax.devices()[:1]), ("i",))
-    return jax.shard_map(f, mesh=mesh, in_specs=Spec("i"), out_specs=specs.get("out", Spec("i")), check_vma=specs.get("check", True))
+    return jax.shard_map(
+        f, mesh=mesh, in_specs=Spec("i"), out_specs=specs.get("out", Spec("i")), check_vma=specs.get("check", True)
+    )
 
 
 def _named(f):
@@ -83,6 +106,21 @@ def _refs(x):
     ref[1] = x[0] * ref[2]
     ref[...] += x * x
     return jax.freeze(ref)
+
+
+def _refs_inside(x):
+    @jax.jit
+    def inner(ref, y):
+        ref[0] = y[1]
+        return y * ref[1]
+
+    def body(c, _):
+        ref[2] = ref[2] * 1.1
+        return c * ref[2], None
+
+    ref = jax.new_ref(x)
+    y = inner(ref, x * 2)
+    return ref[...] * y, lax.scan(body, 1.0, None, length=3)[0]
 
 
 def _callback(x):
@@ -120,10 +158,16 @@ CONTROL: dict[str, list[Case]] = {
         case(lambda x, i: lax.switch(i, [jnp.sin, jnp.cos], x), V, 7),
         case(lambda x: lax.cond(True, lambda: x * 2, lambda: jnp.ones(4)), V),
         case(lambda x, y: lax.cond(x[0] > 0, lambda: (x * y, y), lambda: (y, x)), V, V * 2),
-        case(jax.vmap(lambda v: lax.cond(v > 0, jnp.sin, jnp.cos, v)), V),
+        case(jax.vmap(lambda v, p: lax.cond(p, jnp.sin, jnp.cos, v), in_axes=(0, None)), V, True),
     ],
     "jit": [
         case(jax.jit(lambda x: x * x), V),
+        case(jax.nn.silu, V),
+        case(jax.nn.elu, V),
+        case(lambda x: jax.nn.log_softmax(x), X),
+        case(lambda x: jax.jit(jax.nn.softmax)(x), X),
+        case(lambda x: jax.jit(jax.nn.logsumexp)(x), X),
+        case(lambda x: jax.jit(jax.nn.gelu)(x), V),
         case(lambda x: jax.jit(lambda v, n: (v * n, v), static_argnums=1)(x, 3), V),
         case(lambda x: jax.jit(lambda v: jax.jit(jnp.sin)(v) * x)(x), V),
         case(jax.jit(lambda x, y: (x, y * 2, 3.0)), V, V),
@@ -138,7 +182,7 @@ CONTROL: dict[str, list[Case]] = {
     "name": [
         case(
             jax.checkpoint(
-                lambda x: jnp.sin(jax.ad_checkpoint.checkpoint_name(jnp.sin(x), "kept")),
+                lambda x: jnp.sin(checkpoint_name(jnp.sin(x), "kept")),
                 policy=jax.checkpoint_policies.save_only_these_names("kept"),
             ),
             V,
@@ -149,28 +193,24 @@ CONTROL: dict[str, list[Case]] = {
         case(lambda x: clipped(x) * x, V * 3),
         case(jax.nn.relu, np.array([-1.0, 0.0, 2.0])),
         case(jax.nn.relu6, V),
-        case(jax.nn.silu, V),
-        case(lambda x: jax.nn.softmax(x), X),
-        case(lambda x: jax.nn.logsumexp(x, axis=1), X),
-        case(lambda x: jax.nn.log_softmax(x), X),
-        case(jax.nn.gelu, V),
-        case(jax.nn.elu, V),
+        case(lambda x: lax.custom_root(lambda y: y**3 + y - x, jnp.float64(1.0), newton, lambda g, y: y / g(1.0)), 2.0),
         case(lambda x: jnp.logaddexp(x, x * 2), V),
         case(jnp.sinc, np.array([0.0, 0.5])),
         case(jax.scipy.special.xlogy, np.array([0.0, 1.0]), positive(2)),
     ],
     "custom_vjp_call": [
-        case(scaled, V, A, jvp=False),
+        case(scaled, V, V, jvp=False),
         case(lambda x: scaled(x, x), V, jvp=False),
         case(lambda x: applied(jnp.sin, x), V, jvp=False),
         case(lambda x: lax.scan(lambda c, v: (scaled(c, v), None), x[0], x)[0], X, jvp=False),
         case(lambda x: two_results(x, 3), V, jvp=False),
+        case(lambda x: rematerialised(x) * x, V, jvp=False),
         case(lambda x: jax.jit(scaled)(x, jnp.ones(4)), V, jvp=False),
     ],
-    "custom_vmap_call": [case(batchable, V)],
+    "layout_constraint": [case(lambda x: with_layout_constraint(x * x, Layout((0, 1))) * x, X)],
+    "custom_vmap_call": [case(batchable, V, vjp=False)],
     "linear_call": [
         case(lambda x: jax.custom_derivatives.linear_call(lambda r, v: v * r, lambda r, ct: ct * r, jnp.asarray(V), x), V),
-        case(lambda x, r: jax.custom_derivatives.linear_call(lambda r, v: v * r, lambda r, ct: ct * r, r, x * x), V, V + 1),
     ],
     "psum": [
         case(_named(lambda x: lax.psum(x * x, "i")), V),
@@ -195,14 +235,17 @@ CONTROL: dict[str, list[Case]] = {
         case(_map(lambda x: x * (lax.axis_index("i") + 1)), V),
     ],
     "sharding_constraint": [
-        case(lambda x: lax.with_sharding_constraint(x * x, NamedSharding(Mesh(np.array(jax.devices()[:1]), ("i",)), Spec())), V)
+        case(
+            lambda x: lax.with_sharding_constraint(x * x, NamedSharding(Mesh(np.array(jax.devices()[:1]), ("i",)), Spec())),
+            V,
+        )
     ],
     "device_put": [case(lambda x: jax.device_put(x * x, jax.devices()[0]) * x, V)],
     "pure_callback": [case(_callback, V)],
     "debug_callback": [case(lambda x: (jax.debug.callback(lambda v: None, x), x * x)[1], V)],
     "debug_print": [case(lambda x: (jax.debug.print("{}", jnp.sum(x)), x * x)[1], V)],
     "io_callback": [case(lambda x: (io_callback(lambda v: None, None, lax.stop_gradient(x)), x * x)[1], V)],
-    "new_ref": [case(_refs, V)],
+    "new_ref": [case(_refs, V), case(_refs_inside, V)],
     "get": [case(_refs, V)],
     "swap": [case(_refs, V)],
     "freeze": [case(_refs, V)],

@@ -75,7 +75,7 @@ ELEMENTWISE: dict[str, list[Case]] = {
     "logistic": _unary(lax.logistic, X, more=(np.array([900.0, -900.0]),)),
     "square": _unary(lax.square, X),
     "abs": [*_unary(lax.abs, X, more=(np.array([0.0, -0.0]),)), case(lax.abs, np.array([0j, 1j]))],
-    "sign": _zero(lax.sign, X) + [case(lax.sign, np.array([0.0, -2.0]))],
+    "sign": [*_zero(lax.sign, X), case(lax.sign, np.array([0.0, -2.0]))],
     "floor": _zero(lax.floor, X),
     "ceil": _zero(lax.ceil, X),
     "round": _zero(lax.round, X),
@@ -166,8 +166,7 @@ ELEMENTWISE: dict[str, list[Case]] = {
     "clamp": [
         case(lax.clamp, -U, X, U),
         case(lambda x: lax.clamp(-0.5, x, 0.5), np.array([-0.5, 0.0, 0.5, 2.0])),
-        case(lambda lo, x: lax.clamp(lo, x, jnp.float64(0.5)), 0.2, X),
-        case(lambda x: jnp.clip(x, -0.3, 0.3), X),
+        case(lambda lo, x: lax.clamp(lo, x, jnp.float64(0.5)), 0.2, 0.3),
     ],
     "nextafter": [case(lambda x: lax.nextafter(jnp.asarray(X), jnp.asarray(Y)) * x, X)],
     "select_n": [
@@ -194,8 +193,8 @@ ELEMENTWISE: dict[str, list[Case]] = {
         case(lambda z: lax.convert_element_type(z.real, jnp.complex64), Z),
     ],
     "reduce_precision": [
-        case(lambda x: lax.reduce_precision(x, 8, 7), X),
-        case(lambda x: x * lax.reduce_precision(x, 5, 10), X),
+        case(lambda x: lax.reduce_precision(x, 8, 7), X, adjoint=False),  # the rule rounds tangents
+        case(lambda x: x * lax.reduce_precision(x, 5, 10), X, adjoint=False),
     ],
     "bitcast_convert_type": [case(lambda x: x * lax.bitcast_convert_type(x, jnp.int64), X)],
     "copy": [case(lambda x: jnp.copy(x) * x, X), case(jnp.copy, Z)],

@@ -69,23 +69,37 @@ SPECIAL: dict[str, list[Case]] = {
         case(jnp.linalg.solve, C, complex_normal(4, 2)),
         case(lambda x: jnp.linalg.solve(x, x), A),
         case(jax.vmap(jnp.linalg.solve), np.stack([A, A.T]), np.stack([B, 2 * B])),
-        case(lambda b: lax.custom_linear_solve(lambda x: S @ x, b, lambda m, r: jnp.linalg.solve(S, r), symmetric=True), V[:4]),
         case(
-            lambda x, b: jsp.sparse.linalg.cg(lambda v: (x @ x.T + jnp.eye(4)) @ v, b, tol=1e-14, maxiter=50)[0], A, V[:4], rtol=1e-7
+            lambda b: lax.custom_linear_solve(lambda x: S @ x, b, lambda m, r: jnp.linalg.solve(S, r), symmetric=True), V[:4]
         ),
-        case(lambda x: lax.custom_root(lambda y: y**3 + y - x, jnp.float64(1.0), _newton, lambda g, y: y / g(1.0)), 2.0),
-        case(jsp.linalg.expm, A / 4),
+        case(
+            lambda x, b: jsp.sparse.linalg.cg(lambda v: (x @ x.T + jnp.eye(4)) @ v, b, tol=1e-14, maxiter=50)[0],
+            A,
+            V[:4],
+            rtol=1e-7,
+        ),
+        case(lambda x: jsp.linalg.expm(x, max_squarings=1), A / 8),
     ],
     "triangular_solve": [
         case(lambda a, b: jsp.linalg.solve_triangular(a, b, lower=True), A, B),
         case(lambda a, b: lax_linalg.triangular_solve(a, b, left_side=False, transpose_a=True), A, normal(2, 4)),
         case(lambda a, b: lax_linalg.triangular_solve(a, b, left_side=True, unit_diagonal=True), A, B),
-        case(lambda a, b: lax_linalg.triangular_solve(a, b, left_side=True, conjugate_a=True, transpose_a=True), C, complex_normal(4, 2)),
+        case(
+            lambda a, b: lax_linalg.triangular_solve(a, b, left_side=True, conjugate_a=True, transpose_a=True),
+            C,
+            complex_normal(4, 2),
+        ),
         case(lambda b: lax_linalg.triangular_solve(jnp.asarray(A), b, left_side=True), B),
         case(lambda s, b: jsp.linalg.cho_solve(jsp.linalg.cho_factor(s), b), S, B),
     ],
     "tridiagonal_solve": [
-        case(lambda l, d, u, b: lax_linalg.tridiagonal_solve(l.at[0].set(0), d, u.at[-1].set(0), b), V[:4], positive(4) + 4, V[4:], B)
+        case(
+            lambda l, d, u, b: lax_linalg.tridiagonal_solve(l.at[0].set(0), d, u.at[-1].set(0), b),
+            V[:4],
+            positive(4) + 4,
+            V[4:],
+            B,
+        )
     ],
     "fft": [
         case(lambda x: jnp.fft.fft(x), complex_normal(8)),
@@ -98,9 +112,7 @@ SPECIAL: dict[str, list[Case]] = {
     ],
     "random_gamma": [
         case(lambda a: jax.random.gamma(_key(), a), positive(3)),
-        case(lambda a: jax.random.gamma(_key(), jnp.array([0.5, 2.0])) * a, positive(2)),
         case(lambda a: jax.random.dirichlet(_key(), a), positive(3)),
-        case(lambda a, b: jax.random.beta(_key(), a, b), positive(3), positive(3, seed=1)),
     ],
     "random_bits": [case(_random(lambda k: jax.random.normal(k, (8,))), V)],
     "random_split": [case(_random(lambda k: jax.random.uniform(jax.random.split(k)[0])), V)],
@@ -109,10 +121,3 @@ SPECIAL: dict[str, list[Case]] = {
     "random_unwrap": [case(lambda x: x * jax.random.key_data(_key())[0], V)],
     "random_seed": [case(lambda x: x * jax.random.uniform(jax.random.key(4)), V)],
 }
-
-
-def _newton(g, y):
-    for _ in range(60):
-        slope = jax.jvp(g, (y,), (jnp.ones_like(y),))[1]
-        y = y - g(y) / slope
-    return y

@@ -70,7 +70,9 @@ class TreeFrame:
         """One block as its leaf."""
         if not jx.carries_derivatives(aval):
             return np.zeros(aval.shape, jax.dtypes.float0)
-        return jx.zeros(aval) if is_zero(block) else block
+        if is_zero(block) or not isinstance(block, jax.Array):  # nothing between input and output
+            return jx.zeros(aval)
+        return block
 
     def jacobian(self, system: System, order: Any) -> Any:
         """dy/dp of a system with this frame as its outputs: a pytree (outputs of inputs) of arrays.

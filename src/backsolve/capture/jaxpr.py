@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax._src import core, source_info_util
+from jax._src.ad_util import zeros_like_aval
 from jax._src.interpreters import ad as _ad
 from jax._src.state.discharge import discharge_state
 from jax._src.tree_util import tree_flatten, tree_unflatten
@@ -99,8 +100,9 @@ class Equation:
 
 def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     """Evaluate one equation on values, under the user's source line; a list with one value an output."""
-    primitive = eqn.primitive
-    with equation_context(eqn):
+    primitive, info = eqn.primitive, eqn.source_info
+    stack = source_info_util.current_name_stack() + info.name_stack
+    with eqn.ctx.manager, source_info_util.user_context(info.traceback, name_stack=stack):
         out = primitive.bind(*inputs, **primitive.get_bind_params(eqn.params))
     return list(out) if primitive.multiple_results else [out]
 
@@ -253,8 +255,11 @@ class LinearEquation(LinearOperator):
             with equation_context(self.eqn):
                 out = self._pull(given) if self.transposed else self._push(given)
         except (TypeError, ValueError, NotImplementedError) as error:
-            side = "reverse" if self.transposed else "forward"
-            raise type(error)(f"{error}\n(backsolve: in {side} mode through {where(self.eqn)})") from error
+            place = f"(backsolve: in {'reverse' if self.transposed else 'forward'} mode through {where(self.eqn)})"
+            if type(error) not in (TypeError, ValueError, NotImplementedError):  # not made from a message
+                error.add_note(place)
+                raise
+            raise type(error)(f"{error}\n{place}") from error
         return Parts(out) if packed else out[0]
 
     def _push(self, tangents: list[Any]) -> list[Any]:
@@ -297,7 +302,7 @@ class LinearEquation(LinearOperator):
 
 def zeros(aval: Aval) -> Any:
     """Zeros of a value of this type."""
-    return jax.lax.full(aval.shape, 0, aval.dtype)
+    return zeros_like_aval(aval)
 
 
 def has_transpose(eqn: Any) -> bool:

@@ -46,6 +46,7 @@ def linearize_with_aux(
     if not callable(f):
         raise TypeError(f"expected a function of JAX arrays, got {f!r} of type {type(f).__name__}.")
     numbers = normalized_argnums(argnums, len(primals), f)
+    argnums = argnums if isinstance(argnums, Sequence) else numbers[0]
     chosen = primals[numbers[0]] if isinstance(argnums, int) else tuple(primals[i] for i in numbers)
     leaves, tree = jax.tree_util.tree_flatten(chosen)
     for i, leaf in enumerate(leaves):
@@ -78,6 +79,7 @@ def linearize_with_aux(
     values, nodes = walk(jaxpr, consts, leaves, program)
     out_avals = [v.aval for v in jaxpr.outvars[:count]]
     M, L, S = program.matrices(nodes[:count], [jx.space_of_aval(a) for a in out_avals])
+    values = [jnp.asarray(x) if jx.is_literal(v) else x for v, x in zip(jaxpr.outvars, values, strict=True)]
     value, aux = jx.unflatten(out_tree, values)
     inputs = TreeFrame(tree, [v.aval for v in jaxpr.invars], f"the tangents for {_name(f)}")
     outputs = TreeFrame(shapes[-1], out_avals, f"the cotangents for {_name(f)}")
@@ -87,15 +89,15 @@ def linearize_with_aux(
 def normalized_argnums(argnums: int | Sequence[int], count: int, f: Callable[..., Any]) -> list[int]:
     """argnums as a list of positions from 0.  Raises `ValueError` where one is out of range, `TypeError` for no int."""
     out = []
-    for i in (argnums,) if isinstance(argnums, int) else argnums:
-        if not isinstance(i, int):
+    for i in argnums if isinstance(argnums, Sequence) else (argnums,):
+        if not hasattr(i, "__index__"):
             raise TypeError(f"argnums must be an int or a sequence of ints, got {argnums!r}.")
         if not -count <= i < count:
             raise ValueError(
                 f"argnums {i} is out of range: {_name(f)} is called with {count} positional argument"
                 f"{'' if count == 1 else 's'}."
             )
-        out.append(i % count)
+        out.append(int(i) % count)
     return out
 
 

@@ -30,8 +30,9 @@ def forward(parameters: Sequence[Any], X: Any) -> Any:
 
 
 def loss(parameters: Sequence[Any], X: Any, Y: Any) -> Any:
-    """The mean softmax cross-entropy of the columns of X against the one-hot columns of Y."""
-    return -jnp.mean(jnp.sum(Y * jax.nn.log_softmax(forward(parameters, X), axis=0), axis=0))
+    """The mean softmax cross-entropy against the one-hot columns of Y."""
+    logs = jax.nn.log_softmax(forward(parameters, X), axis=0)
+    return -jnp.mean(jnp.sum(Y * logs, axis=0))
 
 
 def adam_step(value_and_grad: Callable[..., Any], rate: float = 3e-3) -> Step:

@@ -67,6 +67,18 @@ class Einsum(LinearOperator):
         sizes = self.sizes
         return ArraySpace(tuple([sizes[label] for label in self.out]), self.dtypes[1])
 
+    def accepts(self, x: Any) -> bool:
+        """As every operator's, without making the space."""
+        shape = getattr(x, "shape", None)
+        if not isinstance(shape, tuple) or len(shape) != len(self.into):
+            return False
+        sizes = self.sizes
+        for n, label in zip(shape, self.into, strict=True):
+            if sizes[label] != n:
+                return False
+        own, dtype = self.dtypes[0], x.dtype
+        return bool(dtype == own) if own is not None else getattr(dtype, "kind", "") != "O"
+
     def apply(self, x: Any) -> Any:
         factors, out, into = self.factors, self.out, self.into
         if len(factors) == 1 and out == into == factors[0].labels:  # the plain Hadamard product
