@@ -278,7 +278,7 @@ def _divide_by_block(d: Any, x: Any) -> Any:
         return namespace(d).linalg.inv(d)
     try:
         return namespace(d).linalg.solve(d, x)
-    except np.linalg.LinAlgError as error:
+    except (np.linalg.LinAlgError, RuntimeError) as error:  # PyTorch raises the latter
         raise SingularError(f"the block of shape {tuple(d.shape)} is singular.") from error
 
 

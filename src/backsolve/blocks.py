@@ -132,13 +132,14 @@ def unpack_vector(b: Any, n: int, what: str) -> tuple[list[Any], Callable[[list[
 
     Raises `ValueError` where b has another length, `TypeError` where it is no sequence of blocks.
     """
+    repack: Callable[[list[Any]], Any]
     if isinstance(b, BlockVector):
         products = b.products
         blocks, repack = list(b.blocks), lambda solved: BlockVector(solved, products)
     elif isinstance(b, (list, tuple)):
-        blocks, repack = list(b), list if isinstance(b, list) else tuple  # type: ignore[assignment]
+        blocks, repack = list(b), list if isinstance(b, list) else tuple
     elif is_array(b) and b.ndim >= 1:
-        blocks, repack = list(b), _as_array_like(b)  # type: ignore[assignment]
+        blocks, repack = list(b), _as_array_like(b)
     else:
         raise TypeError(f"{what} takes a vector of {n} blocks, got {describe(b)}; make one with backsolve.vector([...]).")
     if len(blocks) != n:

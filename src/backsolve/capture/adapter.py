@@ -27,7 +27,7 @@ class JaxAdapter:
             return lax.select(a, b, lax.full_like(b, 0))
         if is_mask(b) and not is_mask(a):
             return self.multiply(b, a)
-        if da == db and da is not None and a.shape == b.shape:
+        if da == db and da is not None and (a.shape == b.shape or not a.shape or not b.shape):
             return lax.mul(a, b)
         return jnp.multiply(a, b)
 
@@ -91,7 +91,9 @@ class JaxAdapter:
             out += tuple(k for k in la + lb if k not in out)
         size = dict(zip(la + lb, tuple(a.shape) + tuple(b.shape), strict=True))
         shape = tuple(size[k] for k in out)
-        return self.multiply(self.place(a, la, out, shape), self.place(b, lb, out, shape)), out
+        a = self.place(a, la, out, shape) if la else a  # lax takes a scalar as it is
+        b = self.place(b, lb, out, shape) if lb else b
+        return self.multiply(a, b), out
 
     def _sum_private(self, a: Any, la: Labels, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
         axes = tuple(axis for axis, label in enumerate(la) if label not in lb and label not in keep)

@@ -10,7 +10,7 @@ from ..arrays import Labels
 from ..operators import Einsum, Identity, LinearOperator, Scaling
 from ..operators.einsum import Factor
 from ..operators.spaces import ArraySpace
-from .jaxpr import Equation, LinearEquation, carries_derivatives
+from .jaxpr import Equation, LinearEquation, carries_derivatives, number_of
 
 __all__ = ["diagonal", "jointly", "linear", "multiple"]
 
@@ -53,8 +53,9 @@ def diagonal(eq: Equation, k: int, partial: Any) -> LinearOperator:
 
     That is an array, a number, or a tuple of a number and arrays whose product it is.  A boolean array selects.
     """
-    if isinstance(partial, (int, float, complex)):
-        return multiple(eq, k, partial)
+    number = None if isinstance(partial, tuple) else number_of(partial)
+    if number is not None:
+        return multiple(eq, k, number)
     coef, *arrays = partial if isinstance(partial, tuple) else (1, partial)
     out, into, sizes = _frame(eq, k)
     factors = tuple([_factor(array, out, eq.shape) for array in arrays])

@@ -65,7 +65,7 @@ class Equation:
     shapes, ``in_dtypes`` and ``dtype`` the dtypes, ``active`` which operands carry derivatives.
     """
 
-    __slots__ = ("active", "eqn", "inputs", "name", "output", "params")
+    __slots__ = ("active", "eqn", "inputs", "name", "output", "params", "shared")
 
     def __init__(self, eqn: Any, inputs: list[Value], active: list[bool]) -> None:
         self.eqn = eqn
@@ -74,6 +74,7 @@ class Equation:
         self.inputs = inputs
         self.active = active
         self.output: Value = None
+        self.shared: dict[str, Value] = {}  # what the rules of several operands need, worked out once
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -153,6 +154,16 @@ def live_equations(
 def space_of_aval(aval: Aval) -> ArraySpace:
     """The space of the tangents of a value."""
     return ArraySpace(tuple(aval.shape), aval.dtype)
+
+
+def number_of(value: Value) -> complex | None:
+    """The value as a Python number where it is a literal scalar, known while tracing; else None."""
+    if isinstance(value, (bool, int, float, complex)):
+        return value
+    if isinstance(value, jax.Array) or getattr(value, "ndim", None) != 0:
+        return None
+    number: Any = np.asarray(value).item()
+    return number if isinstance(number, (int, float, complex)) else None
 
 
 def weak(number: complex, aval: Aval) -> Value:

@@ -81,7 +81,6 @@ BINARY: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any]
     "add_any": (lambda a, b, y: 1, lambda a, b, y: 1),
     "sub": (lambda a, b, y: 1, lambda a, b, y: -1),
     "mul": (lambda a, b, y: b, lambda a, b, y: a),
-    "div": (lambda a, b, y: lax.div(_k(b, 1), b), lambda a, b, y: (-1, a, r := lax.div(_k(b, 1), b), r)),
     "max": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
     "min": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
     "atan2": (lambda a, b, y: lax.div(b, _squares(a, b)), lambda a, b, y: lax.neg(lax.div(a, _squares(a, b)))),

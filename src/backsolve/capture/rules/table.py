@@ -10,7 +10,7 @@ from jax import lax
 
 from ...operators import LinearOperator
 from ..edges import diagonal, jointly, linear, multiple
-from ..jaxpr import Equation
+from ..jaxpr import Equation, number_of
 from . import contraction, indexing, reduction, shape
 from .elementwise import BILINEAR, BINARY, LINEAR_UNARY, UNARY, ZERO, power_base
 
@@ -57,6 +57,18 @@ def _integer_power(eq: Equation, k: int) -> LinearOperator:
     )
 
 
+def _quotient(eq: Equation, k: int) -> LinearOperator:
+    """d(a/b) = da/b − a/b² db, with 1/b worked out once."""
+    a, b = eq.inputs
+    number = number_of(b)
+    if number is not None and number != 0:
+        return diagonal(eq, k, 1 / number)
+    if "1/b" not in eq.shared:
+        eq.shared["1/b"] = lax.div(b.dtype.type(1), b)
+    r = eq.shared["1/b"]
+    return diagonal(eq, k, r if k == 0 else (-1, a, r, r))
+
+
 def _power(eq: Equation, k: int) -> LinearOperator | None:
     if eq.active[1]:
         return FALLBACK  # type: ignore[no-any-return]
@@ -77,6 +89,7 @@ RULES: dict[str, Rule] = {
     **{name: Rule(lambda eq, k: None, None) for name in ZERO},
     **{name: Rule(linear, operands) for name, operands in indexing.LINEAR.items()},
     **{name: Rule(jointly, operands) for name, operands in indexing.JOINT.items()},
+    "div": Rule(_quotient, BILINEAR["div"]),
     "integer_pow": Rule(_integer_power),
     "pow": Rule(_power),
     "abs": Rule(_absolute),
