@@ -25,11 +25,13 @@ __all__ = [
     "is_array",
     "multiply",
     "namespace",
+    "pad",
     "place",
     "register_adapter",
     "reshape",
     "scale",
     "sum_axes",
+    "take",
 ]
 
 Labels = tuple[int, ...]
@@ -52,6 +54,9 @@ class Adapter(Protocol):
 
     def sum(self, x: Any, axes: tuple[int, ...]) -> Any:
         """Sum over axes."""
+
+    def pad(self, x: Any, axis: int, before: int, after: int) -> Any:
+        """Zeros before and after x along an axis."""
 
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         """The same entries, in row-major order, under another shape."""
@@ -232,6 +237,21 @@ def astype(x: Any, dtype: Any) -> Any:
     """Return x in another dtype."""
     adapter = _adapter(x, x)
     return namespace(x).astype(x, dtype) if adapter is None else adapter.astype(x, dtype)
+
+
+def take(x: Any, axis: int, start: int, stop: int) -> Any:
+    """Return the entries start … stop−1 of x along an axis."""
+    return x[(slice(None),) * axis + (slice(start, stop),)]
+
+
+def pad(x: Any, axis: int, before: int, after: int) -> Any:
+    """Return x with zeros before and after it along an axis."""
+    adapter = _adapter(x, x)
+    if adapter is not None:
+        return adapter.pad(x, axis, before, after)
+    xp, shape = namespace(x), tuple(x.shape)
+    ends = [xp.zeros((*shape[:axis], n, *shape[axis + 1 :]), dtype=x.dtype) for n in (before, after)]
+    return xp.concat([ends[0], x, ends[1]], axis=axis)
 
 
 def place(x: Any, labels: Labels, out: Labels, sizes: dict[int, int | None]) -> Any:

@@ -47,6 +47,11 @@ class JaxAdapter:
             x = lax.squeeze(x, short)
         return x
 
+    def pad(self, x: Any, axis: int, before: int, after: int) -> Any:
+        """One ``lax.pad``."""
+        widths = [(before, after, 0) if k == axis else (0, 0, 0) for k in range(len(x.shape))]
+        return lax.pad(x, x.dtype.type(0), widths)
+
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         """Row-major reshape."""
         return lax.reshape(x, shape)

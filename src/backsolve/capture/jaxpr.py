@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax._src import core, source_info_util
 from jax._src.ad_util import zeros_like_aval
+from jax._src.api_util import debug_info, fun_sourceinfo
 from jax._src.interpreters import ad as _ad
+from jax._src.interpreters import partial_eval as pe
 from jax._src.state.discharge import discharge_state
-from jax._src.tree_util import tree_flatten, tree_unflatten
+from jax._src.tree_util import FlatTree, tree_flatten, tree_unflatten
 
 from ..algebra import is_zero
 from ..operators import ArraySpace, LinearOperator, Space, TupleSpace
@@ -46,7 +48,8 @@ def trace(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any],
 
     with contextlib.suppress(AttributeError):  # so that tracing errors name the user's function
         flat.__name__ = fun.__name__
-    closed = jax.make_jaxpr(flat)(*args)
+    debug = debug_info("backsolve", flat, args, {}, sourceinfo=fun_sourceinfo(fun))
+    closed, _ = pe.trace_to_jaxpr(flat, FlatTree.flatten_args(*map(core.typeof, args)), debug)
     if core.internal_mutable_array_effect in closed.effects:  # mutable arrays become plain values
         closed = discharge_state(closed)
     return closed.jaxpr, closed.consts, trees[-1]
@@ -199,17 +202,15 @@ def linearize_equation(eqn: Any, inputs: Sequence[Value], active: Sequence[bool]
         return [value for value, w in zip(bind(eqn, operands), wanted, strict=True) if w]
 
     try:
-        out, tangents = jax.linearize(one, *moving)
+        out, zero, jaxpr, consts = ad.linearize(one, FlatTree.flatten(tuple(moving)))
     except ValueError as error:
         if "known values" not in str(error):
             raise
         # A rule that computes value and tangent in one go: forward mode as it stands, which JAX cannot transpose.
         closed = jax.make_jaxpr(lambda *ts: jax.jvp(one, tuple(moving), ts)[1])(*moving)
-        out = one(*moving)
-        return out, [True] * len(out), closed.jaxpr, closed.consts
-    lifted: Any = tangents  # a Partial of its constants around a partial of its jaxpr
-    jaxpr, _, _, is_zero_out = lifted.func.args
-    return out, [not z for z in is_zero_out], jaxpr, lifted.args[0]
+        value = one(*moving)
+        return value, [True] * len(value), closed.jaxpr, closed.consts
+    return list(out), [not z for z in zero], jaxpr, consts
 
 
 class LinearEquation(LinearOperator):

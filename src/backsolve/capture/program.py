@@ -11,7 +11,7 @@ from ..operators.spaces import Space
 from ..operators.tuples import Inject, Project
 from . import jaxpr as jx
 from .rules.elementwise import ZERO
-from .rules.table import FALLBACK, RULES, Rule
+from .rules.table import FALLBACK, RULES, SPLITS, Rule
 
 __all__ = ["Program", "walk"]
 
@@ -144,6 +144,9 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     origin = frame.origin if frame.origin is not None else eqn
     if rule is not None and rule.serves(tangents) and _by_rule(frame, eq, rule, preds, bool(tangents), program, origin):
         return None
+    if eq.name in SPLITS:
+        _by_outputs(frame, eq, preds[0], bool(tangents), program, origin)
+        return None
     if tangents:
         _as_it_stands(frame, eq, preds, program, origin)
         return None
@@ -182,6 +185,16 @@ def _by_rule(
         value = jx.zeros(outvar.aval)
     frame.write([outvar], [value], [node])
     return True
+
+
+def _by_outputs(frame: Frame, eq: jx.Equation, pred: int | None, tangent: bool, program: Program, origin: Any) -> None:
+    """Record one edge for each output of an equation with one operand."""
+    assert pred is not None
+    outvars = eq.eqn.outvars
+    values = [None] * len(outvars) if tangent else eq.bind()
+    edges = SPLITS[eq.name](eq)
+    nodes = [program.node(jx.space_of_aval(v.aval), origin, [(pred, op)]) for v, op in zip(outvars, edges, strict=True)]
+    frame.write(outvars, values, nodes)
 
 
 def _as_it_stands(frame: Frame, eq: jx.Equation, preds: list[int | None], program: Program, origin: Any) -> None:

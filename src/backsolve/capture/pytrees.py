@@ -11,9 +11,11 @@ from ..matrix import OperatorMatrix
 from ..operators import Einsum, Identity, Product, Scaling, Sum, Zero
 from ..operators.einsum import Factor
 from ..operators.reshape import Reshape
+from ..operators.slicing import Slice
 from ..operators.tuples import Inject, Parts, Project
 from ..system import System
 from .frames import TreeFrame
+from .jaxpr import LinearEquation
 
 __all__: list[str] = []
 
@@ -47,13 +49,41 @@ def _scaling_flatten(op: Scaling) -> tuple[Any, Any]:
     return ((), (op.c, op.space)) if _static(op.c) else ((op.c,), (None, op.space))
 
 
+class _Same:
+    """Static data that is equal only to itself: a traced equation, its parameters."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _equation_flatten(op: LinearEquation) -> tuple[Any, Any]:
+    return tuple(op.operands), (_Same(op.eqn), _Same(op.params), (op.domain, op.codomain), op.transposed)
+
+
+def _equation_unflatten(aux: Any, operands: Any) -> LinearEquation:
+    eqn, params, spaces, transposed = aux
+    return LinearEquation(eqn.value, operands, params.value, spaces=spaces, transposed=transposed)
+
+
 def _register() -> None:
     register = jax.tree_util.register_pytree_node
     register(Einsum, _einsum_flatten, _einsum_unflatten)
     register(OperatorMatrix, _matrix_flatten, _matrix_unflatten)
+    register(LinearEquation, _equation_flatten, _equation_unflatten)
     register(Scaling, _scaling_flatten, lambda aux, kids: Scaling(kids[0] if kids else aux[0], aux[1]))
     register(Identity, lambda op: ((), op.space), lambda space, _: Identity(space))
     register(Zero, lambda op: ((), (op.domain, op.codomain)), lambda aux, _: Zero(*aux))
+    register(
+        Slice,
+        lambda op: ((), (op.shape, op.axis, op.start, op.stop, op.dtype, op.transposed)),
+        lambda aux, _: Slice(*aux),
+    )
     register(Reshape, lambda op: ((), (op.out, op.into, op.dtype)), lambda aux, _: Reshape(*aux))
     register(Inject, lambda op: ((), (op.index, op.space)), lambda aux, _: Inject(*aux))
     register(Project, lambda op: ((), (op.index, op.space)), lambda aux, _: Project(*aux))

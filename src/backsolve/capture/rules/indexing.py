@@ -5,6 +5,7 @@ from __future__ import annotations
 from jax import lax
 
 from ...operators import LinearOperator
+from ...operators.slicing import Slice
 from ..edges import diagonal, jointly, linear
 from ..jaxpr import Equation
 
@@ -47,3 +48,14 @@ def select_n(eq: Equation, k: int) -> LinearOperator:
     if not which.shape and eq.shape:
         mask = lax.broadcast(mask, eq.shape)
     return diagonal(eq, k, mask)
+
+
+def split(eq: Equation) -> list[LinearOperator]:
+    """One slice for each part."""
+    shape, axis = eq.in_shape(0), eq.params["axis"]
+    edges: list[LinearOperator] = []
+    start = 0
+    for size in eq.params["sizes"]:
+        edges.append(Slice(shape, axis, start, start + size, eq.in_dtype(0)))
+        start += size
+    return edges

@@ -14,7 +14,7 @@ from ..jaxpr import Equation, number_of
 from . import contraction, indexing, reduction, shape
 from .elementwise import BILINEAR, BINARY, LINEAR_UNARY, UNARY, ZERO, power_base
 
-__all__ = ["FALLBACK", "RULES", "Rule", "add_rule"]
+__all__ = ["FALLBACK", "RULES", "SPLITS", "Rule", "add_rule"]
 
 FALLBACK: Any = object()  # what a rule returns where JAX's own linearization should serve
 
@@ -105,6 +105,9 @@ RULES: dict[str, Rule] = {
     "select_n": Rule(indexing.select_n, None),
     "pad": Rule(indexing.pad, (0, 1)),
 }
+
+# Primitives with several outputs and one operand: one operator for each output.
+SPLITS: dict[str, Callable[[Equation], list[LinearOperator]]] = {"split": indexing.split}
 
 _PROTECTED = frozenset(RULES)
 
