@@ -18,7 +18,7 @@ from .fitting import Entries, is_structural_zero, refuse_numbers_among_operators
 from .numeric import NumericMatrix, all_float
 from .operators import Identity, O
 from .operators.base import is_scalar
-from .operators.spaces import ANY, ArraySpace, Space, SpaceError, space_of, unify
+from .operators.spaces import ANY, ArraySpace, Space, SpaceError, lies_in, space_of, unify
 from .solve import RightHandSide, solve, topological_order
 
 __all__ = ["OperatorMatrix"]
@@ -316,7 +316,9 @@ class OperatorMatrix:
 
     def _check_blocks(self, blocks: Sequence[Any], spaces: Sequence[Space], word: str) -> None:
         for i, (block, space) in enumerate(zip(blocks, spaces, strict=True)):
-            if hasattr(type(block), "codomain") or space == ANY or isinstance(block, OperatorMatrix | BlockVector):
+            if hasattr(type(block), "codomain") or lies_in(block, space):
+                continue
+            if space == ANY or isinstance(block, OperatorMatrix | BlockVector):
                 continue
             here = space_of(block)
             if isinstance(here, ArraySpace) and isinstance(space, ArraySpace):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..algebra import AlgebraError, describe, is_number
 from ..arrays import asarray, conjugate, is_array, namespace
-from .spaces import ArraySpace, Space, SpaceError, TupleSpace, space_of, unify
+from .spaces import ArraySpace, Space, SpaceError, TupleSpace, lies_in, space_of, unify
 
 __all__ = ["LinearOperator", "is_scalar"]
 
@@ -126,13 +126,7 @@ class LinearOperator(ABC):
 
     def accepts(self, x: Any) -> bool:
         """Whether x plainly is an array of the domain; where this says no, unifying the spaces decides and explains."""
-        domain = self.domain
-        if not isinstance(domain, ArraySpace) or domain.shape is None:
-            return False
-        if domain.shape != getattr(x, "shape", None):
-            return False
-        dtype = x.dtype
-        return bool(dtype == domain.dtype) if domain.dtype is not None else getattr(dtype, "kind", "") != "O"
+        return lies_in(x, self.domain)
 
     def __rmatmul__(self, other: Any) -> Any:
         if is_array(other):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-__all__ = ["ANY", "ArraySpace", "Space", "SpaceError", "TupleSpace", "space_of", "unify"]
+__all__ = ["ANY", "ArraySpace", "Space", "SpaceError", "TupleSpace", "lies_in", "space_of", "unify"]
 
 
 class SpaceError(ValueError):
@@ -77,6 +77,14 @@ def space_of(x: Any) -> Space:
     if shape is None:
         return getattr(x, "codomain", ArraySpace(()))  # a zero of unknown size says where it lies
     return ArraySpace(tuple(shape), getattr(x, "dtype", None))
+
+
+def lies_in(x: Any, space: Space) -> bool:
+    """Whether x plainly is an array of this space; where this says no, unifying the spaces decides and explains."""
+    if not isinstance(space, ArraySpace) or space.shape is None or space.shape != getattr(x, "shape", None):
+        return False
+    dtype = x.dtype
+    return bool(dtype == space.dtype) if space.dtype is not None else getattr(dtype, "kind", "") != "O"
 
 
 def unify(a: Space, b: Space, what: str | Callable[[], str] = "the spaces", remedy: str = "") -> Space:
