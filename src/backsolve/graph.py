@@ -58,6 +58,10 @@ class Graph:
         weights = self._matrix.entries.values()
         return bool(weights) and all_float(weights) and bool(np.all(np.isfinite(np.array(list(weights)))))
 
+    def __repr__(self) -> str:
+        edges = len(self._matrix.entries) if self._matrix.numeric is None else self._matrix.numeric.csr.nnz
+        return f"Graph of {len(self.nodes)} nodes and {edges} edges, {len(self.sources)} sources, {len(self.sinks)} sinks"
+
     def matrix(self) -> OperatorMatrix:
         """Return Lᵀ: entry (u, v) is the weight of u → v, rows and columns in the order of ``nodes``, which is
         topological, so that Lᵀ is strictly upper triangular.

@@ -88,6 +88,11 @@ class System:
                 f"a system needs M of N × sources, L of N × N and sinks of outputs × N blocks, got {', '.join(sizes)}."
             )
 
+    def __repr__(self) -> str:
+        (n, p), q = self.M.shape, self.sinks.shape[0]
+        edges = len(self.M.entries) + len(self.L.entries)
+        return f"System of {p} sources, {n} nodes, {q} outputs and {edges} edges\nL =\n{self.L}"
+
     def _parts(self) -> tuple[tuple[str, OperatorMatrix], ...]:
         return (("M", self.M), ("L", self.L), ("sinks", self.sinks))
 

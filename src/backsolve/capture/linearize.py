@@ -72,6 +72,7 @@ def linearize_with_aux(
         return out[0], out[1]
 
     flat.__name__ = _name(f)
+    flat.__wrapped__ = f  # type: ignore[attr-defined]  # so that errors point at the user's own line
     jaxpr, consts, out_tree = jx.trace(flat, leaves)
     count = shapes[-1].num_leaves
     sources = [jx.space_of_aval(v.aval) for v in jaxpr.invars]
