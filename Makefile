@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test nightly bench lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -15,6 +15,9 @@ demo: $(VENV)/.installed-demo
 
 test: lint
 	$(BIN)/python -m pytest -n 2
+
+nightly: $(VENV)/.installed-dev
+	BACKSOLVE_NIGHTLY=1 $(BIN)/python -m pytest -n 2 tests/capture/test_random_programs.py
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks

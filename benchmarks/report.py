@@ -170,7 +170,7 @@ def summary(sections: Sequence[Section]) -> str:
         if row.limit_peers and row.target_value is not None
     ]
     if lines:
-        lines = [_table_row(["", "backsolve", "fastest peer", "ratio"]), _table_row(["---"] * 4), *lines, ""]
+        lines = [_table_row(["", "backsolve", "beside", "ratio"]), _table_row(["---"] * 4), *lines, ""]
     for section in sections:
         if section.ratios:
             head = _table_row([f"{section.title}, ours / JAX's", "geometric mean", "best", "worst"])

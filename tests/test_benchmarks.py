@@ -140,6 +140,22 @@ def test_ratios_have_bounds_on_each_and_on_their_mean():
     assert re.search(r"\| b +\| 1\.000 +\|", page)
 
 
+def test_a_page_gets_the_rows_that_have_peers_and_the_spread_of_ratios():
+    row = Row("r", {"ours": 2e-3, "x": 1e-3, "y": 4e-3}, {"x": 2.0, "y": 0.5}, {}, 3, limit=3, limit_peers=["x", "y"])
+    alone = Row("alone", {"ours": 1.0}, {}, {}, 3, limit=2.0)
+    section = Section("s", "S", "text", [row, alone], ratios=[Ratios("flops", {"a": 0.5, "b": 2.0})])
+    page = "before\n<!-- results: of a run -->\nold\n<!-- end of results -->\nafter\n"
+    once = report.with_results(page, [section])
+    assert "| S, r | 2 ms | x, 1 ms | 2.00 |" in once
+    assert "| flops | 1.000 | 0.500 | 2.000 |" in once
+    assert "old" not in once
+    assert "alone" not in once
+    assert once.endswith("<!-- end of results -->\nafter\n")
+    assert report.with_results(once, [section]) == once
+    with pytest.raises(ValueError, match="no marks"):
+        report.with_results("nothing", [section])
+
+
 @pytest.mark.parametrize("only", ["MLP", "20 lines"])
 def test_gradients_of_some_models_only(small_gradients, only):
     section = gradients.measure(Runner(quick=True, rounds=1, only=only))

@@ -29,6 +29,7 @@ UNTESTED: dict[str, str] = {
     "closed_call": "staged only where mutable arrays are made values: see new_ref",
     "remat_opt": "the forward pass of a custom_vjp function with optimize_remat: see custom_vjp_call",
     "call": "JAX's own tests; no function of its interface stages it",
+    "check": "a check of checkify, which is done away with before anything is differentiated",
     "stage": "vanishes while it is traced",
     # Experimental types of JAX's developers (hijax), without a public constructor.
     "box_get": "hijax",

@@ -1,0 +1,53 @@
+"""The README: its programs print what it says they print, and its numbers are those of the last benchmark run."""
+
+import io
+import re
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from backsolve import cli
+from benchmarks import report
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROGRAMS = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
+
+
+def test_every_program_has_its_output_beside_it():
+    assert len(PROGRAMS) == README.count("```python") == 2
+
+
+@pytest.mark.parametrize(("program", "printed"), PROGRAMS)
+def test_program_prints_what_the_readme_says(program, printed):
+    assert len([line for line in program.splitlines() if line]) <= 15
+    output = io.StringIO()
+    with redirect_stdout(output):
+        exec(program, {})
+    assert output.getvalue().rstrip() == printed.rstrip()
+
+
+def test_results_are_those_of_the_last_run():
+    sections = report.load(ROOT / "benchmarks" / "results.json")
+    assert report.with_results(README, sections.values()) == README
+
+
+def test_files_and_commands_that_are_named_exist(capsys):
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"`make (\w+)`", README):
+        assert f"\n{target}:" in makefile
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["--help"])
+    assert "explain" in capsys.readouterr().out
+
+
+def test_the_version_of_jax_is_the_one_that_is_installed():
+    stated = re.search(r"`(jax>=[^`]+)`", README)[1]
+    assert f'"{stated}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_no_lines_too_long():
+    assert max(map(len, README.splitlines())) <= 125
