@@ -22,6 +22,7 @@ __all__ = [
     "astype",
     "conjugate",
     "contract",
+    "divide",
     "is_array",
     "multiply",
     "namespace",
@@ -45,6 +46,9 @@ class Adapter(Protocol):
 
     def add(self, a: Any, b: Any) -> Any:
         """Entrywise sum of two arrays."""
+
+    def divide(self, a: Any, b: Any) -> Any:
+        """Entrywise quotient of two arrays, or of a number and an array."""
 
     def contract(self, a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
         """Product of two labelled arrays, summed over what is not kept."""
@@ -99,6 +103,12 @@ def multiply(a: Any, b: Any) -> Any:
     if is_mask(b) and not is_mask(a):
         return multiply(b, a)
     return a * b
+
+
+def divide(a: Any, b: Any) -> Any:
+    """Return the entrywise quotient of two arrays, or of a number and an array."""
+    adapter = _adapter(a, b)
+    return a / b if adapter is None else adapter.divide(a, b)
 
 
 def scale(c: Any, x: Any) -> Any:

@@ -37,6 +37,10 @@ class JaxAdapter:
             return lax.add(a, b)
         return jnp.add(a, b)
 
+    def divide(self, a: Any, b: Any) -> Any:
+        """Entrywise quotient."""
+        return lax.div(b.dtype.type(a) if isinstance(a, (int, float)) else a, b)
+
     def sum(self, x: Any, axes: tuple[int, ...]) -> Any:
         """Sum over axes; an axis of size 1 is just dropped."""
         long = tuple(axis for axis in axes if x.shape[axis] != 1)

@@ -9,10 +9,11 @@ from jax import lax
 from ..arrays import Labels
 from ..operators import Einsum, Identity, LinearOperator, Scaling
 from ..operators.einsum import Factor
+from ..operators.quotient import Quotient
 from ..operators.spaces import ArraySpace
 from .jaxpr import Equation, LinearEquation, carries_derivatives, number_of
 
-__all__ = ["diagonal", "jointly", "linear", "multiple"]
+__all__ = ["diagonal", "jointly", "linear", "multiple", "quotient"]
 
 _LABELS = tuple(tuple(range(n)) for n in range(33))
 
@@ -60,6 +61,11 @@ def diagonal(eq: Equation, k: int, partial: Any) -> LinearOperator:
     out, into, sizes = _frame(eq, k)
     factors = tuple([_factor(array, out, eq.shape) for array in arrays])
     return Einsum(factors, out, into, sizes, coef, (eq.in_dtype(k), eq.dtype))
+
+
+def quotient(eq: Equation, divisor: Any) -> LinearOperator:
+    """The edge of an entrywise operation whose derivative is 1 / divisor, an array of the output's shape."""
+    return Quotient(divisor, 1, (eq.in_dtype(0), eq.dtype))
 
 
 def multiple(eq: Equation, k: int, c: Any) -> LinearOperator:

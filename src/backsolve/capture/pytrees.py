@@ -10,6 +10,7 @@ from ..blocks import BlockVector
 from ..matrix import OperatorMatrix
 from ..operators import Einsum, Identity, Product, Scaling, Sum, Zero
 from ..operators.einsum import Factor
+from ..operators.quotient import Quotient
 from ..operators.reshape import Reshape
 from ..operators.slicing import Slice
 from ..operators.tuples import Inject, Parts, Project
@@ -75,6 +76,11 @@ def _register() -> None:
     register = jax.tree_util.register_pytree_node
     register(Einsum, _einsum_flatten, _einsum_unflatten)
     register(OperatorMatrix, _matrix_flatten, _matrix_unflatten)
+    register(
+        Quotient,
+        lambda op: ((op.divisor,), (op.coef, op.dtypes, op.shape)),
+        lambda aux, kids: Quotient(kids[0], *aux),
+    )
     register(LinearEquation, _equation_flatten, _equation_unflatten)
     register(Scaling, _scaling_flatten, lambda aux, kids: Scaling(kids[0] if kids else aux[0], aux[1]))
     register(Identity, lambda op: ((), op.space), lambda space, _: Identity(space))

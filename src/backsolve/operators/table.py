@@ -95,8 +95,8 @@ def _joined_spaces(a: LinearOperator, b: LinearOperator) -> tuple[LinearOperator
 
 
 def _lookup(table: dict[tuple[type, type], Rule], a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
-    for kind_a in (type(a), LinearOperator):
-        for kind_b in (type(b), LinearOperator):
+    for kind_a in type(a).__mro__:
+        for kind_b in type(b).__mro__:
             rule = table.get((kind_a, kind_b))
             if rule is not None:
                 return rule(a, b)

@@ -61,7 +61,6 @@ UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "exp": lambda x, y: y,
     "exp2": lambda x, y: lax.mul(_k(y, math.log(2.0)), y),
     "expm1": lambda x, y: lax.add(y, _k(y, 1)),
-    "log": lambda x, y: lax.div(_k(x, 1), x),
     "log1p": lambda x, y: lax.div(_k(x, 1), lax.add(x, _k(x, 1))),
     "sqrt": lambda x, y: lax.div(_k(y, 0.5), y),
     "rsqrt": lambda x, y: lax.mul(_k(y, -0.5), lax.div(y, x)),
@@ -83,7 +82,7 @@ BINARY: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any]
     "mul": (lambda a, b, y: b, lambda a, b, y: a),
     "max": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
     "min": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
-    "atan2": (lambda a, b, y: lax.div(b, _squares(a, b)), lambda a, b, y: lax.neg(lax.div(a, _squares(a, b)))),
+    "atan2": (lambda a, b, y: lax.div(b, _squares(a, b)), lambda a, b, y: lax.div(lax.neg(a), _squares(a, b))),
     "rem": (lambda a, b, y: 1, lambda a, b, y: -_truncate(a / b)),
 }
 

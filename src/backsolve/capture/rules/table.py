@@ -9,7 +9,7 @@ from typing import Any
 from jax import lax
 
 from ...operators import LinearOperator
-from ..edges import diagonal, jointly, linear, multiple
+from ..edges import diagonal, jointly, linear, multiple, quotient
 from ..jaxpr import Equation, number_of
 from . import contraction, indexing, reduction, shape
 from .elementwise import BILINEAR, BINARY, LINEAR_UNARY, UNARY, ZERO, power_base
@@ -63,6 +63,8 @@ def _quotient(eq: Equation, k: int) -> LinearOperator:
     number = number_of(b)
     if number is not None and number != 0:
         return diagonal(eq, k, 1 / number)
+    if not eq.active[1] and eq.in_shape(0) == eq.in_shape(1) == eq.shape:
+        return quotient(eq, b)
     if "1/b" not in eq.shared:
         eq.shared["1/b"] = lax.div(b.dtype.type(1), b)
     r = eq.shared["1/b"]
@@ -90,6 +92,7 @@ RULES: dict[str, Rule] = {
     **{name: Rule(linear, operands) for name, operands in indexing.LINEAR.items()},
     **{name: Rule(jointly, operands) for name, operands in indexing.JOINT.items()},
     "div": Rule(_quotient, BILINEAR["div"]),
+    "log": Rule(lambda eq, k: quotient(eq, eq.inputs[0])),
     "integer_pow": Rule(_integer_power),
     "pow": Rule(_power),
     "abs": Rule(_absolute),
