@@ -119,9 +119,13 @@ def equation_context(eqn: Any) -> Any:
         yield
 
 
-def where(eqn: Any) -> str:
-    """The primitive and the user's file and line: ``tanh (net.py:12 (layer))``."""
-    return f"{eqn.primitive.name} ({source_info_util.summarize(eqn.source_info)})"
+def where(eqn: Any, caller: Any = None) -> str:
+    """The primitive and the user's file and line: ``tanh (net.py:12 (layer))``.
+
+    An equation of a library's own jitted function has no line of the user's; that of its caller serves.
+    """
+    line = source_info_util.summarize(eqn.source_info) or (source_info_util.summarize(caller.source_info) if caller else "")
+    return f"{eqn.primitive.name} ({line})" if line else str(eqn.primitive.name)
 
 
 def is_literal(atom: Any) -> bool:

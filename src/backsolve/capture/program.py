@@ -27,7 +27,7 @@ class Names(Sequence[str]):
 
     def __getitem__(self, i: Any) -> Any:
         origin = self.origins[i]
-        return origin if isinstance(origin, str) else jx.where(origin)
+        return origin if isinstance(origin, str) else jx.where(*origin)
 
 
 class Program:
@@ -70,7 +70,7 @@ class Program:
 class Frame:
     """One jaxpr in work: its equations, the values and nodes of its variables, and what to do with its results."""
 
-    __slots__ = ("equations", "nodes", "origin", "outvars", "resume", "values")
+    __slots__ = ("caller", "equations", "nodes", "origin", "outvars", "resume", "values")
 
     def __init__(
         self,
@@ -80,13 +80,15 @@ class Frame:
         resume: Any,
         origin: Any,
         wanted: Sequence[bool] | None = None,
+        caller: Any = None,
     ) -> None:
         self.equations: Iterator[Any] = iter(jx.live_equations(jaxpr, wanted, ZERO))
         self.outvars = jaxpr.outvars
         self.values = values
         self.nodes = nodes
         self.resume = resume  # takes (values, nodes) of the outputs
-        self.origin = origin  # the user's equation that this one stands for
+        self.origin = origin  # (equation, caller) that this frame stands for, where it is a linearization
+        self.caller = caller  # the outermost call that led here
 
     def read(self, atom: Any) -> tuple[Any, int | None]:
         """Value and node of an operand; the value of a tangent is None."""
@@ -141,7 +143,7 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     tangents = [k for k, (value, a) in enumerate(zip(inputs, active, strict=True)) if a and value is None]
     eq = jx.Equation(eqn, inputs, active)
     rule = RULES.get(eq.name)
-    origin = frame.origin if frame.origin is not None else eqn
+    origin = frame.origin or (eqn, frame.caller)
     if rule is not None and rule.serves(tangents) and _by_rule(frame, eq, rule, preds, bool(tangents), program, origin):
         return None
     if eq.name in SPLITS:
@@ -157,7 +159,9 @@ def _enter(frame: Frame, eqn: Any, body: Any, inputs: list[Any], preds: list[int
     jaxpr, consts = body
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
     nodes = {v: node for v, node in zip(jaxpr.invars, preds, strict=True) if node is not None}
-    return Frame(jaxpr, values, nodes, lambda vs, ns: frame.write(eqn.outvars, vs, ns), frame.origin, wanted)
+    return Frame(
+        jaxpr, values, nodes, lambda vs, ns: frame.write(eqn.outvars, vs, ns), frame.origin, wanted, frame.caller or eqn
+    )
 
 
 def _by_rule(

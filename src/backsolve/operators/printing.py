@@ -38,7 +38,7 @@ def _as_paper(op: Einsum) -> str | None:
     out, into = op.out, op.into
     if not op.factors:
         return "I" if out == into else None
-    if len(op.factors) == 1 and not out and op.factors[0].labels == into:
+    if len(op.factors) == 1 and not out and into and op.factors[0].labels == into:
         return f"({_name(op.factors[0])})ᵀ•"
     if len(op.factors) == 1 and not into and op.factors[0].labels == out:
         return f"({_name(op.factors[0])})•"
