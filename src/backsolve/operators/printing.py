@@ -40,7 +40,7 @@ def _as_paper(op: Einsum) -> str | None:
         return "I" if out == into else None
     if len(op.factors) == 1 and not out and into and op.factors[0].labels == into:
         return f"({_name(op.factors[0])})ᵀ•"
-    if len(op.factors) == 1 and not into and op.factors[0].labels == out:
+    if len(op.factors) == 1 and not into and out and op.factors[0].labels == out:
         return f"({_name(op.factors[0])})•"
     before: list[str] = []  # Hadamards of the output, written first
     middle: list[str] = []
