@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .. import algebra
 from .base import LinearOperator
 from .spaces import Space, unify
 
@@ -86,7 +87,7 @@ class Sum(LinearOperator):
         total = first.apply(x)
         for term in rest:
             y = term.apply(x)
-            total = tuple(p + q for p, q in zip(total, y, strict=True)) if isinstance(y, tuple) else total + y
+            total = type(y)(map(algebra.add, total, y)) if isinstance(y, tuple) else algebra.add(total, y)
         return total
 
     def transpose(self) -> LinearOperator:
