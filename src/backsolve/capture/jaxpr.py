@@ -106,16 +106,19 @@ def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     """Evaluate one equation on values, under the user's source line; a list with one value an output."""
     primitive, info = eqn.primitive, eqn.source_info
     stack = source_info_util.current_name_stack() + info.name_stack
-    current: Any = core.trace_ctx.trace
-    if current.__class__ is pe.DynamicJaxprTrace and not eqn.effects:
-        # Under jit the equation is copied, as JAX itself inlines one jaxpr into another: its types are known.
-        source = info.replace(name_stack=stack)
-        tracers = [current.to_jaxpr_tracer(x, source) for x in inputs]
-        out_avals = [v.aval for v in eqn.outvars]
-        return list(current.emit_eqn(tracers, out_avals, primitive, eqn.params, eqn.effects, source, eqn.ctx))
+    current = core.trace_ctx.trace
+    if type(current) is pe.DynamicJaxprTrace and not eqn.effects:
+        return _copied(current, eqn, inputs, info.replace(name_stack=stack))
     with eqn.ctx.manager, source_info_util.user_context(info.traceback, name_stack=stack):
         out = primitive.bind(*inputs, **primitive.get_bind_params(eqn.params))
     return list(out) if primitive.multiple_results else [out]
+
+
+def _copied(current: Any, eqn: Any, inputs: Sequence[Value], source: Any) -> list[Value]:
+    """Under jit the equation is copied into the program being traced, as JAX inlines one jaxpr into another."""
+    tracers = [current.to_jaxpr_tracer(x, source) for x in inputs]
+    out_avals = [v.aval for v in eqn.outvars]
+    return list(current.emit_eqn(tracers, out_avals, eqn.primitive, eqn.params, eqn.effects, source, eqn.ctx))
 
 
 @contextlib.contextmanager
