@@ -24,7 +24,7 @@ def test_it_is_a_sequence():
     first, *rest = v
     assert first is blocks[0]
     assert len(rest) == 2
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="out of range"):
         v[3]
 
 

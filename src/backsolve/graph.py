@@ -71,12 +71,22 @@ class Graph:
     @cached_property
     def sources(self) -> tuple[Node, ...]:
         """The nodes no edge leads to."""
-        return tuple(self.nodes[i] for i in np.flatnonzero(self._degrees(1) == 0).tolist())
+        return tuple(self.nodes[i] for i in self._source_places)
 
     @cached_property
     def sinks(self) -> tuple[Node, ...]:
         """The nodes no edge leads away from."""
-        return tuple(self.nodes[i] for i in np.flatnonzero(self._degrees(0) == 0).tolist())
+        return tuple(self.nodes[i] for i in self._sink_places)
+
+    @cached_property
+    def _source_places(self) -> list[int]:
+        places: list[int] = np.flatnonzero(self._degrees(1) == 0).tolist()
+        return places
+
+    @cached_property
+    def _sink_places(self) -> list[int]:
+        places: list[int] = np.flatnonzero(self._degrees(0) == 0).tolist()
+        return places
 
     def _degrees(self, axis: int) -> np.ndarray[Any, Any]:
         """Number of entries by row (axis 0) or by column (axis 1) of Lᵀ."""
@@ -113,38 +123,43 @@ class Graph:
         Raises `KeyError` for an unknown node, `ValueError` for an unknown or incomplete order.
         Cost: one product and one sum an edge for each given end; for an elimination, in-degree × out-degree a node.
         """
-        starts = [source] if source is not None else list(self.sources)
-        ends = [sink] if sink is not None else list(self.sinks)
-        rows = [self._position(node, "source") for node in starts]
-        cols = [self._position(node, "sink") for node in ends]
+        starts: Sequence[Node] = (source,) if source is not None else self.sources
+        ends: Sequence[Node] = (sink,) if sink is not None else self.sinks
+        rows = self._source_places if source is None else [self._position(source, "source")]
+        cols = self._sink_places if sink is None else [self._position(sink, "sink")]
+        by_row: Sequence[Sequence[Any]]  # the weights, a list for each start
         if not isinstance(order, str):
-            weights = self._by_elimination(rows, cols, order)
+            by_row = self._by_elimination(rows, cols, order)
         elif order == "forward" or (order == "auto" and len(rows) < len(cols)):
-            weights = {(i, j): w for i in rows for j, w in self._along(self._matrix.T, i, cols, flip=True).items()}
+            by_row = [self._along(self._matrix.T, i, cols, flip=True) for i in rows]
         elif order in ("reverse", "auto"):
-            weights = {(i, j): w for j in cols for i, w in self._along(self._matrix, j, rows, flip=False).items()}
+            by_col = [self._along(self._matrix, j, rows, flip=False) for j in cols]
+            if sink is not None and source is None:
+                return dict(zip(starts, by_col[0], strict=True))
+            by_row = list(zip(*by_col, strict=True)) if by_col else [()] * len(rows)
         else:
             raise ValueError(f"unknown order {order!r}; use 'auto', 'forward', 'reverse' or a sequence of nodes.")
-        if source is not None and sink is not None:
-            return weights[rows[0], cols[0]]
-        if sink is not None:
-            return {node: weights[i, cols[0]] for node, i in zip(starts, rows, strict=True)}
         if source is not None:
-            return {node: weights[rows[0], j] for node, j in zip(ends, cols, strict=True)}
-        return {(u, v): weights[i, j] for u, i in zip(starts, rows, strict=True) for v, j in zip(ends, cols, strict=True)}
+            return by_row[0][0] if sink is not None else dict(zip(ends, by_row[0], strict=True))
+        if sink is not None:
+            return {u: weights[0] for u, weights in zip(starts, by_row, strict=True)}
+        return {(u, v): w for u, weights in zip(starts, by_row, strict=True) for v, w in zip(ends, weights, strict=True)}
 
-    def _along(self, Lt: OperatorMatrix, end: int, others: list[int], *, flip: bool) -> dict[int, Any]:
-        """One substitution with the unit vector of ``end`` on the right: x = Lᵀ x + e, or its mirror image."""
+    def _along(self, Lt: OperatorMatrix, end: int, others: Sequence[int], *, flip: bool) -> list[Any]:
+        """One substitution with the unit vector of ``end`` on the right: x = Lᵀ x + e, or its mirror image.
+
+        Returns x at the others.
+        """
         n = len(self.nodes)
         if self._compiled:
             e = np.zeros(n)
             e[end] = 1.0
-            solved = substitute(Lt, e)
-            return dict(zip(others, solved[others].tolist(), strict=True))
+            found: list[Any] = substitute(Lt, e)[others].tolist()
+            return found
         b: list[Any] = [O] * n
         b[end] = I
         x = substitute(_mirrored(self._matrix) if flip else Lt, [_Mirror(v) for v in b] if flip else b)
-        return {i: self._number(x[i].value if flip else x[i]) for i in others}
+        return [self._number(x[i].value if flip else x[i]) for i in others]
 
     def _number(self, weight: Any) -> Any:
         """The universal one and zero in the weights' own algebra, where they have it."""
@@ -157,7 +172,7 @@ class Graph:
         zero = sample.zero() if isinstance(sample, SemiringScalar) else one - one
         return one if is_one(weight) else zero
 
-    def _by_elimination(self, rows: list[int], cols: list[int], order: Iterable[Node]) -> dict[tuple[int, int], Any]:
+    def _by_elimination(self, rows: list[int], cols: list[int], order: Iterable[Node]) -> list[list[Any]]:
         """Borders the graph with one new source for each start and one new sink for each end, then eliminates."""
         named = [self._position(node, "node") for node in order]
         ends = {*rows, *cols}
@@ -176,11 +191,8 @@ class Graph:
         names = [repr(node) for node in self.nodes]
         bordered = OperatorMatrix(entries, (total, total), names=[*names, *["start"] * len(rows), *["end"] * len(cols)])
         left = eliminate(bordered, [*named, *sorted(ends)])
-        return {
-            (i, j): self._number(left.entries.get((n + p, n + len(rows) + q), O))
-            for p, i in enumerate(rows)
-            for q, j in enumerate(cols)
-        }
+        first = n + len(rows)
+        return [[self._number(left.entries.get((n + p, first + q), O)) for q in range(len(cols))] for p in range(len(rows))]
 
 
 class _Mirror:

@@ -109,7 +109,10 @@ class NumericMatrix:
         from scipy.sparse import eye_array
 
         form = "csc" if self.triangle else "csr"
-        return (eye_array(self.shape[0], format=form) - self.csr.asformat(form)).asformat(form)
+        A = (eye_array(self.shape[0], format=form) - self.csr.asformat(form)).asformat(form)
+        if A.nnz <= np.iinfo(np.intc).max:  # what SuperLU counts with
+            A.indices, A.indptr = A.indices.astype(np.intc, copy=False), A.indptr.astype(np.intc, copy=False)
+        return A
 
     def substitute(self, diagonal: Sequence[Any] | None, b: Any, order: Callable[[], Sequence[int]]) -> Any:
         """The x with D x = N x + b for this N, or None where b is not a vector (or matrix) of floats, or
