@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..arrays import asarray
-from .einsum import Einsum, einsum
+from .einsum import Einsum, Factor, einsum
 from .linear_map import LinearMap
 from .spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace
 from .trivial import Identity, Zero
@@ -36,7 +36,9 @@ def left_mul(B: Any, name: str = "") -> Einsum:
         array([[1., 2.],
                [3., 4.]])
     """
-    return einsum("ij", "kj", (_matrix(B, "left_mul"), "ik"), names=(name,))
+    B = _matrix(B, "left_mul")
+    m, k = B.shape
+    return Einsum((Factor(B, (0, 2), name),), (0, 1), (2, 1), {0: m, 1: None, 2: k})  # ij ← kj
 
 
 def right_mul(A: Any, name: str = "") -> Einsum:
@@ -51,7 +53,9 @@ def right_mul(A: Any, name: str = "") -> Einsum:
         array([[3.],
                [7.]])
     """
-    return einsum("ij", "ik", (_matrix(A, "right_mul"), "kj"), names=(name,))
+    A = _matrix(A, "right_mul")
+    k, n = A.shape
+    return Einsum((Factor(A, (2, 1), name),), (0, 1), (0, 2), {0: None, 1: n, 2: k})  # ij ← ik
 
 
 def hadamard(M: Any, name: str = "") -> Einsum:
@@ -66,7 +70,7 @@ def hadamard(M: Any, name: str = "") -> Einsum:
     """
     M = asarray(M)
     labels = tuple(range(len(M.shape)))
-    return einsum(labels, labels, (M, labels), names=(name,))
+    return Einsum((Factor(M, labels, name),), labels, labels, dict(zip(labels, M.shape, strict=True)))
 
 
 def kron(A: Any, B: Any, names: tuple[str, str] = ("", "")) -> Einsum:
@@ -98,7 +102,7 @@ def tdot(G: Any, name: str = "") -> Einsum:
     """
     G = asarray(G)
     labels = tuple(range(len(G.shape)))
-    return einsum((), labels, (G, labels), names=(name,))
+    return Einsum((Factor(G, labels, name),), (), labels, dict(zip(labels, G.shape, strict=True)))
 
 
 def linear_map(
