@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import autograd  # type: ignore[import-untyped]
-import autograd.numpy as anp  # type: ignore[import-untyped]
+import autograd
+import autograd.numpy as anp
 import numpy as np
-from autograd.scipy.special import logsumexp  # type: ignore[import-untyped]
+from autograd.scipy.special import logsumexp
 from scipy.special import multigammaln
 
 from benchmarks.models.functions import Model, run_scalar
