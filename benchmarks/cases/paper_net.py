@@ -27,7 +27,8 @@ def measure(runner: Runner) -> Section:
         problem = _problem(sizes, batch, dtype)
         contestants: dict[str, Contestant | None] = {
             "backsolve": partial(_gradient, net.loss_and_gradient, problem),
-            "by hand": partial(_gradient, byhand.loss_and_gradient, problem),
+            "by hand": partial(_gradient, byhand.textbook, problem),
+            "by hand, in place": partial(_gradient, byhand.loss_and_gradient, problem),
             "autograd": _autograd(problem),
             "PyTorch": _torch(problem),
         }
@@ -36,7 +37,8 @@ def measure(runner: Runner) -> Section:
     text = (
         "tanh, tanh, then softmax cross-entropy. Everyone computes the loss and the gradient by all weights and biases "
         "from scratch, forward pass included: backsolve by `M.T @ np.linalg.solve(ImL.T, g)`, with the matrices built "
-        "anew each time; by hand in NumPy, written for speed (`backsolve/demo/byhand.py`); HIPS autograd; PyTorch "
+        "anew each time; by hand in NumPy as the formulas read, every Xᵢ and Δᵢ kept as in the matrices, and by hand with "
+        "every buffer overwritten as soon as it is free (both in `backsolve/demo/byhand.py`); HIPS autograd; PyTorch "
         f"eager. NumPy's BLAS and PyTorch use {cores()} threads each."
     )
     return Section("paper_net", TITLE, text, rows)
