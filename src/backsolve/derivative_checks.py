@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
 
 from . import transforms
 from .capture import linearize
+from .capture.jaxpr import Primitive
 from .operators import SpaceError
 
 __all__ = ["check_grad", "check_rule"]
@@ -77,7 +77,7 @@ def check_rule(primitive: Any, *args: Any, rtol: float = 1e-6, seed: int = 0, **
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from jax.extend.core import Primitive
+        >>> from backsolve.extend import Primitive
         >>> from backsolve import extend
         >>> twice = Primitive("twice_of_doctest")
         >>> _ = twice.def_impl(lambda x: 2 * x), twice.def_abstract_eval(lambda x: x)

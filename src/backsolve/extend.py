@@ -19,12 +19,13 @@ from .capture.edges import diagonal as diagonal
 from .capture.edges import linear as as_it_stands
 from .capture.edges import multiple as multiple
 from .capture.jaxpr import Equation as Equation
+from .capture.jaxpr import Primitive as Primitive
 from .capture.rules.table import FALLBACK as FALLBACK
 from .capture.rules.table import Rule, add_rule
 from .operators import Einsum, LinearOperator
 from .operators.einsum import Factor
 
-__all__ = ["FALLBACK", "Equation", "dense", "diagonal", "elementwise", "linear", "multiple", "rule"]
+__all__ = ["FALLBACK", "Equation", "Primitive", "dense", "diagonal", "elementwise", "linear", "multiple", "rule"]
 
 
 def _name(primitive: Any) -> str:

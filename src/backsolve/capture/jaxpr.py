@@ -24,6 +24,7 @@ from ..operators.tuples import Parts
 __all__ = [
     "Equation",
     "LinearEquation",
+    "Primitive",
     "equation_context",
     "linearize_equation",
     "live_equations",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 ad: Any = _ad  # untyped in JAX
+Primitive = core.Primitive
 Aval = Any
 Value = Any
 
@@ -281,11 +283,8 @@ class LinearEquation(LinearOperator):
             with equation_context(self.eqn):
                 out = self._pull(given) if self.transposed else self._push(given)
         except (TypeError, ValueError, NotImplementedError) as error:
-            place = f"(backsolve: in {'reverse' if self.transposed else 'forward'} mode through {where(self.eqn)})"
-            if type(error) not in (TypeError, ValueError, NotImplementedError):  # not made from a message
-                error.add_note(place)
-                raise
-            raise type(error)(f"{error}\n{place}") from error
+            error.add_note(f"(backsolve: in {'reverse' if self.transposed else 'forward'} mode through {where(self.eqn)})")
+            raise
         return Parts(out) if packed else out[0]
 
     def _push(self, tangents: list[Any]) -> list[Any]:
@@ -329,8 +328,3 @@ class LinearEquation(LinearOperator):
 def zeros(aval: Aval) -> Any:
     """Zeros of a value of this type."""
     return zeros_like_aval(aval)
-
-
-def has_transpose(eqn: Any) -> bool:
-    """Whether JAX can transpose this equation's primitive."""
-    return eqn.primitive in ad.fancy_transposes or eqn.primitive in ad.primitive_transposes
