@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test nightly bench lint format clean
+.PHONY: demo test nightly bench docs lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -22,6 +22,11 @@ nightly: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
 
+# The site is docs/_build/html/index.html; every warning is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,7 +37,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-output docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp appears only after its step has wholly succeeded, so an interrupted set-up is taken up again by the next make.
@@ -44,6 +49,7 @@ $(VENV)/.created:
 
 $(VENV)/.installed-demo: EXTRAS := demo
 $(VENV)/.installed-dev: EXTRAS := dev
+$(VENV)/.installed-docs: EXTRAS := docs
 $(VENV)/.installed-bench: EXTRAS := dev,bench
 $(VENV)/.installed-%: pyproject.toml | $(VENV)/.created
 	@echo "Installing backsolve[$(EXTRAS)] into $(VENV) (once; it takes a minute or two)"

@@ -25,10 +25,11 @@ def test_python_m_backsolve_is_the_command():
     assert done.stdout.startswith("backsolve ")
 
 
-def test_help_names_the_demo(capsys):
+def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
         cli.main(["--help"])
-    assert "demo" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert all(f"\n    {name}" in text for name in ("demo", "explain", "show"))
 
 
 def test_without_the_demo_extra_it_says_how_to_get_it(monkeypatch, capsys):

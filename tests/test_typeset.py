@@ -9,6 +9,7 @@ import sympy
 
 from backsolve import I, O, bidiagonal, hadamard, kron, left_mul, linear_map, matrix, right_mul, row, tdot
 from backsolve.operators import einsum
+from backsolve.typeset import latex_body, to_latex
 
 M, W, R = np.ones((2, 5)), np.ones((2, 3)), np.ones((4, 5))
 
@@ -73,3 +74,42 @@ def test_latex():
     assert r"(W\_1)_{\mathrm{L}}" in latex
     assert r"\alpha" in matrix([[sympy.Symbol("alpha")]])._repr_latex_()
     assert r"\vdots" in bidiagonal([1] * 20, [2] * 19)._repr_latex_()
+
+
+def test_every_line_fits_a_terminal_of_80_columns():
+    D = hadamard(M, "a rather long name of an array of slopes")
+    named = [
+        bidiagonal([I] * 12, [-D] * 11),
+        matrix([[Fraction(10**20 + k, 7**k) for k in range(7)]] * 3),
+        matrix([[hadamard(np.ones(2), "x" * 200)]]),
+        row([hadamard(M, f"name {k}") @ right_mul(np.ones((4, 5)), "X" * k) for k in range(1, 9)]),
+    ]
+    for A in named:
+        lines = str(A).splitlines()
+        assert len(widths(str(A))) == 1
+        assert max(sum(not unicodedata.combining(c) for c in line) for line in lines) <= 80
+        assert "…" in str(A) or "⋯" in str(A)
+
+
+@pytest.mark.parametrize(
+    ("text", "latex"),
+    [
+        ("(W₁₂)ᴸ ∘ (Δ)ᴴ", r"(W_{12})_{\mathrm{L}} \circ (\Delta )_{\mathrm{H}}"),
+        ("x²ᵀ", r"x^{2\mathsf{T}}"),
+        ("a₁²", r"a_{1}{}^{2}"),
+        ("A⁻¹", r"A^{-1}"),
+        ("X̄", r"X^{*}"),
+        ("einsum(i ← j)", r"\mathrm{einsum}(i \leftarrow j)"),
+        ("50% & #1 {~^} $5_0", r"50\%\ \&\ \#1\ \{\sim \wedge \}\ \$5\_0"),
+        ("β中", r"\beta \mathtt{U4E2D}"),
+    ],
+)
+def test_labels_in_latex(text, latex):
+    assert to_latex(text) == latex
+
+
+def test_identity_minus_in_latex():
+    L = matrix([[0, 0, 0], [2, 0, 0], [sympy.Symbol("a") + 1, -3, 0]])
+    assert latex_body(L, identity_minus=True) == (
+        r"\begin{bmatrix} I &  &  \\ -2 & I &  \\ -\left(a + 1\right) & 3 & I \end{bmatrix}"
+    )

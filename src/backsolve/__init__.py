@@ -32,6 +32,7 @@ from .operators import tdot as tdot
 from .solve import CycleError as CycleError
 from .solve import solve as solve
 from .solve import substitute as substitute
+from .sparse_matrix import SparseMatrix as SparseMatrix
 from .system import System as System
 
 if _TYPE_CHECKING:
@@ -41,6 +42,7 @@ if _TYPE_CHECKING:
     from .transforms import hvp as hvp
     from .transforms import jacobian as jacobian
     from .transforms import jvp as jvp
+    from .transforms import plan as plan
     from .transforms import value_and_grad as value_and_grad
     from .transforms import vjp as vjp
 
@@ -49,7 +51,7 @@ __version__ = "0.1.0"
 # What needs JAX is imported when it is first asked for, so that the core does without.
 _NEEDS_JAX = {
     "linearize": "capture",
-    **dict.fromkeys(("grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"), "transforms"),
+    **dict.fromkeys(("grad", "hessian", "hvp", "jacobian", "jvp", "plan", "value_and_grad", "vjp"), "transforms"),
 }
 
 

@@ -7,7 +7,7 @@ Nothing here knows a library by name: NumPy and JAX arrays bring their array-API
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from numbers import Number
 from typing import Any, Protocol
@@ -20,10 +20,12 @@ __all__ = [
     "add",
     "asarray",
     "astype",
+    "concat",
     "conjugate",
     "contract",
     "divide",
     "is_array",
+    "map_columns",
     "multiply",
     "namespace",
     "pad",
@@ -31,6 +33,7 @@ __all__ = [
     "register_adapter",
     "reshape",
     "scale",
+    "subtract",
     "sum_axes",
     "take",
 ]
@@ -47,6 +50,9 @@ class Adapter(Protocol):
     def add(self, a: Any, b: Any) -> Any:
         """Entrywise sum of two arrays."""
 
+    def subtract(self, a: Any, b: Any) -> Any:
+        """Entrywise difference of two arrays."""
+
     def divide(self, a: Any, b: Any) -> Any:
         """Entrywise quotient of two arrays, or of a number and an array."""
 
@@ -59,8 +65,17 @@ class Adapter(Protocol):
     def sum(self, x: Any, axes: tuple[int, ...]) -> Any:
         """Sum over axes."""
 
-    def pad(self, x: Any, axis: int, before: int, after: int) -> Any:
-        """Zeros before and after x along an axis."""
+    def pad(self, x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
+        """Zeros before and after x along every axis."""
+
+    def take(self, x: Any, starts: tuple[int, ...], stops: tuple[int, ...]) -> Any:
+        """The box of x between two corners."""
+
+    def concat(self, arrays: Sequence[Any], axis: int) -> Any:
+        """Arrays one after the other along an axis."""
+
+    def map_columns(self, function: Any, x: Any) -> Any:
+        """The images of x[…, 0], x[…, 1], … under a function of arrays, along a last axis."""
 
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         """The same entries, in row-major order, under another shape."""
@@ -123,6 +138,12 @@ def add(a: Any, b: Any) -> Any:
     """Return the entrywise sum of two arrays."""
     adapter = _adapter(a, b)
     return a + b if adapter is None else adapter.add(a, b)
+
+
+def subtract(a: Any, b: Any) -> Any:
+    """Return the entrywise difference of two arrays."""
+    adapter = _adapter(a, b)
+    return a - b if adapter is None else adapter.subtract(a, b)
 
 
 def namespace(*arrays: Any) -> Any:
@@ -237,6 +258,20 @@ def sum_axes(x: Any, axes: tuple[int, ...]) -> Any:
     return namespace(x).sum(x, axis=axes) if adapter is None else adapter.sum(x, axes)
 
 
+def concat(arrays: Sequence[Any], axis: int) -> Any:
+    """Return arrays one after the other along an axis."""
+    adapter = next((found for x in arrays if (found := _adapter(x, x)) is not None), None)
+    return namespace(*arrays).concat(list(arrays), axis=axis) if adapter is None else adapter.concat(arrays, axis)
+
+
+def map_columns(function: Callable[[Any], Any], x: Any) -> Any:
+    """Return the images of x[…, 0], x[…, 1], … under a function of arrays, along a last axis."""
+    adapter = _adapter(x, x)
+    if adapter is not None:
+        return adapter.map_columns(function, x)
+    return namespace(x).stack([function(x[..., j]) for j in range(x.shape[-1])], axis=-1)
+
+
 def reshape(x: Any, shape: tuple[int, ...]) -> Any:
     """Return the entries of x, in row-major order, under another shape."""
     adapter = _adapter(x, x)
@@ -249,19 +284,23 @@ def astype(x: Any, dtype: Any) -> Any:
     return namespace(x).astype(x, dtype) if adapter is None else adapter.astype(x, dtype)
 
 
-def take(x: Any, axis: int, start: int, stop: int) -> Any:
-    """Return the entries start … stop−1 of x along an axis."""
-    return x[(slice(None),) * axis + (slice(start, stop),)]
-
-
-def pad(x: Any, axis: int, before: int, after: int) -> Any:
-    """Return x with zeros before and after it along an axis."""
+def take(x: Any, starts: tuple[int, ...], stops: tuple[int, ...]) -> Any:
+    """Return the entries of x from the corner ``starts`` up to, and without, the corner ``stops``."""
     adapter = _adapter(x, x)
     if adapter is not None:
-        return adapter.pad(x, axis, before, after)
-    xp, shape = namespace(x), tuple(x.shape)
-    ends = [xp.zeros((*shape[:axis], n, *shape[axis + 1 :]), dtype=x.dtype) for n in (before, after)]
-    return xp.concat([ends[0], x, ends[1]], axis=axis)
+        return adapter.take(x, starts, stops)
+    return x[tuple(map(slice, starts, stops))]
+
+
+def pad(x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
+    """Return x with this many zeros before and after it along each axis."""
+    adapter = _adapter(x, x)
+    if adapter is not None:
+        return adapter.pad(x, before, after)
+    xp = namespace(x)
+    y = xp.zeros(tuple(map(sum, zip(before, x.shape, after, strict=True))), dtype=x.dtype)
+    y[tuple(slice(a, a + n) for a, n in zip(before, x.shape, strict=True))] = x
+    return y
 
 
 def place(x: Any, labels: Labels, out: Labels, sizes: dict[int, int | None]) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: `backsolve demo`, `backsolve explain`. A subcommand is one entry in `COMMANDS`."""
+"""The command line: `backsolve demo`, `backsolve explain`, `backsolve show`. A subcommand is one entry in `COMMANDS`."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ def _explain(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Linearize a JAX function at random inputs and print its system: sizes, edges by kind, nodes with "
         "their lines, and the cost of the gradient.",
     )
+    _add_function(parser)
+    parser.set_defaults(run=_run_explain)
+
+
+def _add_function(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("function", metavar="MODULE:FUNCTION", help="or path/to/file.py:FUNCTION")
     parser.add_argument(
         "--shape",
@@ -55,7 +60,6 @@ def _explain(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="[NAME=]DTYPE",
         help="of all inputs, or of one (default: float32)",
     )
-    parser.set_defaults(run=_run_explain)
 
 
 def _run_explain(arguments: argparse.Namespace) -> int:
@@ -69,8 +73,44 @@ def _run_explain(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _show(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "show",
+        help="write a page with the graph and the block matrix of a JAX function",
+        description="Linearize a JAX function at random inputs and write a page that shows its graph and its block matrix "
+        "side by side and steps through the substitution. The page needs nothing else and opens offline.",
+    )
+    _add_function(parser)
+    parser.add_argument(
+        "--order",
+        metavar="ORDER",
+        help="forward, reverse, markowitz, auto, or node numbers such as 2,0,1: what the page steps through first",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=".html, or .svg, .png, .pdf, .dot, .tex (default: the function's name with .html)",
+    )
+    parser.set_defaults(run=_run_show)
+
+
+def _run_show(arguments: argparse.Namespace) -> int:
+    from backsolve.explain import ExplainError
+    from backsolve.show.command import show_function
+
+    try:
+        path = show_function(arguments.function, arguments.shape, arguments.dtype, arguments.order, arguments.output)
+    except (ExplainError, ModuleNotFoundError) as error:
+        print(f"backsolve show: {error}", file=sys.stderr)
+        return 2
+    print(path)
+    return 0
+
+
 # Each adds its parser and sets `run`, a function of the parsed arguments that returns the exit status.
-COMMANDS: tuple[Callable[[argparse._SubParsersAction[argparse.ArgumentParser]], None], ...] = (_demo, _explain)
+COMMANDS: tuple[Callable[[argparse._SubParsersAction[argparse.ArgumentParser]], None], ...] = (_demo, _explain, _show)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from .eliminate import eliminate
 from .matrix import OperatorMatrix
 from .numeric import all_float
 from .operators import I, O
+from .showable import Showable
 from .solve import CycleError, substitute, topological_order
 
 __all__ = ["Graph"]
@@ -20,7 +21,7 @@ __all__ = ["Graph"]
 Node = Hashable
 
 
-class Graph:
+class Graph(Showable):
     """A directed acyclic graph with a weight on every edge.
 
     ``edges`` maps (u, v) to the weight of the edge u → v, the nodes any hashable names; or it is a sequence of such

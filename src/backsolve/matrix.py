@@ -15,16 +15,18 @@ from . import algebra
 from .algebra import is_number
 from .blocks import BlockVector, Bundle, unpack_vector
 from .fitting import Entries, is_structural_zero, refuse_numbers_among_operators, unified, unify_spaces
+from .measured import Measured
 from .numeric import NumericMatrix, all_float
 from .operators import Identity, O
 from .operators.base import is_scalar
 from .operators.spaces import ANY, ArraySpace, Space, SpaceError, lies_in, space_of, unify
+from .showable import Showable
 from .solve import RightHandSide, solve, topological_order
 
 __all__ = ["OperatorMatrix"]
 
 
-class OperatorMatrix:
+class OperatorMatrix(Measured, Showable):
     """A sparse matrix whose elements are operators, or anything else with + and a product.
 
     Make one with `matrix`, `diagonal`, `bidiagonal`, `row`, `column` or `OperatorMatrix.from_entries`.  ``A @ B``,

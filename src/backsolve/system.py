@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .eliminate import eliminate
 from .matrix import OperatorMatrix
+from .network import Network
 from .operators import I
+from .order import Plan, make_plan
+from .showable import Showable
 from .solve import solve
 
 __all__ = ["System"]
@@ -22,12 +24,18 @@ class Frame(Protocol):
     def tree(self, blocks: Any) -> Any:
         """The caller's form of a vector of blocks."""
 
-    def jacobian(self, system: System, order: Any) -> Any:
+    @property
+    def format(self) -> str:
+        """The format a Jacobian has where none is asked for: "array" or "operator"."""
+
+    def jacobian(self, system: System, order: Any, form: str) -> Any:
         """dy/dp in the caller's form, of a system whose outputs these are."""
 
 
 class Plain:
     """Vectors of blocks as they are."""
+
+    format = "operator"
 
     def blocks(self, tree: Any) -> Any:
         """The vector itself."""
@@ -37,25 +45,23 @@ class Plain:
         """The vector itself."""
         return blocks
 
-    def jacobian(self, system: System, order: Any) -> OperatorMatrix:
+    def jacobian(self, system: System, order: Any, form: str) -> OperatorMatrix:
         """The Jacobian as an OperatorMatrix."""
+        if form != "operator":
+            raise ValueError(f"a system made by hand has its Jacobian as operators, not in the format {form!r}.")
         M, L, S = system.M, system.L, system.sinks
-        if order == "auto":
-            order = "forward" if M.shape[1] <= S.shape[0] else "reverse"
         if order == "forward":
             return S @ solve(I - L, M)  # type: ignore[no-any-return]
         if order == "reverse":
             return (M.T @ solve(I - L.T, S.T)).T  # type: ignore[no-any-return]
-        if isinstance(order, str):
-            raise ValueError(f"unknown order {order!r}; use 'auto', 'forward', 'reverse' or a sequence of nodes.")
-        return _eliminated(M, L, S, list(order))
+        return system.eliminated(order, dense=False)
 
 
 PLAIN = Plain()
 
 
 @dataclass(frozen=True, eq=False)
-class System:
+class System(Showable):
     """dx = M dp + L dx,  dy = S dx: a program between its sources p, its inner nodes x and its outputs y.
 
     ``M`` (nodes × sources) holds the edges from the sources, ``L`` (nodes × nodes, triangular under some numbering) those
@@ -122,30 +128,35 @@ class System:
         M, L, S = self.M, self.L, self.sinks
         return S @ solve(I - L, M.times(t))
 
-    def jacobian(self, order: Any = "auto") -> Any:
+    def jacobian(self, order: Any = "auto", *, format: str | None = None) -> Any:
         """Return dy/dp = S (I − L)⁻¹ M.
 
-        A system made by hand returns an OperatorMatrix (outputs × sources), whose operators stay structured; ``order`` is
-        "forward" (forward substitution with M on the right), "reverse" (back substitution with Sᵀ), "auto" (the one with
-        fewer right-hand sides), or a sequence naming every node once: they are eliminated in that order.
-        A linearized function returns a pytree of arrays as `backsolve.jacobian`.
-        Raises `ValueError` for an unknown or incomplete order.
-        Cost: one product for each entry and right-hand side; for an elimination, in-degree × out-degree a node.
+        A system made by hand returns an OperatorMatrix (outputs × sources), whose operators stay structured; a linearized
+        function a pytree as `backsolve.jacobian`, with arrays or (``format="operator"``) such an OperatorMatrix.
+        ``order`` is what `plan` takes, or a plan.
+        Raises `ValueError` for an unknown or incomplete order, and for a plan made for another system.
+        Cost: what the plan says.
         """
-        return self.outputs.jacobian(self, order)
+        return self.outputs.jacobian(self, order, format or self.outputs.format)
 
+    def plan(self, order: Any = "auto", search: float | None = None, *, format: str | None = None) -> Plan:
+        """Return the plan of an elimination: see `backsolve.plan`.
 
-def _eliminated(M: OperatorMatrix, L: OperatorMatrix, S: OperatorMatrix, order: list[int]) -> OperatorMatrix:
-    """Border L with the sources and the outputs, eliminate every node, read off what is left between the borders."""
-    n, p, q = L.shape[0], M.shape[1], S.shape[0]
-    missing = sorted(set(range(n)) - set(order))
-    if missing:
-        raise ValueError(f"the order misses {L.name(missing[0])}; it must name each of the {n} nodes once.")
-    entries = dict(L.entries)
-    entries |= {(i, n + j): element for (i, j), element in M.entries.items()}
-    entries |= {(n + p + i, j): element for (i, j), element in S.entries.items()}
-    spaces = [*L.row_spaces, *M.col_spaces, *S.row_spaces]
-    names = [*(L.name(i) for i in range(n)), *["source"] * p, *["output"] * q]
-    left = eliminate(OperatorMatrix(entries, (n + p + q,) * 2, spaces, spaces, names=names), order)
-    kept = {(i - n - p, j - n): element for (i, j), element in left.entries.items()}
-    return OperatorMatrix(kept, (q, p), S.row_spaces, M.col_spaces)
+        Example:
+            >>> from backsolve import matrix
+            >>> M, L, S = matrix([[2.0], [0.0]]), matrix([[0, 0], [3.0, 0]]), matrix([[0, 1.0]])
+            >>> System(M, L, S).plan().multiplications
+            1
+        """
+        return make_plan(self.network(), order, search, dense=(format or self.outputs.format) == "array")
+
+    def network(self) -> Network:
+        """The graph between sources and outputs that plans are made for."""
+        return Network(self.M, self.L, self.sinks)
+
+    def eliminated(self, order: Any, *, dense: bool) -> OperatorMatrix:
+        """The Jacobian as an OperatorMatrix, every node eliminated in this order or by this plan."""
+        network = self.network()
+        plan = order if isinstance(order, Plan) else make_plan(network, order, dense=dense, explain=False)
+        plan.check(network)
+        return network.eliminated([v for v in plan.order if v not in network.terminal])

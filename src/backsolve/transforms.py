@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .capture import linearize_with_aux
+from .order import Plan
 from .system import System
 
-__all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
+__all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "plan", "value_and_grad", "vjp"]
 
 Argnums = int | Sequence[int]
 
@@ -115,14 +116,17 @@ def jacobian(
     holomorphic: bool = False,
     allow_int: bool = False,
     *,
-    order: str = "auto",
+    order: Any = "auto",
+    format: str = "array",
 ) -> Callable[..., Any]:
     """Return the function that gives the Jacobian of fun:  S (I − L)⁻¹ M,  a pytree of arrays as `jax.jacobian` gives.
 
-    ``order`` is "forward" (columns by forward substitution), "reverse" (rows by back substitution), or "auto", which
-    takes the one with fewer right-hand sides.
-    Raises `ValueError` for an unknown order, otherwise as `grad`.
-    Cost: one evaluation, and one application of every edge for each row or column.
+    The nodes of the system are eliminated one after the other; ``order`` says how: "forward", "reverse", "markowitz", a
+    sequence of nodes, a `Plan`, or "auto", the cheapest that a short search finds (see `plan`).  With
+    ``format="operator"`` the result is an `OperatorMatrix` with a row for each leaf of the output and a column for each
+    leaf of the argument, whose operators keep their structure: block diagonal, factored, sparse.
+    Raises `ValueError` for an unknown order or format and for a plan of other shapes, otherwise as `grad`.
+    Cost: one evaluation, and what the plan says.
 
     Example:
         >>> import jax.numpy as jnp
@@ -131,20 +135,72 @@ def jacobian(
                [0., 3., 2.]], dtype=float32)
     """
 
+    def build(args: Any, kwargs: Any) -> tuple[System, Any]:
+        return _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int, fold=True)
+
+    if format == "sparse":
+        made = sparse_derivative(build, f"Jacobian of {_name(fun)}", order, lower=False, has_aux=has_aux)
+        return _like(fun, "sparse Jacobian of")(made)
+
     @_like(fun, "Jacobian of")
     def matrix(*args: Any, **kwargs: Any) -> Any:
         system, aux = _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
         _check_real_output(fun, system.value, holomorphic)
-        found = system.jacobian(order)
+        found = system.jacobian(order, format=format)
         return (found, aux) if has_aux else found
 
     return matrix
 
 
+def plan(
+    fun: Callable[..., Any],
+    *primals: Any,
+    argnums: Argnums = 0,
+    order: Any = "auto",
+    search: float | None = None,
+    format: str = "array",
+) -> Plan:
+    """Return the plan by which `jacobian` would eliminate the nodes of fun's system at primals of these shapes.
+
+    ``order`` is "forward", "reverse", "markowitz", a sequence naming every node once, or "auto": the cheapest of those
+    three, of plain substitution with an identity on the right (forward and reverse mode), and of a short search.
+    ``search`` is how many seconds to look for a better one.  ``print(plan)`` is a table of the steps; ``.multiplications``
+    and ``.cost`` are what it costs, ``jacobian(fun, order=plan)`` uses it.  Nothing is computed; primals may be
+    `jax.ShapeDtypeStruct`.
+    Raises `ValueError` for an unknown name or format and for a sequence that misses, repeats or invents a node.
+    Cost: tracing fun, and the search.
+    Source: Griewank and Walther, *Evaluating Derivatives*, chapter 9 (vertex elimination).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> plan(lambda x: jnp.exp(jnp.sin(x) * x), 2.0).multiplications
+        2
+    """
+    found: list[Plan] = []
+
+    def planned(*values: Any) -> Any:
+        system = linearize_with_aux(fun, values, argnums)[0]
+        found.append(system.plan(order, search, format=format))
+        return system.value
+
+    jax.eval_shape(planned, *primals)
+    return found[0]
+
+
 def hessian(
-    fun: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    order: Any = "auto",
+    format: str = "array",
 ) -> Callable[..., Any]:
-    """Return the function that gives the Hessian of fun, the Jacobian of its Jacobian; as `jax.hessian`.
+    """Return the function that gives the Hessian of fun, the Jacobian of its gradient; as `jax.hessian`.
+
+    ``order`` and ``format`` are those of `jacobian`, for the gradient's system.
+    Raises as `jacobian`.
+    Cost: one evaluation of the gradient, and what the plan of its Jacobian says.
 
     Example:
         >>> import jax.numpy as jnp
@@ -152,8 +208,8 @@ def hessian(
         Array([[4., 2.],
                [2., 0.]], dtype=float32)
     """
-    inner = jacobian(fun, argnums, has_aux, holomorphic, order="reverse")
-    return jacobian(inner, argnums, has_aux, holomorphic, order="forward")
+    inner = jacobian(fun, argnums, has_aux, holomorphic)
+    return jacobian(inner, argnums, has_aux, holomorphic, order=order, format=format)
 
 
 def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:

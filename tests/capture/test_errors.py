@@ -229,7 +229,8 @@ def test_tangent_of_an_integer_leaf():
 # ---- options -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("order", ["sideways", "", None])
 def test_unknown_order(order):
-    with pytest.raises(ValueError, match=rf"unknown order {order!r}; use 'auto', 'forward' or 'reverse'"):
+    expected = rf"unknown order {order!r}; use one of 'auto', 'forward', 'reverse', 'markowitz', a sequence"
+    with pytest.raises(ValueError, match=expected):
         bs.jacobian(square, order=order)(X)
 
 

@@ -20,22 +20,30 @@ class JaxAdapter:
         """Entrywise product; a boolean operand selects."""
         da, db = getattr(a, "dtype", None), getattr(b, "dtype", None)
         if isinstance(a, (int, float)):
-            return lax.neg(b) if a == -1 else lax.mul(b.dtype.type(a), b)
+            if a == -1:
+                return lax.neg(b)
+            return jnp.multiply(a, b) if getattr(b, "weak_type", False) else lax.mul(b.dtype.type(a), b)
         if is_mask(a) and not is_mask(b):
             if a.shape != b.shape:
                 a, b = jnp.broadcast_arrays(a, b)
             return lax.select(a, b, lax.full_like(b, 0))
-        if is_mask(b) and not is_mask(a):
-            return self.multiply(b, a)
+        if is_mask(b):
+            return lax.bitwise_and(*jnp.broadcast_arrays(a, b)) if is_mask(a) else self.multiply(b, a)
         if da == db and da is not None and (a.shape == b.shape or not a.shape or not b.shape):
             return lax.mul(a, b)
         return jnp.multiply(a, b)
 
     def add(self, a: Any, b: Any) -> Any:
         """Entrywise sum."""
-        if getattr(a, "dtype", None) == getattr(b, "dtype", None) and a.shape == b.shape:
+        if getattr(a, "dtype", None) == getattr(b, "dtype", 0) and a.shape == b.shape:
             return lax.add(a, b)
         return jnp.add(a, b)
+
+    def subtract(self, a: Any, b: Any) -> Any:
+        """Entrywise difference."""
+        if getattr(a, "dtype", None) == getattr(b, "dtype", 0) and a.shape == b.shape:
+            return lax.sub(a, b)
+        return jnp.subtract(a, b)
 
     def divide(self, a: Any, b: Any) -> Any:
         """Entrywise quotient."""
@@ -51,10 +59,22 @@ class JaxAdapter:
             x = lax.squeeze(x, short)
         return x
 
-    def pad(self, x: Any, axis: int, before: int, after: int) -> Any:
+    def pad(self, x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
         """One ``lax.pad``."""
-        widths = [(before, after, 0) if k == axis else (0, 0, 0) for k in range(len(x.shape))]
-        return lax.pad(x, x.dtype.type(0), widths)
+        return lax.pad(x, x.dtype.type(0), [(a, b, 0) for a, b in zip(before, after, strict=True)])
+
+    def take(self, x: Any, starts: tuple[int, ...], stops: tuple[int, ...]) -> Any:
+        """One ``lax.slice``."""
+        return lax.slice(x, starts, stops)
+
+    def concat(self, arrays: Any, axis: int) -> Any:
+        """One ``lax.concatenate``."""
+        dtype = jnp.result_type(*arrays)
+        return lax.concatenate([lax.convert_element_type(x, dtype) for x in arrays], axis)
+
+    def map_columns(self, function: Any, x: Any) -> Any:
+        """One ``vmap``."""
+        return jax.vmap(function, in_axes=-1, out_axes=-1)(x)
 
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         """Row-major reshape."""

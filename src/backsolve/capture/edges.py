@@ -57,7 +57,14 @@ def diagonal(eq: Equation, k: int, partial: Any) -> LinearOperator:
     number = None if isinstance(partial, tuple) else number_of(partial)
     if number is not None:
         return multiple(eq, k, number)
-    coef, *arrays = partial if isinstance(partial, tuple) else (1, partial)
+    coef: complex = 1
+    arrays = []
+    for part in partial if isinstance(partial, tuple) else (partial,):
+        number = number_of(part)
+        if number is None:
+            arrays.append(part)
+        else:
+            coef = coef * number
     out, into, sizes = _frame(eq, k)
     factors = tuple([_factor(array, out, eq.shape) for array in arrays])
     return Einsum(factors, out, into, sizes, coef, (eq.in_dtype(k), eq.dtype))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import jax
@@ -13,14 +13,21 @@ import numpy as np
 from ..algebra import is_zero
 from ..blocks import BlockVector
 from ..operators import O
+from ..operators.settle import dense_array
+from ..order import Plan, make_plan
 from ..system import System
 from . import jaxpr as jx
+from .sparse_edges import sparse_jacobian
 
 __all__ = ["TreeFrame"]
+
+FORMATS = ("array", "operator", "sparse")
 
 
 class TreeFrame:
     """A pytree of leaves with these avals; leaves of integers and booleans carry no derivatives (dtype float0)."""
+
+    format = "array"
 
     def __init__(self, tree: Any, avals: Sequence[Any], what: str) -> None:
         self.structure = tree
@@ -74,36 +81,49 @@ class TreeFrame:
             return jx.zeros(aval)
         return block
 
-    def jacobian(self, system: System, order: Any) -> Any:
-        """dy/dp of a system with this frame as its outputs: a pytree (outputs of inputs) of arrays.
-
-        "forward" solves once for each entry of the inputs, "reverse" once for each entry of the outputs, all at once
-        under ``vmap``; "auto" takes the one with fewer, "reverse" where complex inputs have real outputs.
-        """
+    def jacobian(self, system: System, order: Any, form: str) -> Any:
+        """dy/dp of a system with this frame as its outputs: a pytree (outputs of inputs) of arrays, or an OperatorMatrix."""
         inputs = system.inputs
         if not isinstance(inputs, TreeFrame):
             raise TypeError(f"the inputs of the system have no pytree, got {inputs!r}.")
-        if order == "auto":
-            real = any(a.dtype.kind != "c" for a in self._moving())
-            mixed = real and any(a.dtype.kind == "c" for a in inputs._moving())
-            order = "forward" if inputs._count() < self._count() and not mixed else "reverse"
-        if order not in ("forward", "reverse"):
-            raise ValueError(f"unknown order {order!r}; use 'auto', 'forward' or 'reverse'.")
-        if order == "forward":
-            columns = [_pushed(system, self, inputs, j) for j in range(len(inputs.avals))]
+        if form not in FORMATS:
+            raise ValueError(f"unknown format {form!r}; use one of {', '.join(map(repr, FORMATS))}.")
+        if form == "sparse":
+            return self.nested(inputs, sparse_jacobian(system, order))
+        dense = form == "array"
+        plan = order if isinstance(order, Plan) else make_plan(system.network(), order, dense=dense, explain=False)
+        if dense and plan.method != "elimination":
+            plan.check(system.network())
+            columns = self._substituted(system, inputs, plan.method)
         else:
-            rows = [_pulled(system, self, inputs, i) for i in range(len(self.avals))]
-            columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in inputs.avals]
-        trees = [
-            jx.unflatten(inputs.structure, [columns[j][i] for j in range(len(columns))]) for i in range(len(self.avals))
-        ]
-        return jx.unflatten(self.structure, trees)
+            J = system.eliminated(plan, dense=dense)
+            if not dense:
+                return J
+            columns = [[self._dense(J, inputs, i, j) for i in range(len(self.avals))] for j in range(len(inputs.avals))]
+        return self.nested(inputs, [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in self.avals])
 
-    def _moving(self) -> list[Any]:
-        return [a for a in self.avals if jx.carries_derivatives(a)]
+    def nested(self, inputs: TreeFrame, rows: Sequence[Sequence[Any]]) -> Any:
+        """Blocks, a row for each output leaf, as a pytree of outputs of pytrees of inputs."""
+        return jx.unflatten(self.structure, [jx.unflatten(inputs.structure, row) for row in rows])
 
-    def _count(self) -> int:
-        return sum(math.prod(a.shape) for a in self._moving())
+    def _dense(self, J: Any, inputs: TreeFrame, i: int, j: int) -> Any:
+        """Block (i, j) of a Jacobian as an array of the input's dtype, as `jax.jacobian` has it."""
+        out, into = self.avals[i], inputs.avals[j]
+        shape = (*out.shape, *into.shape)
+        if not jx.carries_derivatives(into):
+            return np.zeros(shape, jax.dtypes.float0)
+        op = J.entries.get((i, j))
+        if op is None:
+            return jnp.zeros(shape, into.dtype)
+        array = dense_array(op)
+        return array if getattr(array, "dtype", None) == into.dtype else jnp.asarray(array, into.dtype)
+
+    def _substituted(self, system: System, inputs: TreeFrame, method: str) -> list[list[Any]]:
+        """Columns by forward substitution, or rows by back substitution, an identity on the right."""
+        if method == "columns":
+            return [_pushed(system, self, inputs, j) for j in range(len(inputs.avals))]
+        rows = [_pulled(system, self, inputs, i) for i in range(len(self.avals))]
+        return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in inputs.avals]
 
 
 def _one_hot(count: int, i: int, block: Any) -> BlockVector:
@@ -111,7 +131,7 @@ def _one_hot(count: int, i: int, block: Any) -> BlockVector:
 
 
 def _basis(aval: Any) -> Any:
-    n = math.prod(aval.shape)
+    n = prod(aval.shape)
     return jnp.eye(n, dtype=aval.dtype).reshape(n, *aval.shape)
 
 

@@ -276,6 +276,13 @@ class LinearEquation(LinearOperator):
         spaces = (self._codomain, self._domain)
         return LinearEquation(self.eqn, self.operands, self.params, spaces=spaces, transposed=not self.transposed)
 
+    @property
+    def work(self) -> float:
+        return _work(self.eqn)
+
+    def lifted(self, x: Any) -> Any:
+        return jnp.asarray(x)
+
     def apply(self, x: Any) -> Any:
         packed = isinstance(self._domain, TupleSpace)
         given = list(x) if packed else [x]
@@ -323,6 +330,24 @@ class LinearEquation(LinearOperator):
     @property
     def label(self) -> str:
         return f"{self.eqn.primitive.name}{'ᵀ' if self.transposed else ''}"
+
+
+def _work(eqn: Any) -> float:
+    """About how many scalar operations an equation takes: the entries it writes, once for each turn of its loops."""
+    total = 0.0
+    waiting = [(eqn, 1.0)]
+    while waiting:
+        at, times = waiting.pop()
+        name, params = at.primitive.name, at.params
+        total += times * sum(float(np.prod(getattr(v.aval, "shape", ()))) for v in (*at.invars, *at.outvars))
+        if name == "conv_general_dilated":
+            kernel = at.invars[1].aval.shape
+            each = np.prod(kernel) / max(kernel[params["dimension_numbers"].rhs_spec[0]], 1)
+            total += times * float(np.prod(at.outvars[0].aval.shape)) * each
+        turns = times * float(params.get("length", 1) or 1)
+        for inner in core.jaxprs_in_params(params):
+            waiting.extend((e, turns) for e in inner.eqns)
+    return total
 
 
 def zeros(aval: Aval) -> Any:

@@ -10,6 +10,7 @@ from ..operators import Identity, LinearOperator, TupleSpace
 from ..operators.spaces import Space
 from ..operators.tuples import Inject, Project
 from . import jaxpr as jx
+from .known import fold
 from .rules.elementwise import ZERO
 from .rules.table import FALLBACK, RULES, SPLITS, Rule
 
@@ -33,8 +34,9 @@ class Names(Sequence[str]):
 class Program:
     """Nodes and edges as they are found.  Sources are numbered −1, −2, …, nodes 0, 1, …"""
 
-    def __init__(self, sources: Sequence[Space]) -> None:
+    def __init__(self, sources: Sequence[Space], *, fold: bool = False) -> None:
         self.sources = list(sources)
+        self.fold = fold  # whether indices and masks that follow from constants are worked out while tracing
         self.spaces: list[Space] = []
         self.origins: list[Any] = []
         self.into_nodes: dict[tuple[int, int], Any] = {}  # (node, node) → operator
@@ -133,10 +135,13 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     read = [frame.read(v) for v in eqn.invars]
     inputs = [value for value, _ in read]
     preds = [node for _, node in read]
-    if not wanted or all(node is None for node in preds):
-        frame.write(eqn.outvars, jx.bind(eqn, inputs), [None] * len(eqn.outvars))
-        return None
     body = jx.inner_jaxpr(eqn)
+    if not wanted or all(node is None for node in preds):
+        if program.fold and body is not None and not eqn.effects:
+            return _enter(frame, eqn, body, inputs, preds, None)
+        values = fold(eqn, inputs) if program.fold else None
+        frame.write(eqn.outvars, jx.bind(eqn, inputs) if values is None else values, [None] * len(eqn.outvars))
+        return None
     if body is not None:
         return _enter(frame, eqn, body, inputs, preds, wanted)
     active = [node is not None for node in preds]
@@ -155,7 +160,7 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     return _linearized(frame, eq, preds, wanted, origin)
 
 
-def _enter(frame: Frame, eqn: Any, body: Any, inputs: list[Any], preds: list[int | None], wanted: list[bool]) -> Frame:
+def _enter(frame: Frame, eqn: Any, body: Any, inputs: list[Any], preds: list[int | None], wanted: list[bool] | None) -> Frame:
     jaxpr, consts = body
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
     nodes = {v: node for v, node in zip(jaxpr.invars, preds, strict=True) if node is not None}

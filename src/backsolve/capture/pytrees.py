@@ -13,8 +13,12 @@ from ..operators.einsum import Factor
 from ..operators.quotient import Quotient
 from ..operators.reshape import Reshape
 from ..operators.slicing import Slice
+from ..operators.sparse import Sparse
 from ..operators.tuples import Inject, Parts, Project
+from ..operators.values import Values
+from ..sparse_matrix import SparseMatrix
 from ..system import System
+from . import gathers as gathers  # registers how JAX moves entries to static places
 from .frames import TreeFrame
 from .jaxpr import LinearEquation
 
@@ -87,8 +91,18 @@ def _register() -> None:
     register(Zero, lambda op: ((), (op.domain, op.codomain)), lambda aux, _: Zero(*aux))
     register(
         Slice,
-        lambda op: ((), (op.shape, op.axis, op.start, op.stop, op.dtype, op.transposed)),
+        lambda op: ((), (op.shape, op.starts, op.stops, op.dtype, op.transposed)),
         lambda aux, _: Slice(*aux),
+    )
+    register(
+        Sparse,
+        lambda op: (op.values.sources, (op.pattern, op.values.plan, op.domain, op.codomain)),
+        lambda aux, kids: Sparse(aux[0], Values(kids, aux[1]), *aux[2:]),
+    )
+    register(
+        SparseMatrix,
+        lambda A: ((A.data,), (A.pattern, A.domain, A.codomain)),
+        lambda aux, kids: SparseMatrix(aux[0], kids[0], *aux[1:]),
     )
     register(Reshape, lambda op: ((), (op.out, op.into, op.dtype)), lambda aux, _: Reshape(*aux))
     register(Inject, lambda op: ((), (op.index, op.space)), lambda aux, _: Inject(*aux))

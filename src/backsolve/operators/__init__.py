@@ -1,5 +1,6 @@
 """Linear operators: the contract, its kinds, and what + and @ of two kinds give."""
 
+from .as_sparse import as_sparse as as_sparse
 from .base import LinearOperator as LinearOperator
 from .einsum import Einsum as Einsum
 from .einsum import einsum as einsum
@@ -18,6 +19,8 @@ from .spaces import ArraySpace as ArraySpace
 from .spaces import Space as Space
 from .spaces import SpaceError as SpaceError
 from .spaces import TupleSpace as TupleSpace
+from .sparse import Sparse as Sparse
+from .sparse import sparse as sparse
 from .trivial import Identity as Identity
 from .trivial import Scaling as Scaling
 from .trivial import Zero as Zero

@@ -78,12 +78,48 @@ class LinearOperator(ABC):
 
         return compose(Scaling(c), self)
 
+    @property
+    def work(self) -> float:
+        """About how many scalar operations one application takes: what a plan counts for an operator it cannot look into."""
+        return float(self.domain.size + self.codomain.size)
+
+    def lifted(self, x: Any) -> Any:
+        """Return a NumPy array in the array library that the operator can be applied to."""
+        return x
+
     def todense(self) -> Any:
         """Return the operator as one array of shape ``codomain.shape + domain.shape``.
 
         Raises `SpaceError` while a size is unknown.  Cost: one application for every entry of the domain.
         """
         return _dense_by_columns(self)
+
+    def diagonal(self) -> Any:
+        """Return A[i, i] for every index i of a domain that is the codomain, as an array of that shape.
+
+        It comes from the factors where there are some; nothing is formed.  Raises `SpaceError` between different spaces.
+        """
+        from .measures import diagonal
+
+        return diagonal(self)
+
+    def trace(self) -> Any:
+        """Return Σᵢ A[i, i], as `diagonal`."""
+        from .measures import trace
+
+        return trace(self)
+
+    def norm(self) -> Any:
+        """Return the Frobenius norm (Σ |A[i, j]|²)^½, from the factors where there are some."""
+        from .measures import norm_squared
+
+        return norm_squared(self) ** 0.5
+
+    def row_norms(self) -> Any:
+        """Return (Σⱼ |A[i, j]|²)^½ for every index i of the codomain: of a batch of losses, each one's gradient norm."""
+        from .measures import row_norms_squared
+
+        return row_norms_squared(self) ** 0.5
 
     @property
     def T(self) -> LinearOperator:

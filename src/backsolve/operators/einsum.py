@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ..algebra import is_number
-from ..arrays import Labels, astype, conjugate, contract, multiply, namespace, place, scale, sum_axes
+from ..arrays import Labels, astype, conjugate, contract, is_mask, multiply, namespace, place, scale, sum_axes
 from .base import LinearOperator
 from .spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, unify
 
@@ -82,16 +82,18 @@ class Einsum(LinearOperator):
     def apply(self, x: Any) -> Any:
         factors, out, into = self.factors, self.out, self.into
         if len(factors) == 1 and out == into == factors[0].labels:  # the plain Hadamard product
-            y = multiply(factors[0].array, x)
-        elif len(set(into)) < len(into) or len(set(out)) < len(out):
+            y = multiply(factors[0].array, x if self.coef == 1 else scale(self.coef, x))  # a number first: one pass less
+            return self._cast(y)
+        if len(set(into)) < len(into) or len(set(out)) < len(out):
             y = self._apply_with_repeats(x)
         else:
             y = self._finish(*_contract_all(x, into, factors, out, self.sizes), x)
         return self._scaled(y)
 
     def _scaled(self, y: Any) -> Any:
-        if self.coef != 1:
-            y = scale(self.coef, y)
+        return self._cast(y if self.coef == 1 else scale(self.coef, y))
+
+    def _cast(self, y: Any) -> Any:
         codomain_dtype = self.dtypes[1]
         if codomain_dtype is not None and y.dtype != codomain_dtype:
             y = astype(y, codomain_dtype)
@@ -192,7 +194,8 @@ class Einsum(LinearOperator):
             for i in range(start, len(labels)):
                 label = labels[i]
                 if label in labels[:i] or (labels is into_labels and label in seen):
-                    factors.append(Factor(xp.eye(sizes[label], dtype=dtype), (label, fresh)))
+                    delta = xp.eye(sizes[label], dtype=xp.bool if self.factors else dtype)  # selects, whatever is NaN
+                    factors.append(Factor(delta, (label, fresh)))
                     sizes[fresh] = sizes[label]
                     labels[i] = fresh
                     fresh += 1
@@ -202,7 +205,10 @@ class Einsum(LinearOperator):
             labels_y: Labels = ()
         else:
             y, labels_y = _contract_all(factors[0].array, factors[0].labels, tuple(factors[1:]), every, sizes)
-        return self.coef * place(y, labels_y, every, sizes)
+        y = place(y, labels_y, every, sizes)
+        if is_mask(y):  # a selection, as numbers
+            y = astype(y, self.dtypes[1] or xp.float64)
+        return y if self.coef == 1 else scale(self.coef, y)
 
     @property
     def label(self) -> str:

@@ -10,7 +10,7 @@ from itertools import combinations
 from math import prod
 from typing import Any
 
-from ..arrays import Labels, contract, namespace, place
+from ..arrays import Labels, add, astype, contract, is_mask, multiply, namespace, place, scale, subtract
 from .einsum import Einsum, Factor, _contract_all
 from .spaces import SpaceError
 
@@ -24,6 +24,8 @@ def compose_einsums(a: Einsum, b: Einsum) -> Einsum | None:
 
     None where the result would sum an axis that has no factor and no known size.
     """
+    if _is_diagonal(a) and _is_diagonal(b):
+        return _compose_diagonals(a, b)
     shift = max((*a.sizes, -1)) + 1
     parent = {label: label for label in a.sizes} | {label + shift: label + shift for label in b.sizes}
 
@@ -60,6 +62,55 @@ def compose_einsums(a: Einsum, b: Einsum) -> Einsum | None:
     return Einsum(tuple(merged), out, into, {k: n for k, n in sizes.items() if k in kept}, coef, (b.dtypes[0], a.dtypes[1]))
 
 
+def _is_diagonal(op: Einsum) -> bool:
+    """Whether op multiplies entry by entry, by arrays of its own shape and by scalars."""
+    out = op.out
+    if out != op.into or len(set(out)) < len(out):
+        return False
+    return all(f.labels == out or not f.labels for f in op.factors) and None not in op.sizes.values()
+
+
+def _compose_diagonals(a: Einsum, b: Einsum) -> Einsum:
+    """a ∘ b of two that multiply entry by entry: one array, one scalar."""
+    for p, q in zip(a.into, b.out, strict=True):
+        if a.sizes[p] != b.sizes[q]:
+            raise SpaceError(f"cannot compose {a!r} with {b!r}: one axis has size {a.sizes[p]} and {b.sizes[q]}.")
+    out = a.out
+    found: dict[bool, Factor] = {}
+    for f in sorted((*a.factors, *b.factors), key=lambda f: is_mask(f.array)):  # a selection last: what it hides may be inf
+        full = bool(f.labels)
+        other = found.get(full)
+        found[full] = Factor(f.array, out, f.name) if full else f
+        if other is not None:
+            name = f"{other.name}∘{f.name}" if other.name and f.name else ""
+            found[full] = Factor(multiply(other.array, f.array), out if full else (), name)
+    sizes = {label: a.sizes[label] for label in out}
+    return Einsum(tuple(found.values()), out, out, sizes, a.coef * b.coef, (b.dtypes[0], a.dtypes[1]))
+
+
+def _add_diagonals(a: Einsum, b: Einsum) -> Einsum | None:
+    """a + b of two that multiply entry by entry by one array each; None where one is something else."""
+    if len(a.factors) != 1 or len(b.factors) != 1 or not (_is_diagonal(a) and _is_diagonal(b)):
+        return None
+    (f,), (g,) = a.factors, b.factors
+    if bool(f.labels) != bool(g.labels) or is_mask(f.array) or is_mask(g.array):
+        return None
+    if [a.sizes[k] for k in a.out] != [b.sizes[k] for k in b.out]:
+        return None
+    coef: Any = 1
+    if a.coef == b.coef:
+        coef, total = a.coef, add(f.array, g.array)
+    elif b.coef == -1 and a.coef == 1:
+        total = subtract(f.array, g.array)
+    elif a.coef == -1 and b.coef == 1:
+        total = subtract(g.array, f.array)
+    else:
+        first, second = (op.factors[0].array if op.coef == 1 else scale(op.coef, op.factors[0].array) for op in (a, b))
+        total = add(first, second)
+    dtypes = (a.dtypes[0] or b.dtypes[0], a.dtypes[1] or b.dtypes[1])
+    return Einsum((Factor(total, f.labels and a.out, _sum_name(a, b)),), a.out, a.out, a.sizes, coef, dtypes)
+
+
 def _renamed(f: Factor, labels: list[int]) -> Factor:
     if len(set(labels)) == len(labels):
         return Factor(f.array, tuple(labels), f.name)
@@ -77,7 +128,7 @@ def merge(factors: list[Factor], outer: set[int]) -> list[Factor]:
     """Multiply factors two by two, cheapest product first, while a product is no larger than its two operands."""
     factors = list(factors)
     while True:
-        best: tuple[int, int, int, Labels] | None = None
+        best: tuple[tuple[bool, int], int, int, Labels] | None = None
         for i, j in combinations(range(len(factors)), 2):
             f, g = factors[i], factors[j]
             others = outer.union(*(h.labels for k, h in enumerate(factors) if k not in (i, j)))
@@ -89,8 +140,9 @@ def merge(factors: list[Factor], outer: set[int]) -> list[Factor]:
             result = prod(size[k] for k in keep)
             summed = len(keep) < len(size)
             tidy = summed or set(keep) <= set(f.labels) or set(keep) <= set(g.labels)
-            if tidy and result <= f.size + g.size and (best is None or prod(size.values()) < best[0]):
-                best = (prod(size.values()), i, j, keep)
+            rank = (is_mask(f.array) or is_mask(g.array), prod(size.values()))  # selections last: they may hide an inf
+            if tidy and result <= f.size + g.size and (best is None or rank < best[0]):
+                best = (rank, i, j, keep)
         if best is None:
             return factors
         _, i, j, keep = best
@@ -102,8 +154,11 @@ def merge(factors: list[Factor], outer: set[int]) -> list[Factor]:
         factors.insert(i, made)
 
 
-def add_einsums(a: Einsum, b: Einsum) -> Einsum | None:
-    """Return a + b as one factor over the Kronecker deltas both have, or None where that would grow."""
+def add_einsums(a: Einsum, b: Einsum, *, grow: bool = False) -> Einsum | None:
+    """Return a + b as one factor over the Kronecker deltas both have, or None where that would grow (unless it may)."""
+    simple = _add_diagonals(a, b)
+    if simple is not None:
+        return simple
     ax, bx = _axes(a), _axes(b)
     shared = _meet(ax, bx)
     labels = tuple(shared)
@@ -122,7 +177,7 @@ def add_einsums(a: Einsum, b: Einsum) -> Einsum | None:
     if covered and not a.factors and not b.factors:  # no array says in which library and dtype to write the deltas
         return None
     size = prod(sizes[k] or 1 for k in covered)
-    if size > max(sum(f.size for f in a.factors), 1) + max(sum(f.size for f in b.factors), 1):
+    if not grow and size > max(sum(f.size for f in a.factors), 1) + max(sum(f.size for f in b.factors), 1):
         return None
     dtypes = (a.dtypes[0] or b.dtypes[0], a.dtypes[1] or b.dtypes[1])
     if not covered and not a.factors and not b.factors:
@@ -130,7 +185,11 @@ def add_einsums(a: Einsum, b: Einsum) -> Einsum | None:
     order = tuple(k for k in dict.fromkeys(labels) if k in covered)
     first = _as_single(a, ax, labels, sizes, order, b)
     second = _as_single(b, bx, labels, sizes, order, a)
-    total = first + second
+    if is_mask(first) and is_mask(second):  # selections; added up, they are numbers
+        if not grow or dtypes[1] is None:
+            return None
+        first, second = astype(first, dtypes[1]), astype(second, dtypes[1])
+    total = add(first, second)
     return Einsum((Factor(total, order, _sum_name(a, b)),), out, into, sizes, 1, dtypes)
 
 
@@ -167,13 +226,14 @@ def _as_single(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes, order: La
     """op's factors multiplied out to one array over ``order``, with an identity for every delta that is lost."""
     like = next(f.array for f in (*op.factors, *other.factors))
     xp = namespace(like)
+    dtype = xp.bool if op.factors else like.dtype  # beside a factor a delta selects, so that no NaN gets past it
     first: dict[int, int] = {}  # op's label -> the shared label that stands for it
     deltas: list[Factor] = []
     for axis, label in zip(axes, labels, strict=True):
         if axis not in first:
             first[axis] = label
         elif first[axis] != label and (first[axis], label) not in [d.labels for d in deltas]:
-            deltas.append(Factor(xp.eye(sizes[label], dtype=like.dtype), (first[axis], label)))
+            deltas.append(Factor(xp.eye(sizes[label], dtype=dtype), (first[axis], label)))
     fresh = max((*labels, 0)) + 1
     inner = {k: fresh + i for i, k in enumerate(sorted({k for f in op.factors for k in f.labels} - set(first)))}
     factors = [Factor(f.array, tuple(first.get(k, inner.get(k, k)) for k in f.labels)) for f in op.factors] + deltas
@@ -181,4 +241,4 @@ def _as_single(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes, order: La
         return op.coef
     x, found = _contract_all(factors[0].array, factors[0].labels, factors[1:], order, sizes)
     x = place(x, found, order, sizes) if set(found) != set(order) or found != order else x
-    return x if op.coef == 1 else op.coef * x
+    return x if op.coef == 1 else scale(op.coef, x)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
+
+import numpy as np
 
 from ..arrays import reshape
 from .base import LinearOperator
@@ -40,6 +43,9 @@ class Reshape(LinearOperator):
 
     def inverse(self) -> LinearOperator:
         return self.transpose()
+
+    def todense(self) -> Any:
+        return np.eye(prod(self.into), dtype=self.dtype or float).reshape((*self.out, *self.into))
 
     @property
     def label(self) -> str:

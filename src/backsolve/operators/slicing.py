@@ -1,35 +1,51 @@
-"""A run of entries along one axis, and its transpose: the same entries among zeros."""
+"""A box of entries, and its transpose: the same entries among zeros."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
+
+import numpy as np
 
 from ..arrays import pad, take
 from .base import LinearOperator
 from .spaces import ArraySpace, Space
+from .trivial import Identity, Zero
 
-__all__ = ["Slice"]
+__all__ = ["Slice", "meet_slices"]
+
+Corner = tuple[int, ...]
 
 
 class Slice(LinearOperator):
-    """X ↦ X[…, start:stop, …] along ``axis``; transposed, X ↦ zeros of the long shape with X at start:stop."""
+    """X ↦ X[start₀:stop₀, start₁:stop₁, …]; transposed, X ↦ zeros of the long shape with X in that box."""
 
-    __slots__ = ("axis", "dtype", "shape", "start", "stop", "transposed")
+    __slots__ = ("dtype", "shape", "starts", "stops", "transposed")
 
     def __init__(
-        self, shape: tuple[int, ...], axis: int, start: int, stop: int, dtype: Any = None, transposed: bool = False
+        self, shape: tuple[int, ...], starts: Corner, stops: Corner, dtype: Any = None, transposed: bool = False
     ) -> None:
         self.shape = shape  # of the long side
-        self.axis = axis
-        self.start = start
-        self.stop = stop
+        self.starts = starts
+        self.stops = stops
         self.dtype = dtype
         self.transposed = transposed
 
+    @classmethod
+    def along(cls, shape: tuple[int, ...], axis: int, start: int, stop: int, dtype: Any = None) -> Slice:
+        """The run start:stop along one axis."""
+        starts, stops = [0] * len(shape), list(shape)
+        starts[axis], stops[axis] = start, stop
+        return cls(shape, tuple(starts), tuple(stops), dtype)
+
+    @property
+    def box(self) -> tuple[Corner, Corner]:
+        """First corner of the box, and the corner after its last."""
+        return self.starts, self.stops
+
     @property
     def _short(self) -> Space:
-        shape = (*self.shape[: self.axis], self.stop - self.start, *self.shape[self.axis + 1 :])
-        return ArraySpace(shape, self.dtype)
+        return ArraySpace(tuple([b - a for a, b in zip(self.starts, self.stops, strict=True)]), self.dtype)
 
     @property
     def domain(self) -> Space:
@@ -41,15 +57,46 @@ class Slice(LinearOperator):
 
     def apply(self, x: Any) -> Any:
         if self.transposed:
-            return pad(x, self.axis, self.start, self.shape[self.axis] - self.stop)
-        return take(x, self.axis, self.start, self.stop)
+            after = tuple([n - b for n, b in zip(self.shape, self.stops, strict=True)])
+            return pad(x, self.starts, after)
+        return take(x, self.starts, self.stops)
 
     def transpose(self) -> LinearOperator:
-        return Slice(self.shape, self.axis, self.start, self.stop, self.dtype, not self.transposed)
+        return Slice(self.shape, self.starts, self.stops, self.dtype, not self.transposed)
 
     def conj(self) -> LinearOperator:
         return self
 
+    def todense(self) -> Any:
+        n = prod(self.shape)
+        eye = np.eye(n, dtype=self.dtype or float).reshape((*self.shape, *self.shape))
+        box = tuple(map(slice, self.starts, self.stops))
+        return eye[(slice(None),) * len(box) + box] if self.transposed else eye[box]
+
     @property
     def label(self) -> str:
-        return f"slice({self.start}:{self.stop}){'ᵀ' if self.transposed else ''}"
+        runs = [":" if (a, b) == (0, n) else f"{a}:{b}" for a, b, n in zip(self.starts, self.stops, self.shape, strict=True)]
+        return f"slice({', '.join(runs)}){'ᵀ' if self.transposed else ''}"
+
+
+def meet_slices(a: Slice, b: Slice) -> LinearOperator | None:
+    """Return a ∘ b where that is a slice again: a box of a box, or the box a of what b has placed in its own."""
+    if not a.transposed and not b.transposed:
+        starts = tuple([p + q for p, q in zip(b.starts, a.starts, strict=True)])
+        stops = tuple([p + q for p, q in zip(b.starts, a.stops, strict=True)])
+        return Slice(b.shape, starts, stops, b.dtype)
+    if a.transposed and b.transposed:
+        inner = meet_slices(b.transpose(), a.transpose())  # type: ignore[arg-type]
+        return inner.transpose() if inner is not None else None
+    if a.transposed:
+        return None
+    if a.box == b.box:
+        return Identity(b.domain)
+    if disjoint(a, b):
+        return Zero(b.domain, a.codomain)
+    return None
+
+
+def disjoint(a: Slice, b: Slice) -> bool:
+    """Whether the boxes of two slices share no entry."""
+    return any(max(p, r) >= min(q, s) for p, q, r, s in zip(a.starts, a.stops, b.starts, b.stops, strict=True))

@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .as_sparse import add_as_sparse, compose_as_sparse
 from .base import LinearOperator
 from .einsum import Einsum, as_einsum
 from .fusion import add_einsums, compose_einsums
 from .lazy import Product, Sum
+from .moves import einsum_after_slice, join_reshapes, parted, regroup_after, regroup_before, slice_after_einsum
+from .reshape import Reshape
+from .slicing import Slice, meet_slices
 from .spaces import Space, SpaceError, unify
+from .sparse import Sparse, add_sparse, compose_sparse
 from .trivial import Identity, Scaling, Zero
 
 __all__ = ["add", "compose"]
@@ -36,16 +41,24 @@ def compose(a: LinearOperator, b: LinearOperator) -> LinearOperator:
 
 def _joined(left: tuple[LinearOperator, ...], right: tuple[LinearOperator, ...]) -> LinearOperator:
     """The product of two runs of factors, merged where they meet for as long as that gives a closed form."""
-    while left and right:
-        inner = _lookup(COMPOSE, left[-1], right[0])
+    factors, pending = list(right), list(left)
+    while pending:
+        last = pending.pop()
+        inner = _lookup(COMPOSE, last, factors[0]) if factors else last
         if inner is None:
-            break
-        left, right = left[:-1], right[1:]
+            factors.insert(0, last)
+            continue
         if isinstance(inner, Zero):
-            return inner
-        right = (inner, *right)
-    factors = left + right
-    return factors[0] if len(factors) == 1 else Product(factors)
+            return Zero(right[-1].domain, left[0].codomain)
+        made = inner.factors if isinstance(inner, Product) else (inner,)
+        del factors[:1]
+        if len(made) > 1 or factors:
+            pending.extend(made)
+        else:
+            factors = [inner]
+    if len(factors) > 1:
+        factors = [f for f in factors if not isinstance(f, Identity)] or factors[:1]
+    return factors[0] if len(factors) == 1 else Product(tuple(factors))
 
 
 def add(a: LinearOperator, b: LinearOperator) -> LinearOperator:
@@ -130,8 +143,16 @@ def _plus_multiple(a: LinearOperator, b: Identity | Scaling) -> LinearOperator |
     return None if multiple is None else add_einsums(a, multiple)
 
 
-def _same_opaque(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
-    return a.scaled(2) if a is b else None
+def _same_or_moved(a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
+    """Twice one operator, or the sum of two between the same slices and reshapes."""
+    if a is b:
+        return a.scaled(2)
+    one, other = parted(a), parted(b)
+    if one.keys != other.keys or one.keys == ((), ()):
+        return None
+    space = one.trail[0].codomain if one.trail else one.lead[-1].domain
+    total = add(one.middle or Identity(space), other.middle or Identity(space))
+    return None if isinstance(total, Sum) else _joined((*one.lead, total), one.trail)
 
 
 COMPOSE: dict[tuple[type, type], Rule] = {
@@ -147,6 +168,17 @@ COMPOSE: dict[tuple[type, type], Rule] = {
     (Scaling, Einsum): lambda a, b: _scale(a.c, b.refine(b.domain, a.space)),
     (Einsum, Scaling): lambda a, b: _scale(b.c, a.refine(b.space, a.codomain)),
     (Einsum, Einsum): compose_einsums,
+    (Einsum, Slice): einsum_after_slice,
+    (Slice, Einsum): slice_after_einsum,
+    (Slice, Slice): meet_slices,
+    (Einsum, Reshape): regroup_before,
+    (Reshape, Einsum): regroup_after,
+    (Reshape, Reshape): join_reshapes,
+    (Sparse, Sparse): compose_sparse,
+    (Scaling, Sparse): lambda a, b: b.scaled(a.c),
+    (Sparse, Scaling): lambda a, b: a.scaled(b.c),
+    **{(Sparse, kind): compose_as_sparse for kind in (Einsum, Slice, Reshape)},
+    **{(kind, Sparse): compose_as_sparse for kind in (Einsum, Slice, Reshape)},
 }
 
 ADD: dict[tuple[type, type], Rule] = {
@@ -159,5 +191,8 @@ ADD: dict[tuple[type, type], Rule] = {
     (Identity, LinearOperator): lambda a, b: _plus_multiple(b, a),
     (Scaling, LinearOperator): lambda a, b: _plus_multiple(b, a),
     (Einsum, Einsum): add_einsums,
-    (LinearOperator, LinearOperator): _same_opaque,
+    (Sparse, Sparse): add_sparse,
+    **{(Sparse, kind): add_as_sparse for kind in (Identity, Scaling, Einsum, Slice, Reshape)},
+    **{(kind, Sparse): add_as_sparse for kind in (Identity, Scaling, Einsum, Slice, Reshape)},
+    (LinearOperator, LinearOperator): _same_or_moved,
 }

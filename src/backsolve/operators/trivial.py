@@ -182,4 +182,4 @@ def _dtype(space: Space) -> Any:
 def _dense_multiple(op: LinearOperator, c: Any) -> Any:
     shape = _shape(op, op.domain)
     n = int(np.prod(shape, dtype=int))
-    return c * np.eye(n, dtype=_dtype(op.domain)).reshape(*shape, *shape)
+    return c * np.eye(n, dtype=_dtype(op.domain)).reshape((*shape, *shape))

@@ -79,7 +79,6 @@ BINARY: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any]
     "add": (lambda a, b, y: 1, lambda a, b, y: 1),
     "add_any": (lambda a, b, y: 1, lambda a, b, y: 1),
     "sub": (lambda a, b, y: 1, lambda a, b, y: -1),
-    "mul": (lambda a, b, y: b, lambda a, b, y: a),
     "max": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
     "min": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
     "atan2": (lambda a, b, y: lax.div(b, _squares(a, b)), lambda a, b, y: lax.div(lax.neg(a), _squares(a, b))),

@@ -12,7 +12,7 @@ __all__ = ["broadcast_in_dim", "convert", "reshape", "transpose"]
 
 def reshape(eq: Equation, k: int) -> LinearOperator:
     """``reshape``, ``squeeze`` and ``expand_dims``."""
-    if eq.params.get("dimensions") is not None or eq.params.get("sharding") is not None:
+    if (eq.name == "reshape" and eq.params["dimensions"] is not None) or eq.params.get("sharding") is not None:
         return linear(eq, k)
     return Reshape(eq.shape, eq.in_shape(k), eq.dtype)
 

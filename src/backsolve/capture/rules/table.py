@@ -48,6 +48,18 @@ def _binary(name: str, partials: tuple[Callable[[Any, Any, Any], Any], ...]) -> 
     return Rule(edge, BILINEAR.get(name, ()))
 
 
+def _product(eq: Equation, k: int) -> LinearOperator | None:
+    """d(ab) = b da + a db.
+
+    A square has one edge, 2a, whose 2 stays a number: as an array a + a would be one more reader of a, and XLA works out a
+    cheap-looking a (a sine, say) again in every loop that reads it.
+    """
+    a, b = eq.eqn.invars
+    if a is not b:
+        return diagonal(eq, k, eq.inputs[1 - k])
+    return diagonal(eq, k, (2, eq.inputs[k])) if k == 0 else None
+
+
 def _integer_power(eq: Equation, k: int) -> LinearOperator:
     x, n = eq.inputs[0], eq.params["y"]
     return (
@@ -91,6 +103,7 @@ RULES: dict[str, Rule] = {
     **{name: Rule(lambda eq, k: None, None) for name in ZERO},
     **{name: Rule(linear, operands) for name, operands in indexing.LINEAR.items()},
     **{name: Rule(jointly, operands) for name, operands in indexing.JOINT.items()},
+    "mul": Rule(_product, BILINEAR["mul"]),
     "div": Rule(_quotient, BILINEAR["div"]),
     "log": Rule(lambda eq, k: quotient(eq, eq.inputs[0])),
     "integer_pow": Rule(_integer_power),
@@ -107,6 +120,9 @@ RULES: dict[str, Rule] = {
     "gather": Rule(indexing.gather, (0,)),
     "select_n": Rule(indexing.select_n, None),
     "pad": Rule(indexing.pad, (0, 1)),
+    "slice": Rule(indexing.slice_, (0,)),
+    "concatenate": Rule(indexing.concatenate, None),
+    "stack": Rule(indexing.stack, None),
 }
 
 # Primitives with several outputs and one operand: one operator for each output.

@@ -1,0 +1,363 @@
+"""Equations that only move entries, as exact sparse operators: the primitive run once on the numbers of the entries.
+
+Where an index is traced, the pattern holds every place that it may name, and the data, a mask, says which ones it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax import lax
+
+from ..operators.patterns import Pattern, diagonal, from_entries, require_memory
+from ..operators.spaces import ArraySpace
+from ..operators.sparse import Sparse
+from ..operators.values import Values
+from .known import known_value
+
+__all__ = ["index_operator"]
+
+Index = np.ndarray[Any, Any]
+Mode = lax.GatherScatterMode
+
+_NOWHERE = -1
+
+
+class Window(NamedTuple):
+    """A gather, or a scatter read backwards: which entries of an array of ``shape`` lie in the windows of a result.
+
+    ``offset`` are the result's axes along a window, ``collapsed`` the array's axes that have none; ``mapped`` the array's
+    axes that an index vector moves along, ``batch`` pairs of an axis of the array and one of the indices.  ``clip`` says
+    that windows are pushed inside; otherwise one that is not wholly inside is nowhere.
+    """
+
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    offset: tuple[int, ...]
+    collapsed: tuple[int, ...]
+    mapped: tuple[int, ...]
+    batch: tuple[tuple[int, int], ...]
+    clip: bool
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """The largest start of a window inside, for each axis."""
+        return tuple(n - s for n, s in zip(self.shape, self.sizes, strict=True))
+
+    def entries(self, indices: Index) -> Index:
+        """The number of the entry at each place of the result, `_NOWHERE` where there is none."""
+        rank, count = len(self.shape), indices.ndim - 1
+        starts = np.zeros((*indices.shape[:-1], rank), np.int64)
+        starts[..., list(self.mapped)] = indices
+        reach = np.array(self.reach, np.int64)
+        if self.clip:
+            starts = np.clip(starts, 0, reach)
+        for axis, along in self.batch:
+            steps = np.arange(indices.shape[along])
+            starts[..., axis] = steps.reshape((-1,) + (1,) * (count - along - 1))
+        inside = np.asarray(((starts >= 0) & (starts <= reach)).all(axis=-1))
+        strides = _strides(self.shape)
+        axes = [axis for axis in range(rank) if axis not in self.collapsed and axis not in dict(self.batch)]
+        entries = np.asarray((starts * strides).sum(axis=-1)).reshape((*inside.shape, *(1,) * len(axes)))
+        for i, axis in enumerate(axes):
+            entries = entries + (np.arange(self.sizes[axis]) * strides[axis]).reshape((-1,) + (1,) * (len(axes) - i - 1))
+        entries = np.where(inside.reshape((*inside.shape, *(1,) * len(axes))), entries, _NOWHERE)
+        windows, batches = iter(range(count, count + len(axes))), iter(range(count))
+        return entries.transpose([next(windows if j in self.offset else batches) for j in range(entries.ndim)])
+
+    def candidates(self, shape: tuple[int, ...]) -> tuple[Index, Index]:
+        """For each place of the result the entry at a window's first position, and all moves of windows from there."""
+        every = _moves(self.shape, [self.reach[axis] if axis in self.mapped else 0 for axis in range(len(self.shape))])
+        return self.entries(np.zeros((*shape, len(self.mapped)), np.int64)), every
+
+
+def index_operator(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+    """Return the exact operator from operand k of an equation to its output where the primitive only moves or adds entries.
+
+    ``operands`` holds the values of the operands, None for one that is a tangent.  Served are ``slice``, ``rev``,
+    ``reshape``, ``squeeze``, ``expand_dims``, ``transpose``, ``broadcast_in_dim``, ``concatenate``, ``stack``, ``pad``,
+    ``copy``, ``dynamic_slice``, ``dynamic_update_slice``, ``gather``, ``scatter``, ``scatter-add``, ``scatter-sub``,
+    ``reduce_window_sum``, and ``select_n`` by a known mask.  A moved entry is a 1 that takes no storage.
+
+    Indices that are known (no tracers, also under ``jit``) give the exact pattern.  With traced ones the row (for a scatter
+    the column) of an entry holds every place that the index may name, and its data is a mask, traced, of the one it does.
+    None for another primitive, for an operand that is an index, and where several traced or repeated places of an
+    overwriting ``scatter`` may collide.
+    Raises `PatternTooLargeError` where the places of a traced index would not fit into memory.
+    Cost: one pass over the entries in NumPy, while tracing.
+    """
+    rule = _RULES.get(eqn.primitive.name)
+    return None if rule is None else rule(eqn, k, operands)
+
+
+# ---- operators from numbers of entries ---------------------------------------------------------------------------------
+def _spaces(eqn: Any, k: int) -> tuple[ArraySpace, ArraySpace]:
+    into, out = eqn.invars[k].aval, eqn.outvars[0].aval
+    return ArraySpace(tuple(into.shape), into.dtype), ArraySpace(tuple(out.shape), out.dtype)
+
+
+def _picking(eqn: Any, k: int, entries: Index) -> Sparse:
+    """The operator whose result holds at each place the entry of operand k with this number."""
+    into, out = _spaces(eqn, k)
+    flat = entries.reshape(-1)
+    rows = np.flatnonzero(flat >= 0)
+    cols = flat if rows.size == flat.size else flat[rows]
+    return Sparse(Pattern(rows, cols, (out.size, into.size)), Values.of(None, rows.size), into, out)
+
+
+def _placing(eqn: Any, k: int, places: Index, coef: int = 1) -> Sparse:
+    """The operator that adds each entry of operand k at the place with this number."""
+    into, out = _spaces(eqn, k)
+    flat = places.reshape(-1)
+    cols = np.flatnonzero(flat >= 0)
+    pattern, _ = from_entries(flat[cols], cols, (out.size, into.size))
+    return Sparse(pattern, Values.of(coef, cols.size), into, out)
+
+
+def _masked(eqn: Any, k: int, first: Index, moves: Index, entries: Any, *, placing: bool = False, coef: int = 1) -> Sparse:
+    """The operator of a traced index: all of ``first + moves`` may be meant, the one that ``entries`` says is."""
+    into, out = _spaces(eqn, k)
+    count = first.size * moves.size
+    require_memory(count, 40, f"{eqn.primitive.name} with a traced index, any of {moves.size:,} for each entry,")
+    near = np.repeat(np.arange(first.size), moves.size)
+    far = (first.reshape(-1, 1) + moves).reshape(-1)
+    rows, cols = (far, near) if placing else (near, far)
+    pattern, groups = from_entries(rows, cols, (out.size, into.size))
+    meant = Values.of(entries, first.size).take(near).array()
+    mask = Values.of(lax.eq(meant, far.astype(meant.dtype)), count)
+    values = mask.take(groups.order)
+    return Sparse(pattern, values if coef == 1 else values.scaled(coef), into, out)
+
+
+def _entries_of(shape: tuple[int, ...]) -> Index:
+    return np.arange(prod(shape)).reshape(shape)
+
+
+def _strides(shape: tuple[int, ...]) -> Index:
+    return np.array([prod(shape[axis + 1 :]) for axis in range(len(shape))], np.int64)
+
+
+def _moves(shape: tuple[int, ...], reach: Sequence[int]) -> Index:
+    """The moves of an entry's number when its place moves by 0 … reach along each axis."""
+    require_memory(prod(r + 1 for r in reach), 8, "a traced index")
+    total = np.zeros(1, np.int64)
+    for r, stride in zip(reach, _strides(shape), strict=True):
+        total = (total[:, None] + np.arange(r + 1) * stride).reshape(-1)
+    return total
+
+
+# ---- rules: whole axes -------------------------------------------------------------------------------------------------
+def _moved(move: Callable[[Index, dict[str, Any]], Index]) -> Callable[[Any, int, Sequence[Any]], Sparse | None]:
+    """A primitive with one operand, by what it does to the numbers of its entries."""
+
+    def rule(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+        return _picking(eqn, k, move(_entries_of(tuple(eqn.invars[0].aval.shape)), eqn.params)) if k == 0 else None
+
+    return rule
+
+
+def _slice(entries: Index, params: dict[str, Any]) -> Index:
+    strides = params["strides"] or (1,) * entries.ndim
+    return entries[tuple(map(slice, params["start_indices"], params["limit_indices"], strides))]
+
+
+def _broadcast(entries: Index, params: dict[str, Any]) -> Index:
+    shape, axes = tuple(params["shape"]), params["broadcast_dimensions"]
+    wide = [1] * len(shape)
+    for n, axis in zip(entries.shape, axes, strict=True):
+        wide[axis] = n
+    return np.broadcast_to(entries.reshape(wide), shape)
+
+
+def _same_order(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+    if k != 0 or (eqn.primitive.name == "reshape" and eqn.params["dimensions"] is not None):
+        return None
+    into, out = _spaces(eqn, k)
+    return Sparse(diagonal(into.size), Values.of(None, into.size), into, out)
+
+
+def _concatenate(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
+    axis, stacked = eqn.params.get("dimension", eqn.params.get("axis")), eqn.primitive.name == "stack"
+    entries = np.full(eqn.outvars[0].aval.shape, _NOWHERE)
+    sizes = [1 if stacked else v.aval.shape[axis] for v in eqn.invars]
+    start, shape = sum(sizes[:k]), tuple(eqn.invars[k].aval.shape)
+    own = _entries_of(shape)
+    entries[(slice(None),) * axis + (slice(start, start + sizes[k]),)] = np.expand_dims(own, axis) if stacked else own
+    return _picking(eqn, k, entries)
+
+
+def _pad(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
+    shape = tuple(eqn.invars[0].aval.shape)
+    config = eqn.params["padding_config"]
+    full = [
+        max(low, 0) + n + max(n - 1, 0) * inner + max(high, 0) for n, (low, high, inner) in zip(shape, config, strict=True)
+    ]
+    entries = np.full(full, _NOWHERE)
+    places = [slice(max(low, 0), max(low, 0) + n + max(n - 1, 0) * inner, inner + 1)
+              for n, (low, high, inner) in zip(shape, config, strict=True)]  # fmt: skip
+    entries[tuple(places)] = _entries_of(shape)
+    cut = [slice(max(-low, 0), n - max(-high, 0)) for n, (low, high, _) in zip(full, config, strict=True)]
+    entries = entries[tuple(cut)]
+    return _picking(eqn, k, entries if k == 0 else np.where(entries < 0, 0, _NOWHERE))
+
+
+def _select(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+    """The entries that a known mask (or number of the case) lets through."""
+    which = known_value(operands[0])
+    if k == 0 or which is None:
+        return None
+    shape = tuple(eqn.invars[k].aval.shape)
+    return _picking(eqn, k, np.where(which.astype(np.int64) == k - 1, _entries_of(shape), _NOWHERE))
+
+
+def _window_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
+    params, (into, out) = eqn.params, _spaces(eqn, k)
+    shape, results = into.shape or (), out.shape or ()
+    rows, cols = [], []
+    axes = list(
+        zip(params["window_strides"], params["window_dilation"], params["base_dilation"], params["padding"], strict=True)
+    )
+    for offset in product(*map(range, params["window_dimensions"])):
+        entry, inside = np.zeros((1,) * len(shape), np.int64), np.ones((1,) * len(shape), bool)
+        for axis, (o, (stride, spread, base, (low, _))) in enumerate(zip(offset, axes, strict=True)):
+            at = np.arange(results[axis]) * stride + o * spread - low
+            place, between = np.divmod(at, base)
+            own = (between == 0) & (place >= 0) & (place < shape[axis])
+            side = (-1,) + (1,) * (len(shape) - axis - 1)
+            entry = entry + (place * _strides(shape)[axis]).reshape(side)
+            inside = inside & own.reshape(side)
+        chosen = np.flatnonzero(np.broadcast_to(inside, results))
+        rows.append(chosen)
+        cols.append(np.broadcast_to(entry, results).reshape(-1)[chosen])
+    pattern, _ = from_entries(np.concatenate(rows), np.concatenate(cols), (out.size, into.size))
+    return Sparse(pattern, Values.of(None, pattern.nnz), into, out)
+
+
+# ---- rules: indices ----------------------------------------------------------------------------------------------------
+def _box(eqn: Any, shape: tuple[int, ...], sizes: tuple[int, ...], starts: Sequence[Any]) -> tuple[Index, Index, Any]:
+    """The entries of a box if its corner is known as far as it is, the moves by what is not, and the traced entries."""
+    values = [known_value(start) for start in starts]
+    reach = [n - s for n, s in zip(shape, sizes, strict=True)]
+    corner = [0 if v is None else min(max(int(v), 0), r) for v, r in zip(values, reach, strict=True)]
+    entries = _entries_of(shape)[tuple(slice(c, c + s) for c, s in zip(corner, sizes, strict=True))]
+    moves = _moves(shape, [r if v is None else 0 for v, r in zip(values, reach, strict=True)])
+    if moves.size == 1:
+        return entries, moves, None
+    return entries, moves, lax.dynamic_slice(_entries_of(shape).astype(np.int32), starts, sizes)
+
+
+def _dynamic_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+    if k != 0:
+        return None
+    shape = tuple(eqn.invars[0].aval.shape)
+    entries, moves, traced = _box(eqn, shape, tuple(eqn.params["slice_sizes"]), operands[1:])
+    return _picking(eqn, k, entries) if traced is None else _masked(eqn, k, entries, moves, traced)
+
+
+def _dynamic_update_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+    if k > 1:
+        return None
+    shape, sizes = (tuple(v.aval.shape) for v in eqn.invars[:2])
+    entries, moves, traced = _box(eqn, shape, sizes, operands[2:])
+    if k == 1:
+        return _placing(eqn, k, entries) if traced is None else _masked(eqn, k, entries, moves, traced, placing=True)
+    if traced is None:
+        return _picking(eqn, k, _without(shape, entries))
+    kept = lax.dynamic_update_slice(np.ones(shape, bool), np.zeros(sizes, bool), operands[2:])
+    return _kept(eqn, k, kept)
+
+
+def _without(shape: tuple[int, ...], taken: Index) -> Index:
+    entries = np.arange(prod(shape))
+    taken = taken.reshape(-1)
+    entries[taken[taken >= 0]] = _NOWHERE
+    return entries
+
+
+def _kept(eqn: Any, k: int, mask: Any) -> Sparse:
+    into, out = _spaces(eqn, k)
+    return Sparse(diagonal(into.size), Values.of(mask, into.size), into, out)
+
+
+def _gather(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+    params = eqn.params
+    dims, mode = params["dimension_numbers"], params["mode"]
+    if k != 0 or mode == Mode.ONE_HOT:
+        return None
+    window = Window(
+        tuple(eqn.invars[0].aval.shape), tuple(params["slice_sizes"]), tuple(dims.offset_dims),
+        tuple(dims.collapsed_slice_dims), tuple(dims.start_index_map),
+        tuple(zip(dims.operand_batching_dims, dims.start_indices_batching_dims, strict=True)),
+        mode != Mode.FILL_OR_DROP,
+    )  # fmt: skip
+    indices = known_value(operands[1])
+    if indices is not None:
+        return _picking(eqn, k, window.entries(indices))
+    if operands[1] is None:
+        return None
+    first, moves = window.candidates(tuple(eqn.invars[1].aval.shape)[:-1])
+    return _masked(eqn, k, first, moves, _traced_entries(window, operands[1]))
+
+
+def _traced_entries(window: Window, indices: Any) -> Any:
+    """The window's own gather, on the numbers of the entries."""
+    arrays, along = zip(*window.batch, strict=True) if window.batch else ((), ())
+    dims = lax.GatherDimensionNumbers(window.offset, window.collapsed, window.mapped, arrays, along)
+    entries = _entries_of(window.shape).astype(np.int32)
+    mode = Mode.CLIP if window.clip else Mode.FILL_OR_DROP
+    return lax.gather(entries, indices, dims, window.sizes, mode=mode, fill_value=_NOWHERE)
+
+
+def _scatter(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+    """``scatter-add``, ``scatter-sub`` and the overwriting ``scatter``: operands are the array, the indices, the updates."""
+    name, params = eqn.primitive.name, eqn.params
+    adds, coef = name != "scatter", -1 if name == "scatter-sub" else 1
+    if k == 1 or params["mode"] == Mode.ONE_HOT:
+        return None
+    if k == 0 and adds:
+        return _same_order(eqn, k, operands)
+    shape, _, updates = (tuple(v.aval.shape) for v in eqn.invars)
+    dims = params["dimension_numbers"]
+    absent = (*dims.inserted_window_dims, *dims.operand_batching_dims)
+    extents = iter([updates[axis] for axis in dims.update_window_dims])
+    window = Window(
+        shape, tuple(1 if axis in absent else next(extents) for axis in range(len(shape))), tuple(dims.update_window_dims),
+        tuple(dims.inserted_window_dims), tuple(dims.scatter_dims_to_operand_dims),
+        tuple(zip(dims.operand_batching_dims, dims.scatter_indices_batching_dims, strict=True)),
+        params["mode"] == Mode.CLIP,
+    )  # fmt: skip
+    indices = known_value(operands[1])
+    if indices is not None:
+        places = window.entries(indices)
+        if not adds and np.unique(places[places >= 0]).size < (places >= 0).sum():
+            return None  # which of two updates of one entry stays is the machine's choice
+        return _picking(eqn, k, _without(shape, places)) if k == 0 else _placing(eqn, k, places, coef)
+    if operands[1] is None or not (adds or params["unique_indices"]):
+        return None
+    traced = _traced_entries(window, operands[1])
+    if k == 0:
+        kept = lax.full((prod(shape),), True).at[traced.reshape(-1)].set(False, mode="drop", wrap_negative_indices=False)
+        return _kept(eqn, k, kept)
+    first, moves = window.candidates(tuple(eqn.invars[1].aval.shape)[:-1])
+    return _masked(eqn, k, first, moves, traced, placing=True, coef=coef)
+
+
+_RULES: dict[str, Callable[[Any, int, Sequence[Any]], Sparse | None]] = {
+    "slice": _moved(_slice),
+    "rev": _moved(lambda entries, params: np.flip(entries, params["dimensions"])),
+    "transpose": _moved(lambda entries, params: entries.transpose(params["permutation"])),
+    "broadcast_in_dim": _moved(_broadcast),
+    **dict.fromkeys(("reshape", "squeeze", "expand_dims", "copy", "copy_p"), _same_order),
+    **dict.fromkeys(("concatenate", "stack"), _concatenate),
+    "pad": _pad,
+    "select_n": _select,
+    "reduce_window_sum": _window_sum,
+    "dynamic_slice": _dynamic_slice,
+    "dynamic_update_slice": _dynamic_update_slice,
+    "gather": _gather,
+    **dict.fromkeys(("scatter", "scatter-add", "scatter-sub"), _scatter),
+}

@@ -1,0 +1,106 @@
+"""The edges of a captured program as sparse operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..operators import LinearOperator
+from ..operators.as_sparse import as_sparse
+from ..operators.patterns import Pattern
+from ..operators.sparse import Sparse, mirror_sparse
+from ..operators.tuples import Inject, Project
+from ..operators.values import Values
+from ..order import Plan, make_plan
+from ..sparse_blocks import flat_space
+from ..sparse_elimination import eliminated_sparse
+from ..sparse_matrix import SparseMatrix
+from ..system import System
+from . import jaxpr as jx
+from .index_maps import index_operator
+from .jaxpr import LinearEquation
+
+__all__ = ["sparse_edge", "sparse_jacobian"]
+
+
+def sparse_edge(op: LinearOperator, limit: int | None = None) -> Sparse | None:
+    """Return the operator of an edge as a `Sparse`, or None where it is opaque, acts on tuples, or a size is unknown.
+
+    Beside what `as_sparse` serves, a primitive that only moves or adds entries (see `index_operator`) is.
+    Raises `PatternTooLargeError` where the pattern would not fit into ``limit`` bytes (None: what is available).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from backsolve import linearize
+        >>> system = linearize(lambda x: x[::-1] * jnp.arange(3.0), jnp.ones(3))
+        >>> [sparse_edge(edge).nnz for edge in system.M.entries.values()]
+        [3]
+    """
+    return as_sparse(op, limit, _from_equation)
+
+
+def _from_equation(op: LinearOperator) -> Sparse | None:
+    if isinstance(op, Inject | Project):
+        return _part(op)
+    if not isinstance(op, LinearEquation):
+        return None
+    moving = [k for k, value in enumerate(op.operands) if value is None]
+    if len(moving) != 1:
+        return None
+    made = index_operator(op.eqn, moving[0], op.operands)
+    return made.transpose() if made is not None and op.transposed else made  # type: ignore[return-value]
+
+
+def _part(op: Inject | Project) -> Sparse:
+    """One part of a tuple, between flat vectors."""
+    into, out = flat_space(op.domain), flat_space(op.codomain)
+    before = sum(part.size for part in op.space.parts[: op.index])
+    own = np.arange(min(into.size, out.size))
+    rows, cols = (own + before, own) if isinstance(op, Inject) else (own, own + before)
+    return Sparse(Pattern(rows, cols, (out.size, into.size)), Values.of(None, own.size), into, out)
+
+
+def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False) -> list[list[SparseMatrix]]:
+    """Return dy/dp of a linearized function as sparse matrices, a list for each output leaf with one for each input leaf.
+
+    ``order`` is that of `backsolve.jacobian`; "auto" eliminates the cheapest node first, by how many numbers meet there.
+    With ``lower`` the matrix of all leaves together is a Hessian: only its lower triangle is worked out.
+    """
+    inputs, outputs = system.inputs.avals, system.outputs.avals  # type: ignore[attr-defined]
+    nodes = None if isinstance(order, str) and order == "auto" else _nodes(order, system)
+    found = eliminated_sparse(system.M, system.L, system.sinks, sparse_edge, nodes, lower=lower)
+    rows: list[list[SparseMatrix]] = []
+    for i, out in enumerate(outputs):
+        row = []
+        for j, into in enumerate(inputs):
+            if lower and i < j:
+                op = found.get((j, i))
+                row.append(_matrix(None if op is None else op.transpose(), out, into))
+            elif lower and i == j:
+                op = found.get((i, i))
+                row.append(_matrix(None if op is None else mirror_sparse(op), out, into))
+            else:
+                row.append(_matrix(found.get((i, j)), out, into))
+        rows.append(row)
+    return rows
+
+
+def _nodes(order: Any, system: System) -> Iterable[int]:
+    plan = order if isinstance(order, Plan) else make_plan(system.network(), order, dense=False, explain=False)
+    plan.check(system.network())
+    return plan.order
+
+
+def _matrix(op: Any, out: Any, into: Any) -> SparseMatrix:
+    """The matrix of an operator (None: zero), its numbers of the input's dtype, as `jax.jacobian` has them."""
+    shapes = tuple(into.shape), tuple(out.shape)
+    if op is None or not jx.carries_derivatives(into):
+        nowhere = np.zeros(0, np.int64)
+        nothing = jnp.zeros(0, into.dtype) if jx.carries_derivatives(into) else np.zeros(0, jax.dtypes.float0)
+        return SparseMatrix(Pattern(nowhere, nowhere, (prod(out.shape), prod(into.shape))), nothing, *shapes)
+    return SparseMatrix(op.pattern, jnp.asarray(op.data, into.dtype), *shapes)

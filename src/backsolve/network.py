@@ -1,0 +1,196 @@
+"""The graph an elimination works on: a system between its borders.
+
+Sources and outputs stay, the nodes between are eliminated.  An output that is one node read by nobody else stands for
+that node, which so needs no elimination.  A source that is only read in boxes of its entries, or an output that is only
+put together from such boxes, is one border node for each box: what lies between is then as sparse as the program.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from .algebra import add, is_number, multiply
+from .matrix import OperatorMatrix
+from .operators import LinearOperator, Product
+from .operators.mosaic import Mosaic, Tile
+from .operators.moves import parted
+from .operators.settle import settled_product
+from .operators.slicing import Slice, disjoint
+from .operators.spaces import ANY, Space
+from .operators.trivial import Identity, Zero
+
+__all__ = ["Border", "Network", "composed"]
+
+
+@dataclass(frozen=True)
+class Border:
+    """A source or an output, or one box of its entries: the slice that takes the box out of leaf ``leaf``."""
+
+    leaf: int
+    box: Slice | None
+    space: Space
+
+
+def composed(a: Any, b: Any) -> Any:
+    """The product of two elements of an elimination: operators stay in closed form."""
+    if isinstance(a, LinearOperator) and isinstance(b, LinearOperator):
+        return settled_product(a, b)
+    return multiply(a, b)
+
+
+class Network:
+    """Nodes 0 … N−1 of a system, then its borders; ``into[i][j]`` is the element of the edge j → i."""
+
+    def __init__(self, M: OperatorMatrix, L: OperatorMatrix, S: OperatorMatrix) -> None:
+        self.nodes = L.shape[0]
+        self.name = L.name
+        self.spaces: list[Space] = list(L.row_spaces)
+        self.into: dict[int, dict[int, Any]] = {i: dict(L.row(i)) for i in range(self.nodes)}
+        self.sources: dict[int, Border] = {}
+        self.outputs: dict[int, Border] = {}
+        self.terminal: set[int] = set()  # nodes that are outputs, or their boxes' sum
+        self._shapes = (S.row_spaces, M.col_spaces)
+        self._add_sources(M)
+        self._add_outputs(S)
+
+    @property
+    def inner(self) -> list[int]:
+        """The nodes to eliminate, in topological order where the numbering is one."""
+        return [v for v in range(self.nodes) if v not in self.terminal]
+
+    def _border(self, side: dict[int, Border], leaf: int, box: Slice | None, space: Space) -> int:
+        k = self.nodes + len(self.sources) + len(self.outputs)
+        side[k] = Border(leaf, box, space)
+        self.spaces.append(space)
+        return k
+
+    def _add_sources(self, M: OperatorMatrix) -> None:
+        columns: dict[int, dict[int, Any]] = {}
+        for (i, j), element in M.entries.items():
+            columns.setdefault(j, {})[i] = element
+        for j, column in columns.items():
+            boxes = _boxes([_last_slice(element) for element in column.values()])
+            if boxes is None:
+                k = self._border(self.sources, j, None, M.col_spaces[j])
+                for i, element in column.items():
+                    self.into[i][k] = element
+                continue
+            place = {key: self._border(self.sources, j, box, box.codomain) for key, box in boxes.items()}
+            for i, element in column.items():
+                box = _last_slice(element)
+                assert box is not None
+                self.into[i][place[box.box]] = _without(element, box)
+
+    def _add_outputs(self, S: OperatorMatrix) -> None:
+        read = {j for row in self.into.values() for j in row}
+        times = Counter(v for _, v in S.entries)
+        terms = Counter(i for i, _ in S.entries)
+        for (i, v), element in S.entries.items():
+            if times[v] > 1 or terms[i] > 1 or v in read or not _is_identity(element):
+                self.into.setdefault(self._border(self.outputs, i, None, S.row_spaces[i]), {})[v] = element
+                continue
+            self.terminal.add(v)
+            row = self.into.pop(v)
+            boxes = _boxes([_first_slice(element) for element in row.values()])
+            if boxes is None:
+                self.into[self._border(self.outputs, i, None, S.row_spaces[i])] = row
+                continue
+            place = {key: self._border(self.outputs, i, box, box.codomain) for key, box in boxes.items()}
+            for j, element in row.items():
+                box = _first_slice(element)
+                assert box is not None
+                self.into.setdefault(place[box.box], {})[j] = _without(element, box)
+
+    # ---- eliminating ----------------------------------------------------------------------------------------------
+    def eliminated(self, order: list[int]) -> OperatorMatrix:
+        """What is left between sources and outputs when the inner nodes are eliminated in this order."""
+        into = {i: dict(row) for i, row in self.into.items()}
+        out_of: dict[int, dict[int, None]] = {k: {} for k in range(len(self.spaces))}
+        for i, row in into.items():
+            for j in row:
+                out_of[j][i] = None
+        for v in order:
+            ins = into.pop(v, {})
+            for j in ins:
+                del out_of[j][v]
+            for i in out_of.pop(v):
+                left = into[i].pop(v)
+                for j, right in ins.items():
+                    term = composed(left, right)
+                    if isinstance(term, Zero):
+                        continue
+                    into[i][j] = add(into[i][j], term) if j in into[i] else term
+                    out_of[j][i] = None
+        return self._assembled({(i, j): element for i, row in into.items() for j, element in row.items()})
+
+    def _assembled(self, left: dict[tuple[int, int], Any]) -> OperatorMatrix:
+        rows, columns = self._shapes
+        tiles: dict[tuple[int, int], list[Tile]] = {}
+        entries: dict[tuple[int, int], Any] = {}
+        for (i, j), element in left.items():
+            if i not in self.outputs or j not in self.sources:
+                raise ValueError(f"the elimination left an edge between {self.label(j)} and {self.label(i)}.")
+            end, start = self.outputs[i], self.sources[j]
+            if end.box is None and start.box is None:
+                entries[end.leaf, start.leaf] = element
+            else:
+                tiles.setdefault((end.leaf, start.leaf), []).append(Tile(end.box, start.box, element))
+        for (i, j), parts in tiles.items():
+            entries[i, j] = Mosaic(columns[j], rows[i], tuple(parts))
+        return OperatorMatrix(entries, (len(rows), len(columns)), rows, columns)
+
+    def signature(self) -> Any:
+        """What two networks share that one plan serves: their spaces and edges."""
+        edges = tuple((i, *sorted(row)) for i, row in sorted(self.into.items()))
+        return tuple(str(space) for space in self.spaces), edges
+
+    def label(self, k: int) -> str:
+        """A node or border as messages call it."""
+        if k < self.nodes:
+            return self.name(k)
+        border = self.sources.get(k) or self.outputs[k]
+        return f"{'source' if k in self.sources else 'output'} {border.leaf}"
+
+
+def _is_identity(element: Any) -> bool:
+    return isinstance(element, Identity) or (is_number(element) and bool(element == 1))
+
+
+def _boxes(slices: list[Slice | None]) -> dict[Any, Slice] | None:
+    """The distinct boxes of some slices, by their corners; None where one is no slice or two overlap."""
+    found: dict[Any, Slice] = {}
+    for s in slices:
+        if s is None:
+            return None
+        found.setdefault(s.box, s)
+    boxes = list(found.values())
+    if len(boxes) > 1 and not all(disjoint(p, q) for n, p in enumerate(boxes) for q in boxes[:n]):
+        return None
+    return found if boxes else None
+
+
+def _last_slice(element: Any) -> Slice | None:
+    """The slice that an edge begins with, seen from its source."""
+    if not isinstance(element, LinearOperator) or element.domain == ANY:
+        return None
+    trail = parted(element)
+    last = (*trail.lead, *trail.trail)[-1:] if trail.middle is None else trail.trail[-1:]
+    return last[0] if last and isinstance(last[0], Slice) and not last[0].transposed else None
+
+
+def _first_slice(element: Any) -> Slice | None:
+    """The slice whose transpose an edge ends with, seen from its source."""
+    if not isinstance(element, LinearOperator) or element.domain == ANY:
+        return None
+    lead = parted(element).lead[:1]
+    found = lead[0].transpose() if lead and isinstance(lead[0], Slice) and lead[0].transposed else None
+    return found if isinstance(found, Slice) else None
+
+
+def _without(element: Any, box: Slice) -> LinearOperator:
+    """The edge without the slice at its end."""
+    factors = element.factors if isinstance(element, Product) else (element,)
+    kept = tuple(f for f in factors if not (isinstance(f, Slice) and f.shape == box.shape and f.box == box.box))
+    return Identity(box.codomain) if not kept else kept[0] if len(kept) == 1 else Product(kept)

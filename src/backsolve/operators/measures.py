@@ -1,0 +1,150 @@
+"""Diagonal, trace and norm of operators, from their factors: nothing is formed."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import prod
+from typing import Any
+
+from .. import arrays
+from ..algebra import is_zero
+from ..arrays import Labels, astype, is_mask, place, scale
+from .base import LinearOperator
+from .einsum import Einsum, Factor, _contract_all
+from .fusion import _renamed
+from .lazy import Product, Sum
+from .settle import as_plain_einsum, dense_array, settled
+from .spaces import SpaceError
+from .trivial import Zero
+
+__all__ = ["diagonal", "norm_squared", "row_norms_squared", "trace"]
+
+
+def diagonal(op: LinearOperator) -> Any:
+    """The entries A[i, i] for every index i of the domain, which is the codomain, as an array of that shape."""
+    _require_square(op, "diagonal")
+    terms = [_diagonal_of(term) for term in _terms(op)]
+    return _total(terms)
+
+
+def trace(op: LinearOperator) -> Any:
+    """Σᵢ A[i, i]."""
+    found = diagonal(op)
+    return arrays.sum_axes(found, tuple(range(len(found.shape))))
+
+
+def norm_squared(op: LinearOperator) -> Any:
+    """Σ |A[i, j]|², the square of the Frobenius norm."""
+    rows = row_norms_squared(op)
+    return arrays.sum_axes(rows, tuple(range(len(rows.shape))))
+
+
+def row_norms_squared(op: LinearOperator) -> Any:
+    """Σⱼ |A[i, j]|² for every index i of the codomain, as an array of that shape: the rows of a Jacobian are gradients."""
+    terms = _terms(op)
+    found = []
+    for a, b in [*((t, t) for t in terms), *combinations(terms, 2)]:
+        product = _row_products(a, b)
+        found.append(product if a is b else scale(2, product))
+    return arrays.namespace(*found).real(_total(found))
+
+
+def _require_square(op: LinearOperator, what: str) -> None:
+    domain, codomain = getattr(op.domain, "shape", None), getattr(op.codomain, "shape", None)
+    if domain is None or domain != codomain or not op.domain.known:
+        raise SpaceError(
+            f"only an operator from a space to itself has a {what}, got {op!r}; "
+            "take a square block, or compose it with its transpose."
+        )
+
+
+def _total(terms: list[Any]) -> Any:
+    total = terms[0]
+    for term in terms[1:]:
+        total = arrays.add(total, term)
+    return total
+
+
+def _terms(op: LinearOperator) -> list[Einsum]:
+    """The operator as a sum of `Einsum`s; what has no closed form is written out."""
+    op = settled(op) if isinstance(op, Product) else op
+    made = []
+    for term in op.terms if isinstance(op, Sum) else (op,):
+        plain = as_plain_einsum(term)
+        if plain is None and not isinstance(term, Zero):
+            array = dense_array(term)
+            labels = tuple(range(len(array.shape)))
+            n = len(term.codomain.shape)  # type: ignore[union-attr, arg-type]
+            sizes: dict[int, int | None] = dict(zip(labels, array.shape, strict=True))
+            plain = Einsum((Factor(array, labels),), labels[:n], labels[n:], sizes)
+        made.append(plain if plain is not None else _nothing(op))
+    return made
+
+
+def _nothing(op: LinearOperator) -> Einsum:
+    out = tuple(range(len(op.codomain.shape)))  # type: ignore[union-attr, arg-type]
+    into = tuple(range(len(out), len(out) + len(op.domain.shape)))  # type: ignore[union-attr, arg-type]
+    shape = (*op.codomain.shape, *op.domain.shape)  # type: ignore[union-attr, misc]
+    return Einsum((), out, into, dict(zip(out + into, shape, strict=True)), 0)
+
+
+def _diagonal_of(op: Einsum) -> Any:
+    """out and into are one: their labels are unified, the other ones summed."""
+    same: dict[int, int] = {}
+
+    def find(label: int) -> int:
+        while label in same:
+            label = same[label]
+        return label
+
+    for p, q in zip(op.out, op.into, strict=True):
+        low, high = sorted((find(p), find(q)))
+        if low != high:
+            same[high] = low
+    factors = [_renamed(f, [find(k) for k in f.labels]) for f in op.factors]
+    out = tuple(find(k) for k in op.out)
+    sizes = {find(k): n for k, n in op.sizes.items()}
+    if len(set(out)) < len(out):  # two axes with one label: the entries off that diagonal are zero
+        return Einsum(tuple(factors), out, (), sizes, op.coef, op.dtypes).todense()
+    return _written(factors, out, sizes, op)
+
+
+def _row_products(a: Einsum, b: Einsum) -> Any:
+    """Σⱼ A[i, j] conj(B[i, j]) for every i."""
+    other = b.conj()
+    assert isinstance(other, Einsum)
+    shift = max((*a.sizes, -1)) + 1
+    pairs = list(zip(a.out + a.into, (k + shift for k in other.out + other.into), strict=True))
+    same: dict[int, int] = {}
+
+    def find(label: int) -> int:
+        while label in same:
+            label = same[label]
+        return label
+
+    for p, q in pairs:
+        low, high = sorted((find(p), find(q)))
+        if low != high:
+            same[high] = low
+    factors = [_renamed(f, [find(k) for k in f.labels]) for f in a.factors]
+    factors += [_renamed(f, [find(k + shift) for k in f.labels]) for f in other.factors]
+    sizes = {find(k): n for k, n in a.sizes.items()} | {find(k + shift): n for k, n in other.sizes.items()}
+    out = tuple(find(k) for k in a.out)
+    into = {find(k) for k in a.into}
+    covered = {k for f in factors for k in f.labels} | set(out)
+    many = prod(sizes[k] or 1 for k in into - covered)  # summed without a factor
+    op = Einsum((), a.out, a.into, a.sizes, a.coef * other.coef * many, a.dtypes)
+    if len(set(out)) < len(out):
+        return Einsum(tuple(factors), out, (), sizes, op.coef, op.dtypes).todense()
+    return _written(factors, out, sizes, op)
+
+
+def _written(factors: list[Factor], out: Labels, sizes: dict[int, int | None], op: Einsum) -> Any:
+    """Σ Π factors over the axes ``out``, times op's coefficient."""
+    if not factors:
+        return Einsum((), out, (), sizes, op.coef, op.dtypes).todense()
+    x, labels = _contract_all(factors[0].array, factors[0].labels, factors[1:], out, sizes)
+    x = place(x, labels, out, sizes)
+    if is_mask(x):
+        x = astype(x, op.dtypes[1] or float)
+    return x if not is_zero(op.coef) and op.coef == 1 else scale(op.coef, x)

@@ -1,0 +1,182 @@
+"""Products and sums as an elimination needs them: in closed form again, so that the next product stays cheap.
+
+A lazy sum is multiplied out when it is composed further, and an opaque operator is pushed through the columns (or the
+rows) of its neighbour, whichever are fewer.  Where only the ends remain, sums and factors may stay as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import arrays
+from ..arrays import map_columns, namespace, reshape
+from .base import LinearOperator
+from .einsum import Einsum, Factor
+from .fusion import add_einsums
+from .lazy import Product, Sum
+from .reshape import Reshape
+from .slicing import Slice
+from .spaces import TupleSpace
+from .table import compose
+from .trivial import Identity, Scaling, Zero
+from .tuples import Inject, Project
+
+__all__ = ["densified", "is_opaque", "settled", "settled_product"]
+
+_STRUCTURED = (Identity, Scaling, Zero, Einsum, Slice, Reshape, Inject, Project)
+
+
+def settled_product(a: LinearOperator, b: LinearOperator) -> LinearOperator:
+    """Return a ∘ b without lazy sums inside, opaque operators pushed through columns or rows."""
+    product = compose(settled(a), settled(b))
+    return densified(product) if _must_push(product) else product
+
+
+def settled(op: LinearOperator) -> LinearOperator:
+    """op with a lazy sum multiplied out: over the Kronecker deltas that all its terms share, else densely."""
+    if isinstance(op, Product) and any(isinstance(f, Sum) for f in op.factors):
+        factors = [settled(f) for f in op.factors]
+        op = factors[-1]
+        for f in factors[-2::-1]:
+            op = compose(f, op)
+    if not isinstance(op, Sum) or _real_linear(op):
+        return op
+    terms = [as_plain_einsum(settled(term)) for term in op.terms]
+    if all(term is not None for term in terms):
+        total = terms[0]
+        for term in terms[1:]:
+            assert total is not None
+            assert term is not None
+            total = add_einsums(total, term, grow=True)
+        if total is not None:
+            return total
+    return densified(op) if _array_ends(op) else op
+
+
+def as_plain_einsum(op: LinearOperator) -> Einsum | None:
+    """op as an `Einsum`, where it is one or a multiple of the identity."""
+    from .einsum import as_einsum
+
+    if isinstance(op, Einsum):
+        return op
+    if isinstance(op, Identity):
+        return as_einsum(op.space, 1)
+    return as_einsum(op.space, op.c) if isinstance(op, Scaling) else None
+
+
+def is_opaque(op: LinearOperator) -> bool:
+    """Whether nothing is known of an operator but what it does to an array."""
+    return not isinstance(op, (*_STRUCTURED, Product, Sum)) and type(op).todense is LinearOperator.todense
+
+
+def _must_push(op: LinearOperator) -> bool:
+    if not isinstance(op, Product) or not _array_ends(op) or _real_linear(op):
+        return False
+    heavy = [f for f in op.factors if not isinstance(f, (Slice, Reshape, Inject, Project, Scaling))]
+    return len(heavy) > 1 and any(is_opaque(f) for f in heavy)
+
+
+def _array_ends(op: LinearOperator) -> bool:
+    spaces = (op.domain, op.codomain)
+    return all(space.known and not isinstance(space, TupleSpace) for space in spaces)
+
+
+def _real_linear(op: LinearOperator) -> bool:
+    """Whether an opaque part acts on complex numbers: it may be linear over the reals alone, so no matrix stands for it."""
+    if isinstance(op, (Product, Sum)):
+        return any(_real_linear(part) for part in (op.factors if isinstance(op, Product) else op.terms))
+    return is_opaque(op) and "c" in (_kind(op.domain) + _kind(op.codomain))
+
+
+def _kind(space: Any) -> str:
+    if isinstance(space, TupleSpace):
+        return "".join(map(_kind, space.parts))
+    return str(getattr(space.dtype, "kind", ""))
+
+
+def densified(op: LinearOperator) -> Einsum:
+    """op as an `Einsum` with one array over codomain and domain: columns pushed through it, or rows, whichever are fewer."""
+    return _from_array(dense_array(op), op.codomain, op.domain)
+
+
+def dense_array(op: LinearOperator) -> Any:
+    """The array of op, of shape codomain + domain; structure is used where there is some."""
+    if isinstance(op, Sum):
+        first, *rest = (dense_array(term) for term in op.terms)
+        for array in rest:
+            first = arrays.add(first, array)
+        return first
+    factors = op.factors if isinstance(op, Product) else (op,)
+    if len(factors) == 1 and not is_opaque(op):
+        return op.todense()
+    domain, codomain = op.domain, op.codomain
+    if codomain.size < domain.size:
+        array = _pushed(tuple(f.transpose() for f in reversed(factors)))
+        n = len(domain.shape or ())  # type: ignore[union-attr]
+        order = (*range(n, len(array.shape)), *range(n))
+        return namespace(array).permute_dims(array, order)
+    return _pushed(factors)
+
+
+def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
+    """The array of a product, from the right: closed products as they are, columns through the rest."""
+    domain: Any = factors[-1].domain
+    shape, width = domain.shape, domain.size
+    made: LinearOperator | None = None  # the product so far
+    run: list[LinearOperator] = []
+    for f in reversed(factors):
+        run.append(f)
+        if isinstance(f.codomain, TupleSpace):
+            continue
+        if len(run) == 1 and not is_opaque(f):
+            closed = f if made is None else compose(f, made)
+            if made is not None and not isinstance(closed, Einsum):
+                made = _from_array(made.todense(), made.codomain, domain)
+                closed = compose(f, made)
+            if isinstance(closed, Einsum) or made is None:
+                made, run = closed, []
+                continue
+        if made is None:
+            columns: Any = np.eye(width, dtype=domain.dtype or float)
+        else:
+            columns = made.todense()
+        middle: Any = run[0].domain
+        columns = reshape(columns, (*middle.shape, width))
+        if isinstance(columns, np.ndarray):
+            columns = _opaque_in(list(factors)).lifted(columns)
+        image = map_columns(_in_turn(run), columns)
+        codomain: Any = f.codomain
+        image = reshape(image, (*codomain.shape, *shape))
+        made, run = _from_array(image, f.codomain, domain), []
+    assert made is not None
+    return made.todense()
+
+
+def _opaque_in(run: list[LinearOperator]) -> LinearOperator:
+    """The first opaque operator of a run, also inside its products and sums; else the first operator."""
+    waiting = run[::-1]
+    while waiting:
+        op = waiting.pop()
+        if is_opaque(op):
+            return op
+        if isinstance(op, (Product, Sum)):
+            waiting.extend(op.factors if isinstance(op, Product) else op.terms)
+    return run[0]
+
+
+def _in_turn(run: list[LinearOperator]) -> Any:
+    def image(x: Any) -> Any:
+        for op in run:
+            x = op.apply(x)
+        return x
+
+    return image
+
+
+def _from_array(array: Any, codomain: Any, domain: Any) -> Einsum:
+    labels = tuple(range(len(array.shape)))
+    n = len(codomain.shape)
+    sizes: dict[int, int | None] = dict(zip(labels, array.shape, strict=True))
+    return Einsum((Factor(array, labels),), labels[:n], labels[n:], sizes, 1, (domain.dtype, codomain.dtype))

@@ -1,0 +1,209 @@
+"""Arrays of which only shape and dtype exist: operators made of them compose and add as real ones do, and count the cost.
+
+So a plan is made by the very code that carries it out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .algebra import is_number
+from .arrays import Labels, register_adapter
+from .operators import Einsum, LinearOperator, Product, Scaling, Sum
+from .operators.einsum import Factor
+from .operators.settle import is_opaque
+from .operators.spaces import Space, TupleSpace
+
+__all__ = ["Shadow", "Tally", "shadow_of"]
+
+FUSED = 8  # products summed in a contraction cost an eighth of a product written to memory: measured on XLA's CPU
+
+
+@dataclass
+class Tally:
+    """What the operations on shadows would cost: about the number of entries written, contractions at a discount."""
+
+    cost: float = 0.0
+
+    def taken(self) -> float:
+        """The cost since it was last taken."""
+        cost, self.cost = self.cost, 0.0
+        return cost
+
+
+class Shadow:
+    """An array's shape and dtype; what is done to it is counted."""
+
+    __slots__ = ("dtype", "shape", "tally")
+    __array_ufunc__ = None  # NumPy arrays beside it leave + and * to it
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, tally: Tally) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.tally = tally
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def made(self, shape: tuple[int, ...], dtype: Any = None) -> Shadow:
+        """Another shadow, whose entries are written."""
+        self.tally.cost += prod(shape)
+        return Shadow(shape, self.dtype if dtype is None else dtype, self.tally)
+
+    def __getitem__(self, place: Any) -> Any:
+        raise TypeError("a shadow has no entries")
+
+    def __add__(self, other: Any) -> Shadow:
+        return self.made(np.broadcast_shapes(self.shape, getattr(other, "shape", ())))
+
+    __radd__ = __mul__ = __rmul__ = __add__
+
+    def __array_namespace__(self) -> Any:
+        """The few functions that the operators' closed forms call."""
+        like = self
+        return SimpleNamespace(
+            bool=np.dtype(bool),
+            eye=lambda n, dtype=None: Shadow((n, n), np.dtype(dtype or like.dtype), like.tally),
+            zeros=lambda shape, dtype=None: Shadow(tuple(shape), np.dtype(dtype or like.dtype), like.tally),
+            ones=lambda shape, dtype=None: Shadow(tuple(shape), np.dtype(dtype or like.dtype), like.tally),
+            permute_dims=lambda x, axes: Shadow(tuple([x.shape[axis] for axis in axes]), x.dtype, x.tally),
+            linalg=SimpleNamespace(diagonal=lambda x: x.made((*x.shape[:-2], min(x.shape[-2:])))),
+        )
+
+
+class ShadowAdapter:
+    """See `backsolve.arrays.Adapter`."""
+
+    def multiply(self, a: Any, b: Any) -> Any:
+        """Entrywise product; a sign is free."""
+        if not isinstance(a, Shadow) or not isinstance(b, Shadow):
+            array = a if isinstance(a, Shadow) else b
+            return Shadow(array.shape, array.dtype, array.tally)
+        dtype = np.result_type(*(x.dtype for x in (a, b)))
+        return a.made(np.broadcast_shapes(a.shape, b.shape), dtype)
+
+    def add(self, a: Any, b: Any) -> Any:
+        """Entrywise sum."""
+        like = a if isinstance(a, Shadow) else b
+        return like.made(np.broadcast_shapes(*(getattr(x, "shape", ()) for x in (a, b))))
+
+    def subtract(self, a: Any, b: Any) -> Any:
+        """Entrywise difference."""
+        return self.add(a, b)
+
+    def divide(self, a: Any, b: Any) -> Any:
+        """Entrywise quotient."""
+        return self.add(a, b)
+
+    def contract(self, a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
+        """Labelled product."""
+        sizes = dict(zip(la, a.shape, strict=True)) | dict(zip(lb, b.shape, strict=True))
+        out = tuple(label for label in dict.fromkeys(la + lb) if label in keep)
+        tally = a.tally if isinstance(a, Shadow) else b.tally
+        shape = tuple(sizes[label] for label in out)
+        summed = len(out) < len(sizes)
+        tally.cost += prod(shape) + (prod(sizes.values()) / FUSED if summed else 0)
+        return Shadow(shape, np.result_type(a.dtype, b.dtype), tally), out
+
+    def place(self, x: Any, labels: Labels, out: Labels, shape: tuple[int, ...]) -> Any:
+        """Axes permuted and repeated."""
+        return x.made(shape)
+
+    def sum(self, x: Any, axes: tuple[int, ...]) -> Any:
+        """Sum over axes."""
+        x.tally.cost += prod(x.shape)
+        return Shadow(tuple(n for axis, n in enumerate(x.shape) if axis not in axes), x.dtype, x.tally)
+
+    def pad(self, x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
+        """Zeros around."""
+        return x.made(tuple(map(sum, zip(before, x.shape, after, strict=True))))
+
+    def take(self, x: Any, starts: tuple[int, ...], stops: tuple[int, ...]) -> Any:
+        """A box."""
+        return x.made(tuple(b - a for a, b in zip(starts, stops, strict=True)))
+
+    def concat(self, arrays: Any, axis: int) -> Any:
+        """One after the other."""
+        like = next(x for x in arrays if isinstance(x, Shadow))
+        shape = list(like.shape)
+        shape[axis] = sum(x.shape[axis] for x in arrays)
+        return like.made(tuple(shape))
+
+    def map_columns(self, function: Any, x: Any) -> Any:
+        """One image, as often as there are columns."""
+        before = x.tally.cost
+        image = function(Shadow(x.shape[:-1], x.dtype, x.tally))
+        x.tally.cost += (x.tally.cost - before) * (x.shape[-1] - 1)
+        return Shadow((*image.shape, x.shape[-1]), image.dtype, x.tally)
+
+    def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
+        """Another shape."""
+        return Shadow(tuple(shape), x.dtype, x.tally)
+
+    def astype(self, x: Any, dtype: Any) -> Any:
+        """Another dtype."""
+        return Shadow(x.shape, dtype, x.tally)
+
+
+register_adapter(Shadow, ShadowAdapter())
+
+
+class Opaque(LinearOperator):
+    """The shadow of an opaque operator: its spaces, and what one application costs."""
+
+    __slots__ = ("_codomain", "_domain", "_work", "name", "tally")
+
+    def __init__(self, domain: Space, codomain: Space, work: float, name: str, tally: Tally) -> None:
+        self._domain = domain
+        self._codomain = codomain
+        self._work = work
+        self.name = name
+        self.tally = tally
+
+    @property
+    def domain(self) -> Space:
+        return self._domain
+
+    @property
+    def codomain(self) -> Space:
+        return self._codomain
+
+    def lifted(self, x: Any) -> Any:
+        return Shadow(tuple(x.shape), x.dtype, self.tally)
+
+    def apply(self, x: Any) -> Any:
+        self.tally.cost += self._work
+        return self._image(self.codomain)
+
+    def _image(self, space: Space) -> Any:
+        if isinstance(space, TupleSpace):
+            return tuple(map(self._image, space.parts))
+        return Shadow(tuple(space.shape or ()), space.dtype, self.tally)
+
+    def transpose(self) -> LinearOperator:
+        return Opaque(self._codomain, self._domain, self._work, self.name, self.tally)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+
+def shadow_of(op: LinearOperator, tally: Tally) -> LinearOperator:
+    """The operator with every array a shadow."""
+    if isinstance(op, Einsum):
+        factors = tuple(Factor(Shadow(tuple(f.array.shape), f.array.dtype, tally), f.labels) for f in op.factors)
+        return Einsum(factors, op.out, op.into, op.sizes, op.coef, op.dtypes)
+    if isinstance(op, Product):
+        return Product(tuple(shadow_of(f, tally) for f in op.factors))
+    if isinstance(op, Sum):
+        return Sum(tuple(shadow_of(t, tally) for t in op.terms))
+    if isinstance(op, Scaling) and not is_number(op.c):
+        return Scaling(Shadow((), op.c.dtype, tally), op.space)
+    return Opaque(op.domain, op.codomain, op.work, op.label, tally) if is_opaque(op) else op

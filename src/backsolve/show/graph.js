@@ -1,0 +1,210 @@
+// The graph on the left: places of what is visible, edges in their lanes, boxes.
+const SVG = "http://www.w3.org/2000/svg";
+const HALF = 25, TITLE = 24, FOOT = 10, LANE = 14, BOX = 40, GAP = 44;
+const ruler = document.createElement("canvas").getContext("2d");
+
+function wide(text, font = 12, weight = "") {
+  ruler.font = `${weight} ${font}px system-ui, "Segoe UI", "DejaVu Sans", sans-serif`;
+  return ruler.measureText(text).width;
+}
+function cut(text, width, font = 12, weight = "") {
+  if (wide(text, font, weight) <= width) return text;
+  let low = 0, high = text.length;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (wide(text.slice(0, middle) + "…", font, weight) <= width) low = middle; else high = middle - 1;
+  }
+  return text.slice(0, low) + "…";
+}
+function make(name, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, name);
+  for (const key in attributes) element.setAttribute(key, attributes[key]);
+  for (const child of children) element.append(child);
+  return element;
+}
+
+// What is visible: leaves and closed groups, in their order; and which of them stands for each vertex.
+function visibleItems(items) {
+  const found = [], open = [], stack = [items[0]];
+  while (stack.length) {
+    const item = stack.pop();
+    if (item.children.length && item.open) {
+      if (item.parent !== null) open.push(item);
+      for (let k = item.children.length - 1; k >= 0; k--) stack.push(item.children[k]);
+    } else found.push(item);
+  }
+  return { found, open };
+}
+
+// The lanes that an edge from a to b takes: [first column, last column, row] each.
+function lanesOf(a, b) {
+  const above = new Set();
+  for (let item = a; item; item = item.parent) above.add(item);
+  const path = [], into = [];
+  let head = b;
+  while (!above.has(head.parent)) { into.push(head); head = head.parent; }
+  const shared = head.parent;
+  let tail = a;
+  while (tail.parent !== shared) {
+    for (let layer = tail.layer + 1; layer < tail.parent.layers.length; layer++) add(tail.parent, layer, tail.out[layer]);
+    tail = tail.parent;
+  }
+  for (let layer = tail.layer + 1; layer < head.layer; layer++) add(shared, layer, tail.out[layer]);
+  for (const item of into.reverse()) for (let layer = 0; layer < item.layer; layer++) add(item.parent, layer, item.into[layer]);
+  return path;
+  function add(group, layer, row) {
+    if (row === undefined) return;
+    const [first, count] = group.layers[layer];
+    path.push([first, first + count - 1, row]);
+  }
+}
+
+// Pixels of everything visible.  `edges` holds {a, b, label} with a and b visible items.  What is much wider than `room`
+// is broken into bands, one below the other, as text is into lines.
+function place(found, open, edges, labelled, room) {
+  const grow = (map, key, size) => map.set(key, Math.max(map.get(key) || 0, size));
+  const widths = new Map(), gap = new Map();
+  for (const item of found) {
+    item.c = item.col + ((item.cols - 1) >> 1);
+    item.r = item.row + (item.rows >> 1) - 1;
+    grow(widths, item.c, item.width);
+    grow(gap, item.c, GAP);
+  }
+  for (const edge of edges) {
+    edge.lanes = lanesOf(edge.a, edge.b);
+    if (labelled) grow(gap, edge.a.c, Math.min(wide(edge.label), 150) + 26);
+  }
+  const cs = [...widths.keys()].sort((p, q) => p - q);
+  const left = new Map(), right = new Map(), bandOf = new Map();
+  const bands = columnsInBands(cs, open, widths, gap, left, right, bandOf, room);
+  const inside = (first, last) => cs.filter((c) => c >= first && c <= last);
+  const rows = bands.map(() => new Map());
+  for (const item of found) {
+    grow(rows[bandOf.get(item.c)], item.r, HALF);
+    grow(rows[bandOf.get(item.c)], item.r + 1, HALF);
+  }
+  for (const group of open) {
+    for (const band of new Set(inside(group.col, group.col + group.cols - 1).map((c) => bandOf.get(c)))) {
+      grow(rows[band], group.row, TITLE);
+      grow(rows[band], group.row + group.rows - 1, FOOT);
+    }
+  }
+  for (const edge of edges) {
+    edge.stops = edge.lanes.map(([first, last, row]) => [inside(first, last), row]).filter(([here]) => here.length);
+    for (const [here, row] of edge.stops) for (const c of here) grow(rows[bandOf.get(c)], row, LANE);
+  }
+  let y = 8;
+  const tops = bands.map((band, k) => {
+    const top = new Map();
+    for (const r of [...rows[k].keys()].sort((p, q) => p - q)) { top.set(r, y); y += rows[k].get(r); }
+    band.bottom = y;
+    y += k + 1 < bands.length ? 34 : 0;
+    return top;
+  });
+  for (const item of found) {
+    item.x = (left.get(item.c) + right.get(item.c)) / 2;
+    item.y = tops[bandOf.get(item.c)].get(item.r) + HALF;
+  }
+  const end = Math.max(...bands.map((band) => band.right));
+  edges.forEach((edge, n) => { edge.points = route(edge, n, { left, right, bandOf, bands, rows, tops, end }); });
+  for (const group of open) {
+    const here = inside(group.col, group.col + group.cols - 1), pad = Math.max(12 - 2 * depth(group), 4);
+    group.boxes = [...new Set(here.map((c) => bandOf.get(c)))].map((band) => {
+      const mine = here.filter((c) => bandOf.get(c) === band), foot = group.row + group.rows - 1;
+      return [left.get(mine[0]) - pad, tops[band].get(group.row) + 2, right.get(mine[mine.length - 1]) + pad, tops[band].get(foot) + rows[band].get(foot) - 2];
+    });
+  }
+  return [Math.max(end + 14, 60), y + 8];
+}
+// Left and right ends of the columns; returns the bands.
+function columnsInBands(cs, open, widths, gap, left, right, bandOf, room) {
+  const starts = new Map(), stops = new Map();
+  const count = (map, c) => map.set(c, (map.get(c) || 0) + 1);
+  for (const group of open) {
+    const here = cs.filter((c) => c >= group.col && c < group.col + group.cols);
+    count(starts, here[0]);
+    count(stops, here[here.length - 1]);
+  }
+  const size = (c) => 8 * ((starts.get(c) || 0) + (stops.get(c) || 0)) + widths.get(c) + gap.get(c);
+  const total = cs.reduce((sum, c) => sum + size(c), 0);
+  const lines = total > 1.4 * room ? Math.ceil(total / room) : 1;
+  const bands = [{ right: 0 }], margin = lines > 1 ? 30 : 14;
+  let x = margin;
+  cs.forEach((c, k) => {
+    if (lines > 1 && x > margin && x + size(c) - gap.get(c) > total / lines + margin + 40) { bands.push({ right: 0 }); x = margin; }
+    x += 8 * (starts.get(c) || 0);
+    left.set(c, x);
+    x += widths.get(c);
+    right.set(c, x);
+    bandOf.set(c, bands.length - 1);
+    bands[bands.length - 1].right = Math.max(bands[bands.length - 1].right, x + (lines > 1 ? 34 : 8) + 8 * (stops.get(c) || 0));
+    x += 8 * (stops.get(c) || 0) + gap.get(c);
+  });
+  return bands;
+}
+// The points of an edge; a third entry asks for a straight line to that point.
+function route(edge, n, { left, right, bandOf, bands, rows, tops, end }) {
+  const points = [[edge.a.x + edge.a.width / 2, edge.a.y]];
+  let band = bandOf.get(edge.a.c);
+  const cross = (next, y) => {
+    const shift = (n % 6) * 3;
+    if (band < next && edge.gutter === undefined) edge.gutter = band;
+    while (band < next) {
+      const gutter = bands[band].bottom + 9 + shift, last = points[points.length - 1];
+      points.push([end - 14 + (n % 4) * 3, last[1], true], [end - 14 + (n % 4) * 3, gutter, true], [8 + (n % 4) * 3, gutter, true]);
+      band += 1;
+      points.push([8 + (n % 4) * 3, band === next ? y : bands[band].bottom + 9 + shift, true]);
+    }
+  };
+  for (const [here, row] of edge.stops) {
+    for (const k of [...new Set(here.map((c) => bandOf.get(c)))]) {
+      const mine = here.filter((c) => bandOf.get(c) === k), y = tops[k].get(row) + rows[k].get(row) / 2;
+      cross(k, y);
+      points.push([left.get(mine[0]), y], [right.get(mine[mine.length - 1]), y]);
+    }
+  }
+  cross(bandOf.get(edge.b.c), edge.b.y);
+  points.push([edge.b.x - edge.b.width / 2 - 7, edge.b.y]);
+  return points;
+}
+function depth(item) {
+  let d = 0;
+  for (let at = item.parent; at; at = at.parent) d++;
+  return d;
+}
+function curve(points) {
+  let path = `M${points[0][0]},${points[0][1]}`;
+  for (let k = 1; k < points.length; k++) {
+    const [x0, y0] = points[k - 1], [x1, y1, straight] = points[k];
+    if (straight || y0 === y1) { path += `L${x1},${y1}`; continue; }
+    const reach = Math.max(Math.abs(x1 - x0) / 2, 12);
+    path += `C${x0 + reach},${y0} ${x1 - reach},${y1} ${x1},${y1}`;
+  }
+  return path;
+}
+
+// Labels at the middle of their first stretch, pushed apart where they would lie on each other; those of edges that go on
+// in the next band stand side by side between the bands.
+function placeLabels(edges) {
+  const by = new Map();
+  const put = (key, edge) => { if (!by.has(key)) by.set(key, []); by.get(key).push(edge); };
+  for (const edge of edges) {
+    if (!edge.label) continue;
+    const [[x0, y0], [x1, y1, straight]] = edge.points;
+    if (straight) {
+      edge.ly = edge.points[2][1] - 8;
+      put(`gutter ${edge.gutter}`, edge);
+    } else {
+      edge.lx = (x0 + x1) / 2;
+      edge.ly = (y0 + y1) / 2 - (y0 === y1 ? 9 : 0);
+      put(edge.a.c, edge);
+    }
+  }
+  for (const [key, list] of by) {
+    list.sort((p, q) => p.ly - q.ly);
+    if (String(key).startsWith("gutter")) {
+      const right = list[0].points[2][0], left = list[0].points[3][0], room = (right - left) / list.length;
+      list.forEach((edge, k) => { edge.lx = left + room * (k + 0.5); edge.label = cut(edge.label, room - 10); });
+    } else for (let k = 1; k < list.length; k++) list[k].ly = Math.max(list[k].ly, list[k - 1].ly + 14);
+  }
+}

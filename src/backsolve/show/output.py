@@ -1,0 +1,130 @@
+"""Where pages and pictures go: into a notebook, a browser, a file."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ..graph import Graph
+from ..matrix import OperatorMatrix
+from ..system import System
+from .dot import to_dot
+from .page import page
+from .tex import to_latex
+
+__all__ = ["inline", "save", "show", "spy"]
+
+INLINE = 20_000  # entries of what a notebook shows by itself
+_HEIGHT = 780
+
+
+def show(
+    thing: Any, path: str | Path | None = None, *, order: Any = None, title: str = "", names: Sequence[str] | None = None
+) -> Path | None:
+    """Show a page inline in a notebook, or write it to ``path``, or to a temporary file that the browser opens.
+
+    Returns the path of what was written.
+    """
+    html = page(thing, order, title=title, names=names)
+    if path is None and _in_notebook():
+        from IPython.display import display
+
+        display(_Inline(_frame(html, title)))  # type: ignore[no-untyped-call]
+        return None
+    if path is not None:
+        return _write(Path(path), html)
+    with tempfile.NamedTemporaryFile("w", suffix=".html", prefix="backsolve-", delete=False, encoding="utf-8") as file:
+        file.write(html)
+    webbrowser.open(Path(file.name).as_uri())
+    return Path(file.name)
+
+
+def save(thing: Any, path: str | Path, *, order: Any = None, title: str = "", names: Sequence[str] | None = None) -> Path:
+    """Write a page, a picture, DOT or LaTeX, as the ending of ``path`` says.
+
+    Raises `ValueError` for another ending.
+    """
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending in (".html", ".htm"):
+        return _write(path, page(thing, order, title=title, names=names))
+    if ending in (".dot", ".gv"):
+        return _write(path, to_dot(thing) + "\n")
+    if ending == ".tex":
+        return _write(path, to_latex(thing, document=True))
+    if ending in (".svg", ".png", ".pdf"):
+        _need_matplotlib(f"save({path.name!r})")
+        from .drawing import draw
+
+        figure = draw(thing, title=title, names=names)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160)
+        return path
+    raise ValueError(f"cannot save as {path.name!r}: the ending must be .html, .svg, .png, .pdf, .dot or .tex.")
+
+
+def spy(thing: Any, path: str | Path | None = None) -> Any:
+    """Return a matplotlib figure of where the entries of a matrix are; written to ``path`` if given.
+
+    Of a System it shows [M | I − L] above [0 | S], of a Graph I − L.  Cost: linear in the entries.
+    """
+    _need_matplotlib("spy()")
+    from .entries import figure_of
+
+    figure = figure_of(thing)
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160)
+    return figure
+
+
+def inline(thing: Any) -> str | None:
+    """The page for a notebook, in a frame of its own; None for what is too large to be drawn unasked."""
+    if isinstance(thing, System):
+        entries = len(thing.M.entries) + len(thing.L.entries)
+    else:
+        A: OperatorMatrix = thing.matrix() if isinstance(thing, Graph) else thing
+        entries = len(A.entries) if A.numeric is None else int(A.numeric.csr.nnz)
+    return _frame(page(thing), "") if entries <= INLINE else None
+
+
+def _frame(html: str, title: str) -> str:
+    """The page in a frame that may run its own script and nothing else."""
+    return (
+        f'<iframe title="{escape(title or "backsolve")}" sandbox="allow-scripts" style="width: 100%; height: {_HEIGHT}px; '
+        f'border: 0;" srcdoc="{escape(html, quote=True)}"></iframe>'
+    )
+
+
+class _Inline:
+    """HTML that a notebook shows."""
+
+    def __init__(self, html: str) -> None:
+        self.html = html
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel")
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _need_matplotlib(what: str) -> None:
+    try:
+        import matplotlib as matplotlib
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{what} needs matplotlib: pip install 'backsolve[show]'", name="matplotlib") from error

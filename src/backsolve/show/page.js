@@ -1,0 +1,131 @@
+// Folding, the bar of buttons, and setting everything up.
+function toggle(number) {
+  const item = items[number];
+  item.open = !item.open;
+  draw();
+  const again = document.querySelector(`[data-item="${number}"]`);
+  if (again) again.focus({ preventScroll: true });
+}
+document.addEventListener("click", (event) => {
+  const group = event.target.closest && event.target.closest("[data-item]");
+  if (group) toggle(+group.getAttribute("data-item"));
+});
+function unfold(all) {
+  let count = visibleItems(items).found.length;
+  const groups = items.filter((item) => item.children.length && item.parent);
+  if (!all) groups.forEach((item) => { item.open = false; });
+  else for (const item of groups) {
+    if (item.open) continue;
+    count += item.children.length - 1;
+    if (count > data.most) { $("detail").textContent = `Unfolded to ${number(data.most)} at most; the rest unfolds one by one.`; break; }
+    item.open = true;
+  }
+  draw();
+}
+
+function go(step) {
+  const run = data.runs[state.run];
+  state.step = Math.max(0, Math.min(run.order.length, step));
+  if (state.step === run.order.length) stop();
+  update();
+}
+function stop() {
+  clearInterval(state.timer);
+  state.timer = 0;
+  $("play").textContent = "▶ play";
+}
+function play() {
+  if (state.timer) { stop(); return; }
+  const n = data.runs[state.run].order.length;
+  if (state.step >= n) go(0);
+  $("play").textContent = "⏸ pause";
+  state.timer = setInterval(() => go(state.step + 1), Math.max(40, Math.min(900, 20000 / Math.max(n, 1))));
+}
+function choose(k) {
+  stop();
+  state.run = k;
+  state.step = 0;
+  const run = data.runs[k];
+  $("order").value = k;
+  $("slider").max = run.order.length;
+  for (const [n, element] of [...$("totals").querySelectorAll("[data-run]")].entries()) element.classList.toggle("me", n === k);
+  drawPanel();
+  view.extra = [];
+  update();
+}
+function zoom(which, factor) {
+  const [width, height, scale] = state.natural[which];
+  state.zoom[which] = factor ? Math.max(0.1, Math.min(4, scale * factor)) : 0;
+  fit(which, $(which), width, height);
+}
+function keys(event) {
+  const tag = event.target.tagName;
+  if (event.ctrlKey || event.metaKey || event.altKey || tag === "SELECT") return;
+  const group = event.target.closest && event.target.closest("[data-item]");
+  if ((event.key === "Enter" || event.key === " ") && group) { event.preventDefault(); toggle(+group.getAttribute("data-item")); return; }
+  if (!data.runs.length || (tag === "BUTTON" && (event.key === " " || event.key === "Enter"))) return;
+  const action = { ArrowRight: () => { stop(); go(state.step + 1); }, ArrowLeft: () => { stop(); go(state.step - 1); },
+    Home: () => go(0), End: () => go(Infinity), " ": play }[event.key];
+  if (action) { event.preventDefault(); action(); }
+}
+
+function setUp() {
+  for (const [key, words, count] of data.kinds) {
+    if (!count) continue;
+    const swatch = document.createElement("i");
+    swatch.style.background = `var(--${key})`;
+    const entry = document.createElement("li");
+    entry.append(swatch, `${words} (${number(count)})`);
+    $("legend").append(entry);
+  }
+  data.source.forEach(([file, rows]) => {
+    const list = document.createElement("ol");
+    for (const [at, text, n] of rows) {
+      const row = document.createElement("li"), label = document.createElement("span");
+      label.textContent = at;
+      row.append(label, text);
+      if (n >= 0) { lines[n] = row; row.things = { line: n }; row.className = "has"; row.tabIndex = 0; }
+      list.append(row);
+    }
+    const head = document.createElement("h2");
+    head.textContent = file;
+    const scroll = document.createElement("div");
+    scroll.className = "scroll";
+    scroll.append(list);
+    $("code").append(head, scroll);
+  });
+  $("code").hidden = !data.source.length;
+  $("folds").hidden = items.every((item) => !item.children.length || !item.parent);
+  $("bar").hidden = !data.runs.length;
+  data.runs.forEach((run, k) => {
+    run.steps = new Set(run.order);
+    run.starts = new Set(run.head === "dx" ? ["source"] : ["sink", "output"]);
+    const option = document.createElement("option");
+    option.value = k;
+    option.textContent = run.name;
+    $("order").append(option);
+    const total = document.createElement("span"), bold = document.createElement("b");
+    total.dataset.run = k;
+    bold.textContent = number(run.costs.reduce((a, b) => a + b, 0));
+    total.append(`${run.name}: `, bold);
+    $("totals").append(total);
+  });
+  $("order").addEventListener("change", (event) => choose(+event.target.value));
+  $("slider").addEventListener("input", (event) => { stop(); go(+event.target.value); });
+  $("first").addEventListener("click", () => { stop(); go(0); });
+  $("back").addEventListener("click", () => { stop(); go(state.step - 1); });
+  $("step").addEventListener("click", () => { stop(); go(state.step + 1); });
+  $("play").addEventListener("click", play);
+  $("fold").addEventListener("click", () => unfold(false));
+  $("unfold").addEventListener("click", () => unfold(true));
+  for (const which of ["graph", "matrix"]) {
+    for (const [name, factor] of [["smaller", 0.8], ["fit", 0], ["larger", 1.25]]) $(`${which}-${name}`).addEventListener("click", () => zoom(which, factor));
+  }
+  document.addEventListener("keydown", keys);
+  draw();
+  if (data.runs.length) choose(0);
+  let width = innerWidth;
+  addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; draw(); } });
+}
+setUp();
+window.backsolve = { data, state, go, choose, toggle, light, unlight, unfold, view: () => view };

@@ -1,0 +1,187 @@
+"""The page: one HTML file that opens offline, with its data, its style and its script inside."""
+
+from __future__ import annotations
+
+import json
+import linecache
+from collections import Counter
+from collections.abc import Callable, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from .folds import Item, folded
+from .kinds import KINDS
+from .layout import lay_out
+from .model import Picture, picture_of
+from .steps import FORWARD, REVERSE, Run, runs, vectors
+
+__all__ = ["page"]
+
+SCRIPTS = ("graph.js", "matrix.js", "data.js", "draw.js", "steps.js", "pointing.js", "page.js")  # in this order
+MOST = 1_500  # items that "unfold all" makes visible
+STEPPED = 10_000  # vertices whose elimination is stepped through
+
+
+def page(
+    thing: Any,
+    order: Any = None,
+    *,
+    title: str = "",
+    names: Sequence[str] | None = None,
+    order_name: str = "",
+) -> str:
+    """Return the page of a System, a Graph or an OperatorMatrix as HTML that needs nothing else.
+
+    ``order`` is a Plan, "auto" or "markowitz" (of a System), or a sequence naming every node that can be eliminated once;
+    forward and back substitution are always on the page.  ``names`` are those of a System's sources.
+    Raises `TypeError` for another object, `ValueError` for an incomplete order or more entries than can be drawn.
+
+    Example:
+        >>> from backsolve import Graph
+        >>> "path weights" in page(Graph({("a", "b"): 2, ("b", "c"): 3}), title="Two edges")
+        True
+    """
+    picture = picture_of(thing, title, names)
+    picture, items = folded(picture)
+    lay_out(items, picture.edges)
+    found = runs(picture, order, order_name) if picture.nodes and len(picture.vertices) <= STEPPED else []
+    data = _data(picture, items, found)
+    text = Template(_read("page.html"))
+    notes = [*picture.notes, *_fold_notes(picture, items)]
+    return text.substitute(
+        title=escape(picture.title),
+        about=escape(picture.about),
+        formula=escape(picture.formula),
+        notes="".join(f"<p>{escape(note)}</p>" for note in notes),
+        matrix=escape(heading(picture)),
+        style=_read("page.css"),
+        script="(() => {\n'use strict';\n" + "\n".join(map(_read, SCRIPTS)) + "})();",
+        data=_embedded(data),
+    )
+
+
+def heading(picture: Picture) -> str:
+    """What the matrix beside the graph is."""
+    if picture.ends:
+        return "Block matrix [ M | I − L ] above [ 0 | S ]"
+    if picture.diagonal:
+        plain = all(label in ("I", "1") for label, _ in picture.diagonal.values())
+        return "Block matrix I − L" if plain else "Block matrix D − N"
+    return "Block matrix"
+
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _embedded(data: Any) -> str:
+    """JSON that can stand inside a script element: no character of it ends one."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _fold_notes(picture: Picture, items: Sequence[Item]) -> list[str]:
+    notes = []
+    closed = [item for item in items if item.children and not item.open and (item.parent is None or item.parent.open)]
+    if closed:
+        hidden = sum(item.stop - item.start for item in closed)
+        notes.append(
+            f"{hidden:,} of {len(picture.vertices):,} vertices are folded into {len(closed):,} groups "
+            "(calls, lines of code or stretches); a click unfolds one."
+        )
+    if picture.nodes and len(picture.vertices) > STEPPED:
+        notes.append(f"Elimination is not stepped through beyond {STEPPED:,} vertices.")
+    return notes
+
+
+def _data(picture: Picture, items: Sequence[Item], found: Sequence[Run]) -> dict[str, Any]:
+    strings: dict[str, int] = {}
+
+    def word(text: str) -> int:
+        return strings.setdefault(text, len(strings))
+
+    kinds = list(KINDS)
+    number = {kind: k for k, kind in enumerate(kinds)}
+    lines, source = _source(picture)
+    line_of = {line: k for k, line in enumerate(lines)}
+    counts = Counter(e.kind for e in picture.edges)
+    values = vectors(picture) if found else {}
+    return {
+        "vertices": [
+            [v.name, v.role, word(v.text), word(v.space), line_of.get(_line(v.place), -1)] for v in picture.vertices
+        ],
+        "edges": [[e.tail, e.head, word(e.label), number[e.kind], word(e.cell)] for e in picture.edges],
+        "rows": picture.rows,
+        "cols": picture.cols,
+        "diagonal": [[v, word(label), number[kind]] for v, (label, kind) in picture.diagonal.items()],
+        "items": [_item(item) for item in items],
+        "runs": [_run(run, values) for run in found],
+        "kinds": [[kind, words, counts[kind]] for kind, words in KINDS.items()],
+        "lines": lines,
+        "source": source,
+        "strings": list(strings),
+        "most": MOST,
+    }
+
+
+def _item(item: Item) -> list[Any]:
+    return [
+        item.label,
+        item.place,
+        -1 if item.parent is None else item.parent.number,
+        item.vertex,
+        item.start,
+        item.stop,
+        item.col,
+        item.cols,
+        item.row,
+        item.rows,
+        int(item.open),
+        list(item.lanes_out.items()),
+        list(item.lanes_in.items()),
+        item.layer,
+        item.layers,
+    ]
+
+
+def _run(run: Run, values: dict[str, dict[int, str]]) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": run.name, "order": run.order, "costs": run.costs}
+    for direction, name, head in (("forward", FORWARD, "dx"), ("reverse", REVERSE, "x̄")):
+        if run.name == name and direction in values:
+            found |= {"values": values[direction], "head": head}
+    return found
+
+
+def _line(place: str) -> str:
+    return ":".join(place.split(":")[:2])
+
+
+def _source(picture: Picture, read: Callable[[str], list[str]] = linecache.getlines) -> tuple[list[str], list[Any]]:
+    """The lines of code that vertices come from, as file:line, and what is printed of each file."""
+    at: dict[str, tuple[str, int]] = {}
+    for v in picture.vertices:
+        if v.place and _line(v.place) not in at:
+            at[_line(v.place)] = (v.path, int(v.place.split(":")[1]))
+    lines = list(at)
+    source = []
+    for path in dict.fromkeys(path for path, _ in at.values()):
+        text = read(path)
+        mine = {no: k for k, (where, no) in enumerate(at.values()) if where == path}
+        if not text:
+            continue
+        shown: list[Any] = []
+        previous = None
+        for no in sorted(mine):
+            if previous is not None:
+                between = range(previous + 1, no) if no - previous <= 6 else range(0)
+                shown += [[k, text[k - 1].rstrip("\n"), -1] for k in between if k <= len(text)]
+                if no - previous > 6:
+                    shown.append(["⋮", "", -1])
+            shown.append([no, text[no - 1].rstrip("\n") if no <= len(text) else "", mine[no]])
+            previous = no
+        source.append([path.replace("\\", "/").split("/")[-1], shown])
+    return lines, source

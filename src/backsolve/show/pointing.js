@@ -1,0 +1,70 @@
+// Pointing at one thing lights up what belongs to it.
+const marked = [];
+function unlight() {
+  while (marked.length) marked.pop().classList.remove("lit");
+}
+function mark(element) {
+  if (element) { element.classList.add("lit"); marked.push(element); }
+}
+const lines = [];
+function light(things) {
+  unlight();
+  const chosen = new Set(things.edges || []), here = new Set();
+  if (things.item) {
+    for (let u = things.item.start; u < things.item.stop; u++) {
+      here.add(u);
+      for (const n of [...into[u], ...outOf[u]]) chosen.add(n);
+    }
+  }
+  if (things.line !== undefined) {
+    vertices.forEach((vertex, u) => { if (vertex.line === things.line) { here.add(u); into[u].forEach((n) => chosen.add(n)); } });
+  }
+  const seen = new Set();
+  const edgeLines = new Set();
+  for (const n of chosen) {
+    const { tail, head } = edges[n], a = view.rep[tail], b = view.rep[head];
+    const arrow = view.shown.get(a.number * items.length + b.number);
+    if (arrow) mark(arrow.element);
+    seen.add(view.rowOf[head] * view.colLines.length + view.colOf[tail]);
+    if (!things.item || here.has(head)) edgeLines.add(vertices[head].line);
+  }
+  if (things.cell) { seen.add(things.cell.key); mark(view.rowText[things.cell.r]); mark(view.colText[things.cell.c]); }
+  if (things.cell && things.cell.diagonal >= 0 && !chosen.size) here.add(things.cell.diagonal);
+  for (const key of seen) if (view.cells.has(key)) mark(view.cells.get(key).element);
+  if (things.cell && !view.cells.has(things.cell.key)) mark(things.cell.element);
+  for (const u of here) {
+    mark(view.rep[u].element);
+    edgeLines.add(vertices[u].line);
+  }
+  for (const n of edgeLines) if (n >= 0) mark(lines[n]);
+  if (things.item) {
+    view.rowLines.forEach((line, k) => { if (line.item === things.item) mark(view.rowText[k]); });
+    view.colLines.forEach((line, k) => { if (line.item === things.item) mark(view.colText[k]); });
+  }
+  const first = [...edgeLines].find((n) => n >= 0);
+  if (first !== undefined && lines[first] && things.line === undefined) {
+    const box = $("code").querySelector(".scroll"), at = lines[first].offsetTop - box.offsetTop;
+    if (at < box.scrollTop || at > box.scrollTop + box.clientHeight - 24) box.scrollTop = at - 60;
+  }
+  describe(things, chosen, here);
+}
+function describe(things, chosen, here) {
+  let text;
+  if (things.item && things.item.role === "group") text = `${things.item.label}: ${things.item.stop - things.item.start} nodes${things.item.where ? ` · ${things.item.where}` : ""}; click to unfold`;
+  else if (things.item) text = vertexText(vertices[things.item.vertex]) + lineText(vertices[things.item.vertex]);
+  else if (things.line !== undefined) text = `${data.lines[things.line]}: ${here.size} node${here.size === 1 ? "" : "s"}`;
+  else {
+    const first = [...chosen].slice(0, 4).map(edgeText);
+    text = first.join("   ") + (chosen.size > 4 ? ` and ${chosen.size - 4} more` : "");
+    if (chosen.size === 1) { const e = edges[[...chosen][0]]; text += `  (${data.kinds.find((kind) => kind[0] === e.kind)[1]})${lineText(vertices[e.head])}`; }
+    if (things.cell && !chosen.size) text = `row ${view.rowLines[things.cell.r].item.short}, column ${view.colLines[things.cell.c].item.short}: ${things.cell.label || "fill-in: a sum over the paths through eliminated nodes"}`;
+  }
+  $("detail").textContent = text;
+}
+const thingsAt = (target) => {
+  for (let at = target; at && at !== document; at = at.parentNode) if (at.things) return at.things;
+  return null;
+};
+document.addEventListener("pointerover", (event) => { const things = thingsAt(event.target); if (things) light(things); });
+document.addEventListener("pointerout", (event) => { if (thingsAt(event.target)) unlight(); });
+document.addEventListener("focusin", (event) => { const things = thingsAt(event.target); if (things) light(things); });

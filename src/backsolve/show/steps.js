@@ -1,0 +1,127 @@
+// One step of an elimination: what is gone, in work, filled in; found anew for every step, so that any can be reached.
+// What is left and reached from these vertices through vertices that are gone.
+const seen = new Int32Array(vertices.length), stack = new Int32Array(vertices.length);
+let visit = 0;
+function reach(members, gone, { starts, ends }) {
+  const found = [];
+  let height = 0;
+  visit += 1;
+  for (const v of members) { seen[v] = visit; stack[height++] = v; }
+  while (height) {
+    const v = stack[--height];
+    for (let k = starts[v]; k < starts[v + 1]; k++) {
+      const u = ends[k];
+      if (seen[u] === visit) continue;
+      seen[u] = visit;
+      if (gone[u]) stack[height++] = u; else found.push(u);
+    }
+  }
+  return found;
+}
+function update() {
+  const run = data.runs[state.run];
+  if (!run) return;
+  const gone = new Uint8Array(vertices.length);
+  for (let k = 0; k < state.step; k++) gone[run.order[k]] = 1;
+  const v = state.step ? run.order[state.step - 1] : -1;
+  let ins = [], outs = []; // neighbours of the node in work, at this moment
+  if (v >= 0) {
+    gone[v] = 0;
+    ins = reach([v], gone, before);
+    outs = reach([v], gone, after);
+    gone[v] = 1;
+  }
+  const insideIns = new Set(ins), insideOuts = new Set(outs);
+  for (const item of view.found) {
+    let left = false;
+    for (let u = item.start; u < item.stop && !left; u++) left = !gone[u];
+    item.element.classList.toggle("done", !left && !(v >= item.start && v < item.stop));
+    item.element.classList.toggle("work", v >= item.start && v < item.stop);
+  }
+  const inWork = (e) => (e.head === v && insideIns.has(e.tail)) || (e.tail === v && insideOuts.has(e.head));
+  for (const arrow of view.arrows) {
+    const list = arrow.element.classList;
+    list.toggle("work", arrow.edges.some((n) => inWork(edges[n])));
+    list.toggle("done", arrow.edges.every((n) => gone[edges[n].tail] || gone[edges[n].head]));
+  }
+  // Entries between what is left are sums over the paths through what is gone: found by walking, whatever the order was.
+  const present = new Set(), width = view.colLines.length;
+  const { rowOf, colOf } = view;
+  if (state.step) {
+    view.rowLines.forEach((line, r) => {
+      const members = line.members.filter((u) => !gone[u]);
+      if (!members.length) return;
+      for (const u of reach(members, gone, before)) if (colOf[u] >= 0) present.add(r * width + colOf[u]);
+    });
+  }
+  const work = new Set();
+  if (v >= 0) {
+    for (const j of ins) if (rowOf[v] >= 0 && colOf[j] >= 0) work.add(rowOf[v] * width + colOf[j]);
+    for (const i of outs) if (colOf[v] >= 0 && rowOf[i] >= 0) work.add(rowOf[i] * width + colOf[v]);
+  }
+  for (const cell of view.extra) if (!present.has(cell.key) && !work.has(cell.key)) cell.element.remove();
+  view.extra = view.extra.filter((cell) => cell.element.parentNode);
+  const extra = new Set(view.extra.map((cell) => cell.key));
+  for (const key of [...present, ...work]) {
+    if (view.cells.has(key) || extra.has(key)) continue;
+    extra.add(key);
+    const cell = { r: Math.floor(key / width), c: key % width, key, edges: [], kind: "fill", label: "" };
+    $("matrix").firstChild.append(drawCell(view, cell));
+    cell.element.classList.add("fill");
+    nameCell(cell);
+    view.extra.push(cell);
+  }
+  for (const cell of view.cells.values()) {
+    const list = cell.element.classList;
+    const kept = cell.edges.some((n) => !gone[edges[n].tail] && !gone[edges[n].head]) || (cell.diagonal >= 0 && view.rowLines[cell.r].members.some((u) => !gone[u]));
+    list.toggle("done", !kept && !present.has(cell.key) && !work.has(cell.key));
+    list.toggle("work", work.has(cell.key));
+    list.toggle("fill", cell.kind !== "group" && !kept && present.has(cell.key));
+  }
+  for (const cell of view.extra) cell.element.classList.toggle("work", work.has(cell.key));
+  drawFill(present, width);
+  if (v >= 0) reveal("graph", view.rep[v].x, view.rep[v].y);
+  if (v >= 0 && rowOf[v] >= 0) reveal("matrix", 0, view.ys[rowOf[v]]);
+  view.values.forEach((box, k) => {
+    const members = view.rowLines[k].members, values = run.values;
+    const ready = (u) => gone[u] || (!run.steps.has(u) && (run.starts.has(vertices[u].role) || state.step === run.order.length));
+    box.classList.toggle("filled", members.every(ready));
+    box.classList.toggle("work", members.includes(v));
+    if (view.text) box.lastChild.textContent = members.length === 1 && ready(members[0]) ? cut(values[members[0]] || "", view.valueWidth - 6) : "";
+  });
+  tell(run, v, ins, outs);
+}
+function reveal(which, x, y) { // scrolls a panel, and no more than it, to what is in work
+  const box = $(which).parentElement, scale = state.natural[which][2], margin = 90;
+  x *= scale;
+  y *= scale;
+  if (which === "graph" && (x < box.scrollLeft + margin || x > box.scrollLeft + box.clientWidth - margin)) box.scrollLeft = x - box.clientWidth / 2;
+  if (y < box.scrollTop + 20 || y > box.scrollTop + box.clientHeight - 40) box.scrollTop = y - box.clientHeight / 2;
+}
+function drawFill(present, width) {
+  view.fills.replaceChildren();
+  let drawn = 0;
+  for (const key of present) {
+    const row = view.rowLines[Math.floor(key / width)].item, column = view.colLines[key % width].item;
+    if (row === column || view.shown.has(column.number * items.length + row.number) || ++drawn > 200) continue;
+    const x0 = column.x + column.width / 2, x1 = row.x - row.width / 2 - 7, bend = Math.max((x1 - x0) / 2, 20);
+    const rise = Math.abs(row.y - column.y) < 20 ? -34 : 0;
+    view.fills.append(make("g", { class: "edge fill" }, make("path", { class: "line", "marker-end": "url(#tip)",
+      d: `M${x0},${column.y}C${x0 + bend},${column.y + rise} ${x1 - bend},${row.y + rise} ${x1},${row.y}` })));
+  }
+}
+const number = (n) => n.toLocaleString("en-US");
+const listed = (found) => {
+  const names = found.sort((a, b) => a - b).map((u) => vertices[u].name);
+  return names.length > 6 ? `${names.slice(0, 5).join(", ")} and ${names.length - 5} more` : names.join(", ") || "nothing";
+};
+function tell(run, v, ins, outs) {
+  let so = 0;
+  for (let k = 0; k < state.step; k++) so += run.costs[k];
+  $("slider").value = state.step;
+  $("slider").setAttribute("aria-valuetext", `step ${state.step} of ${run.order.length}`);
+  $("count").textContent = `${state.step} / ${run.order.length}`;
+  $("so").textContent = number(so);
+  $("status").textContent = v < 0 ? `Step 0 of ${run.order.length}: nothing is eliminated yet.`
+    : `Step ${state.step}: ${vertexText(vertices[v])}. Edges from ${listed(ins)} composed with edges to ${listed(outs)}: ${number(run.costs[state.step - 1])} multiplication${run.costs[state.step - 1] === 1 ? "" : "s"}.`;
+}

@@ -1,0 +1,249 @@
+"""Orders of elimination step by step: what each costs, and the vectors that substitution fills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..algebra import AlgebraError, add, is_number, is_zero, multiply
+from ..blocks import BlockVector
+from ..graph import Graph
+from ..operators import I, O
+from ..operators.spaces import ANY, ArraySpace, Space
+from ..solve import solve
+from ..system import System
+from .model import Picture, spaces_of
+
+FORWARD, REVERSE, MARKOWITZ = "forward substitution", "back substitution", "Markowitz order"
+
+__all__ = ["Run", "costs", "runs", "vectors"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """An order of elimination: its name, its vertices, the multiplications of each step, and their total."""
+
+    name: str
+    order: tuple[int, ...]
+    costs: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """Multiplications of all steps."""
+        return sum(self.costs)
+
+
+def runs(picture: Picture, order: Any = None, name: str = "") -> list[Run]:
+    """Forward and back substitution, and the order given: a Plan, the name of one, or a sequence of nodes.
+
+    With a Plan the multiplications are the plan's own, which knows the operators; otherwise those of `costs`.
+    Raises `ValueError` where an order misses, repeats or invents a node.
+    """
+    subject = picture.subject
+    if isinstance(order, str) and order in ("auto", "markowitz") and isinstance(subject, System):
+        name = MARKOWITZ if order == "markowitz" else "planned order"
+        order = subject.plan(order)
+    if hasattr(order, "steps") and isinstance(subject, System):
+        return _planned(picture, subject, order, name or "plan")
+    inner = sorted(picture.nodes.values())
+    forward, reverse = tuple(inner), tuple(reversed(inner))
+    found = [Run(FORWARD, forward, costs(picture, forward)), Run(REVERSE, reverse, costs(picture, reverse))]
+    if order is None or (isinstance(order, str) and order == "forward"):
+        return found
+    if isinstance(order, str) and order == "reverse":
+        return found[::-1]
+    if isinstance(order, str):
+        raise ValueError(
+            f"unknown order {order!r}; use 'forward', 'reverse', of a System also 'auto' or 'markowitz', "
+            "or a sequence of nodes."
+        )
+    named = list(getattr(order, "order", order))
+    unknown = [node for node in named if node not in picture.nodes]
+    if unknown:
+        raise ValueError(f"the order names {unknown[0]!r}, which is none of the {len(inner)} nodes that can be eliminated.")
+    if len(set(named)) < len(named):
+        twice = next(node for node in named if named.count(node) > 1)
+        raise ValueError(f"the order names {twice!r} twice.")
+    missing = [node for node in picture.nodes if node not in set(named)]
+    if missing:
+        raise ValueError(f"the order misses {missing[0]!r}; it must name each of the {len(inner)} nodes once.")
+    vertices = tuple(picture.nodes[node] for node in named)
+    return [Run(name or "this order", vertices, costs(picture, vertices)), *found]
+
+
+def _planned(picture: Picture, system: System, plan: Any, name: str) -> list[Run]:
+    """The plan's order and those it is compared with, each counted as plans count."""
+
+    def run(name: str, plan: Any) -> Run:
+        by_node = {step.node: step.multiplications for step in plan.steps}
+        order = [node for node in plan.order if node in by_node]
+        order += [node for node in picture.nodes if node not in by_node]  # outputs, which cost nothing
+        return Run(name, tuple(picture.nodes[v] for v in order), tuple(by_node.get(v, 0) for v in order))
+
+    others = {FORWARD: "forward", REVERSE: "reverse", MARKOWITZ: "markowitz"}
+    return [run(name, plan), *(run(word, system.plan(order)) for word, order in others.items() if word != name)]
+
+
+def costs(picture: Picture, order: Sequence[int]) -> tuple[int, ...]:
+    """The multiplications of every step: Σ over pairs of an edge in and an edge out, of the product of the three sizes.
+
+    Between scalars that is in-degree × out-degree.  Sizes that are not known count as one, and what only names a node as
+    an output costs nothing.
+    """
+    sizes = [v.size for v in picture.vertices]
+    masks: dict[int, int] = {}
+    for i, size in enumerate(sizes):
+        masks[size] = masks.get(size, 0) | (1 << i)
+    into, out = [0] * len(sizes), [0] * len(sizes)
+    for e in picture.edges:
+        into[e.head] |= 1 << e.tail
+        out[e.tail] |= 1 << e.head
+    order = [int(v) for v in order]
+    free = _naming(picture)
+    left = 0  # what is still to be eliminated, of which alone the edges are kept up
+    for v in order:
+        left |= 1 << v
+
+    def weight(vertices: int) -> int:
+        return sum(size * (vertices & mask).bit_count() for size, mask in masks.items())
+
+    found = []
+    for v in order:
+        bit = 1 << v
+        left &= ~bit
+        found.append(sizes[v] * weight(into[v]) * weight(out[v] & ~free[v]))
+        for i in _bits(out[v] & left):
+            into[i] = (into[i] | into[v]) & ~bit
+        for j in _bits(into[v] & left):
+            out[j] = (out[j] | out[v]) & ~bit
+        # Vertices that stay are never asked again, but must not count v as a neighbour of theirs.
+    return tuple(found)
+
+
+def _naming(picture: Picture) -> list[int]:
+    """For each vertex the outputs that are this vertex and nothing else."""
+    into: dict[int, list[int]] = {}
+    for n, e in enumerate(picture.edges):
+        if picture.vertices[e.head].role == "output":
+            into.setdefault(e.head, []).append(n)
+    free = [0] * len(picture.vertices)
+    for output, numbers in into.items():
+        e = picture.edges[numbers[0]]
+        if len(numbers) == 1 and e.label in ("I", "1", "1.0"):
+            free[e.tail] |= 1 << output
+    return free
+
+
+def _bits(word: int) -> Iterable[int]:
+    while word:
+        low = word & -word
+        yield low.bit_length() - 1
+        word ^= low
+
+
+# ---- values --------------------------------------------------------------------------------------------------------
+VALUES = 2_000  # vertices whose vectors are computed
+NUMBERS = 10_000_000  # numbers in all of them
+
+
+def vectors(picture: Picture) -> dict[str, dict[int, str]]:
+    """What fills up: under "forward" the changes of every vertex for ones at the sources, under "reverse" the gradients
+    for ones at the outputs; of a vertex its number, or the norm of its array.  Empty where they cannot be computed.
+    """
+    subject = picture.subject
+    many = len(picture.vertices) > VALUES or sum(v.size for v in picture.vertices) > NUMBERS
+    if many or not isinstance(subject, System | Graph):
+        return {}
+    found: dict[str, dict[int, str]] = {}
+    for direction in ("forward", "reverse"):
+        try:
+            if isinstance(subject, Graph):
+                found[direction] = _of_graph(picture, subject, direction)
+            else:
+                found[direction] = _pushed(picture, subject) if direction == "forward" else _pulled(picture, subject)
+        except (TypeError, ValueError, ArithmeticError, NotImplementedError, AlgebraError):
+            continue  # an operator without a transpose, elements that take no ones: the page does without values
+    return found
+
+
+def _pushed(picture: Picture, system: System) -> dict[int, str]:
+    M, L, S = system.M, system.L, system.sinks
+    t = _ones(spaces_of(system)[0], M.entries)
+    x = solve(I - L, M.times(t))
+    return _by_vertex(picture, t, x, S.times(x))
+
+
+def _pulled(picture: Picture, system: System) -> dict[int, str]:
+    M, L, S = system.M, system.L, system.sinks
+    g = _ones(spaces_of(system)[2], S.entries)
+    x = solve(I - L.T, S.T.times(g))
+    return _by_vertex(picture, M.T.times(x), x, g)
+
+
+def _by_vertex(picture: Picture, p: BlockVector, x: BlockVector, y: BlockVector) -> dict[int, str]:
+    found = {v: _short(x[i]) for i, v in picture.nodes.items()}
+    found |= {v: _short(block) for v, block in zip(picture.ends["source"], p, strict=True)}
+    return found | {v: _short(block) for v, block in zip(picture.ends["output"], y, strict=True)}
+
+
+def _of_graph(picture: Picture, graph: Graph, direction: str) -> dict[int, str]:
+    Lt = graph.matrix()
+    n = Lt.shape[0]
+    neighbours: list[list[tuple[int, Any]]] = [[] for _ in range(n)]
+    x: list[Any] = [I] * n
+    if direction == "forward":  # products from source to sink, left to right
+        for (i, j), weight in Lt.entries.items():
+            neighbours[j].append((i, weight))
+        for j in range(n):
+            if neighbours[j]:
+                x[j] = _total(multiply(x[i], weight) for i, weight in neighbours[j])
+    else:
+        for (i, j), weight in Lt.entries.items():
+            neighbours[i].append((j, weight))
+        for i in reversed(range(n)):
+            if neighbours[i]:
+                x[i] = _total(multiply(weight, x[j]) for j, weight in neighbours[i])
+    return {v: _short(x[i]) for v, i in enumerate(picture.origin)}
+
+
+def _total(terms: Iterable[Any]) -> Any:
+    total: Any = O
+    for term in terms:
+        total = term if total is O else add(total, term)
+    return total
+
+
+def _ones(spaces: Sequence[Space], entries: Mapping[tuple[int, int], Any]) -> BlockVector:
+    """A vector of ones in these spaces.  Raises `ValueError` where one of them is not known."""
+    blocks: list[Any] = []
+    numbers = all(is_number(x) or not hasattr(x, "shape") for x in entries.values())
+    for space in spaces:
+        if isinstance(space, ArraySpace) and space.known and space.shape is not None:
+            blocks.append(np.ones(space.shape, space.dtype or float))
+        elif space == ANY and numbers:
+            blocks.append(1)
+        else:
+            raise ValueError(f"no ones in the space {space}.")
+    return BlockVector(blocks)
+
+
+def _short(block: Any) -> str:
+    """A number as it is, an array by its norm, a symbol by its text."""
+    if is_zero(block):
+        return "0"
+    if getattr(type(block), "universal_unit", None) == "one":
+        return "1"
+    if is_number(block) or getattr(block, "shape", None) == ():
+        try:
+            return f"{float(block):.4g}"
+        except (TypeError, ValueError):
+            return str(block)
+    if isinstance(block, tuple):
+        return "(" + ", ".join(map(_short, block)) + ")"
+    if hasattr(block, "shape") and hasattr(block, "dtype"):
+        return f"‖·‖ {float(np.linalg.norm(np.asarray(block))):.4g}"
+    text = str(block)
+    return text if len(text) <= 40 else text[:39] + "…"

@@ -1,0 +1,95 @@
+"""Every order of elimination gives the Jacobian that JAX gives, on the whole zoo of primitives."""
+
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import backsolve as bs
+
+from .oracle import as_jax, assert_close, dtype_of, float0, tangent, tolerance
+from .test_primitives import ZOO
+
+CASES = [
+    pytest.param(name, c, id=f"{name}-{i}") for name, cases in ZOO.items() for i, c in enumerate(cases) if c.jvp and c.vjp
+]
+
+
+def orders_of(n, seed):
+    shuffled = list(range(n))
+    random.Random(seed).shuffle(shuffled)
+    return ["reverse", shuffled]
+
+
+def floats(*trees):
+    dtypes = map(dtype_of, jax.tree.leaves(trees))
+    return [d for d in dtypes if d != float0 and jnp.issubdtype(d, np.inexact)]
+
+
+def inexact(tree):
+    return all(jnp.issubdtype(dtype_of(leaf), np.floating) for leaf in jax.tree.leaves(tree))
+
+
+def moved(J, system, t):
+    """J t, with J an OperatorMatrix over the leaves."""
+    blocks = J.times(system.inputs.blocks(t))
+    return system.outputs.tree(blocks)
+
+
+@pytest.mark.parametrize(("name", "c"), CASES)
+def test_every_order_on_the_zoo(name, c):
+    """J t against JAX's own, except where 0 · inf made one of the two NaN (which depends on the order)."""
+    args = as_jax(c.args)
+    argnums = tuple(range(len(args)))
+    t = tangent(args)
+    _, expected = jax.jvp(c.f, args, t)
+    system = bs.linearize(c.f, *args, argnums=argnums)
+    rtol = ROUNDED.get(name, c.rtol) or max(map(tolerance, floats(args, expected)), default=None)
+    for order in orders_of(system.L.shape[0], seed=len(name)):
+        try:
+            J = system.jacobian(order, format="operator")
+        except NotImplementedError:
+            with pytest.raises(NotImplementedError):  # JAX has no batching rule either
+                jax.jacrev(c.f, argnums)(*args)
+            return
+        got = moved(J, system, t)
+        assert jax.tree.structure(got) == jax.tree.structure(expected)
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+            assert_close(a, where_finite(b, a), rtol, f"{order}: ")
+    if (
+        name not in NO_JACFWD
+        and inexact(args)
+        and inexact(expected)
+        and sum(np.size(x) for x in jax.tree.leaves((args, expected))) < 200
+    ):
+        full = jax.jacfwd(c.f, argnums)(*args)
+        for order in ("auto", "forward"):
+            got = system.jacobian(order)
+            for a, b, leaf in zip(jax.tree.leaves(got), jax.tree.leaves(full), inputs_of(full, args), strict=True):
+                assert dtype_of(a) == dtype_of(leaf)
+                assert_close(a, where_finite(b, a), rtol, f"{order}: ")
+
+
+def inputs_of(full, args):
+    """For each array of a Jacobian the input that it is by."""
+    leaves = jax.tree.leaves(args)
+    return leaves * (len(jax.tree.leaves(full)) // len(leaves))
+
+
+NO_JACFWD = {"dce_sink", "freeze", "get", "linear_call", "new_ref", "ragged_dot_general", "swap"}  # jax.jacfwd cannot either
+ROUNDED = {"reduce_precision": 1e-3}  # it rounds tangents too, so that its derivative is linear up to that
+
+
+def where_finite(expected, got):
+    """What JAX gives, except where one of the two is NaN."""
+    unknown = np.isnan(expected) | np.isnan(got) if dtype_of(expected) != float0 else False
+    return jnp.where(unknown, got, expected)
+
+
+def test_a_nan_stays_on_its_diagonal():
+    x = jnp.array([-1.0, 4.0])
+    for order in ("forward", "reverse", "auto"):
+        J = bs.jacobian(lambda x: jnp.sqrt(x) * 2, order=order)(x)
+        np.testing.assert_array_equal(J, [[np.nan, 0.0], [0.0, 0.5]])

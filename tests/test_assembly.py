@@ -1,0 +1,90 @@
+"""Numbers formed by kinds of entries, against sums in NumPy."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from backsolve.operators.assembly import assemble
+
+
+def reference(sources, index, starts, coef, const, count):
+    s = np.concatenate([np.asarray(x, float) for x in sources])
+    index = np.arange(s.size) if index is None else index
+    starts = np.arange(count + 1) if starts is None else starts
+    terms = coef * s[index]
+    return np.array([terms[a:b].sum() for a, b in pairwise(starts)]) + const
+
+
+def stencil(n, rng):
+    """A tridiagonal sum over three sources: interior entries of three kinds, and ends of others."""
+    starts, index, coef, const = [0], [], [], []
+    for i in range(n):
+        for j in (i - 1, i, i + 1):
+            if 0 <= j < n:
+                terms = [(j, -1.0)] if j != i else [(n + i, 2.0), (2 * n + i, 1.0), (i, 1.0)][: 3 if 0 < i < n - 1 else 2]
+                index += [k for k, _ in terms]
+                coef += [c for _, c in terms]
+                const.append(0.5 if j == i else 0.0)
+                starts.append(len(index))
+    return [n, n, n], np.array(index), np.array(starts), np.array(coef), np.array(const)
+
+
+def ragged(n, rng, longest, coefs, consts=0.0):
+    counts = rng.integers(0, longest + 1, n)
+    starts = np.concatenate(([0], np.cumsum(counts)))
+    index = rng.integers(0, 3 * n, starts[-1])
+    return [n, 2 * n], index, starts, rng.choice(coefs, starts[-1]) if len(coefs) > 1 else coefs[0], consts
+
+
+RNG = np.random.default_rng(0)
+CASES = {
+    "stencil": stencil(300, RNG),
+    "stencil without constants": (*stencil(300, RNG)[:4], 0),
+    "one source as it is": ([400], None, None, 1, 0),
+    "one source, weighted": ([400], None, None, RNG.standard_normal(400), 0),
+    "one source, two weights": ([400], None, None, np.where(np.arange(400) % 3 == 0, 2.0, -1.0), 1.5),
+    "short sums": ragged(300, RNG, 2, [1]),
+    "short sums of few weights": ragged(300, RNG, 3, [1.0, -1.0]),
+    "sums of any length": ragged(300, RNG, 20, [1.0, 2.0]),
+    "many weights": ragged(300, RNG, 2, list(RNG.standard_normal(200))),
+    "many constants": ragged(300, RNG, 2, [1], RNG.standard_normal(300)),
+    "few constants": ragged(300, RNG, 1, [1], RNG.choice([0.0, 3.0], 300)),
+    "constants alone": ([2], np.zeros(0, int), np.zeros(301, int), 1, RNG.choice([0.0, 3.0], 300)),
+    "no entries": ([2], np.zeros(0, int), np.zeros(1, int), 1.0, np.zeros(0)),
+    "three kinds and a heavy row": (
+        [1000], np.r_[0:900, 0:1000], np.r_[0:901, 1900], np.r_[np.ones(450), -np.ones(450), np.ones(1000)], 0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("name", CASES)
+def test_assembled_numbers_are_the_sums(name, compiled):
+    sizes, index, starts, coef, const = CASES[name]
+    count = (sizes[0] if index is None else index.size) if starts is None else starts.size - 1
+    sources = [jnp.asarray(np.random.default_rng(k).standard_normal(n), jnp.float32) for k, n in enumerate(sizes)]
+    f = lambda *xs: assemble(xs, index, starts, coef, const, count)  # noqa: E731
+    got = (jax.jit(f) if compiled else f)(*sources)
+    assert (got.shape, got.dtype) == ((count,), jnp.float32)
+    np.testing.assert_allclose(got, reference(sources, index, starts, coef, const, count), atol=3e-5, rtol=1e-4)
+
+
+def test_a_stencil_is_arithmetic_on_slices_and_one_gather():
+    sizes, index, starts, coef, const = CASES["stencil"]
+    sources = [jnp.ones(n) for n in sizes]
+    made = jax.make_jaxpr(lambda *xs: assemble(xs, index, starts, coef, const, starts.size - 1))(*sources)
+    names = [eqn.primitive.name for eqn in made.eqns]
+    assert names.count("gather") <= 3  # the last, and two for the ends
+    assert "select_n" not in names
+    assert len(names) < 40
+
+
+def test_a_missing_number_stays_with_the_entries_that_use_it():
+    sizes, index, starts, coef, const = CASES["stencil"]
+    sources = [jnp.ones(n).at[7].set(jnp.nan) for n in sizes]
+    got = np.asarray(assemble(sources, index, starts, coef, const, starts.size - 1))
+    want = reference(sources, index, starts, coef, const, starts.size - 1)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))

@@ -1,0 +1,101 @@
+"""Operators between boxes of their spaces: the sum of the tiles, each in its place."""
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backsolve.operators import LinearMap, Sum
+from backsolve.operators.mosaic import Mosaic, Tile
+from backsolve.operators.slicing import Slice
+from backsolve.operators.spaces import ArraySpace
+from backsolve.testing import check_operator
+
+from .chains import dense_slice, einsums, same, shapes, turned
+
+quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@st.composite
+def partitions(draw, shape):
+    """Disjoint boxes of a space: the whole is cut in two, again and again; some of the pieces, in any order."""
+    pieces = [((0,) * len(shape), shape)]
+    for _ in range(draw(st.integers(0, 3))):
+        k = draw(st.integers(0, len(pieces) - 1))
+        a, b = pieces[k]
+        axes = [axis for axis in range(len(shape)) if b[axis] - a[axis] > 1]
+        if not axes:
+            continue
+        axis = draw(st.sampled_from(axes))
+        middle = draw(st.integers(a[axis] + 1, b[axis] - 1))
+        low, high = list(b), list(a)
+        low[axis] = high[axis] = middle
+        pieces[k : k + 1] = [(a, tuple(low)), (tuple(high), b)]
+    pieces = draw(st.permutations(pieces))
+    return [Slice(shape, *piece) for piece in pieces[: draw(st.integers(1, len(pieces)))]]
+
+
+def dense_of(side, shape):
+    return dense_slice(shape, (0,) * len(shape), shape) if side is None else dense_slice(shape, *side.box)
+
+
+@st.composite
+def mosaics(draw):
+    into, out = draw(shapes()), draw(shapes())
+    starts = draw(st.just([None]) | partitions(into))
+    ends = draw(st.just([None]) | partitions(out))
+    tiles, total = [], np.zeros((*out, *into))
+    for _ in range(draw(st.integers(1, 5))):
+        end, start = draw(st.sampled_from(ends)), draw(st.sampled_from(starts))
+        shape = into if start is None else start.codomain.shape
+        pair = draw(einsums(shape, out if end is None else end.codomain.shape))
+        tiles.append(Tile(end, start, pair.op))
+        dense = np.tensordot(pair.dense, dense_of(start, into), axes=len(shape))
+        total += np.tensordot(turned(dense_of(end, out), len(out)), dense, axes=len(out))
+    return Mosaic(ArraySpace(into), ArraySpace(out), tuple(tiles)), total
+
+
+@quick
+@given(mosaics())
+def test_a_mosaic_is_the_sum_of_its_tiles(case):
+    op, dense = case
+    same(op, dense)
+    same(op.T, turned(dense, len(op.codomain.shape)))
+    check_operator(op)
+    check_operator(op, complex_values=True)
+
+
+@quick
+@given(mosaics(), st.integers(0, 9))
+def test_a_mosaic_composes_and_adds(case, seed):
+    op, dense = case
+    x = np.random.default_rng(seed).standard_normal(op.domain.shape)
+    n = len(op.codomain.shape)
+    gram = np.tensordot(turned(dense, n), dense, axes=n)
+    np.testing.assert_allclose((op.T @ op) @ x, np.tensordot(gram, x, axes=x.ndim), atol=1e-9 * max(1, np.abs(gram).max()))
+    same(op + op, 2 * dense)
+    same(op * 3 - op, 2 * dense)
+    assert isinstance(op + op * 3, Sum)
+
+
+def test_boxes_that_nobody_writes_are_zero():
+    halves = [Slice((6,), (0,), (2,)), Slice((6,), (4,), (6,))]
+    double = LinearMap(lambda x: 2 * x, lambda x: 2 * x, ArraySpace((2,)), ArraySpace((2,)))
+    op = Mosaic(ArraySpace((6,)), ArraySpace((6,)), (Tile(halves[1], halves[0], double),))
+    want = np.zeros((6, 6))
+    want[4:, :2] = 2 * np.eye(2)
+    same(op, want)
+    np.testing.assert_array_equal(op @ np.arange(6.0), [0, 0, 0, 0, 0, 2])
+    assert repr(op) == "mosaic of 1 : 6 → 6"
+
+
+def test_boxes_in_two_directions():
+    """Boxes that no one axis tells apart: each among zeros, and added up."""
+    boxes = [Slice((4, 4), (0, 0), (2, 2)), Slice((4, 4), (2, 2), (4, 4)), Slice((4, 4), (0, 2), (2, 4))]
+    whole = ArraySpace((4, 4))
+    elements = [LinearMap(lambda x, c=c: c * x, lambda x, c=c: c * x, *[ArraySpace((2, 2))] * 2) for c in (1, 2, 3)]
+    op = Mosaic(whole, whole, tuple(Tile(b, b, e) for b, e in zip(boxes, elements)))
+    x = np.arange(16.0).reshape(4, 4)
+    y = x * np.kron([[1, 3], [0, 2]], np.ones((2, 2)))
+    np.testing.assert_array_equal(op @ x, y)
+    np.testing.assert_array_equal(np.tensordot(op.todense(), x, axes=2), y)
+    check_operator(op)

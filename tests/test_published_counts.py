@@ -1,0 +1,82 @@
+"""The graphs of the published functions: counts of multiplications, by a counter that shares nothing with the library."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import Literal
+
+from benchmarks.models.published import PUBLISHED
+
+# Lohoff & Neftci (2024), table of results: forward, reverse, greedy Markowitz.
+COUNTS = {
+    "Roe flux, 1-D": (620, 364, 407),
+    "robot arm, 6 joints": (397, 301, 288),
+    "heart dipole": (240, 172, 194),
+    "propane combustion": (151, 90, 111),
+}
+
+
+def edges_of(jaxpr, names, edges):
+    """Add an edge for every (differentiable input, equation); return the vertices of the outputs. Inner jits are inlined."""
+    for equation in jaxpr.eqns:
+        sources = [names.get(v) if not isinstance(v, Literal) else None for v in equation.invars]
+        inner = equation.params.get("jaxpr")
+        if inner is not None:
+            inside = {v: name for v, name in zip(inner.jaxpr.invars, sources) if name is not None}
+            names.update(zip(equation.outvars, edges_of(inner.jaxpr, inside, edges)))
+        elif any(name is not None for name in sources):
+            (out,) = equation.outvars
+            names[out] = len(edges)
+            edges.append({name for name in sources if name is not None})
+    return [names[v] for v in jaxpr.outvars]
+
+
+def graph(function, arguments):
+    """The predecessors of every vertex, inputs first, and the vertices of the outputs, which no other vertex reads."""
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    predecessors = [set() for _ in jaxpr.invars]
+    outputs = edges_of(jaxpr, {v: i for i, v in enumerate(jaxpr.invars)}, predecessors)
+    assert not set(outputs) & set().union(*predecessors)
+    return predecessors, outputs
+
+
+def multiplications(predecessors, outputs, order):
+    """Eliminate all but inputs and outputs: in-degree × out-degree each, whatever the weights are."""
+    into = [set(names) for names in predecessors]
+    out = [{w for w, names in enumerate(into) if v in names} for v in range(len(into))]
+    left = [v for v in range(len(into)) if into[v] and v not in outputs]
+    total = 0
+    while left:
+        if order == "markowitz":  # of equal products the earliest equation
+            v = min(left, key=lambda v: len(into[v]) * len(out[v]))
+        else:
+            v = left[0 if order == "forward" else -1]
+        left.remove(v)
+        total += len(into[v]) * len(out[v])
+        for u in into[v]:
+            out[u] = (out[u] | out[v]) - {v}
+        for w in out[v]:
+            into[w] = (into[w] | into[v]) - {v}
+    return total
+
+
+@pytest.mark.parametrize("model", PUBLISHED, ids=lambda model: model.name)
+def test_counts_are_the_published_ones(model):
+    found = graph(model.function, model.point)
+    assert tuple(multiplications(*found, order) for order in ("forward", "reverse", "markowitz")) == COUNTS[model.name]
+
+
+@pytest.mark.parametrize("model", PUBLISHED, ids=lambda model: model.name)
+def test_both_forms_agree_and_derivatives_are_finite(model):
+    point = np.array(model.point, np.float32)
+    assert np.array_equal(model.on_array(jnp.asarray(point)), np.stack(model.function(*jnp.asarray(point))))
+    assert np.isfinite(jax.jacfwd(model.on_array)(point)).all()
+
+
+def test_the_counter_on_a_repeated_operand_a_constant_and_an_inner_jit():
+    # Vertices: a·a (one edge), 3·(a·a), the inner product with b, and the output sin.
+    found = graph(lambda a, b: jnp.sin(jax.jit(lambda u: u * b)(3.0 * (a * a))), (1.0, 2.0))
+    assert found == ([set(), set(), {0}, {2}, {3, 1}, {4}], [5])
+    assert multiplications(*found, "forward") == 1 + 1 + 2
+    assert multiplications(*found, "reverse") == 2 + 1 + 1
