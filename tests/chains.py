@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from backsolve.operators import Einsum, einsum
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slicing import Slice
 
+NIGHTLY = os.environ.get("BACKSOLVE_NIGHTLY") == "1"
 MOST = 24  # entries of a space
+
+
+def examples(count: int) -> settings:
+    """So many examples, ten times as many at night."""
+    count *= 10 if NIGHTLY else 1
+    return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 
 class Pair(NamedTuple):

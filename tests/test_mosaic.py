@@ -1,7 +1,7 @@
 """Operators between boxes of their spaces: the sum of the tiles, each in its place."""
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backsolve.operators import LinearMap, Sum
@@ -10,9 +10,7 @@ from backsolve.operators.slicing import Slice
 from backsolve.operators.spaces import ArraySpace
 from backsolve.testing import check_operator
 
-from .chains import dense_slice, einsums, same, shapes, turned
-
-quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+from .chains import dense_slice, einsums, examples, same, shapes, turned
 
 
 @st.composite
@@ -54,7 +52,7 @@ def mosaics(draw):
     return Mosaic(ArraySpace(into), ArraySpace(out), tuple(tiles)), total
 
 
-@quick
+@examples(100)
 @given(mosaics())
 def test_a_mosaic_is_the_sum_of_its_tiles(case):
     op, dense = case
@@ -64,7 +62,7 @@ def test_a_mosaic_is_the_sum_of_its_tiles(case):
     check_operator(op, complex_values=True)
 
 
-@quick
+@examples(100)
 @given(mosaics(), st.integers(0, 9))
 def test_a_mosaic_composes_and_adds(case, seed):
     op, dense = case

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backsolve.operators import Einsum, Identity, Product, Sum, Zero, einsum
@@ -18,8 +18,9 @@ from .chains import (
     dense_product,
     dense_slice,
     einsums,
-    multiplied,
+    examples,
     moves,
+    multiplied,
     reshapes,
     same,
     shapes,
@@ -27,10 +28,8 @@ from .chains import (
     stored,
 )
 
-quick = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
-
-@quick
+@examples(60)
 @given(st.data())
 def test_every_kind_by_itself(data):
     shape = data.draw(shapes())
@@ -39,7 +38,7 @@ def test_every_kind_by_itself(data):
         check_operator(pair.op)
 
 
-@settings(quick, max_examples=250)
+@examples(250)
 @given(chains(), st.data())
 def test_products_however_parenthesised_equal_the_dense_ones(chain, data):
     op = multiplied(data.draw, chain, compose)
@@ -47,7 +46,7 @@ def test_products_however_parenthesised_equal_the_dense_ones(chain, data):
     check_operator(op)
 
 
-@quick
+@examples(60)
 @given(chains(most=3), st.data())
 def test_sums_equal_the_dense_ones(chain, data):
     """Also of two operators between the same slices and reshapes, which stay outside the sum."""
@@ -62,7 +61,7 @@ def test_sums_equal_the_dense_ones(chain, data):
     check_operator(total)
 
 
-@quick
+@examples(60)
 @given(st.data())
 def test_sums_between_equal_moves_are_made_inside(data):
     shape = data.draw(shapes())
@@ -77,7 +76,7 @@ def test_sums_between_equal_moves_are_made_inside(data):
     assert isinstance(total, Sum) == isinstance(together, Sum)
 
 
-@quick
+@examples(60)
 @given(st.data())
 def test_slices_of_slices(data):
     """Boxes of boxes, and a box of what stands in another one."""
@@ -134,7 +133,7 @@ def test_a_slice_of_a_product_slices_the_factor_only():
     np.testing.assert_allclose(op.T @ np.ones((2, 2)), np.pad(W[1:3].T @ np.ones((2, 2)), ((0, 0), (2, 1))))
 
 
-@quick
+@examples(60)
 @given(st.data())
 def test_reshapes_join_and_cancel(data):
     shape = data.draw(shapes())

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backsolve.operators import Einsum, LinearMap, LinearOperator, Product, Sum, einsum
@@ -11,9 +11,7 @@ from backsolve.operators.slicing import Slice
 from backsolve.operators.spaces import ArraySpace
 from backsolve.testing import check_operator
 
-from .chains import MOST, Pair, dense_product, einsums, multiplied, operators, same, shapes, turned
-
-quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+from .chains import MOST, Pair, dense_product, einsums, examples, multiplied, operators, same, shapes, turned
 
 
 def opaque(dense, rank, seen=None):
@@ -27,7 +25,10 @@ def opaque(dense, rank, seen=None):
         return np.tensordot(array, x, axes=x.ndim)
 
     return LinearMap(
-        lambda x: apply(dense, x), lambda y: apply(back, y), ArraySpace(into, np.dtype(float)), ArraySpace(out, np.dtype(float))
+        lambda x: apply(dense, x),
+        lambda y: apply(back, y),
+        ArraySpace(into, np.dtype(float)),
+        ArraySpace(out, np.dtype(float)),
     )
 
 
@@ -70,7 +71,7 @@ def parts(op):
     return found
 
 
-@settings(quick, max_examples=250)
+@examples(250)
 @given(mixed_chains(), st.data())
 def test_products_however_parenthesised_equal_the_dense_ones(chain, data):
     op = multiplied(data.draw, chain, settled_product)
@@ -82,7 +83,7 @@ def test_products_however_parenthesised_equal_the_dense_ones(chain, data):
     np.testing.assert_allclose(dense_array(op), want, atol=1e-9 * max(1, np.abs(want).max(initial=0)))
 
 
-@quick
+@examples(100)
 @given(mixed_chains())
 def test_the_dense_array_of_a_lazy_product(chain):
     """Columns or rows are pushed through what is opaque, whatever stands beside it."""
@@ -141,3 +142,25 @@ def test_what_is_opaque():
     assert is_opaque(Own())
     assert not is_opaque(einsum("i", "i", (np.ones(2), "i")))
     assert not is_opaque(Slice((4,), (1,), (3,)))
+
+
+# settle.py, settled(): add_einsums(..., grow=True) gives None where neither summand has a factor, and the loop asserts that
+# it did not. Remove this mark once the loop stops at None (the dense form below it then serves).
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="settled() asserts that a growing sum is never None")
+def test_a_sum_of_three_operators_without_any_array():
+    """Nothing says in which library to write their deltas, so they are added up densely."""
+    n = 3
+    sizes = {"i": n, "j": n}
+    space = ArraySpace((n, n), np.dtype(float))
+    terms = (
+        einsum("ij", "ij", sizes=sizes),
+        einsum("ji", "ij", sizes=sizes),
+        einsum("ij", "kl", sizes=sizes | {"k": n, "l": n}),
+    )
+    lazy = Sum(tuple(term.refine(space, space) for term in terms))
+    x = np.random.default_rng(0).standard_normal((n, n))
+    want = x + x.T + x.sum()
+    np.testing.assert_allclose(lazy @ x, want)
+    d = einsum("ij", "ij", (np.full((n, n), 2.0), "ij"))
+    op = settled_product(d, lazy)
+    np.testing.assert_allclose(op @ x, 2 * want)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backsolve.operators import Einsum, Product, Scaling, Sum, einsum
@@ -13,10 +13,8 @@ from backsolve.operators.table import add
 from backsolve.shadow import Shadow, Tally, shadow_of
 from backsolve.structures import Structures
 
-from .chains import chains, einsums, multiplied
+from .chains import chains, einsums, examples, multiplied
 from .test_settle import mixed_chains
-
-quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def skeleton(op):
@@ -31,7 +29,11 @@ def skeleton(op):
             return tuple(number.setdefault(k, len(number)) for k in labels)
 
         words = (renamed(op.out), renamed(op.into))
-        return ("Einsum", *spaces, *words, tuple((tuple(f.array.shape), renamed(f.labels)) for f in op.factors))
+        factors = []
+        for f in op.factors:  # in which order a factor has its axes is left to the array library
+            axes = sorted(zip(f.labels, f.array.shape), key=lambda pair: (number.get(pair[0], len(number)), pair[1]))
+            factors.append((tuple(n for _, n in axes), tuple(sorted(renamed(k for k, _ in axes)))))
+        return ("Einsum", *spaces, *words, tuple(factors))
     if isinstance(op, Slice):
         return ("Slice", op.shape, op.starts, op.stops, op.transposed)
     if isinstance(op, Reshape):
@@ -59,7 +61,7 @@ class Recorded:
         return lambda _: next(waiting)
 
 
-@settings(quick, max_examples=250)
+@examples(250)
 @given(mixed_chains(), st.data())
 def test_products_of_shadows_are_shadows_of_products(chain, data):
     draw = Recorded(data.draw)
@@ -72,7 +74,7 @@ def test_products_of_shadows_are_shadows_of_products(chain, data):
     assert tuple(array.shape) == tuple(dense_array(real).shape)
 
 
-@quick
+@examples(60)
 @given(chains(most=3), st.data())
 def test_sums_of_shadows_are_shadows_of_sums(chain, data):
     draw = Recorded(data.draw)
@@ -86,7 +88,7 @@ def test_sums_of_shadows_are_shadows_of_sums(chain, data):
     assert skeleton(twice) == skeleton(settled_product(other.T, add(real, other)))
 
 
-@quick
+@examples(60)
 @given(chains())
 def test_equal_structures_have_equal_numbers(chain):
     """The numbers of another point have the same structure, other sizes another."""

@@ -43,6 +43,7 @@ if _TYPE_CHECKING:
     from .transforms import jacobian as jacobian
     from .transforms import jvp as jvp
     from .transforms import plan as plan
+    from .transforms import sparsity as sparsity
     from .transforms import value_and_grad as value_and_grad
     from .transforms import vjp as vjp
 
@@ -51,7 +52,8 @@ __version__ = "0.1.0"
 # What needs JAX is imported when it is first asked for, so that the core does without.
 _NEEDS_JAX = {
     "linearize": "capture",
-    **dict.fromkeys(("grad", "hessian", "hvp", "jacobian", "jvp", "plan", "value_and_grad", "vjp"), "transforms"),
+    **dict.fromkeys(("grad", "hessian", "hvp", "jacobian", "jvp", "plan"), "transforms"),
+    **dict.fromkeys(("sparsity", "value_and_grad", "vjp"), "transforms"),
 }
 
 

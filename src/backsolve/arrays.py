@@ -33,6 +33,7 @@ __all__ = [
     "register_adapter",
     "reshape",
     "scale",
+    "stack",
     "subtract",
     "sum_axes",
     "take",
@@ -73,6 +74,9 @@ class Adapter(Protocol):
 
     def concat(self, arrays: Sequence[Any], axis: int) -> Any:
         """Arrays one after the other along an axis."""
+
+    def stack(self, arrays: Sequence[Any]) -> Any:
+        """Arrays of one shape along a new first axis."""
 
     def map_columns(self, function: Any, x: Any) -> Any:
         """The images of x[…, 0], x[…, 1], … under a function of arrays, along a last axis."""
@@ -262,6 +266,12 @@ def concat(arrays: Sequence[Any], axis: int) -> Any:
     """Return arrays one after the other along an axis."""
     adapter = next((found for x in arrays if (found := _adapter(x, x)) is not None), None)
     return namespace(*arrays).concat(list(arrays), axis=axis) if adapter is None else adapter.concat(arrays, axis)
+
+
+def stack(arrays: Sequence[Any]) -> Any:
+    """Return arrays of one shape along a new first axis."""
+    adapter = next((found for x in arrays if (found := _adapter(x, x)) is not None), None)
+    return namespace(*arrays).stack(list(arrays)) if adapter is None else adapter.stack(arrays)
 
 
 def map_columns(function: Callable[[Any], Any], x: Any) -> Any:

@@ -13,7 +13,8 @@ from typing import Any
 
 from .algebra import add, is_number, multiply
 from .matrix import OperatorMatrix
-from .operators import LinearOperator, Product
+from .operators import Einsum, LinearOperator, Product
+from .operators.fusion import merged
 from .operators.mosaic import Mosaic, Tile
 from .operators.moves import parted
 from .operators.settle import settled_product
@@ -21,7 +22,7 @@ from .operators.slicing import Slice, disjoint
 from .operators.spaces import ANY, Space
 from .operators.trivial import Identity, Zero
 
-__all__ = ["Border", "Network", "composed"]
+__all__ = ["Border", "Network", "composed", "prepared"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Border:
     leaf: int
     box: Slice | None
     space: Space
+
+
+def prepared(element: Any) -> Any:
+    """An element as the elimination starts with it: its factors multiplied together once, not in every product."""
+    return merged(element) if isinstance(element, Einsum) else element
 
 
 def composed(a: Any, b: Any) -> Any:
@@ -106,7 +112,7 @@ class Network:
     # ---- eliminating ----------------------------------------------------------------------------------------------
     def eliminated(self, order: list[int]) -> OperatorMatrix:
         """What is left between sources and outputs when the inner nodes are eliminated in this order."""
-        into = {i: dict(row) for i, row in self.into.items()}
+        into = {i: {j: prepared(element) for j, element in row.items()} for i, row in self.into.items()}
         out_of: dict[int, dict[int, None]] = {k: {} for k in range(len(self.spaces))}
         for i, row in into.items():
             for j in row:

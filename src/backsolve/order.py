@@ -14,8 +14,8 @@ from .structures import Structures
 __all__ = ["ORDERS", "Plan", "Step", "make_plan"]
 
 ORDERS = ("auto", "forward", "reverse", "markowitz")
-MOVES = 60, 4_000  # of the default search where a move takes some 10 µs: for each node, and at most
-WORK = 30_000  # of the default search elsewhere: products looked up
+MOVES = 10, 2_000  # of the default search where a move takes some 10 µs: for each node, and at most
+WORK, NEW = 10_000, 100  # of the default search elsewhere: products looked up, and worked out
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def make_plan(
         chosen = _checked(network, order)
     else:
         chosen = known[order] if order != "auto" else _best(costs, known, search)
-    cost, method = costs.price(chosen), "elimination"
+    cost, method = costs.cost(chosen), "elimination"
     for name, other in costs.substitutions().items() if order == "auto" else ():
         if other < cost:
             cost, method = other, name
@@ -187,12 +187,25 @@ class _Costs:
             return gone + anneal(state, left, moves=moves, seconds=seconds, seed=seed, progress=progress)[1]
         work = self.counts.total(order) + len(order)
         moves = max(20, WORK // work) if seconds is None else None
-        return anneal_whole(self.price, order, moves=moves, seconds=seconds, seed=seed, progress=progress)[1]
+        enough = self.table.worked_out + NEW
+        return anneal_whole(
+            self.price,
+            order,
+            moves=moves,
+            seconds=seconds,
+            seed=seed,
+            progress=progress,
+            exhausted=lambda: self.table.worked_out > enough,
+        )[1]
 
     def price(self, order: Sequence[int], limit: float = math.inf) -> float:
-        """What the elimination costs: multiplications where every one costs the same, else the real cost."""
+        """What a search makes small: multiplications where every one costs the same, else the real cost."""
         if self.uniform is not None:
             return self.counts.total(order) * self.uniform
+        return self.cost(order, limit)
+
+    def cost(self, order: Sequence[int], limit: float = math.inf) -> float:
+        """The real cost, products with multiples of the identity free; it need not be exact beyond the limit."""
         walk = _State(self.table, self.into, len(self.network.spaces))
         total = 0.0
         for v in order:
@@ -232,6 +245,7 @@ class _Costs:
         if not self.dense:
             return {}
         each = sum(self.table.application(s) for row in self.into.values() for s in row.values())
+        each += sum((len(row) - 1) * self.network.spaces[i].size for i, row in self.into.items() if row)
         sides = (("columns", self.network.sources), ("rows", self.network.outputs))
         return {name: each * sum(self.network.spaces[k].size for k in side) for name, side in sides}
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["as_table"]
 
 SHOWN = 60  # steps; of a longer plan the first and the last half of these
-NAME = 34
+NAME, SPACE = 30, 19  # columns
 
 
 def as_table(plan: Plan) -> str:
@@ -24,7 +24,7 @@ def as_table(plan: Plan) -> str:
         lines.append(f"plain substitution with an identity on the right is cheaper: by {side}; the elimination would be")
     if plan.steps:
         head = (
-            f"{'step':>5} {'node':>5}  {'name':<{NAME}} {'in × out':>9} {'space':>16} {'mults':>9} {'fill':>5} {'total':>10}"
+            f"{'step':>5} {'node':>5}  {'name':<{NAME}} {'in × out':>9} {'space':>{SPACE}} {'mults':>9} {'fill':>5} {'total':>10}"
         )
         lines += [head, "─" * len(head), *_rows(plan.steps)]
     return "\n".join(lines)
@@ -46,9 +46,19 @@ def _rows(steps: tuple[Step, ...]) -> list[str]:
 
 
 def _row(k: int, step: Step) -> str:
-    name = step.name if len(step.name) <= NAME else step.name[: NAME - 1] + "…"
+    name = _cut(step.name)
+    space = step.space if len(step.space) <= SPACE else step.space[: SPACE - 1] + "…"
     degrees = f"{step.ins} × {step.outs}"
     return (
-        f"{k:>5} {step.node:>5}  {name:<{NAME}} {degrees:>9} {step.space:>16} {step.multiplications:>9,} "
+        f"{k:>5} {step.node:>5}  {name:<{NAME}} {degrees:>9} {space:>{SPACE}} {step.multiplications:>9,} "
         f"{step.fill:>5} {step.total:>10,}"
     )
+
+
+def _cut(name: str) -> str:
+    """A name in its column; of a long path the end stays, which has the file and the line."""
+    if len(name) <= NAME:
+        return name
+    primitive, bracket, place = name.partition(" (")
+    room = NAME - len(primitive) - 3
+    return f"{primitive} (…{place[-room:]}" if bracket and room > 3 else name[: NAME - 1] + "…"

@@ -185,8 +185,12 @@ def anneal_whole(
     seconds: float | None = None,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
+    exhausted: Callable[[], bool] = lambda: False,
 ) -> tuple[float, list[int]]:
-    """As `anneal`, for a price that only the whole order has; ``price(order, limit)`` may stop once it exceeds the limit."""
+    """As `anneal`, for a price that only the whole order has; ``price(order, limit)`` may stop once it exceeds the limit.
+
+    Where ``moves`` bounds the search, so does ``exhausted()``.
+    """
     rng = random.Random(seed)
     order = list(order)
     n = len(order)
@@ -196,7 +200,7 @@ def anneal_whole(
     count, done = 0, 0.0
     while n > 1:
         done = count / moves if moves is not None else (time.monotonic() - began) / (seconds or 1e-9)
-        if done >= 1:
+        if done >= 1 or (moves is not None and exhausted()):
             break
         if progress is not None:
             progress(done)

@@ -136,6 +136,11 @@ class ShadowAdapter:
         shape[axis] = sum(x.shape[axis] for x in arrays)
         return like.made(tuple(shape))
 
+    def stack(self, arrays: Any) -> Any:
+        """A new first axis."""
+        like = next(x for x in arrays if isinstance(x, Shadow))
+        return like.made((len(arrays), *like.shape))
+
     def map_columns(self, function: Any, x: Any) -> Any:
         """One image, as often as there are columns."""
         before = x.tally.cost

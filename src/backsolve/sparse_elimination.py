@@ -16,8 +16,8 @@ import numpy as np
 from .matrix import OperatorMatrix
 from .network import Border, Network
 from .operators import LinearOperator
-from .operators.sparse import Keep, Sparse, compose_sparse, join_sparse
 from .operators.spaces import ArraySpace, Space
+from .operators.sparse import Keep, Sparse, compose_sparse, join_sparse
 from .sparse_blocks import Opaque, flat_space, pulled, pushed
 
 __all__ = ["eliminated_sparse"]
@@ -203,7 +203,7 @@ def _composed(left: Element, right: Element, keep: Keep | None) -> Sparse:
 
 def _formed_once(op: Element, uses: int) -> Element:
     """The same operator, its numbers formed if several products would form them."""
-    if isinstance(op, Opaque) or uses < 2 or op.values.is_static or op.values.is_gather:
+    if isinstance(op, Opaque) or uses < 2 or op.values.is_settled:
         return op
     return op.settled()
 

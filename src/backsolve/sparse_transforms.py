@@ -17,7 +17,7 @@ from .capture.sparse_edges import sparse_jacobian
 from .sparse_matrix import SparseMatrix
 from .system import System
 
-__all__ = ["sparse_derivative", "warn_if_dense"]
+__all__ = ["pattern_of", "sparse_derivative", "warn_if_dense"]
 
 Build = Callable[[tuple[Any, ...], dict[str, Any]], tuple[System, Any]]
 
@@ -74,6 +74,25 @@ def sparse_derivative(build: Build, name: str, order: Any, *, lower: bool, has_a
         return (found, aux) if has_aux else found
 
     return derivative
+
+
+def pattern_of(build: Build, primals: Sequence[Any]) -> Any:
+    """The patterns alone, as boolean scipy matrices."""
+    from scipy.sparse import csr_array
+
+    patterns: list[Any] = []
+
+    def traced(*arrays: Any) -> Any:
+        system, _ = build(arrays, {})
+        found = system.outputs.nested(system.inputs, sparse_jacobian(system))  # type: ignore[attr-defined]
+        patterns.append(jax.tree_util.tree_map(_boolean, found, is_leaf=lambda x: isinstance(x, SparseMatrix)))
+        return ()
+
+    def _boolean(A: SparseMatrix) -> Any:
+        return csr_array((np.ones(A.nnz, bool), A.cols, A.pattern.starts), shape=A.shape)
+
+    jax.eval_shape(traced, *primals)
+    return patterns[0]
 
 
 def warn_if_dense(found: Any, name: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .algebra import add
-from .network import composed
+from .network import composed, prepared
 from .operators import Einsum, LinearOperator, Product, Sum
 from .operators.moves import move_key
 from .operators.quotient import Quotient
@@ -41,10 +41,15 @@ class Structures:
         self._sums: dict[tuple[int, int], Made] = {}
         self._dense: dict[int, float] = {}
 
+    @property
+    def worked_out(self) -> int:
+        """How many products and sums had to be worked out, at about a tenth of a millisecond each."""
+        return len(self._products) + len(self._sums)
+
     def number(self, element: Any) -> int:
         """The structure of an element of a system."""
         shadow = shadow_of(element, self._tally) if isinstance(element, LinearOperator) else None
-        return self._intern(shadow)
+        return self._intern(prepared(shadow))
 
     def _intern(self, shadow: LinearOperator | None) -> int:
         key = _key(shadow)

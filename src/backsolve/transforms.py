@@ -15,9 +15,10 @@ import numpy as np
 
 from .capture import linearize_with_aux
 from .order import Plan
+from .sparse_transforms import pattern_of, sparse_derivative
 from .system import System
 
-__all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "plan", "value_and_grad", "vjp"]
+__all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "plan", "sparsity", "value_and_grad", "vjp"]
 
 Argnums = int | Sequence[int]
 
@@ -208,6 +209,8 @@ def hessian(
         Array([[4., 2.],
                [2., 0.]], dtype=float32)
     """
+    if format == "sparse":
+        return _sparse_hessian(fun, argnums, has_aux, holomorphic, order)
     inner = jacobian(fun, argnums, has_aux, holomorphic)
     return jacobian(inner, argnums, has_aux, holomorphic, order=order, format=format)
 
@@ -228,10 +231,45 @@ def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     return jvp(grad(fun, argnums), primals, tangents)[1]
 
 
+def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> Any:
+    """Return where the Jacobian of fun may be non-zero, for all inputs of the primals' shapes: boolean scipy matrices.
+
+    One `scipy.sparse.csr_array` of shape (entries of the output, entries of the argument); a pytree of them, as `jacobian`
+    gives, where output or argument has several leaves.  Nothing is computed; primals may be `jax.ShapeDtypeStruct`.
+    Raises as `jacobian`, and `PatternTooLargeError` (a `MemoryError`) where the pattern does not fit into memory.
+    Cost: tracing fun, and the pattern's products.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> sparsity(lambda x: x[1:] - x[:-1], jnp.zeros(3)).toarray()
+        array([[ True,  True, False],
+               [False,  True,  True]])
+    """
+
+    def build(args: Any, kwargs: Any) -> tuple[System, Any]:
+        return _system(fun, args, kwargs, argnums, "jacobian", False, False, False, fold=True)
+
+    return pattern_of(build, primals)
+
+
+def _sparse_hessian(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool, order: Any) -> Callable[..., Any]:
+    inner = grad(fun, argnums, has_aux, holomorphic)
+
+    def build(args: Any, kwargs: Any) -> tuple[System, Any]:
+        return _system(inner, args, kwargs, argnums, "hessian", has_aux, holomorphic, False, fold=True)
+
+    made = sparse_derivative(build, f"Hessian of {_name(fun)}", order, lower=True, has_aux=has_aux)
+    return _like(fun, "sparse Hessian of")(made)
+
+
 # ---- shared by the above ------------------------------------------------------------------------------------------------
+def _name(fun: Any) -> str:
+    return getattr(fun, "__name__", type(fun).__name__)
+
+
 def _like(fun: Any, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Name and document a derivative after its function."""
-    name = getattr(fun, "__name__", type(fun).__name__)
+    name = _name(fun)
 
     def decorate(made: Callable[..., Any]) -> Callable[..., Any]:
         if callable(fun) and hasattr(fun, "__name__"):
@@ -243,7 +281,16 @@ def _like(fun: Any, what: str) -> Callable[[Callable[..., Any]], Callable[..., A
 
 
 def _system(
-    fun: Any, args: Any, kwargs: Any, argnums: Argnums, what: str, has_aux: bool, holomorphic: bool, allow_int: bool
+    fun: Any,
+    args: Any,
+    kwargs: Any,
+    argnums: Argnums,
+    what: str,
+    has_aux: bool,
+    holomorphic: bool,
+    allow_int: bool,
+    *,
+    fold: bool = False,
 ) -> tuple[System, Any]:
     if kwargs and callable(fun):
         positional = fun
@@ -252,7 +299,7 @@ def _system(
             if hasattr(positional, "__name__")
             else (lambda *a: positional(*a, **kwargs))
         )
-    system, aux = linearize_with_aux(fun, args, argnums, has_aux=has_aux)
+    system, aux = linearize_with_aux(fun, args, argnums, has_aux=has_aux, fold=fold)
     for i, aval in enumerate(system.inputs.avals):  # type: ignore[attr-defined]
         _check_input(what, i, aval.dtype, holomorphic, allow_int)
     return system, aux
@@ -271,7 +318,7 @@ def _check_input(what: str, i: int, dtype: Any, holomorphic: bool, allow_int: bo
 
 
 def _scalar_seed(fun: Any, value: Any, holomorphic: bool) -> Any:
-    name = getattr(fun, "__name__", type(fun).__name__)
+    name = _name(fun)
     tree = jax.tree_util.tree_structure(value)
     if not jax.tree_util.all_leaves([value]):
         raise TypeError(f"grad needs a function with one scalar output, but {name} returns a pytree: {tree}.")
@@ -286,7 +333,7 @@ def _scalar_seed(fun: Any, value: Any, holomorphic: bool) -> Any:
 
 
 def _check_real_output(fun: Any, value: Any, holomorphic: bool) -> None:
-    name = getattr(fun, "__name__", type(fun).__name__)
+    name = _name(fun)
     for leaf in jax.tree_util.tree_leaves(value):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, np.inexact):

@@ -95,6 +95,25 @@ def test_kinds_and_minus():
     assert [minus(text) for text in ("W", "−W", "-2", "a + b", "0")] == ["−W", "W", "2", "−[a + b]", "0"]
 
 
+def test_kinds_of_captured_operators():
+    import jax
+    import jax.numpy as jnp
+
+    from backsolve import linearize
+
+    def f(x):
+        moved = x[jnp.array([0, 2, 1])]
+        return jnp.sort(moved)[0] + jnp.sum(jnp.concatenate([x, x])[2:]) + jax.lax.cond(x[0] > 0, jnp.sin, jnp.cos, x[1])
+
+    kinds = {
+        kind_of(element)
+        for A in (linearize(f, jnp.arange(3.0)).M, linearize(f, jnp.arange(3.0)).L)
+        for element in A.entries.values()
+    }
+    assert "moves" in kinds
+    assert kinds <= set(KINDS)
+
+
 def test_nodes_without_edges_are_there():
     import networkx as nx
 

@@ -72,6 +72,11 @@ class JaxAdapter:
         dtype = jnp.result_type(*arrays)
         return lax.concatenate([lax.convert_element_type(x, dtype) for x in arrays], axis)
 
+    def stack(self, arrays: Any) -> Any:
+        """One ``stack``."""
+        dtype = jnp.result_type(*arrays)
+        return jnp.stack([lax.convert_element_type(x, dtype) for x in arrays])
+
     def map_columns(self, function: Any, x: Any) -> Any:
         """One ``vmap``."""
         return jax.vmap(function, in_axes=-1, out_axes=-1)(x)

@@ -100,7 +100,7 @@ class TreeFrame:
             if not dense:
                 return J
             columns = [[self._dense(J, inputs, i, j) for i in range(len(self.avals))] for j in range(len(inputs.avals))]
-        return self.nested(inputs, [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in self.avals])
+        return self.nested(inputs, [[column[i] for column in columns] for i in range(len(self.avals))])
 
     def nested(self, inputs: TreeFrame, rows: Sequence[Sequence[Any]]) -> Any:
         """Blocks, a row for each output leaf, as a pytree of outputs of pytrees of inputs."""

@@ -160,7 +160,9 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     return _linearized(frame, eq, preds, wanted, origin)
 
 
-def _enter(frame: Frame, eqn: Any, body: Any, inputs: list[Any], preds: list[int | None], wanted: list[bool] | None) -> Frame:
+def _enter(
+    frame: Frame, eqn: Any, body: Any, inputs: list[Any], preds: list[int | None], wanted: list[bool] | None
+) -> Frame:
     jaxpr, consts = body
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
     nodes = {v: node for v, node in zip(jaxpr.invars, preds, strict=True) if node is not None}

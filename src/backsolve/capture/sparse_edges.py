@@ -13,7 +13,7 @@ import numpy as np
 from ..operators import LinearOperator
 from ..operators.as_sparse import as_sparse
 from ..operators.patterns import Pattern
-from ..operators.sparse import Sparse, mirror_sparse
+from ..operators.sparse import Sparse, join_sparse, mirror_sparse
 from ..operators.tuples import Inject, Project
 from ..operators.values import Values
 from ..order import Plan, make_plan
@@ -50,10 +50,17 @@ def _from_equation(op: LinearOperator) -> Sparse | None:
     if not isinstance(op, LinearEquation):
         return None
     moving = [k for k, value in enumerate(op.operands) if value is None]
-    if len(moving) != 1:
+    parts = [index_operator(op.eqn, k, op.operands) for k in moving]
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts) or len(op.eqn.outvars) > 1:
         return None
-    made = index_operator(op.eqn, moving[0], op.operands)
-    return made.transpose() if made is not None and op.transposed else made  # type: ignore[return-value]
+    made = found[0]
+    if len(found) > 1:  # the operands lie one after the other
+        into, out = (flat_space(space) for space in ((op.codomain, op.domain) if op.transposed else (op.domain, op.codomain)))
+        begins = np.concatenate(([0], np.cumsum([part.domain.size for part in found])))
+        placed = [(part, None, np.arange(part.domain.size) + k) for part, k in zip(found, begins)]
+        made = join_sparse(placed, into, out)
+    return made.transpose() if op.transposed else made  # type: ignore[return-value]
 
 
 def _part(op: Inject | Project) -> Sparse:

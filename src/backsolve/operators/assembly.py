@@ -16,7 +16,7 @@ from ..algebra import is_number
 from ..arrays import add
 from .gathers import combine, concatenate, same_library, take, weigh
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "formed"]
 
 Index = np.ndarray[Any, Any]
 
@@ -52,19 +52,48 @@ def assemble(sources: Sequence[Any], index: Index | None, starts: Index | None, 
     ends = np.cumsum([x.shape[0] for x in sources])
     starts = np.arange(count + 1) if starts is None else starts
     terms = Terms(sources, ends, np.arange(starts[-1]) if index is None else index, starts, coef, const)
+    made = _by_kind(terms, count)
+    if made is None:
+        return _plus(combine(concatenate(sources), index, starts, coef), const)
+    parts, places = made
+    return take(concatenate([_array(part, sources[0]) for part in parts]), places)
+
+
+def formed(
+    sources: Sequence[Any], index: Index | None, starts: Index | None, coef: Any, const: Any, count: int
+) -> tuple[list[Any], Index | None]:
+    """As `assemble`, each kind by itself: arrays and numbers, and where each y[k] lies in them, one after the other."""
+    if starts is not None or not is_number(coef) or not is_number(const):
+        ends = np.cumsum([x.shape[0] for x in sources])
+        starts = np.arange(count + 1) if starts is None else starts
+        terms = Terms(sources, ends, np.arange(starts[-1]) if index is None else index, starts, coef, const)
+        made = _by_kind(terms, count)
+        if made is not None:
+            return made
+    return [assemble(sources, index, starts, coef, const, count)], None
+
+
+def _by_kind(terms: Terms, count: int) -> tuple[list[Any], Index] | None:
+    """The numbers of each kind (a number where it is a constant), and where each entry is; None where kinds do not help."""
     kinds = _kinds(terms)
     if kinds is None:
-        return _plus(combine(concatenate(sources), index, starts, coef), const)
-    made, places, total = [], np.empty(count, np.int64), 0
+        return None
+    made: list[Any] = []
+    places, total = np.empty(count, np.int64), 0
     for kind in range(kinds.max(initial=0) + 1):
         entries = np.flatnonzero(kinds == kind)
         if not entries.size:
             continue
         part = _rest(terms, entries) if kind == _KINDS else _alike(terms, entries)
-        places[entries] = total + (np.arange(entries.size) if part.shape[0] > 1 else 0)
+        size = 1 if is_number(part) else part.shape[0]
+        places[entries] = total + (np.arange(entries.size) if size > 1 else 0)
         made.append(part)
-        total += part.shape[0]
-    return take(concatenate(made), places)
+        total += size
+    return made, places
+
+
+def _array(part: Any, like: Any) -> Any:
+    return same_library(np.full(1, part), like) if is_number(part) else part
 
 
 def _kinds(terms: Terms) -> Index | None:
@@ -124,7 +153,7 @@ def _told_apart(values: Any, rest: bool = False) -> Any:
 
 
 def _alike(terms: Terms, entries: Index) -> Any:
-    """The numbers of entries of one kind; a single one where that is a constant."""
+    """The numbers of entries of one kind; a number where that is a constant."""
     first = int(entries[0])
     const = terms.const if is_number(terms.const) else terms.const[first].item()
     total: Any = None
@@ -136,9 +165,7 @@ def _alike(terms: Terms, entries: Index) -> Any:
         coef = terms.coef if is_number(terms.coef) else terms.coef[places[0]].item()
         term = weigh(take(terms.sources[number], index - offset), coef)
         total = term if total is None else add(total, term)
-    if total is None:
-        return same_library(np.full(1, const), terms.sources[0])
-    return _plus(total, const)
+    return const if total is None else _plus(total, const)
 
 
 def _rest(terms: Terms, entries: Index) -> Any:

@@ -240,8 +240,13 @@ def _contract_all(
         if pick is None:
             return _by_path(x, labels, todo, keep)
         f = todo.pop(pick)
-        x, labels = contract(x, labels, f.array, f.labels, tuple(needed[pick] | set(keep)))
+        x, labels = contract(x, labels, f.array, f.labels, _ordered(keep, needed[pick]))
     return x, labels
+
+
+def _ordered(keep: Labels, needed: set[int]) -> Labels:
+    """The needed labels, those that stay to the end first and in their order: nothing is transposed at the end."""
+    return (*keep, *sorted(needed.difference(keep)))
 
 
 def _by_path(x: Any, labels: Labels, factors: Sequence[Factor], keep: Labels) -> tuple[Any, Labels]:
@@ -254,7 +259,7 @@ def _by_path(x: Any, labels: Labels, factors: Sequence[Factor], keep: Labels) ->
     for pair in path:
         taken = [operands[i] for i in pair]
         operands = [operand for i, operand in enumerate(operands) if i not in pair]
-        needed = tuple(set(keep).union(*(ls for _, ls in operands)))
+        needed = _ordered(keep, set(keep).union(*(ls for _, ls in operands)))
         (a, la), *rest = taken
         for b, lb in rest:
             a, la = contract(a, la, b, lb, needed if len(rest) == 1 else needed + tuple(k for _, ls in rest for k in ls))

@@ -14,7 +14,7 @@ from ..arrays import Labels, add, astype, contract, is_mask, multiply, namespace
 from .einsum import Einsum, Factor, _contract_all
 from .spaces import SpaceError
 
-__all__ = ["add_einsums", "compose_einsums"]
+__all__ = ["add_einsums", "compose_einsums", "merged"]
 
 Sizes = dict[int, int | None]
 
@@ -152,6 +152,14 @@ def merge(factors: list[Factor], outer: set[int]) -> list[Factor]:
         made = Factor(array, labels, name if set(f.labels) != set(g.labels) else name.replace(" ", "∘"))
         factors = [h for k, h in enumerate(factors) if k not in (i, j)]
         factors.insert(i, made)
+
+
+def merged(op: Einsum) -> Einsum:
+    """op with its factors multiplied together where that does not grow them: what every product with it would do again."""
+    if len(op.factors) < 2:
+        return op
+    factors = tuple(merge(list(op.factors), {*op.out, *op.into}))
+    return Einsum(factors, op.out, op.into, op.sizes, op.coef, op.dtypes)
 
 
 def add_einsums(a: Einsum, b: Einsum, *, grow: bool = False) -> Einsum | None:

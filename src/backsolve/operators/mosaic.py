@@ -5,14 +5,20 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .. import algebra
-from ..arrays import concat, namespace
+from ..arrays import asarray, concat, namespace, reshape, scale, stack
 from .base import LinearOperator
+from .einsum import Einsum, _contract_all
 from .settle import dense_array
 from .slicing import Slice
 from .spaces import ArraySpace, Space
 
 __all__ = ["Mosaic", "Tile"]
+
+
+CELLS = 1024  # entries of a matrix that is put together one by one
 
 
 class Tile(NamedTuple):
@@ -61,6 +67,8 @@ class Mosaic(LinearOperator):
         domain, codomain = self._domain, self._codomain
         assert isinstance(domain, ArraySpace)
         assert isinstance(codomain, ArraySpace)
+        if self._of_cells():
+            return self._stacked(codomain, domain)
         rank = len(codomain.shape or ())
         blocks: dict[Any, dict[Any, Any]] = {}
         for out, into, element in self.tiles:
@@ -71,9 +79,43 @@ class Mosaic(LinearOperator):
         rows = [(outs[key], _joined(list(row.values()), domain, rank)) for key, row in blocks.items()]
         return _joined(rows, codomain, 0)
 
+    def _of_cells(self) -> bool:
+        """Whether every tile is one entry of the matrix, and the matrix small enough to name each."""
+        few = self._domain.size * self._codomain.size <= CELLS
+        return few and all(b is not None and b.codomain.size == 1 for tile in self.tiles for b in tile[:2])
+
+    def _stacked(self, codomain: ArraySpace, domain: ArraySpace) -> Any:
+        """The array of a mosaic of single entries: all of them, and zeros between, stacked."""
+        cells: dict[tuple[int, int], Any] = {}
+        for out, into, element in self.tiles:
+            assert out is not None
+            assert into is not None
+            place = _number(out), _number(into)
+            cell = _cell(element)
+            cells[place] = algebra.add(cells[place], cell) if place in cells else cell
+        like = next(iter(cells.values()))
+        zero = namespace(like).zeros((), dtype=like.dtype)
+        columns = range(domain.size)  # row by row: XLA compiles many small stacks faster than a long one
+        rows = [stack([cells.get((i, j), zero) for j in columns]) for i in range(codomain.size)]
+        return reshape(stack(rows), (*(codomain.shape or ()), *(domain.shape or ())))
+
     @property
     def label(self) -> str:
         return f"mosaic of {len(self.tiles)}"
+
+
+def _number(box: Slice) -> int:
+    """The number of a box of one entry among the entries of its space, row-major."""
+    return int(np.ravel_multi_index(box.starts, box.shape)) if box.shape else 0
+
+
+def _cell(element: Any) -> Any:
+    """The one entry of an operator between spaces of one entry, as an array without axes."""
+    if not isinstance(element, Einsum) or not element.factors:
+        return reshape(asarray(dense_array(element)), ())
+    first, *rest = element.factors
+    x, _ = _contract_all(first.array, first.labels, rest, (), element.sizes)
+    return x if element.coef == 1 else scale(element.coef, x)
 
 
 def _corner(box: Slice | None) -> Any:
@@ -82,7 +124,7 @@ def _corner(box: Slice | None) -> Any:
 
 def _joined(parts: list[tuple[Slice | None, Any]], space: ArraySpace, first: int) -> Any:
     """Arrays put into their boxes of a space, whose axes are those from ``first`` on; zeros elsewhere."""
-    if parts[0][0] is None:
+    if parts[0][0] is None or space.shape == ():
         return parts[0][1]
     axis = _line([box for box, _ in parts if box is not None], space)
     if axis is None:

@@ -18,8 +18,9 @@ from .base import LinearOperator
 from .gathers import combine
 from .patterns import Pattern, from_entries, product, transposed, union
 from .spaces import ArraySpace, Space, SpaceError, unify
+from .value_sums import joined
+from .value_sums import union as union_of_values
 from .values import Arrangement, Values
-from .values import union as union_of_values
 
 __all__ = ["Keep", "Sparse", "add_sparse", "compose_sparse", "join_sparse", "mirror_sparse", "sparse"]
 
@@ -234,7 +235,7 @@ def join_sparse(parts: Sequence[tuple[Sparse, Any, Any]], domain: ArraySpace, co
     cols = [op.cols if places is None else places[op.cols] for op, _, places in parts]
     nowhere = np.zeros(0, np.int64)
     pattern, groups = from_entries(np.concatenate([nowhere, *rows]), np.concatenate([nowhere, *cols]), shape)
-    values = Values.joined([op.values for op, _, _ in parts]) if parts else Values.of(0, 0)
+    values = joined([op.values for op, _, _ in parts]) if parts else Values.of(0, 0)
     return Sparse(pattern, values.take(groups.order).summed(groups.starts), domain, codomain)
 
 

@@ -14,15 +14,13 @@ import numpy as np
 
 from ..algebra import is_number
 from ..arrays import conjugate, is_mask, multiply, reshape
-from .assembly import assemble
+from .assembly import assemble, formed
 from .gathers import common_dtype
+from .pairs import CONSTANT, Singles, multiplied
 
-__all__ = ["Arrangement", "Values"]
+__all__ = ["Arrangement", "Values", "as_numbers", "sum_consts"]
 
 Index = np.ndarray[Any, Any]
-
-_SOURCES = 16  # a sum over more arrays is formed at once
-_TERMS = 8  # as is one of more terms a number
 
 
 class Arrangement:
@@ -99,19 +97,87 @@ class Values:
         plan = self.plan
         if not self.sources:
             return _formed(plan.const, plan.count, dtype)
-        sources = self.sources
+        return assemble(self._flat(dtype), plan.index, plan.starts, plan.coef, plan.const, plan.count)
+
+    def _flat(self, dtype: Any) -> list[Any]:
+        """The sources as vectors of one dtype."""
+        plan, sources = self.plan, self.sources
         plain = self.is_gather and is_number(plan.coef) and plan.coef == 1
         if not plain or len(sources) > 1:  # a mask by itself stays one
             sources = tuple(common_dtype(sources, dtype))
-        flat = [x if len(x.shape) == 1 else reshape(x, (n,)) for x, n in zip(sources, plan.sizes, strict=True)]
-        return assemble(flat, plan.index, plan.starts, plan.coef, plan.const, plan.count)
+        return [x if len(x.shape) == 1 else reshape(x, (n,)) for x, n in zip(sources, plan.sizes, strict=True)]
 
     def settled(self, dtype: Any = None) -> Values:
-        """The same numbers formed: one source, in order."""
+        """The same numbers, every sum formed: each is a number, or an entry of a source times one."""
         plan = self.plan
-        if not self.sources or (self.is_gather and plan.index is None and _is_one(plan.coef)):
+        if self.is_settled:
             return self
-        return Values((self.array(dtype),), Arrangement(plan.count, (plan.count,)))
+        if not plan.count:
+            return Values((), Arrangement(0))
+        made, places = formed(self._flat(dtype), plan.index, plan.starts, plan.coef, plan.const, plan.count)
+        if places is None:
+            return Values(made, Arrangement(plan.count, (plan.count,)))
+        sizes = [1 if is_number(part) else part.shape[0] for part in made]
+        ends = np.cumsum(sizes)
+        index, numbers = np.empty(ends[-1], np.int64), np.zeros(ends[-1])
+        arrays = [part for part in made if not is_number(part)]
+        total = 0
+        for part, size, end in zip(made, sizes, ends, strict=True):
+            if is_number(part):
+                index[end - 1] = CONSTANT
+                numbers = numbers.astype(complex) if isinstance(part, complex) else numbers
+                numbers[end - 1] = part
+            else:
+                index[end - size : end] = np.arange(total, total + size)
+                total += size
+        numbers = np.where(index == CONSTANT, numbers, 1)
+        return Values._of_singles(Singles(arrays, index[places], numbers[places]))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each number is static, or an entry of a source times a static number."""
+        plan = self.plan
+        if not self.sources:
+            return True
+        if plan.starts is None:
+            return is_number(plan.const) and bool(plan.const == 0)
+        counts = np.diff(plan.starts)
+        if counts.max(initial=0) > 1:
+            return False
+        return _is_zero(plan.const) or (not is_number(plan.const) and not plan.const[counts > 0].any())
+
+    def _singles(self) -> Singles:
+        """The numbers, settled, entry by entry."""
+        plan = self.plan
+        n = plan.count
+        if not self.sources:
+            return Singles((), np.full(n, CONSTANT), np.broadcast_to(as_numbers(np.asarray(plan.const)), (n,)))
+        length = n if plan.starts is None else int(plan.starts[-1])
+        index = np.arange(length) if plan.index is None else plan.index.astype(np.int64, copy=False)
+        coef = np.broadcast_to(np.asarray(plan.coef), (length,))
+        sources = [x if len(x.shape) == 1 else reshape(x, (k,)) for x, k in zip(self.sources, plan.sizes, strict=True)]
+        if plan.starts is None:
+            return Singles(sources, index, coef)
+        has = np.diff(plan.starts) > 0
+        every = np.full(n, CONSTANT)
+        every[has] = index
+        numbers = np.zeros(n, np.result_type(coef, np.asarray(plan.const))) + plan.const
+        numbers[has] = coef
+        return Singles(sources, every, numbers)
+
+    @classmethod
+    def _of_singles(cls, singles: Singles) -> Values:
+        sources, index, coef = singles
+        has = index != CONSTANT
+        n, sizes = index.size, tuple(x.shape[0] for x in sources)
+        if not has.any():
+            return cls((), Arrangement(n, const=_uniform(coef)))
+        if has.all():
+            plain = sizes == (n,) and bool((index == np.arange(n)).all())
+            return cls(sources, Arrangement(n, sizes, None if plain else index, None, _uniform(coef)))
+        starts = np.concatenate(([0], np.cumsum(has)))
+        const = _uniform(np.where(has, 0, coef))
+        return cls(sources, Arrangement(n, sizes, index[has], starts, _uniform(coef[has]), const))
 
     def take(self, index: Index | None) -> Values:
         """The numbers at these places, a static choice.  Sums that would be done several times over are formed first."""
@@ -125,7 +191,7 @@ class Values:
             places = index if plan.index is None else plan.index[index]
             coef = plan.coef if is_number(plan.coef) else plan.coef[index]
             return Values(self.sources, Arrangement(index.size, plan.sizes, places, None, coef, const))
-        if index.size > plan.count:
+        if index.size > plan.count and not self.is_settled:
             return self.settled().take(index)
         terms, starts = _ragged(plan.starts, index)
         coef = plan.coef if is_number(plan.coef) else plan.coef[terms]
@@ -155,17 +221,22 @@ class Values:
             return other._weighed(a.const)
         if not other.sources:
             return self._weighed(b.const)
-        return Values.of(multiply(self.array(dtype), other.array(dtype)), a.count)
+        one, two = self.settled(dtype)._singles(), other.settled(dtype)._singles()
+        return Values._of_singles(multiplied(one, two, dtype))
 
     def _weighed(self, weight: Any) -> Values:
         plan = self.plan
         if is_number(weight):
             return self if weight == 1 and type(weight) is not complex else self.scaled(weight)
         if is_mask(weight):
-            return Values.of(multiply(weight, self.array()), plan.count)
+            return self._selected(weight)
         each = weight if plan.starts is None else np.repeat(weight, np.diff(plan.starts))
         new = Arrangement(plan.count, plan.sizes, plan.index, plan.starts, plan.coef * each, plan.const * weight)
         return Values(self.sources, new)
+
+    def _selected(self, mask: Any) -> Values:
+        """The numbers that a mask lets through, zero for the others whatever they are."""
+        return self.take(np.flatnonzero(mask)).spread(np.flatnonzero(mask), self.plan.count)
 
     def summed(self, starts: Index | None) -> Values:
         """The sums of runs of numbers: starts[k] … starts[k+1]−1 give number k (None: one each)."""
@@ -184,33 +255,13 @@ class Values:
         plan = self.plan
         if places is None:
             return self
-        const = _sum_consts([(plan.const, places)], count)
+        const = sum_consts([(plan.const, places)], count)
         if not self.sources:
             return Values((), Arrangement(count, const=const))
         counts = np.zeros(count, np.int64)
         counts[places] = 1 if plan.starts is None else np.diff(plan.starts)
         starts = np.concatenate(([0], np.cumsum(counts)))
         return Values(self.sources, Arrangement(count, plan.sizes, plan.index, starts, plan.coef, const))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Values]) -> Values:
-        """The numbers of all parts, one part after the other."""
-        if len(parts) == 1:
-            return parts[0]
-        count = sum(part.plan.count for part in parts)
-        const = _joined_numbers([(part.plan.const, part.plan.count) for part in parts])
-        moving = [part for part in parts if part.sources]
-        if not moving:
-            return cls((), Arrangement(count, const=const))
-        sources, sizes, offsets = _all_sources(moving)
-        lengths = {id(part): _length(part) for part in parts}
-        dtype = np.int32 if max(sum(lengths.values()), sum(sizes)) < 2**31 else np.int64
-        index = [_moved_index(part, offsets, dtype) for part in moving]
-        coef = _joined_numbers([(part.plan.coef, lengths[id(part)]) for part in moving])
-        counts = [_counts(part) for part in parts]
-        single = all(part.sources and part.plan.starts is None for part in parts)
-        starts = None if single else np.concatenate(([0], np.cumsum(np.concatenate(counts)))).astype(dtype)
-        return cls(sources, Arrangement(count, sizes, np.concatenate(index), starts, coef, const))
 
     def mapped(self, function: Callable[[Any], Any]) -> Values:
         """The numbers with a function that respects sums and products (conjugation) applied to sources and coefficients."""
@@ -223,124 +274,9 @@ class Values:
         return self.mapped(conjugate)
 
 
-def union(a: Values, left: Index | None, b: Values, right: Index | None, count: int) -> Values:
-    """The sum of a's numbers at the places ``left`` and b's at ``right`` (None: one at every place) of ``count``.
-
-    Sums of many terms are formed on the way, so that long chains of additions stay linear.
-    """
-    if len(a.sources) + len(b.sources) > _SOURCES or _length(a) + _length(b) > _TERMS * count:
-        a, b = a.settled(), b.settled()
-    const = _sum_consts([(a.plan.const, left), (b.plan.const, right)], count)
-    if not a.sources and not b.sources:
-        return Values((), Arrangement(count, const=const))
-    if not a.sources or not b.sources:
-        moved = a.spread(left, count) if a.sources else b.spread(right, count)
-        plan = moved.plan
-        return Values(moved.sources, Arrangement(count, plan.sizes, plan.index, plan.starts, plan.coef, const))
-    sources, sizes, shift = _joined_sources(a, b)
-    parts = ((a.plan, left), (b.plan, right))
-    lengths = [_length(a), _length(b)]
-    dtype = np.int32 if max(sum(lengths), sum(sizes)) < 2**31 else np.int64
-    indices = [np.arange(n, dtype=dtype) if plan.index is None else plan.index for n, (plan, _) in zip(lengths, parts)]
-    indices[1] = shift(indices[1])
-    coefs = [plan.coef for plan, _ in parts]
-    uniform = is_number(coefs[0]) and is_number(coefs[1]) and coefs[0] == coefs[1]
-    single = a.plan.starts is None and b.plan.starts is None and sum(lengths) == count
-    starts, places = (None, [left, right]) if single else _interleaved(parts, count, dtype)
-    index = np.empty(sum(lengths), dtype)
-    coef = coefs[0] if uniform else np.empty(sum(lengths), np.result_type(*map(np.asarray, coefs)))
-    for k in range(2):
-        at = slice(None) if places[k] is None else places[k]
-        index[at] = indices[k]
-        if not uniform:
-            coef[at] = coefs[k]
-    return Values(sources, Arrangement(count, sizes, index, starts, coef, const))
-
-
-def _all_sources(parts: Sequence[Values]) -> tuple[list[Any], tuple[int, ...], dict[int, int]]:
-    """The sources of all parts, each array once, their sizes, and by an array's id where its entries begin."""
-    found = {id(x): (x, n) for part in parts for x, n in zip(part.sources, part.plan.sizes, strict=True)}
-    sizes = tuple(n for _, n in found.values())
-    begins = np.concatenate(([0], np.cumsum(sizes))).tolist()
-    return [x for x, _ in found.values()], sizes, dict(zip(found, begins))
-
-
-def _moved_index(part: Values, offsets: dict[int, int], dtype: Any) -> Index:
-    """Where the terms of a part lie in the concatenation of all sources."""
-    plan = part.plan
-    index = np.arange(_length(part), dtype=dtype) if plan.index is None else plan.index.astype(dtype, copy=False)
-    begins = np.concatenate(([0], np.cumsum(plan.sizes)))
-    moves = np.array([offsets[id(x)] for x in part.sources]) - begins[:-1]
-    if (moves == moves[0]).all():
-        return index + dtype(moves[0])
-    return index + moves.astype(dtype)[np.searchsorted(begins[1:], index, side="right")]
-
-
-def _counts(part: Values) -> Index:
-    """How many terms each number has."""
-    plan = part.plan
-    if not part.sources:
-        return np.zeros(plan.count, np.int64)
-    return np.ones(plan.count, np.int64) if plan.starts is None else np.diff(plan.starts)
-
-
-def _joined_numbers(parts: Sequence[tuple[Any, int]]) -> Any:
-    """Static numbers one after the other: a number where all are the same one."""
-    first = parts[0][0]
-    if is_number(first) and all(is_number(c) and c == first for c, _ in parts):
-        return first
-    return np.concatenate([np.full(n, c) if is_number(c) else _as_numbers(c) for c, n in parts])
-
-
-def _length(values: Values) -> int:
-    """Number of terms."""
-    plan = values.plan
-    if not values.sources:
-        return 0
-    return plan.count if plan.starts is None else int(plan.starts[-1])
-
-
-def _interleaved(
-    parts: Sequence[tuple[Arrangement, Index | None]], count: int, dtype: Any
-) -> tuple[Index, list[Index | None]]:
-    """Where the terms of each number begin, a's first and then b's, and where each term of a and of b goes."""
-    counts = np.zeros((2, count), dtype)
-    for own, (plan, places) in zip(counts, parts, strict=True):
-        own[slice(None) if places is None else places] = 1 if plan.starts is None else np.diff(plan.starts)
-    starts = np.zeros(count + 1, dtype)
-    np.cumsum(counts[0] + counts[1], out=starts[1:])
-    found: list[Index | None] = []
-    for k, (plan, places) in enumerate(parts):
-        begins = starts[:-1] if k == 0 else starts[:-1] + counts[0]
-        begins = begins if places is None else begins[places]
-        if plan.starts is not None:
-            terms = np.diff(plan.starts)
-            begins = np.repeat(begins - plan.starts[:-1], terms) + np.arange(int(plan.starts[-1]))
-        found.append(begins)
-    return starts, found
-
-
-def _joined_sources(a: Values, b: Values) -> tuple[tuple[Any, ...], tuple[int, ...], Callable[[Index], Index]]:
-    """The sources of both, each array once, and where b's entries are in their concatenation."""
-    sources, sizes = list(a.sources), list(a.plan.sizes)
-    offsets = []
-    for x, n in zip(b.sources, b.plan.sizes, strict=True):
-        k = next((i for i, y in enumerate(sources) if y is x), None)
-        if k is None:
-            k = len(sources)
-            sources.append(x)
-            sizes.append(n)
-        offsets.append(sum(sizes[:k]))
-    ends = np.cumsum(b.plan.sizes)
-    moves = np.array(offsets) - ends + b.plan.sizes
-    if (moves == moves[0]).all():
-        return tuple(sources), tuple(sizes), lambda index: index + int(moves[0])
-    return tuple(sources), tuple(sizes), lambda index: index + moves[np.searchsorted(ends, index, side="right")]
-
-
-def _sum_consts(parts: Sequence[tuple[Any, Index | None]], count: int) -> Any:
+def sum_consts(parts: Sequence[tuple[Any, Index | None]], count: int) -> Any:
     """The sum of static numbers at these places (None: everywhere) of ``count``: a number where all are the same."""
-    parts = [(const if is_number(const) else _as_numbers(const), places) for const, places in parts if not _is_zero(const)]
+    parts = [(const if is_number(const) else as_numbers(const), places) for const, places in parts if not _is_zero(const)]
     if not parts:
         return 0
     total = np.zeros(count, np.result_type(*(const for const, _ in parts)))
@@ -360,7 +296,7 @@ def _run_sums(const: Any, starts: Index) -> Any:
     counts = np.diff(starts)
     if is_number(const):
         return const * counts if counts.size and counts.min() < counts.max() else const * int(counts.max(initial=0))
-    const = _as_numbers(const)
+    const = as_numbers(const)
     total = np.zeros(counts.size, const.dtype)
     some = counts > 0
     if some.any():
@@ -372,7 +308,8 @@ def _static_product(a: Any, b: Any) -> Any:
     return a * b if is_number(a) or is_number(b) else multiply(a, b)
 
 
-def _as_numbers(x: Index) -> Index:
+def as_numbers(x: Index) -> Index:
+    """A mask as integers."""
     return x.astype(np.int64) if is_mask(x) else x
 
 
@@ -384,6 +321,11 @@ def _formed(const: Any, count: int, dtype: Any) -> Index:
         return np.full(count, const, np.result_type(made, 1j) if isinstance(const, complex) else made)
     keep = made is None or made == const.dtype or (const.dtype.kind == "c" and made.kind != "c")
     return const if keep else const.astype(made)  # type: ignore[no-any-return]
+
+
+def _uniform(x: Any) -> Any:
+    """A number where all of an array are the same one."""
+    return x[0].item() if x.size and bool((x == x[0]).all()) else x
 
 
 def _is_zero(x: Any) -> bool:

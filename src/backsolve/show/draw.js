@@ -35,7 +35,7 @@ function drawGraph(width, height) {
       svg.append(hull);
     });
   }
-  if (view.labelled) placeLabels(view.arrows);
+  if (view.labelled) placeLabels(view.arrows, view.found);
   for (const arrow of view.arrows) {
     const path = curve(arrow.points);
     const words = arrow.edges.length === 1 ? edgeText(arrow.edges[0]) : `${arrow.edges.length} edges from ${arrow.a.short} to ${arrow.b.short}`;

@@ -183,28 +183,34 @@ function curve(points) {
   return path;
 }
 
-// Labels at the middle of their first stretch, pushed apart where they would lie on each other; those of edges that go on
-// in the next band stand side by side between the bands.
-function placeLabels(edges) {
-  const by = new Map();
-  const put = (key, edge) => { if (!by.has(key)) by.set(key, []); by.get(key).push(edge); };
+// Labels at the middle of their first stretch; those of edges that go on in the next band side by side between the bands.
+// Where one would lie on another or on a box it moves up or down a little, and where that does not help it is left out.
+function placeLabels(edges, found) {
+  const gutters = new Map();
   for (const edge of edges) {
     if (!edge.label) continue;
     const [[x0, y0], [x1, y1, straight]] = edge.points;
     if (straight) {
       edge.ly = edge.points[2][1] - 8;
-      put(`gutter ${edge.gutter}`, edge);
+      if (!gutters.has(edge.gutter)) gutters.set(edge.gutter, []);
+      gutters.get(edge.gutter).push(edge);
     } else {
       edge.lx = (x0 + x1) / 2;
       edge.ly = (y0 + y1) / 2 - (y0 === y1 ? 9 : 0);
-      put(edge.a.c, edge);
     }
   }
-  for (const [key, list] of by) {
-    list.sort((p, q) => p.ly - q.ly);
-    if (String(key).startsWith("gutter")) {
-      const right = list[0].points[2][0], left = list[0].points[3][0], room = (right - left) / list.length;
-      list.forEach((edge, k) => { edge.lx = left + room * (k + 0.5); edge.label = cut(edge.label, room - 10); });
-    } else for (let k = 1; k < list.length; k++) list[k].ly = Math.max(list[k].ly, list[k - 1].ly + 14);
+  for (const list of gutters.values()) {
+    const right = list[0].points[2][0], left = list[0].points[3][0], room = (right - left) / list.length;
+    list.sort((p, q) => p.ly - q.ly).forEach((edge, k) => { edge.lx = left + room * (k + 0.5); edge.label = cut(edge.label, room - 10); });
+  }
+  const taken = found.map((item) => [item.x - item.width / 2, item.y - BOX / 2, item.x + item.width / 2 + 4, item.y + BOX / 2]);
+  for (const edge of edges.filter((e) => e.lx !== undefined).sort((p, q) => p.ly - q.ly)) {
+    const half = Math.min(wide(edge.label), 150) / 2 + 2;
+    const box = (shift) => [edge.lx - half, edge.ly + shift - 7, edge.lx + half, edge.ly + shift + 7];
+    const free = ([l, t, r, b]) => !taken.some(([L, T, R, B]) => l < R && L < r && t < B && T < b);
+    const shift = [0, 13, -13, 26, -26, 39, 52].find((by) => edge.ly + by > 12 && free(box(by)));
+    if (shift === undefined) { edge.lx = undefined; continue; }
+    edge.ly += shift;
+    taken.push(box(0));
   }
 }

@@ -80,7 +80,7 @@ def _quotient(eq: Equation, k: int) -> LinearOperator:
     if "1/b" not in eq.shared:
         eq.shared["1/b"] = lax.div(b.dtype.type(1), b)
     r = eq.shared["1/b"]
-    return diagonal(eq, k, r if k == 0 else (-1, a, r, r))
+    return diagonal(eq, k, r if k == 0 else (-1, eq.output, r))
 
 
 def _power(eq: Equation, k: int) -> LinearOperator | None:

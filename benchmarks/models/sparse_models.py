@@ -1,0 +1,187 @@
+"""What `sparse` differentiates: functions of one vector whose Jacobian, or Hessian, is mostly zero.
+
+Nothing here knows who takes the derivative.  ``by_hand`` are the non-zeros as one would write them for this very function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = Any
+Function = Callable[[Array], Array]
+
+# One camera, point and feature of ADBench's ba1_n49_m7776_p31843.txt (microsoft/ADBench, MIT licence): its layout and values.
+CAMERA = (-0.758453, -1.109613, -0.845551, 34.556073, 39.676747, 53.881673, 419.194514, 5.864426, -8.518870, 0.087812, 0.002739)
+POINT, WEIGHT, FEATURE = (7.203245, 0.001144, 3.023326), 0.417022, (271.760969, 834.209256)
+OBSERVED = 49, 7_776, 31_843  # cameras, points, observations
+
+
+@dataclass(frozen=True)
+class SparseModel:
+    """A function of a vector, and a point.  ``second`` asks for the Hessian of a scalar function."""
+
+    name: str
+    function: Function
+    point: Array
+    second: bool = False
+    by_hand: Function | None = None
+
+
+def _uniform(n: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).uniform(0.1, 1.0, n)
+
+
+# ---- stencils --------------------------------------------------------------------------------------------------------
+def burgers(n: int) -> SparseModel:
+    """Viscous Burgers on a line with fixed ends: three non-zeros a row."""
+
+    def function(u: Array) -> Array:
+        slope, bend = (u[2:] - u[:-2]) / 2, u[2:] - 2 * u[1:-1] + u[:-2]
+        return jnp.concatenate([u[:1], 0.1 * bend - u[1:-1] * slope, u[-1:]])
+
+    def by_hand(u: Array) -> Array:
+        half = u[1:-1] / 2
+        rows = jnp.stack([0.1 + half, -0.2 - (u[2:] - u[:-2]) / 2, 0.1 - half], axis=1)
+        one = jnp.ones(1, u.dtype)
+        return jnp.concatenate([one, rows.reshape(-1), one])
+
+    return SparseModel(f"Burgers, {n:,} points", function, _uniform(n), by_hand=by_hand)
+
+
+def brusselator(side: int) -> SparseModel:
+    """Two reacting species on a periodic square: six non-zeros a row."""
+    a = 0.002 * side**2
+
+    def diffused(u: Array) -> Array:
+        return jnp.roll(u, 1, 0) + jnp.roll(u, -1, 0) + jnp.roll(u, 1, 1) + jnp.roll(u, -1, 1) - 4 * u
+
+    def function(y: Array) -> Array:
+        u, v = y.reshape(2, side, side)
+        first = 1.0 + u * u * v - 4.4 * u + a * diffused(u)
+        second = 3.4 * u - u * u * v + a * diffused(v)
+        return jnp.stack([first, second]).reshape(-1)
+
+    def by_hand(y: Array) -> Array:
+        u, v = y.reshape(2, -1)
+        near, square = jnp.full_like(u, a), u * u
+        first = jnp.stack([near, near, 2 * u * v - 4.4 - 4 * a, near, near, square], axis=1)
+        second = jnp.stack([3.4 - 2 * u * v, near, near, -square - 4 * a, near, near], axis=1)
+        return jnp.concatenate([first.reshape(-1), second.reshape(-1)])
+
+    return SparseModel(f"Brusselator, {side}²", function, _uniform(2 * side * side), by_hand=by_hand)
+
+
+# ---- many to one, one to many -----------------------------------------------------------------------------------------
+def arrow(n: int) -> SparseModel:
+    """A dense first row, a dense first column and the diagonal."""
+
+    def function(x: Array) -> Array:
+        return (x**2 * x[0]).at[0].add(jnp.sum(jnp.sin(x)))
+
+    return SparseModel(f"arrow, n = {n:,}", function, _uniform(n))
+
+
+# ---- estimation and control -------------------------------------------------------------------------------------------
+def bundle(cameras: int, points: int, observations: int) -> SparseModel:
+    """ADBench's bundle adjustment: two reprojection errors an observation, and a residual of its weight."""
+    seen = np.arange(observations)
+    camera_of, point_of = seen % cameras, seen % points
+    ends = 11 * cameras, 11 * cameras + 3 * points
+
+    def function(z: Array) -> Array:
+        camera = z[: ends[0]].reshape(-1, 11)[camera_of]
+        point = z[ends[0] : ends[1]].reshape(-1, 3)[point_of]
+        weight = z[ends[1] :]
+        errors = weight[:, None] * (projected(camera, point) - jnp.array(FEATURE))
+        return jnp.concatenate([errors.reshape(-1), 1 - weight**2])
+
+    rng = np.random.default_rng(0)
+    parts = [np.tile(CAMERA, cameras), np.tile(POINT, points), np.full(observations, WEIGHT)]
+    z = np.concatenate(parts)
+    return SparseModel(f"bundle adjustment, {observations:,} observations", function, z * (1 + 0.01 * rng.standard_normal(z.size)))
+
+
+def projected(camera: Array, point: Array) -> Array:
+    """Where cameras (…, 11) see points (…, 3): Rodrigues' rotation, perspective division, radial distortion."""
+    rotation, centre, focal = camera[:, :3], camera[:, 3:6], camera[:, 6:7]
+    angle = jnp.sqrt(jnp.sum(rotation**2, axis=1, keepdims=True))
+    axis, ray = rotation / angle, point - centre
+    along = jnp.sum(axis * ray, axis=1, keepdims=True)
+    seen = ray * jnp.cos(angle) + jnp.cross(axis, ray) * jnp.sin(angle) + axis * (along * (1 - jnp.cos(angle)))
+    flat = seen[:, :2] / seen[:, 2:]
+    r2 = jnp.sum(flat**2, axis=1, keepdims=True)
+    return flat * (1 + camera[:, 9:10] * r2 + camera[:, 10:11] * r2**2) * focal + camera[:, 7:9]
+
+
+def collocation(knots: int) -> SparseModel:
+    """Defects of a cart with a pole, by the trapezoidal rule: four states and a force at every knot."""
+    h = 2.0 / knots
+
+    def function(z: Array) -> Array:
+        z = z.reshape(knots, 5)
+        state, force = z[:, :4], z[:, 4]
+        rate = cart_pole(state, force)
+        return (state[1:] - state[:-1] - h / 2 * (rate[1:] + rate[:-1])).reshape(-1)
+
+    return SparseModel(f"collocation, {knots:,} knots", function, _uniform(5 * knots))
+
+
+def cart_pole(state: Array, force: Array) -> Array:
+    """The change of place, angle, speed and turning speed of a cart with a pole."""
+    angle, speed, turn = state[:, 1], state[:, 2], state[:, 3]
+    sin, cos = jnp.sin(angle), jnp.cos(angle)
+    bottom = 1.0 + 0.3 * sin**2
+    push = (0.3 * 0.5 * sin * turn**2 + force + 0.3 * 9.81 * cos * sin) / bottom
+    swing = -(0.3 * 0.5 * cos * sin * turn**2 + force * cos + 1.3 * 9.81 * sin) / (0.5 * bottom)
+    return jnp.stack([speed, turn, push, swing], axis=1)
+
+
+def mesh(nodes: int) -> SparseModel:
+    """Nonlinear diffusion on the edges of a random triangulation."""
+    from scipy.spatial import Delaunay
+
+    corners = Delaunay(np.random.default_rng(0).uniform(size=(nodes, 2))).simplices
+    edges = np.unique(np.sort(np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [0, 2]]]), axis=1), axis=0)
+    one, other = edges.T
+
+    def function(x: Array) -> Array:
+        jump = x[one] - x[other]
+        flow = (1 + (x[one] + x[other]) ** 2) * jump
+        return jax.ops.segment_sum(flow, other, nodes) - jax.ops.segment_sum(flow, one, nodes)
+
+    return SparseModel(f"mesh, {nodes:,} nodes", function, _uniform(nodes))
+
+
+# ---- Hessians ---------------------------------------------------------------------------------------------------------
+def rosenbrock(n: int) -> SparseModel:
+    """Chained Rosenbrock: a tridiagonal Hessian."""
+
+    def function(x: Array) -> Array:
+        return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+    def by_hand(x: Array) -> Array:
+        zero = jnp.zeros(1, x.dtype)
+        side = -400 * x[:-1]
+        left = jnp.concatenate([zero, side])
+        middle = jnp.concatenate([1200 * x[:-1] ** 2 - 400 * x[1:] + 2, zero]) + jnp.concatenate([zero, jnp.full(n - 1, 200.0)])
+        right = jnp.concatenate([side, zero])
+        return jnp.stack([left, middle, right], axis=1).reshape(-1)[1:-1]
+
+    return SparseModel(f"Rosenbrock, n = {n:,}", function, _uniform(n), second=True, by_hand=by_hand)
+
+
+def separable(n: int) -> SparseModel:
+    """A sum of functions of three variables each, drawn at random."""
+    rng = np.random.default_rng(0)
+    a, b, c = np.arange(n), (np.arange(n) + 1 + rng.integers(0, 50, n)) % n, (np.arange(n) + 60 + rng.integers(0, 50, n)) % n
+
+    def function(x: Array) -> Array:
+        return jnp.sum(jnp.log1p((x[a] * x[b] - jnp.sin(x[c])) ** 2))
+
+    return SparseModel(f"partially separable, n = {n:,}", function, _uniform(n), second=True)

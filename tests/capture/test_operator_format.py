@@ -1,0 +1,237 @@
+"""``format="operator"``: blocks equal to JAX's Jacobian, diagonals never stored, memory of the factors' size."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import backsolve as bs
+from backsolve.operators import Einsum, Product, Sum
+from backsolve.operators.mosaic import Mosaic
+
+from .oracle import as_jax, assert_close, complex_normal, normal, positive
+
+
+def blocks_of(J, value, args):
+    """The array of every (output leaf, input leaf) block, zeros where there is none."""
+    outs, ins = jax.tree.leaves(value), jax.tree.leaves(args)
+    assert J.shape == (len(outs), len(ins))
+    found = []
+    for i, out in enumerate(outs):
+        for j, into in enumerate(ins):
+            shape = (*jnp.shape(out), *jnp.shape(into))
+            op = J.entries.get((i, j))
+            found.append(np.zeros(shape) if op is None else np.reshape(op.todense(), shape))
+    return found
+
+
+def parts(op):
+    waiting, found = [op], []
+    while waiting:
+        one = waiting.pop()
+        found.append(one)
+        waiting.extend(getattr(one, "terms", ()))
+        waiting.extend(one.factors if isinstance(one, Product) else ())
+        waiting.extend(tile.element for tile in getattr(one, "tiles", ()))
+    return found
+
+
+def arrays_of(op):
+    return [f.array for one in parts(op) if isinstance(one, Einsum) for f in one.factors]
+
+
+def stored(J):
+    return sum(int(np.size(a)) for op in J.entries.values() for a in arrays_of(op))
+
+
+def deltas(op):
+    """Labels in both out and into: diagonals that are not stored."""
+    (inner,) = [one for one in parts(op) if isinstance(one, Einsum)]
+    return {*inner.out} & {*inner.into}
+
+
+def assert_blocks(f, args, argnums, order="auto"):
+    args = as_jax(args)
+    J = bs.jacobian(f, argnums, order=order, format="operator")(*args)
+    by = args[argnums] if isinstance(argnums, int) else tuple(args[k] for k in argnums)
+    want = jax.tree.leaves(jax.jacobian(f, argnums)(*args))
+    for got, expected in zip(blocks_of(J, f(*args), by), want, strict=True):
+        assert_close(got, expected)
+    return J
+
+
+def net(x, W, b, V):
+    return jnp.tanh(x @ W + b) @ V
+
+
+NET = normal(3, 5), normal(5), normal(5, 2)
+BATCH = 11
+
+
+@pytest.mark.parametrize("batched", [lambda f: f, lambda f: jax.vmap(f, (0, None, None, None))], ids=["plain", "vmap"])
+@pytest.mark.parametrize("order", ["auto", "reverse", "markowitz"])
+def test_a_batched_net_by_its_inputs_is_block_diagonal(batched, order):
+    J = assert_blocks(batched(net), (normal(BATCH, 3), *NET), 0, order)
+    op = J[0, 0]
+    assert len(deltas(op)) == 1
+    assert stored(J) <= BATCH * 2 * 3 + 3 * 5 + 5 * 2 + BATCH * 5
+    assert all(np.size(a) < BATCH * BATCH for a in arrays_of(op))
+
+
+def test_a_batched_net_by_its_weights():
+    """By V: the hidden layer alone; its Kronecker delta over the outputs is not stored."""
+    J = assert_blocks(jax.vmap(net, (0, None, None, None)), (normal(BATCH, 3), *NET), (1, 2, 3))
+    full = BATCH * 2 * (3 * 5 + 5 + 5 * 2)
+    assert stored(J) < full / 2
+    assert stored_in(J, 0, 2) == BATCH * 5
+    assert len(deltas(J[0, 2])) == 1
+
+
+def stored_in(J, i, j):
+    return sum(int(np.size(a)) for a in arrays_of(J[i, j]))
+
+
+@pytest.mark.parametrize(
+    ("f", "examples"),
+    [
+        (jax.vmap(jnp.sin), 1),
+        (jax.vmap(lambda x: x / jnp.sum(x)), 3),
+        (jax.vmap(jax.nn.softmax), 3),
+        (jax.vmap(lambda x: x[::-1] * x), 3),
+        (jax.vmap(lambda x: jnp.cumsum(x) * 2), 3),
+        (jax.vmap(lambda x: jnp.concatenate([x[:1], x[1:] * x[:-1]])), 3),
+        (jax.vmap(lambda x: x.at[0].set(x[1] * x[2])), 3),
+        (jax.vmap(lambda x: jnp.where(x > 0, x * x, 0.1 * x)), 1),
+        (jax.vmap(jax.vmap(jnp.exp)), 1),
+        (lambda x: x - x.mean(axis=1, keepdims=True), 3),
+    ],
+    ids=["sin", "normalise", "softmax", "flip", "cumsum", "concatenate", "at-set", "where", "vmap-vmap", "centre"],
+)
+def test_no_array_is_batch_by_batch(f, examples):
+    """Each example's 3 × 3 at most, for every example."""
+    J = assert_blocks(f, (normal(40, 3),), 0)
+    assert all(np.size(a) < 40 * 40 for a in arrays_of(J[0, 0]))
+    numbers = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(J))
+    assert numbers <= 3 * 40 * 3 * examples
+
+
+def test_memory_of_a_residual_block_and_attention():
+    W = [normal(4, 4, seed=k) for k in range(4)]
+
+    def attention(x, Q, K, V, U):
+        return x + jax.nn.softmax((x @ Q) @ (x @ K).T) @ (x @ V) @ U
+
+    x = normal(6, 5, 4)
+    J = assert_blocks(jax.vmap(attention, (0, *[None] * 4)), (x, *W), 0)
+    assert stored(J) <= 3 * 6 * (5 * 4) ** 2  # (tokens · width)² an example, and not (batch · …)²
+
+    def residual(x, A, B):
+        for _ in range(2):
+            x = x + jnp.tanh(x @ A) @ B
+        return x
+
+    J = assert_blocks(jax.vmap(residual, (0, None, None)), (normal(50, 4), *W[:2]), 0)
+    assert stored(J) <= 4 * 50 * 4 * 4
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: jnp.sum(jnp.sin(x) ** 2),
+        lambda x: jnp.sum(jnp.log1p(jnp.exp(x))) + jnp.sum(x**3),
+        lambda x: jnp.mean(jax.nn.softplus(x) * x),
+        lambda x: jnp.sum(jax.vmap(lambda v: jnp.exp(v) * v)(x)),
+    ],
+    ids=["sin", "two", "softplus", "vmap"],
+)
+def test_hessians_of_separable_sums_are_diagonal(f):
+    n = 60
+    x = jnp.asarray(normal(n))
+    H = bs.hessian(f, format="operator")(x)
+    np.testing.assert_allclose(H[0, 0].todense(), jax.hessian(f)(x), rtol=1e-9, atol=1e-12)
+    assert sum(int(np.size(leaf)) for leaf in jax.tree.leaves(H)) <= 3 * n
+    assert all(np.size(a) <= n for a in arrays_of(H[0, 0]))
+    np.testing.assert_allclose(bs.hessian(f)(x), jax.hessian(f)(x), rtol=1e-9, atol=1e-12)
+
+
+def test_hessian_of_a_net_by_two_arguments():
+    args = as_jax((normal(4, 3), *NET))
+
+    def loss(*args):
+        return jnp.sum(net(*args) ** 2)
+
+    H = bs.hessian(loss, (0, 2), format="operator")(*args)
+    want = jax.tree.leaves(jax.hessian(loss, (0, 2))(*args))
+    by = (args[0], args[2])
+    for got, expected in zip(blocks_of(H, by, by), want, strict=True):
+        assert_close(got, expected)
+
+
+def test_an_outer_product_stays_two_vectors():
+    """300 → 1 → 300: the Jacobian is rank one and stays so."""
+    a, b = normal(300, seed=1), normal(300, seed=2)
+    J = assert_blocks(lambda x: jnp.sin(jnp.dot(jnp.asarray(a), x)) * jnp.asarray(b), (normal(300),), 0)
+    assert stored(J) <= 4 * 300
+
+
+def test_operators_apply_transpose_and_compose():
+    f, g = (lambda x: jnp.tanh(x @ jnp.asarray(NET[0]))), (lambda y: jnp.sin(y) @ jnp.asarray(NET[2]))
+    x = jnp.asarray(normal(BATCH, 3))
+    A = bs.jacobian(f, format="operator")(x)
+    B = bs.jacobian(g, format="operator")(f(x))
+    t, c = jnp.asarray(normal(BATCH, 3, seed=5)), jnp.asarray(normal(BATCH, 2, seed=6))
+    value, change = jax.jvp(lambda x: g(f(x)), (x,), (t,))
+    (back,) = jax.vjp(lambda x: g(f(x)), x)[1](c)
+    both = B @ A
+    assert_close((both @ bs.vector([t]))[0], change)
+    assert_close((both.T @ bs.vector([c]))[0], back)
+    assert_close(both[0, 0].todense(), jax.jacobian(lambda x: g(f(x)))(x))
+    assert value.shape == (BATCH, 2)
+
+
+def test_trees_of_outputs_and_inputs():
+    def f(p, q):
+        return {"a": p["u"] * q[0], "b": (jnp.sum(p["v"]), q[1] @ p["v"])}
+
+    args = ({"u": normal(3), "v": normal(2)}, (normal(3, seed=3), normal(4, 2)))
+    J = assert_blocks(f, args, (0, 1))
+    assert (0, 1) not in J.entries  # a does not see v
+    assert (1, 0) not in J.entries
+
+
+@pytest.mark.parametrize("order", ["auto", "forward", "reverse", "markowitz"])
+def test_complex_functions(order):
+    f = lambda z: jnp.exp(z @ z.T) * (2 + 1j)  # noqa: E731
+    z = jnp.asarray(complex_normal(2, 3))
+    J = bs.jacobian(f, holomorphic=True, order=order, format="operator")(z)
+    assert_close(J[0, 0].todense(), jax.jacobian(f, holomorphic=True)(z))
+
+
+def test_pieces_of_the_input_give_a_mosaic():
+    """x is read in boxes; the output is put together from boxes."""
+    n = 12
+
+    def f(x):
+        low, high = x[: n // 2], x[n // 2 :]
+        return jnp.concatenate([jnp.sin(low), high * 2, low * high])
+
+    J = assert_blocks(f, (normal(n),), 0)
+    op = J[0, 0]
+    assert sum(int(np.size(a)) for a in arrays_of(op)) <= 3 * n
+    assert isinstance(op, (Mosaic, Sum, Product, Einsum)) or type(op).__name__ == "Sparse"
+
+
+def test_under_jit_and_vmap_operators_are_pytrees():
+    x = jnp.asarray(positive(BATCH, 3))
+    f = jax.vmap(lambda v: jnp.log(v) * jnp.sum(v))
+    J = jax.jit(bs.jacobian(f, format="operator"))(x)
+    assert_close(J[0, 0].todense(), jax.jacobian(f)(x))
+    g = lambda v: jnp.log(v) * jnp.sum(v)  # noqa: E731
+    many = jax.vmap(lambda v: bs.jacobian(g, format="operator")(v)[0, 0].todense())(x)
+    assert_close(many, jax.vmap(jax.jacobian(g))(x))
+
+
+def test_unknown_formats():
+    for what in (bs.jacobian, bs.hessian):
+        with pytest.raises(ValueError, match="unknown format 'dense'; use one of 'array'"):
+            what(lambda x: jnp.sum(x**2), format="dense")(jnp.ones(3))
