@@ -8,6 +8,7 @@ put together from such boxes, is one border node for each box: what lies between
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from .operators.settle import settled_product
 from .operators.slicing import Slice, disjoint
 from .operators.spaces import ANY, Space
 from .operators.trivial import Identity, Zero
+from .solve import topological_order
 
 __all__ = ["Border", "Network", "composed", "prepared"]
 
@@ -51,6 +53,7 @@ class Network:
 
     def __init__(self, M: OperatorMatrix, L: OperatorMatrix, S: OperatorMatrix) -> None:
         self.nodes = L.shape[0]
+        self._order = topological_order(self.nodes, L.row, L.name)
         self.name = L.name
         self.spaces: list[Space] = list(L.row_spaces)
         self.into: dict[int, dict[int, Any]] = {i: dict(L.row(i)) for i in range(self.nodes)}
@@ -63,8 +66,8 @@ class Network:
 
     @property
     def inner(self) -> list[int]:
-        """The nodes to eliminate, in topological order where the numbering is one."""
-        return [v for v in range(self.nodes) if v not in self.terminal]
+        """The nodes to eliminate, in topological order: their numbering where that is one."""
+        return [v for v in self._order if v not in self.terminal]
 
     def _border(self, side: dict[int, Border], leaf: int, box: Slice | None, space: Space) -> int:
         k = self.nodes + len(self.sources) + len(self.outputs)
@@ -110,14 +113,16 @@ class Network:
                 self.into.setdefault(place[box.box], {})[j] = _without(element, box)
 
     # ---- eliminating ----------------------------------------------------------------------------------------------
-    def eliminated(self, order: list[int]) -> OperatorMatrix:
-        """What is left between sources and outputs when the inner nodes are eliminated in this order."""
+    def eliminated(self, order: Iterable[int]) -> OperatorMatrix:
+        """What is left between sources and outputs when the nodes between are eliminated in this order."""
         into = {i: {j: prepared(element) for j, element in row.items()} for i, row in self.into.items()}
         out_of: dict[int, dict[int, None]] = {k: {} for k in range(len(self.spaces))}
         for i, row in into.items():
             for j in row:
                 out_of[j][i] = None
         for v in order:
+            if v in self.terminal:
+                continue
             ins = into.pop(v, {})
             for j in ins:
                 del out_of[j][v]

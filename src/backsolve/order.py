@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .network import Network
-from .search import Bits, anneal, anneal_whole, chains_first, greedy
+from .search import Bits, anneal, anneal_whole, chains_first, greedy, least_fill
 from .structures import Structures
 
 __all__ = ["ORDERS", "Plan", "Step", "make_plan"]
 
 ORDERS = ("auto", "forward", "reverse", "markowitz")
 MOVES = 10, 2_000  # of the default search where a move takes some 10 µs: for each node, and at most
+FEW, LARGE = 300, 2_000  # nodes; beyond the one no quadratic greedy rule, beyond the other no search
 WORK, NEW = 10_000, 100  # of the default search elsewhere: products looked up, and worked out
 
 
@@ -50,6 +52,23 @@ class Plan:
     totals: dict[str, int] = field(hash=False)
     steps: tuple[Step, ...]
     signature: Any
+    outline: Any = field(default=None, compare=False, repr=False)  # the system with shapes in place of arrays
+
+    def show(self, path: str | Path | None = None, *, title: str = "") -> Path | None:
+        """Show the graph and its matrix, and the elimination step by step; see `System.show`.
+
+        Raises `ValueError` for a plan that was made from a network alone.
+        """
+        if self.outline is None:
+            raise ValueError("this plan keeps no system to show; make it with System.plan or backsolve.plan.")
+        from .show import show
+
+        return show(self.outline, path, order=self, title=title)
+
+    def _repr_html_(self) -> str | None:
+        from .show import inline
+
+        return None if self.outline is None else inline(self.outline, self)
 
     def check(self, network: Network) -> None:
         """Raise `ValueError` where the plan was made for another network."""
@@ -79,7 +98,7 @@ def make_plan(
     """The plan for a network: the order given, or the best one found.
 
     ``order`` is one of `ORDERS` or a sequence naming every node once; ``search`` is how many seconds to look for a better
-    one with "auto" (without it, as long as a fixed small number of tries takes).  ``dense`` says that the result will be
+    one with "auto" (without it, as long as a fixed small number of tries takes; beyond 2,000 nodes nothing is searched).  ``dense`` says that the result will be
     written as arrays, which costs as well; without ``explain`` the plan has neither steps nor the totals of other orders.
     Raises `ValueError` for an unknown name and for an order that misses, repeats or invents a node.
     """
@@ -89,7 +108,9 @@ def make_plan(
     if order not in ORDERS if isinstance(order, str) else not isinstance(order, Iterable):
         names = ", ".join(map(repr, ORDERS))
         raise ValueError(f"unknown order {order!r}; use one of {names}, a sequence of nodes, or a plan.")
-    known = {"forward": network.inner, "reverse": network.inner[::-1], "markowitz": costs.markowitz()}
+    known = {"forward": network.inner, "reverse": network.inner[::-1]}
+    if explain or order in ("auto", "markowitz"):
+        known["markowitz"] = costs.markowitz()
     if not isinstance(order, str):
         chosen = _checked(network, order)
     else:
@@ -100,7 +121,7 @@ def make_plan(
             cost, method = other, name
     steps = tuple(costs.steps(chosen)) if explain else ()
     totals = {name: costs.multiplications(nodes) for name, nodes in known.items()} if explain else {}
-    rest = tuple(v for v in range(network.nodes) if v not in set(chosen))
+    rest = sorted(network.terminal)
     total = steps[-1].total if steps else costs.multiplications(chosen)
     return Plan((*chosen, *rest), method, total, cost, totals, steps, network.signature())
 
@@ -109,7 +130,7 @@ def _best(costs: _Costs, known: dict[str, list[int]], search: float | None) -> l
     """The cheapest of the known orders, improved by search from the best two."""
     ranked = sorted([*known.values(), *costs.greedy_starts()], key=costs.price)
     first = ranked[0]
-    if len(first) < 2 or search == 0:
+    if len(first) < 2 or search == 0 or len(first) > LARGE:
         return first
     progress = _progress(search)
     found = first
@@ -157,8 +178,16 @@ class _Costs:
         self.table = Structures()
         self.into = {i: {j: self.table.number(e) for j, e in row.items()} for i, row in network.into.items()}
         sizes = {self.table.uniform(s) for row in self.into.values() for s in row.values()}
-        self.uniform = sizes.pop() if len(sizes) == 1 else None
-        self.counts = self._bits()
+        small = len(network.inner) <= LARGE  # bits for every pair of nodes
+        self.uniform = sizes.pop() if len(sizes) == 1 and small else None
+        self._counts: Bits | None = None
+
+    @property
+    def counts(self) -> Bits:
+        """The bare graph."""
+        if self._counts is None:
+            self._counts = self._bits()
+        return self._counts
 
     def _bits(self) -> Bits:
         n = len(self.network.spaces)
@@ -176,8 +205,10 @@ class _Costs:
         return greedy(_State(self.table, self.into, len(self.network.spaces)), self.network.inner)
 
     def greedy_starts(self) -> list[list[int]]:
-        """Further orders to start a search from."""
-        return [greedy(self.counts, self.network.inner, "fill")]
+        """Further orders to start a search from, where the nodes are few enough to look at all of them at every step."""
+        if len(self.network.inner) > FEW:
+            return []
+        return [least_fill(self.counts, self.network.inner)]
 
     def improved(self, order: list[int], seconds: float | None, seed: int, progress: Any) -> list[int]:
         """An order at most as costly, by annealing."""
@@ -233,7 +264,7 @@ class _Costs:
         walk = _State(self.table, self.into, len(self.network.spaces))
         made, total = [], 0
         for v in order:
-            ins, outs = len(walk.into[v]), walk.out_of[v].bit_count()
+            ins, outs = len(walk.into[v]), len(walk.out_of[v])
             walk.step(v)
             total += walk.multiplications
             name, space = self.network.label(v), str(self.network.spaces[v])
@@ -258,23 +289,27 @@ class _State:
     def __init__(self, table: Structures, into: dict[int, dict[int, int]], n: int) -> None:
         self.table = table
         self.into = [into.get(i, {}) for i in range(n)]  # rows are replaced, never changed
-        self.out_of = [0] * n
+        self.out_of: list[set[int]] = [set() for _ in range(n)]
         for i, row in enumerate(self.into):
             for j in row:
-                self.out_of[j] |= 1 << i
+                self.out_of[j].add(i)
         self.multiplications = self.fill = 0
 
     def copy(self) -> _State:
         """An independent state."""
         twin = object.__new__(_State)
-        twin.table, twin.into, twin.out_of = self.table, self.into[:], self.out_of[:]
+        twin.table, twin.into, twin.out_of = self.table, self.into[:], [set(row) for row in self.out_of]
         twin.multiplications = twin.fill = 0
         return twin
+
+    def neighbours(self, v: int) -> list[int]:
+        """Predecessors and successors of v."""
+        return [*self.into[v], *sorted(self.out_of[v])]
 
     def price(self, v: int) -> float:
         """The multiplications of eliminating v."""
         total = 0
-        for i in _bits(self.out_of[v]):
+        for i in self.out_of[v]:
             left = self.into[i][v]
             total += sum(self.table.product(left, s).multiplications for s in self.into[v].values())
         return total
@@ -284,7 +319,7 @@ class _State:
         product, add = self.table.product, self.table.sum
         ins, outs = self.into[v], self.out_of[v]
         cost, self.multiplications, self.fill = 0.0, 0, 0
-        for i in _bits(outs):
+        for i in sorted(outs):
             row = dict(self.into[i])
             left = row.pop(v)
             for j, right in ins.items():
@@ -300,18 +335,9 @@ class _State:
                 else:
                     row[j] = made.result
                     self.fill += 1
-                    self.out_of[j] |= 1 << i
+                    self.out_of[j].add(i)
             self.into[i] = row
         for j in ins:
-            self.out_of[j] &= ~(1 << v)
-        self.into[v], self.out_of[v] = {}, 0
+            self.out_of[j].discard(v)
+        self.into[v], self.out_of[v] = {}, set()
         return cost
-
-
-def _bits(mask: int) -> list[int]:
-    found = []
-    while mask:
-        low = mask & -mask
-        mask ^= low
-        found.append(low.bit_length() - 1)
-    return found

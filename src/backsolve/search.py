@@ -10,9 +10,10 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heappush
 from typing import Any, Protocol
 
-__all__ = ["Bits", "State", "anneal", "anneal_whole", "chains_first", "greedy"]
+__all__ = ["Bits", "State", "anneal", "anneal_whole", "chains_first", "greedy", "least_fill"]
 
 
 HOT, COLD = 0.3, 0.03  # first and last temperature, as shares of the mean cost of a step; found by trial
@@ -29,6 +30,19 @@ class State(Protocol):
 
     def price(self, v: int) -> float:
         """What eliminating v would cost."""
+
+    def neighbours(self, v: int) -> list[int]:
+        """Predecessors and successors of v."""
+
+
+def bits(mask: int) -> list[int]:
+    """The numbers of the bits that are set, ascending."""
+    found = []
+    while mask:
+        low = mask & -mask
+        mask ^= low
+        found.append(low.bit_length() - 1)
+    return found
 
 
 class Bits:
@@ -52,6 +66,10 @@ class Bits:
     def price(self, v: int) -> int:
         """In-edges times out-edges."""
         return self.into[v].bit_count() * self.out_of[v].bit_count()
+
+    def neighbours(self, v: int) -> list[int]:
+        """Predecessors and successors of v."""
+        return bits(self.into[v] | self.out_of[v])
 
     def fill(self, v: int) -> tuple[int, float, int]:
         """How many edges eliminating v adds, then what it costs, then the highest number first: a better greedy rule."""
@@ -82,13 +100,38 @@ class Bits:
         return ins.bit_count() * outs.bit_count()
 
 
-def greedy(state: Any, nodes: Sequence[int], rule: str = "price") -> list[int]:
-    """Always the node that the rule puts first; by "price" (Markowitz) the cheapest, the lowest number among equals."""
+def greedy(state: Any, nodes: Sequence[int]) -> list[int]:
+    """Markowitz: always the node that is cheapest to eliminate next, the lowest number among equals.
+
+    Only the neighbours of an eliminated node change their price, so they alone are priced again.
+    """
+    state = state.copy()
+    prices = {v: state.price(v) for v in nodes}
+    queue = [(price, v) for v, price in prices.items()]
+    heapify(queue)
+    order = []
+    while queue:
+        price, v = heappop(queue)
+        if prices.get(v) != price:
+            continue
+        near = state.neighbours(v)
+        del prices[v]
+        state.step(v)
+        order.append(v)
+        for w in near:
+            if w in prices and prices[w] != (new := state.price(w)):
+                prices[w] = new
+                heappush(queue, (new, w))
+    return order
+
+
+def least_fill(state: Bits, nodes: Sequence[int]) -> list[int]:
+    """Always the node that adds the fewest edges, the cheapest among those, the last of these: a good start for a search."""
     state = state.copy()
     left = sorted(nodes)
     order = []
     while left:
-        v = min(left, key=getattr(state, rule))
+        v = min(left, key=state.fill)
         left.remove(v)
         state.step(v)
         order.append(v)

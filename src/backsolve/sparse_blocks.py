@@ -10,7 +10,7 @@ import numpy as np
 
 from .algebra import add, is_zero
 from .arrays import astype, map_columns, namespace, permute, reshape
-from .operators import LinearOperator
+from .operators import LinearOperator, O
 from .operators.gathers import concatenate
 from .operators.patterns import Pattern, dense
 from .operators.settle import is_opaque
@@ -44,6 +44,11 @@ class Opaque:
         return sum(term.work for term in self.terms)
 
     @property
+    def is_complex(self) -> bool:
+        """Whether it may be linear over the reals alone: then only real columns may be pushed through it."""
+        return any("c" in _kinds(space) for term in self.terms for space in (term.domain, term.codomain))
+
+    @property
     def spaces(self) -> tuple[ArraySpace, ArraySpace]:
         """Flat domain and codomain."""
         return flat_space(self.terms[0].domain), flat_space(self.terms[0].codomain)
@@ -74,7 +79,7 @@ class Opaque:
         if self._matrix is None:
             into, out = self.spaces
             pattern = dense(self.m, self.n)
-            columns_first = self.n <= self.m or any("c" in _kinds(s) for t in self.terms for s in (t.domain, t.codomain))
+            columns_first = self.n <= self.m or self.is_complex
 
             def by_columns() -> Any:
                 return self.image(np.eye(self.n, dtype=into.dtype))
@@ -96,7 +101,7 @@ def pushed(left: Opaque, right: Sparse | Opaque | None, keep: Keep | None = None
             return pushed(left, right.matrix(), keep)
         return pulled(left.matrix(), right, keep)
     cols = np.flatnonzero(right.pattern.col_counts)
-    if left._matrix is None and cols.size <= min(left.m, left.n):
+    if left.is_complex or (left._matrix is None and cols.size <= min(left.m, left.n)):
         made = _attempt(lambda: _pushed(left, right, cols))
         if made is not None:
             return made.restricted(keep)
@@ -147,10 +152,15 @@ def flat_space(space: Space) -> ArraySpace:
 def _dtype(space: Space) -> Any:
     if not isinstance(space, TupleSpace):
         return space.dtype
-    dtypes = [d for d in map(_dtype, space.parts) if d is not None]
+    dtypes = [d for d in map(_dtype, space.parts) if d is not None and _moves(d)]
     if not dtypes or len(set(dtypes)) == 1:
         return dtypes[0] if dtypes else None
     return np.result_type(*dtypes)
+
+
+def _moves(dtype: Any) -> bool:
+    """Whether arrays of this dtype carry numbers (JAX's float0, the tangents of integers, does not)."""
+    return getattr(dtype, "kind", "f") != "V" or getattr(dtype, "names", None) != () and dtype.itemsize > 1
 
 
 def _kinds(space: Space) -> str:
@@ -162,6 +172,8 @@ def _split(x: Any, space: Space) -> Any:
     if isinstance(space, TupleSpace):
         ends = np.cumsum([part.size for part in space.parts]).tolist()
         return Parts(_split(x[end - part.size : end], part) for end, part in zip(ends, space.parts, strict=True))
+    if not _moves(space.dtype):
+        return O
     x = x if space.dtype is None or x.dtype == space.dtype else astype(x, space.dtype)
     return x if space.shape == tuple(x.shape) else reshape(x, space.shape or ())
 
@@ -172,7 +184,7 @@ def _raveled(y: Any, space: Space) -> Any:
         parts = list(zip(y, space.parts, strict=True))
         like = next(part for part, _ in parts if not is_zero(part))
         xp, dtype = namespace(like), _dtype(space)
-        flat = [xp.zeros((s.size,), dtype=dtype) if is_zero(part) else _raveled(part, s) for part, s in parts]
+        flat = [xp.zeros((s.size,), dtype=dtype) if is_zero(part) or not _moves(s.dtype) else _raveled(part, s) for part, s in parts]
         return concatenate([part if dtype is None or part.dtype == dtype else astype(part, dtype) for part in flat])
     return reshape(y, (prod(y.shape),))
 

@@ -48,6 +48,8 @@ def eliminated_sparse(
     """
     network = Network(M, L, S)
     work = _Elimination(network, edge, lower)
+    if work.is_complex:  # what is linear over the reals alone meets real columns only if sources come first
+        order = network.inner
     if order is None:
         work.by_price()
     else:
@@ -91,6 +93,11 @@ class _Elimination:
             term = Opaque.sum_of(first, term) if isinstance(first, Opaque) or isinstance(term, Opaque) else first + term
         row[j] = term
         self.out_of[j][i] = None
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether an opaque operator acts on complex numbers."""
+        return any(isinstance(op, Opaque) and op.is_complex for row in self.into.values() for op in row.values())
 
     # ---- order ------------------------------------------------------------------------------------------------------
     def by_price(self) -> None:

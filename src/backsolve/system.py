@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import MutableMapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from .matrix import OperatorMatrix
 from .network import Network
-from .operators import I
+from .operators import I, LinearOperator
 from .order import Plan, make_plan
+from .shadow import Tally, shadow_of
 from .showable import Showable
 from .solve import solve
 
 __all__ = ["System"]
+
+
+Plans = MutableMapping[Any, Plan]
 
 
 class Frame(Protocol):
@@ -28,7 +33,7 @@ class Frame(Protocol):
     def format(self) -> str:
         """The format a Jacobian has where none is asked for: "array" or "operator"."""
 
-    def jacobian(self, system: System, order: Any, form: str) -> Any:
+    def jacobian(self, system: System, order: Any, form: str, plans: Plans | None = None) -> Any:
         """dy/dp in the caller's form, of a system whose outputs these are."""
 
 
@@ -45,7 +50,7 @@ class Plain:
         """The vector itself."""
         return blocks
 
-    def jacobian(self, system: System, order: Any, form: str) -> OperatorMatrix:
+    def jacobian(self, system: System, order: Any, form: str, plans: Plans | None = None) -> OperatorMatrix:
         """The Jacobian as an OperatorMatrix."""
         if form != "operator":
             raise ValueError(f"a system made by hand has its Jacobian as operators, not in the format {form!r}.")
@@ -54,7 +59,8 @@ class Plain:
             return S @ solve(I - L, M)  # type: ignore[no-any-return]
         if order == "reverse":
             return (M.T @ solve(I - L.T, S.T)).T  # type: ignore[no-any-return]
-        return system.eliminated(order, dense=False)
+        network, plan = system.planned(order, dense=False, plans=plans)
+        return network.eliminated(plan.order)
 
 
 PLAIN = Plain()
@@ -128,16 +134,16 @@ class System(Showable):
         M, L, S = self.M, self.L, self.sinks
         return S @ solve(I - L, M.times(t))
 
-    def jacobian(self, order: Any = "auto", *, format: str | None = None) -> Any:
+    def jacobian(self, order: Any = "auto", *, format: str | None = None, plans: Plans | None = None) -> Any:
         """Return dy/dp = S (I − L)⁻¹ M.
 
         A system made by hand returns an OperatorMatrix (outputs × sources), whose operators stay structured; a linearized
         function a pytree as `backsolve.jacobian`, with arrays or (``format="operator"``) such an OperatorMatrix.
-        ``order`` is what `plan` takes, or a plan.
+        ``order`` is what `plan` takes, or a plan; ``plans`` keeps plans by structure, for further calls.
         Raises `ValueError` for an unknown or incomplete order, and for a plan made for another system.
         Cost: what the plan says.
         """
-        return self.outputs.jacobian(self, order, format or self.outputs.format)
+        return self.outputs.jacobian(self, order, format or self.outputs.format, plans)
 
     def plan(self, order: Any = "auto", search: float | None = None, *, format: str | None = None) -> Plan:
         """Return the plan of an elimination: see `backsolve.plan`.
@@ -148,15 +154,36 @@ class System(Showable):
             >>> System(M, L, S).plan().multiplications
             1
         """
-        return make_plan(self.network(), order, search, dense=(format or self.outputs.format) == "array")
+        plan = make_plan(self.network(), order, search, dense=(format or self.outputs.format) == "array")
+        return replace(plan, outline=self.outline())
+
+    def outline(self) -> System:
+        """The system with shapes in place of arrays: what a picture needs, and all that a plan keeps."""
+        tally = Tally()
+
+        def shadows(A: OperatorMatrix) -> OperatorMatrix:
+            entries = {
+                place: shadow_of(element, tally) if isinstance(element, LinearOperator) else element
+                for place, element in A.entries.items()
+            }
+            names = None if A.names is None else list(A.names)
+            return OperatorMatrix(entries, A.shape, A.row_spaces, A.col_spaces, names=names)
+
+        return System(shadows(self.M), shadows(self.L), shadows(self.sinks))
 
     def network(self) -> Network:
         """The graph between sources and outputs that plans are made for."""
         return Network(self.M, self.L, self.sinks)
 
-    def eliminated(self, order: Any, *, dense: bool) -> OperatorMatrix:
-        """The Jacobian as an OperatorMatrix, every node eliminated in this order or by this plan."""
+    def planned(self, order: Any, *, dense: bool, plans: Plans | None = None) -> tuple[Network, Plan]:
+        """The network and the plan for an order, which may be a plan; ``plans`` keeps what was made, by structure."""
         network = self.network()
-        plan = order if isinstance(order, Plan) else make_plan(network, order, dense=dense, explain=False)
-        plan.check(network)
-        return network.eliminated([v for v in plan.order if v not in network.terminal])
+        if isinstance(order, Plan):
+            order.check(network)
+            return network, order
+        if plans is None or not isinstance(order, str):
+            return network, make_plan(network, order, dense=dense, explain=False)
+        key = network.signature()
+        if key not in plans:
+            plans[key] = make_plan(network, order, dense=dense, explain=False)
+        return network, plans[key]

@@ -143,11 +143,13 @@ def jacobian(
         made = sparse_derivative(build, f"Jacobian of {_name(fun)}", order, lower=False, has_aux=has_aux)
         return _like(fun, "sparse Jacobian of")(made)
 
+    plans: dict[Any, Plan] = {}  # by structure: a function is planned once, however often it is traced
+
     @_like(fun, "Jacobian of")
     def matrix(*args: Any, **kwargs: Any) -> Any:
         system, aux = _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
         _check_real_output(fun, system.value, holomorphic)
-        found = system.jacobian(order, format=format)
+        found = system.jacobian(order, format=format, plans=plans)
         return (found, aux) if has_aux else found
 
     return matrix

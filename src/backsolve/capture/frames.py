@@ -14,8 +14,7 @@ from ..algebra import is_zero
 from ..blocks import BlockVector
 from ..operators import O
 from ..operators.settle import dense_array
-from ..order import Plan, make_plan
-from ..system import System
+from ..system import Plans, System
 from . import jaxpr as jx
 from .sparse_edges import sparse_jacobian
 
@@ -81,7 +80,7 @@ class TreeFrame:
             return jx.zeros(aval)
         return block
 
-    def jacobian(self, system: System, order: Any, form: str) -> Any:
+    def jacobian(self, system: System, order: Any, form: str, plans: Plans | None = None) -> Any:
         """dy/dp of a system with this frame as its outputs: a pytree (outputs of inputs) of arrays, or an OperatorMatrix."""
         inputs = system.inputs
         if not isinstance(inputs, TreeFrame):
@@ -91,12 +90,11 @@ class TreeFrame:
         if form == "sparse":
             return self.nested(inputs, sparse_jacobian(system, order))
         dense = form == "array"
-        plan = order if isinstance(order, Plan) else make_plan(system.network(), order, dense=dense, explain=False)
+        network, plan = system.planned(order, dense=dense, plans=plans)
         if dense and plan.method != "elimination":
-            plan.check(system.network())
             columns = self._substituted(system, inputs, plan.method)
         else:
-            J = system.eliminated(plan, dense=dense)
+            J = network.eliminated(plan.order)
             if not dense:
                 return J
             columns = [[self._dense(J, inputs, i, j) for i in range(len(self.avals))] for j in range(len(inputs.avals))]

@@ -45,11 +45,13 @@ def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
 
 
 def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
-    if eqn.effects or any(getattr(v.aval, "dtype", np.dtype(float)).kind not in "iub" for v in eqn.outvars):
+    if eqn.effects or any(_kind(getattr(v.aval, "dtype", None)) not in "iub" for v in eqn.outvars):
+        return None
+    if any(_kind(getattr(x, "dtype", np.dtype(int))) not in "iubf" for x in inputs):
         return None
     values = [known_value(x) for x in inputs]
     known = [v for v in values if v is not None]
-    if len(known) < len(values) or any(v.dtype.kind not in "iubf" for v in known):
+    if len(known) < len(values) or any(_kind(v.dtype) not in "iubf" for v in known):
         return None
     body = eqn.params.get("jaxpr") if eqn.primitive.name in ("jit", "pjit", "closed_call") else None
     if body is not None:
@@ -63,6 +65,11 @@ def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | Non
     else:
         made = [made]
     return [np.asarray(y, v.aval.dtype) for y, v in zip(made, eqn.outvars, strict=True)]
+
+
+def _kind(dtype: Any) -> str:
+    """The kind of a dtype; a random key's has none."""
+    return getattr(dtype, "kind", None) or "?"
 
 
 def _fold_body(body: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:

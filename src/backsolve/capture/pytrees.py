@@ -17,6 +17,7 @@ from ..operators.sparse import Sparse
 from ..operators.tuples import Inject, Parts, Project
 from ..operators.values import Values
 from ..sparse_matrix import SparseMatrix
+from ..order import Plan
 from ..system import System
 from . import gathers as gathers  # registers how JAX moves entries to static places
 from .frames import TreeFrame
@@ -111,6 +112,7 @@ def _register() -> None:
     register(Sum, lambda op: (op.terms, None), lambda _, kids: Sum(tuple(kids)))
     register(BlockVector, lambda v: (v.blocks, None), lambda _, kids: BlockVector(kids))
     register(Parts, lambda p: (tuple(p), None), lambda _, kids: Parts(kids))
+    register(Plan, lambda plan: ((), plan), lambda plan, _: plan)
     register(
         System,
         lambda s: ((s.M, s.L, s.sinks, s.value), (_Key(s.inputs), _Key(s.outputs))),

@@ -83,14 +83,14 @@ def spy(thing: Any, path: str | Path | None = None) -> Any:
     return figure
 
 
-def inline(thing: Any) -> str | None:
+def inline(thing: Any, order: Any = None) -> str | None:
     """The page for a notebook, in a frame of its own; None for what is too large to be drawn unasked."""
     if isinstance(thing, System):
         entries = len(thing.M.entries) + len(thing.L.entries)
     else:
         A: OperatorMatrix = thing.matrix() if isinstance(thing, Graph) else thing
         entries = len(A.entries) if A.numeric is None else int(A.numeric.csr.nnz)
-    return _frame(page(thing), "") if entries <= INLINE else None
+    return _frame(page(thing, order), "") if entries <= INLINE else None
 
 
 def _frame(html: str, title: str) -> str:

@@ -1,0 +1,451 @@
+"""Plans and Jacobians in any order, against jax.jacobian: random programs, reuse, refusals, trees, bottlenecks."""
+
+import itertools
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax import lax
+
+import backsolve as bs
+from backsolve.order import ORDERS
+
+from ..chains import examples
+from .oracle import as_jax, assert_close, assert_same, compiled, complex_normal, float0, normal, positive
+from .test_operator_format import blocks_of
+from .test_random_programs import CALLS, DENSE, MOVING, SHAPES
+from .test_random_programs import Program as Tensors
+
+
+# ---- random programs ----------------------------------------------------------------------------------------------------
+class Scalars:
+    """A random DAG of numbers; every node reads one or two others, sources too; outputs are any nodes."""
+
+    ONE = (
+        jnp.sin,
+        jnp.tanh,
+        lambda a: a * 3.0,
+        lambda a: -a,
+        lambda a: a * a,
+        lambda a: jnp.sqrt(1 + a * a),
+        lambda a: a + 1,
+    )
+    TWO = (jnp.add, jnp.subtract, jnp.multiply, lambda a, b: a / (2 + b * b), jnp.arctan2, jnp.hypot)
+
+    def __init__(self, seed, nodes, outputs):
+        r = random.Random(seed)
+        self.sources = r.randint(1, 3)
+        self.steps = []
+        for k in range(nodes):
+            count = r.randint(1, 2)
+            pick = [r.randrange(self.sources + k) for _ in range(count)]
+            self.steps.append((r.choice(self.ONE if count == 1 else self.TWO), pick))
+        self.ends = [r.randrange(self.sources + nodes) for _ in range(outputs)]  # some are inputs, some the same
+
+    def __call__(self, *values):
+        values = list(values)
+        for f, pick in self.steps:
+            values.append(f(*[values[i] for i in pick]))
+        return [values[k] for k in self.ends]
+
+    @property
+    def point(self):
+        return tuple(jnp.asarray(v) for v in normal(self.sources, seed=len(self.steps)))
+
+
+def nodes_of(f, args, argnums=0):
+    return bs.linearize(f, *args, argnums=argnums).L.shape[0]
+
+
+@examples(25)
+@given(st.integers(0, 10**6), st.integers(1, 14), st.integers(1, 3), st.data())
+def test_random_graphs_of_numbers_in_random_orders(seed, nodes, outputs, data):
+    f = Scalars(seed, nodes, outputs)
+    argnums = tuple(range(f.sources))
+    want = jax.jacfwd(f, argnums)(*f.point)
+    order = data.draw(st.permutations(range(nodes_of(f, f.point, argnums))))
+    for o in (*ORDERS, order, bs.plan(f, *f.point, argnums=argnums, order=order)):
+        got = bs.jacobian(f, argnums, order=o)(*f.point)
+        assert_same(got, want)
+    J = bs.jacobian(f, argnums, order=order, format="operator")(*f.point)
+    for got, expected in zip(blocks_of(J, f(*f.point), f.point), jax.tree.leaves(want), strict=True):
+        assert_close(got, expected)
+
+
+# fusion.py, _as_single, scales selections (bool): see test_operator_format. These choose by a condition; add them then.
+AWAITED = {"bent", "where", "guarded"}
+FAMILIES = {"dense": DENSE, "moving": MOVING | {"sin": DENSE["sin"]}, "calls": CALLS}
+FAMILIES = {family: sorted(set(ops) - AWAITED) for family, ops in FAMILIES.items()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_random_tensor_programs_in_random_orders(family):
+    number = st.integers(0, 11)
+    steps = st.lists(st.tuples(st.sampled_from(FAMILIES[family]), number, number, number), min_size=2, max_size=5)
+    programs = st.builds(
+        lambda a, b: Tensors(tuple(a), tuple(b)), st.lists(st.sampled_from(SHAPES), min_size=1, max_size=2), steps
+    )
+
+    @examples(8)
+    @given(programs, st.integers(0, 10**6))
+    def same_as_jax(program, seed):
+        args = as_jax(program.arguments)
+        argnums = tuple(range(len(args)))
+        order = list(range(nodes_of(program, args, argnums)))
+        random.Random(seed).shuffle(order)
+        choice = seed % 3
+
+        def everything(*args):
+            chosen = order if choice else "auto"
+            system = bs.linearize(program, *args, argnums=argnums)
+            J = bs.jacobian(program, argnums, order=chosen, format="operator")(*args)
+            blocks = [
+                None if (op := J.entries.get(place)) is None else op.todense()
+                for place in itertools.product(*map(range, J.shape))
+            ]
+            return system.jacobian(chosen), blocks, jax.jacrev(program, argnums)(*args)
+
+        got, blocks, want = compiled(everything)(*args)
+        assert_same(got, want)
+        for block, expected in zip(blocks, jax.tree.leaves(want), strict=True):
+            assert_close(np.zeros(expected.shape) if block is None else np.reshape(block, expected.shape), expected)
+
+    same_as_jax()
+
+
+LAYERS = {
+    "scan": lambda x: lax.scan(lambda c, v: (jnp.tanh(c * v), c + v), x[0], x)[1],
+    "custom_jvp": lambda x: jax.nn.silu(jax.nn.relu(x) + jax.nn.logsumexp(x)),
+    "cond": lambda x: lax.cond(x[0] > 0, jnp.sin, lambda v: v * v, x) * x[0],
+    "while": lambda x: lax.fori_loop(0, 3, lambda i, v: jnp.sin(v) + x, x),
+    "gather": lambda x: x[jnp.array([2, 0, 2])] * x,
+    "matrix": lambda x: jnp.linalg.solve(jnp.outer(x, x) + jnp.eye(3), x),
+    "repeated": lambda x: x * x,
+    "fan": lambda x: [jnp.sin(x), jnp.sin(x) * x, x],
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_in_every_order(name):
+    f = LAYERS[name]
+    x = jnp.asarray(normal(3))
+    n = nodes_of(f, (x,))
+
+    def everything(x):
+        orders = (*ORDERS, list(range(n))[::-1], [*range(1, n), 0])
+        return [bs.jacobian(f, order=order)(x) for order in orders], jax.jacrev(f)(x)
+
+    found, want = compiled(everything)(x)
+    for got in found:
+        assert_same(got, want)
+
+
+HOLOMORPHIC = {
+    "matmul": lambda z: jnp.tanh(z @ z.T) * (1 + 2j),
+    "moved": lambda z: jnp.concatenate([z[:1] * 2j, z[1:].reshape(1, 3) @ (z.T @ z)]),
+    "reduced": lambda z: jnp.sum(jnp.exp(z * 1j), axis=0) / (2 + z[0]),
+}
+
+
+@pytest.mark.parametrize("name", HOLOMORPHIC)
+def test_holomorphic_functions_in_every_order(name):
+    f, z = HOLOMORPHIC[name], jnp.asarray(0.3 * complex_normal(2, 3))
+    n = nodes_of(f, (z,))
+
+    def everything(z):
+        orders = (*ORDERS, random.Random(1).sample(range(n), n))
+        return [bs.jacobian(f, holomorphic=True, order=o)(z) for o in orders], jax.jacrev(f, holomorphic=True)(z)
+
+    found, want = compiled(everything)(z)
+    for got in found:
+        assert_same(got, want)
+
+
+# settle.py, settled(): see tests/test_settle.py. Remove this mark with that one.
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="settled() asserts that a growing sum is never None")
+def test_three_sums_without_any_array():
+    f = lambda X: jnp.tanh(X + X.T + X.sum())  # noqa: E731
+    X = jnp.asarray(normal(3, 3))
+    assert_same(bs.jacobian(f)(X), jax.jacobian(f)(X))
+
+
+# fusion.py, _as_single: see MASKS in test_operator_format. Remove this mark with that one.
+@pytest.mark.xfail(strict=True, reason="a selection is scaled as booleans")
+@pytest.mark.parametrize("order", ["auto", "reverse", "markowitz"])
+def test_leaky_relu(order):
+    x = jnp.asarray(normal(4))
+    for f in (jax.nn.leaky_relu, lambda x: jnp.tanh(jnp.where(x > 0, 2 * x, 3 * x))):
+        assert_same(bs.jacobian(f, order=order)(x), jax.jacobian(f)(x))
+
+
+# ---- reuse --------------------------------------------------------------------------------------------------------------
+def net(x, W, V):
+    h = jnp.tanh(W @ x)
+    return V @ (h * jnp.sum(h)), h
+
+
+ARGS = as_jax((normal(3), normal(4, 3), normal(2, 4)))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_plan_serves_every_point_of_its_shapes(order):
+    plan = bs.plan(net, *ARGS, argnums=(0, 1), order=order)
+    for seed in range(2):
+        args = tuple(jnp.asarray(normal(*a.shape, seed=seed + 9)) for a in ARGS)
+        want = jax.jacobian(net, (0, 1))(*args)
+        assert_same(bs.jacobian(net, (0, 1), order=plan)(*args), want)
+        assert_same(jax.jit(bs.jacobian(net, (0, 1), order=plan))(*args), want)
+    assert_same(bs.linearize(net, *ARGS, argnums=(0, 1)).jacobian(plan), jax.jacobian(net, (0, 1))(*ARGS))
+
+
+def test_a_plan_of_shapes_alone():
+    """Nothing is computed: shapes serve as well as arrays, and print callbacks stay silent."""
+    calls = []
+
+    def f(x):
+        jax.debug.callback(lambda v: calls.append(v), x[0])
+        return jnp.sin(x) * x
+
+    x = jnp.asarray(normal(5))
+    shapes = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    g = lambda x: jnp.sin(x) * x  # noqa: E731
+    assert bs.plan(g, shapes) == bs.plan(g, x)
+    assert_same(bs.jacobian(g, order=bs.plan(g, shapes))(x), jax.jacobian(g)(x))
+    bs.plan(f, shapes)
+    jax.effects_barrier()
+    assert calls == []
+    tree = {"a": shapes, "b": jax.ShapeDtypeStruct((), x.dtype)}
+    assert bs.plan(lambda t: t["a"] * t["b"], tree).steps is not None
+
+
+def test_plans_are_equal_where_they_are_made_alike_and_cross_jit():
+    plan = bs.plan(net, *ARGS)
+    assert plan == bs.plan(net, *ARGS)
+    assert hash(plan) == hash(bs.plan(net, *ARGS))
+
+    @jax.jit
+    def through(plan, *args):
+        return bs.jacobian(net, order=plan)(*args)
+
+    assert_same(through(plan, *ARGS), jax.jacobian(net)(*ARGS))
+    assert jax.tree.leaves(plan) == []
+
+
+def test_a_plan_for_other_shapes_is_refused():
+    plan = bs.plan(net, *ARGS)
+    wider = as_jax((normal(5), normal(4, 5), normal(2, 4)))
+    with pytest.raises(
+        ValueError, match=r"the plan was made for .*\[3\], which here is .*\[5\].*for inputs of these shapes"
+    ):
+        bs.jacobian(net, order=plan)(*wider)
+    with pytest.raises(ValueError, match=r"the plan was made for .*float64.*which here is float32"):
+        bs.jacobian(net, order=plan)(*[a.astype(jnp.float32) for a in ARGS])
+    with pytest.raises(ValueError, match=r"the plan was made for a system with \d+ nodes and borders, this one has \d+;"):
+        bs.jacobian(lambda x: jnp.sin(x), order=plan)(ARGS[0])
+    with pytest.raises(ValueError, match="the plan was made for a system with"):
+        bs.jacobian(net, (0, 1), order=plan)(*ARGS)
+
+
+# ---- refusals -----------------------------------------------------------------------------------------------------------
+def test_orders_that_are_none():
+    n = nodes_of(net, ARGS)
+    for order, message in (
+        ([*range(n), 0], r"the order eliminates .* twice"),
+        ([], r"the order misses .*; it must name each of the \d+ nodes once"),
+        ([*range(n), n], rf"the order names node {n}, but the nodes are 0 to {n - 1}"),
+        ([-1], "the order names node -1, but"),
+        ("backward", "unknown order 'backward'; use one of 'auto', 'forward', 'reverse', 'markowitz'"),
+    ):
+        for use in (
+            lambda order: bs.plan(net, *ARGS, order=order),
+            lambda order: bs.jacobian(net, order=order)(*ARGS),
+            lambda order: jax.jit(bs.jacobian(net, order=order))(*ARGS),
+            lambda order: bs.linearize(net, *ARGS).jacobian(order),
+        ):
+            with pytest.raises(ValueError, match=message):
+                use(order)
+    with pytest.raises(ValueError, match="search is a time in seconds, zero or more, got -1"):
+        bs.plan(net, *ARGS, search=-1)
+    with pytest.raises(ValueError, match=r"(?s)argnums|argument"):
+        bs.plan(net, *ARGS, argnums=7)
+
+
+def test_messages_name_the_node_and_the_line():
+    with pytest.raises(ValueError, match=r"the order misses .*\(.*test_plans\.py:\d+"):
+        bs.plan(lambda x: jnp.sin(jnp.sin(x)) * x, 1.0, order=[])
+
+
+# ---- the printed table --------------------------------------------------------------------------------------------------
+def test_the_table_names_nodes_lines_and_other_orders():
+    plan = bs.plan(net, *ARGS, order="reverse")
+    lines = str(plan).splitlines()
+    assert f"{plan.multiplications:,} multiplications, cost {plan.cost:,.0f}" in lines[0]
+    for name in ("forward", "reverse", "markowitz"):
+        assert f"{name} {plan.totals[name]:,}" in lines[1]
+    assert plan.totals["reverse"] == plan.multiplications
+    head = next(line for line in lines if "in × out" in line)
+    rows = lines[lines.index(head) + 2 :]
+    assert len(rows) == len(plan.steps)
+    assert max(map(len, lines)) <= 100
+    assert all(step.name.split()[0] in row for step, row in zip(plan.steps, rows, strict=True))
+    assert all(f"{step.ins} × {step.outs}" in row for step, row in zip(plan.steps, rows, strict=True))
+    assert any("float64[4]" in row for row in rows)
+    assert all("test_plans.py:" in step.name for step in plan.steps)
+    assert any(":" in row.split("(")[1] for row in rows if "(" in row)
+
+
+# ---- trees --------------------------------------------------------------------------------------------------------------
+TREES = {
+    "tuple-argnums": (lambda x, y: jnp.sin(x) * jnp.sum(y), (0, 1)),
+    "reversed-argnums": (lambda x, y: jnp.sin(x) * jnp.sum(y), (1, 0)),
+    "list-argnums": (lambda x, y: x * y[0], [1]),
+    "negative-argnums": (lambda x, y: x * y[0], -1),
+    "an-output-is-an-input": (lambda x, y: (x, jnp.sin(x), y), (0, 1)),
+    "an-output-twice": (lambda x, y: [jnp.sin(x)] * 2, 0),
+    "unused-input": (lambda x, y: jnp.sin(x), (0, 1)),
+    "constant-output": (lambda x, y: (jnp.ones(2), x), 0),
+    "nothing-but-constants": (lambda x, y: jnp.ones(2), (0, 1)),
+    "empty-output": (lambda x, y: {}, 0),
+    "nested": (lambda x, y: {"a": (x[:1], [jnp.outer(x, y)]), "b": None}, (0, 1)),
+    "scalar-output": (lambda x, y: jnp.sum(x) * y[1], (0, 1)),
+    "empty-array": (lambda x, y: x[:0] * 2, 0),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_trees_and_argnums(name):
+    f, argnums = TREES[name]
+    x, y = as_jax((normal(3), normal(2)))
+    argnums = tuple(argnums) if isinstance(argnums, list) else argnums
+    want = jax.jacrev(f, argnums)(x, y)
+    for order in ORDERS:
+        assert_same(bs.jacobian(f, argnums, order=order)(x, y), want, what=order)
+    bs.jacobian(f, argnums, format="operator")(x, y)
+
+
+def test_pytrees_of_arguments_and_aux():
+    def f(p, scale):
+        return {"y": jnp.tanh(p["W"] @ p["b"]) * scale}, {"loss": jnp.sum(p["W"]), "n": 3}
+
+    p = {"W": jnp.asarray(normal(2, 3)), "b": jnp.asarray(normal(3))}
+    for order in ORDERS:
+        got, aux = bs.jacobian(f, has_aux=True, order=order)(p, 2.0)
+        want, expected = jax.jacrev(f, has_aux=True)(p, 2.0)
+        assert_same(got, want)
+        assert_same(aux, expected)
+
+
+def test_integer_leaves():
+    def f(p):
+        return p["x"] * p["n"], jnp.sum(p["x"])
+
+    p = {"x": jnp.asarray(normal(3)), "n": jnp.arange(3)}
+    for order in ORDERS:
+        got = bs.jacobian(f, allow_int=True, order=order)(p)
+        want = jax.jacrev(f, allow_int=True)(p)
+        assert got[0]["n"].dtype == want[0]["n"].dtype == float0
+        assert_same(got, want)
+    with pytest.raises(TypeError, match="leaf 0 of the arguments has dtype int64"):
+        bs.jacobian(f)(p)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_hessians_by_several_arguments(order):
+    def f(x, y):
+        return jnp.sum(jnp.tanh(jnp.outer(x, y)) ** 2) + jnp.sum(y**3)
+
+    x, y = as_jax((normal(3), normal(2)))
+    assert_same(compiled(bs.hessian(f, (0, 1), order=order))(x, y), compiled(jax.hessian(f, (0, 1)))(x, y))
+
+
+# ---- cost ---------------------------------------------------------------------------------------------------------------
+def best_parenthesisation(sizes):
+    """Fewest multiplications for a product of dense matrices of sizes[0] × sizes[1], sizes[1] × sizes[2], …"""
+    best = {(i, i + 1): 0 for i in range(len(sizes) - 1)}
+    for width in range(2, len(sizes)):
+        for i in range(len(sizes) - width):
+            k = i + width
+            best[i, k] = min(best[i, j] + best[j, k] + sizes[i] * sizes[j] * sizes[k] for j in range(i + 1, k))
+    return best[0, len(sizes) - 1]
+
+
+def linear_chain(sizes):
+    """A product of dense matrices applied to x; sizes from the output to the input."""
+    weights = [jnp.asarray(normal(m, n, seed=k)) for k, (m, n) in enumerate(itertools.pairwise(sizes))]
+
+    def f(x):
+        for W in weights[::-1]:
+            x = W @ x
+        return x
+
+    return f
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (30, 20, 4, 20, 30),
+        (40, 30, 20, 10, 5),
+        (5, 10, 20, 30, 40),
+        (40, 3, 30, 2, 50),
+        (2, 30, 30, 30, 30, 2),
+        (6, 40, 5, 40, 6),
+    ],
+    ids=["bottleneck", "tall", "wide", "two-bottlenecks", "narrow-ends", "hourglasses"],
+)
+def test_chains_cost_what_the_best_parenthesisation_does(sizes):
+    f, x = linear_chain(sizes), jnp.asarray(normal(sizes[-1]))
+    plan = bs.plan(f, x)
+    best = best_parenthesisation(sizes)
+    assert plan.method != "elimination" or plan.multiplications <= 1.1 * best
+    assert min(plan.totals.values()) >= best
+    for order in itertools.permutations(range(len(sizes) - 2)):
+        assert bs.plan(f, x, order=order).multiplications >= best
+    assert_close(bs.jacobian(f, order=plan)(x), jax.jacobian(f)(x))
+
+
+@pytest.mark.parametrize("format", ["array", "operator"])
+def test_a_net_narrow_in_the_middle(format):
+    """60 → 4 → 60 with tanh between; by sizes and deltas: (D V)(D' W) has 60 · 60 · 4 products, all else at most 60 · 4."""
+    W, V = jnp.asarray(normal(4, 60)), jnp.asarray(normal(60, 4))
+    f = lambda x: jnp.tanh(V @ jnp.tanh(W @ jnp.tanh(x)))  # noqa: E731
+    x = jnp.asarray(normal(60))
+    plan = bs.plan(f, x, format=format)
+    assert plan.multiplications <= 1.1 * (60 * 60 * 4 + 4 * 60 * 4)
+    want = jax.jacobian(f)(x)
+    got = bs.jacobian(f, format=format, order=plan)(x)
+    assert_close(got if format == "array" else got[0, 0].todense(), want)
+    if format == "operator":
+        assert sum(np.size(leaf) for leaf in jax.tree.leaves(got)) <= 60 * 60 + 4 * 60 * 4
+
+
+def test_an_arrow():
+    """y₀ sees every x, yᵢ sees x₀ and xᵢ: a diagonal and two lines, and no n × n array but the result."""
+    n = 200
+
+    def f(x):
+        return jnp.concatenate([jnp.sum(x**2)[None], jnp.sin(x[1:]) * x[0]])
+
+    x = jnp.asarray(positive(n))
+    plan = bs.plan(f, x, format="operator")
+    assert plan.multiplications <= 8 * n
+    J = bs.jacobian(f, order=plan, format="operator")(x)
+    assert sum(np.size(leaf) for leaf in jax.tree.leaves(J)) <= 8 * n
+    assert_close(J[0, 0].todense(), jax.jacobian(f)(x))
+    assert_close(bs.jacobian(f)(x), jax.jacobian(f)(x))
+
+
+def test_search_is_never_worse():
+    f = Scalars(5, 40, 3)
+    argnums = tuple(range(f.sources))
+    default = bs.plan(f, *f.point, argnums=argnums)
+    longer = bs.plan(f, *f.point, argnums=argnums, search=0.3)
+    none = bs.plan(f, *f.point, argnums=argnums, search=0)
+    assert default.multiplications <= none.multiplications <= min(none.totals.values())
+    assert longer.multiplications <= none.multiplications
+    assert bs.plan(f, *f.point, argnums=argnums).order == default.order
+    assert_same(bs.jacobian(f, argnums, order=longer)(*f.point), jax.jacobian(f, argnums)(*f.point))
