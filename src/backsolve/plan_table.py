@@ -56,9 +56,8 @@ def _row(k: int, step: Step) -> str:
 
 
 def _cut(name: str) -> str:
-    """A name in its column; of a long path the end stays, which has the file and the line."""
-    if len(name) <= NAME:
-        return name
+    """A name in its column, the file without its folders."""
     primitive, bracket, place = name.partition(" (")
-    room = NAME - len(primitive) - 3
-    return f"{primitive} (…{place[-room:]}" if bracket and room > 3 else name[: NAME - 1] + "…"
+    if bracket:
+        name = f"{primitive} ({place.replace(chr(92), '/').rpartition('/')[2]}"
+    return name if len(name) <= NAME else name[: NAME - 1] + "…"

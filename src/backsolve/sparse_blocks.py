@@ -160,7 +160,7 @@ def _dtype(space: Space) -> Any:
 
 def _moves(dtype: Any) -> bool:
     """Whether arrays of this dtype carry numbers (JAX's float0, the tangents of integers, does not)."""
-    return getattr(dtype, "kind", "f") != "V" or getattr(dtype, "names", None) != () and dtype.itemsize > 1
+    return getattr(dtype, "itemsize", 1) > 0
 
 
 def _kinds(space: Space) -> str:

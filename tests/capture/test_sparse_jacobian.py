@@ -1,0 +1,414 @@
+"""`format="sparse"` and `sparsity` against JAX's dense derivatives, and their patterns against the true ones."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from jax import lax
+
+import backsolve as bs
+from backsolve.operators.patterns import PatternTooLargeError
+from benchmarks.models import sparse_models as models
+
+from .oracle import as_jax, assert_close, compiled, dtype_of, normal, positive
+from .test_primitives import CASES
+from .test_random_programs import FAMILIES, PROGRAMS, programs
+
+MODELS = [
+    models.burgers(20),
+    models.brusselator(4),
+    models.arrow(30),
+    models.bundle(3, 5, 12),
+    models.collocation(5),
+    models.mesh(20),
+    models.rosenbrock(20),
+    models.separable(150),
+]
+EXACT = [m for m in MODELS if not m.name.startswith("bundle")]
+MODEL = pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
+
+
+@pytest.fixture(autouse=True)
+def _small_may_be_dense():
+    """Most programs here are small and full, which is worth a warning to users."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".* is dense: ")
+        yield
+
+
+def sparse(model):
+    return (bs.hessian if model.second else bs.jacobian)(model.function, format="sparse")
+
+
+def dense(model):
+    return (jax.hessian if model.second else jax.jacobian)(model.function)
+
+
+def leaves(tree):
+    return jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, bs.SparseMatrix))
+
+
+def is_real(x):
+    return jnp.issubdtype(dtype_of(x), np.floating)
+
+
+def real_outputs(f):
+    """f with its real and imaginary parts as a list of outputs."""
+
+    def parts(*args):
+        found = []
+        for leaf in jax.tree.leaves(f(*args)):
+            if is_real(leaf):
+                found.append(leaf)
+            elif jnp.issubdtype(dtype_of(leaf), np.complexfloating):
+                found += [jnp.real(leaf), jnp.imag(leaf)]
+        return found
+
+    return parts
+
+
+def assert_sorted(A):
+    keys = A.rows.astype(np.int64) * A.shape[1] + A.cols
+    assert np.all(np.diff(keys) > 0)
+    assert A.data.shape == (A.nnz,)
+
+
+def assert_same(got, expected, rtol=None):
+    """Sparse matrices equal to dense arrays, where the dense ones are finite."""
+    expected = jax.tree.leaves(expected)
+    assert len(leaves(got)) == len(expected)
+    for A, B in zip(leaves(got), expected, strict=True):
+        assert_sorted(A)
+        C = A.todense()
+        assert (C.shape, C.dtype) == (B.shape, B.dtype)
+        finite = np.isfinite(np.asarray(B, float))
+        assert_close(jnp.where(finite, C, 0), jnp.where(finite, B, 0), rtol)
+
+
+# ---- values ------------------------------------------------------------------------------------------------------------
+@MODEL
+def test_models(model):
+    x = jnp.asarray(model.point)
+    got = compiled(sparse(model))(x)
+    assert_same(got, dense(model)(x))
+    if model.by_hand is not None:
+        np.testing.assert_allclose(np.sort(got.data), np.sort(model.by_hand(x)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", EXACT, ids=lambda m: m.name)
+def test_the_pattern_of_a_model_is_the_true_one(model):
+    n = len(model.point)
+    J = compiled(dense(model))
+    true = np.zeros(J(model.point).shape, bool)
+    for seed in range(20):
+        true |= np.asarray(J(positive(n, seed=seed))) != 0
+    A = sparse(model)(jnp.asarray(model.point))
+    found = np.zeros(true.shape, bool)
+    found[A.rows, A.cols] = True
+    np.testing.assert_array_equal(found, true)
+
+
+@pytest.mark.parametrize(("name", "c"), [p for p in CASES if p.values[1].adjoint])
+def test_every_primitive(name, c):
+    args = as_jax(c.args)
+    numbers = [k for k, a in enumerate(args) if jax.tree.leaves(a) and all(map(is_real, jax.tree.leaves(a)))]
+    if not numbers:
+        pytest.skip("no real argument")
+    f = real_outputs(c.f)
+    try:
+        expected = compiled((jax.jacrev if c.vjp else jax.jacfwd)(f, argnums=numbers))(*args)
+    except (NotImplementedError, ValueError):
+        pytest.skip("JAX gives no Jacobian")
+    assert_same(compiled(bs.jacobian(f, argnums=numbers, format="sparse"))(*args), expected, c.rtol)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_random_programs(family):
+    @settings(max_examples=PROGRAMS // 10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(programs(family))
+    def same_as_jax(program):
+        args = as_jax(program.arguments)
+        numbers = tuple(range(len(args)))
+        expected = compiled(jax.jacobian(program, argnums=numbers))(*args)
+        assert_same(compiled(bs.jacobian(program, argnums=numbers, format="sparse"))(*args), expected)
+
+    same_as_jax()
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", "markowitz", "auto"])
+def test_orders(order):
+    for model in MODELS[:6]:
+        x = jnp.asarray(model.point)
+        J = bs.jacobian(model.function, format="sparse", order=order)
+        assert_same(J(x), dense(model)(x))
+
+
+def test_a_plan_and_a_sequence_serve():
+    f, x = MODELS[0].function, jnp.asarray(MODELS[0].point)
+    plan = bs.plan(f, x, order="reverse", format="operator")
+    for order in (plan, plan.order):
+        assert_same(bs.jacobian(f, format="sparse", order=order)(x), jax.jacobian(f)(x))
+    with pytest.raises(ValueError, match="unknown order 'backwards'"):
+        bs.jacobian(f, format="sparse", order="backwards")(x)
+
+
+def test_of_a_system():
+    x = jnp.asarray(MODELS[0].point)
+    assert_same(bs.linearize(MODELS[0].function, x).jacobian(format="sparse"), jax.jacobian(MODELS[0].function)(x))
+
+
+# ---- trees, arguments, transformations ------------------------------------------------------------------------------------
+def mixed(p, scale, *, shift=0.0):
+    a, (b, _) = p["a"], p["b"]
+    return {"sum": jnp.sum(a) * b, "far": (a[::-1] * scale + shift, jnp.float32(1.0) * a.astype(jnp.float32))}
+
+
+POINT = {"a": normal(2, 3), "b": (np.float64(0.5), normal(2))}
+
+
+def test_trees_in_and_out():
+    args = as_jax((POINT, 3.0))
+    got = bs.jacobian(mixed, argnums=(0, 1), format="sparse")(*args)
+    expected = jax.jacobian(mixed, argnums=(0, 1))(*args)
+    assert jax.tree.structure(expected) == jax.tree.structure(got, is_leaf=lambda x: isinstance(x, bs.SparseMatrix))
+    assert_same(got, expected)
+    assert got["far"][0][0]["a"].nnz == 6
+    assert got["far"][0][0]["b"][1].nnz == 0
+
+
+def test_keywords_static_arguments_and_auxiliary_data():
+    def f(x, kind, *, power):
+        return (getattr(jnp, kind)(x) ** power, {"sum": jnp.sum(x)})
+
+    x = jnp.asarray(normal(5))
+    J = bs.jacobian(f, has_aux=True, format="sparse")
+    for kind in ("sin", "cos", "sin"):
+        got, aux = J(x, kind, power=2)
+        expected, other = jax.jacobian(f, has_aux=True)(x, kind, power=2)
+        assert_same(got, expected)
+        assert_close(aux["sum"], other["sum"])
+
+
+def test_a_point_changes_without_tracing_again():
+    traces = []
+
+    def f(x, t):
+        traces.append(None)
+        return jnp.sin(x) * t
+
+    J = bs.jacobian(f, format="sparse")
+    for t in (0.5, 1.5, np.float64(2.5)):
+        np.testing.assert_allclose(J(np.ones(4), t).data, np.cos(1.0) * t)
+    assert len(traces) == 2  # a Python number and a NumPy one
+
+
+@MODEL
+def test_under_vmap(model):
+    X = jnp.asarray(np.stack([model.point, positive(len(model.point))]))
+    A = jax.vmap(sparse(model))(X)
+    assert A.data.shape == (2, A.nnz)
+    for k in range(2):
+        assert_close(A.data[k], sparse(model)(X[k]).data)
+
+
+@pytest.mark.parametrize("model", [MODELS[1], MODELS[2], MODELS[6]], ids=lambda m: m.name)
+def test_gradient_through(model):
+    x = jnp.asarray(model.point)
+    weights = jnp.asarray(normal(len(x), len(x)))
+    got = jax.grad(lambda x: jnp.sum(jnp.sin(sparse(model)(x) @ weights)))(x)
+    assert_close(got, jax.grad(lambda x: jnp.sum(jnp.sin(dense(model)(x) @ weights)))(x))
+
+
+# ---- Hessians ----------------------------------------------------------------------------------------------------------
+def test_a_hessian_is_exactly_symmetric():
+    for model in MODELS[6:]:
+        H = sparse(model)(jnp.asarray(model.point))
+        T = H.T
+        assert H.pattern == T.pattern
+        np.testing.assert_array_equal(H.data, T.data)
+
+
+def test_the_hessian_of_a_tree():
+    def f(p, q):
+        return jnp.sum(p["a"][:, 0] * p["b"] ** 2 * q) + jnp.sum(p["a"] ** 3)
+
+    args = as_jax(({"a": normal(4, 2), "b": normal(4)}, normal(4)))
+    got = bs.hessian(f, argnums=(0, 1), format="sparse")(*args)
+    assert_same(got, jax.hessian(f, argnums=(0, 1))(*args))
+    assert got[0]["a"][0]["a"].nnz == 8
+    assert got[0]["a"][0]["b"].pattern == got[0]["b"][0]["a"].T.pattern
+    assert got[1][1].nnz == 0
+
+
+def test_each_pair_of_a_hessian_once():
+    """The lower triangle's products alone: twice as many numbers cost hardly half as much again."""
+    n = 512
+    a, b = jnp.asarray(normal(n)), np.arange(n)
+
+    def f(x):
+        return jnp.sum(jnp.sin(x[b] * x[(b + 1) % n] * x[(b + 7) % n] * a))
+
+    def flops(g):
+        return jax.jit(g).lower(a).compile().cost_analysis()["flops"]
+
+    assert flops(bs.hessian(f, format="sparse")) < 0.8 * flops(bs.jacobian(bs.grad(f), format="sparse"))
+
+
+# ---- control flow and opaque edges ----------------------------------------------------------------------------------------
+def opaque(kind):
+    @jax.custom_vjp
+    def own(x):
+        return jnp.sin(x) * x[::-1]
+
+    own.defvjp(lambda x: (own(x), x), lambda x, g: (jnp.cos(x) * x[::-1] * g + (jnp.sin(x) * g)[::-1],))
+    return {
+        "scan": lambda x: lax.scan(lambda c, w: (jnp.sin(c) + w, c), x, jnp.arange(3.0))[0],
+        "while": lambda x: lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, jnp.sin(c[1])), (0, x))[1],
+        "cond": lambda x: lax.cond(x[0] > 0, jnp.sin, jnp.cos, x),
+        "custom_vjp": own,
+        "fft": lambda x: jnp.abs(jnp.fft.fft(x)),
+        "solve": lambda x: jnp.linalg.solve(jnp.diag(x + 3.0), x),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["scan", "while", "cond", "custom_vjp", "fft", "solve"])
+def test_opaque_edges(kind):
+    g, x = opaque(kind), jnp.asarray(normal(4))
+    derivative = jax.jacfwd if kind == "while" else jax.jacrev
+    for f in (g, lambda x: g(x * x[0])[1:] * x[:-1], lambda x: jnp.concatenate([g(x[:4]), jnp.sin(x)])):
+        assert_same(bs.jacobian(f, format="sparse")(x), derivative(f)(x))
+
+
+def test_an_opaque_edge_takes_the_narrowest_block():
+    """Between two columns and many rows, two columns are pushed: what they do not touch stays zero."""
+    loop = opaque("scan")
+
+    def f(x):
+        return jnp.concatenate([loop(jnp.tile(x[:2], 50)), x[2:] ** 2])
+
+    A = bs.jacobian(f, format="sparse")(jnp.asarray(normal(300)))
+    assert A.nnz == 100 * 2 + 298
+
+
+# ---- patterns ----------------------------------------------------------------------------------------------------------
+def test_sparsity():
+    pattern = bs.sparsity(models.arrow(4).function, np.ones(4))
+    assert pattern.dtype == bool
+    np.testing.assert_array_equal(pattern.toarray(), np.eye(4, dtype=bool) | (np.arange(4) * np.arange(4)[:, None] == 0))
+
+
+def test_sparsity_of_trees_without_values():
+    shapes = {"a": jax.ShapeDtypeStruct((2,), float), "b": jax.ShapeDtypeStruct((3,), float)}
+    found = bs.sparsity(lambda p, s: (p["a"] * s, p["b"][1:]), shapes, 2.0)
+    assert [part.shape for part in (found[0]["a"], found[0]["b"], found[1]["a"], found[1]["b"])] == [
+        (2, 2), (2, 3), (2, 2), (2, 3)
+    ]  # fmt: skip
+    assert [part.nnz for part in (found[0]["a"], found[0]["b"], found[1]["a"], found[1]["b"])] == [2, 0, 0, 2]
+    assert bs.sparsity(lambda x, y: x[:2] * y, np.ones(3), np.ones(2), argnums=1).shape == (2, 2)
+
+
+def test_a_pattern_does_not_depend_on_values():
+    def f(x):
+        return jnp.where(x > 0, x, 2 * x[::-1]) + x[jnp.argmax(x)] * (jnp.arange(6) == 2)
+
+    J = bs.jacobian(f, format="sparse")
+    first, *others = [J(jnp.asarray(normal(6, seed=s))) for s in range(5)]
+    for s, A in enumerate([first, *others]):
+        assert A.pattern == first.pattern
+        assert_same(A, jax.jacobian(f)(jnp.asarray(normal(6, seed=s))))
+    row = np.bincount(first.rows, minlength=6)
+    assert row.tolist() == [2, 2, 6, 2, 2, 2]  # the one row that the traced index may touch is full
+
+
+def test_known_indices_and_masks_are_exact_under_jit():
+    odd = np.arange(8) % 2 == 1
+
+    def f(x):
+        i = jnp.arange(8)
+        return jnp.where(odd, x, 0.0) + jnp.where(i > 5, x[(i + 3) % 8], 0.0)
+
+    A = jax.jit(bs.jacobian(f, format="sparse"))(jnp.asarray(normal(8)))
+    assert A.nnz == 4 + 2
+
+
+# ---- wrong input ---------------------------------------------------------------------------------------------------------
+def test_a_data_dependent_index_makes_its_row_dense():
+    def f(x):
+        return jnp.concatenate([x**2, x[jnp.argmax(x)][None]])
+
+    A = bs.jacobian(f, format="sparse")(jnp.asarray(normal(5)))
+    assert np.bincount(A.rows).tolist() == [1, 1, 1, 1, 1, 5]
+    assert_same(A, jax.jacobian(f)(jnp.asarray(normal(5))))
+
+
+def test_a_dense_function_warns_once():
+    warnings.resetwarnings()
+    warnings.simplefilter("error")
+    W = jnp.asarray(normal(20, 20))
+
+    def net(x):
+        return jnp.tanh(W @ x)
+
+    J = bs.jacobian(net, format="sparse")
+    x = jnp.asarray(normal(20))
+    with pytest.warns(UserWarning, match="the Jacobian of net is dense: 400 of its 400 entries") as caught:
+        A = J(x)
+    assert caught[0].filename == __file__
+    assert_same(A, jax.jacobian(net)(x))
+    J(x)  # not again
+
+
+def test_a_dense_hessian_warns():
+    with pytest.warns(UserWarning, match="the Hessian of f is dense: 400 of its 400 entries"):
+        bs.hessian(lambda x: jnp.sum(x) ** 3, format="sparse").__wrapped__ and bs.hessian(_named_f, format="sparse")(
+            jnp.ones(20)
+        )
+
+
+def _f(x):
+    return jnp.sum(x) ** 3
+
+
+_named_f = _f
+_named_f.__name__ = "f"
+
+
+def test_a_pattern_too_large_is_refused_with_its_bytes():
+    def f(x):
+        return jnp.sum(x) * x
+
+    with pytest.raises(PatternTooLargeError, match=r"has 1,000,000,000,000 entries and needs [\d,]+ bytes"):
+        bs.jacobian(f, format="sparse")(jnp.ones(1_000_000))
+    with pytest.raises(MemoryError, match="bytes while planning"):
+        bs.sparsity(f, jax.ShapeDtypeStruct((1_000_000,), float))
+
+
+def test_wrong_arguments():
+    x = jnp.ones(3)
+    with pytest.raises(ValueError, match="unknown format 'csr'; use one of 'array', 'operator', 'sparse'"):
+        bs.jacobian(jnp.sin, format="csr")(x)
+    with pytest.raises(TypeError, match="hessian needs a function with a scalar output, but sin returns shape"):
+        bs.hessian(jnp.sin, format="sparse")(x)
+    with pytest.raises(TypeError, match="needs real or complex inputs, but leaf 0 of the arguments has dtype int"):
+        bs.jacobian(jnp.sin, format="sparse")(jnp.arange(3))
+    with pytest.raises(ValueError, match="argnums 1 is out of range"):
+        bs.jacobian(jnp.sin, argnums=1, format="sparse")(x)
+
+
+def test_integers_where_they_are_allowed():
+    A = bs.jacobian(lambda n, x: n * x, argnums=(0, 1), allow_int=True, format="sparse")(jnp.arange(3), jnp.ones(3))
+    assert A[0].data.dtype == jax.dtypes.float0
+    assert (A[0].nnz, A[1].nnz) == (0, 3)
+
+
+# ---- size --------------------------------------------------------------------------------------------------------------
+def test_memory_is_proportional_to_the_non_zeros():
+    n = 1_000_000
+    model = models.burgers(n)
+    J = jax.jit(bs.jacobian(model.function, format="sparse"))
+    analysis = J.lower(jnp.asarray(model.point)).compile().memory_analysis()
+    assert analysis.output_size_in_bytes <= 8 * 3 * n + 1000
+    assert analysis.temp_size_in_bytes <= 3 * 8 * 3 * n
