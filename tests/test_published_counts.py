@@ -1,11 +1,14 @@
 """The graphs of the published functions: counts of multiplications, by a counter that shares nothing with the library."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.core import Literal
 
+import backsolve as bs
 from benchmarks.models.published import PUBLISHED
 
 # Lohoff & Neftci (2024), table of results: forward, reverse, greedy Markowitz.
@@ -80,3 +83,58 @@ def test_the_counter_on_a_repeated_operand_a_constant_and_an_inner_jit():
     assert found == ([set(), set(), {0}, {2}, {3, 1}, {4}], [5])
     assert multiplications(*found, "forward") == 1 + 1 + 2
     assert multiplications(*found, "reverse") == 2 + 1 + 1
+
+
+# ---- the library's own plans ----------------------------------------------------------------------------------------------
+BEST = {"Roe flux, 1-D": 320, "robot arm, 6 joints": 231, "heart dipole": 148, "propane combustion": 88}  # published, learnt
+
+
+def planned(model, **options):
+    return bs.plan(model.function, *model.point, argnums=tuple(range(len(model.point))), **options)
+
+
+@pytest.mark.parametrize("model", PUBLISHED, ids=lambda model: model.name)
+def test_plans_count_as_published_and_are_at_most_the_best(model):
+    """Planned in well under a second: a generous bound, for a machine that has other work."""
+    planned(model, order="forward")  # traced once before
+    began = time.process_time()
+    plan = planned(model)
+    assert time.process_time() - began < 1
+    assert plan.method == "elimination"
+    assert tuple(plan.totals[order] for order in ("forward", "reverse", "markowitz")) == COUNTS[model.name]
+    assert plan.multiplications <= BEST[model.name]
+    predecessors, outputs = graph(model.function, model.point)
+    assert recounted(plan, predecessors, outputs) == plan.multiplications
+
+
+def recounted(plan, predecessors, outputs):
+    """The same order on the graph of the independent counter: its vertices are the arguments, then nodes as they come."""
+    into = [set(names) for names in predecessors]
+    arguments = sum(not names for names in into)
+    out = [{w for w, names in enumerate(into) if v in names} for v in range(len(into))]
+    total = 0
+    for v in (arguments + node for node in plan.order):
+        if v in outputs:
+            continue
+        total += len(into[v]) * len(out[v])
+        for u in into[v]:
+            out[u] = (out[u] | out[v]) - {v}
+        for w in out[v]:
+            into[w] = (into[w] | into[v]) - {v}
+    return total
+
+
+@pytest.mark.parametrize("model", PUBLISHED[:2], ids=lambda model: model.name)
+def test_a_search_is_strictly_better_than_the_best_published(model):
+    assert planned(model, search=3).multiplications < BEST[model.name]
+
+
+@pytest.mark.parametrize("model", PUBLISHED, ids=lambda model: model.name)
+def test_their_jacobians_in_every_order(model):
+    argnums = tuple(range(len(model.point)))
+    with jax.enable_x64(True):
+        point = [jnp.asarray(v, float) for v in model.point]
+        want = np.array(jax.jit(jax.jacfwd(model.function, argnums))(*point))
+        for order in ("auto", "reverse", "markowitz"):
+            got = jax.jit(bs.jacobian(model.function, argnums, order=order))(*point)
+            np.testing.assert_allclose(np.array(got), want, rtol=1e-9, atol=1e-9 * np.abs(want).max())

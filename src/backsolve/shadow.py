@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .algebra import is_number
-from .arrays import Labels, register_adapter
+from .arrays import Labels, is_mask, register_adapter
 from .operators import Einsum, LinearOperator, Product, Scaling, Sum
 from .operators.einsum import Factor
 from .operators.settle import is_opaque
@@ -200,10 +200,17 @@ class Opaque(LinearOperator):
         return self.name
 
 
+def _dtype(array: Any) -> Any:
+    """The dtype as NumPy knows it; of another library's array whether it is a mask is all that matters here."""
+    if isinstance(array.dtype, np.dtype):
+        return array.dtype
+    return np.dtype(bool if is_mask(array) else float)
+
+
 def shadow_of(op: LinearOperator, tally: Tally) -> LinearOperator:
     """The operator with every array a shadow."""
     if isinstance(op, Einsum):
-        factors = tuple(Factor(Shadow(tuple(f.array.shape), f.array.dtype, tally), f.labels) for f in op.factors)
+        factors = tuple(Factor(Shadow(tuple(f.array.shape), _dtype(f.array), tally), f.labels) for f in op.factors)
         return Einsum(factors, op.out, op.into, op.sizes, op.coef, op.dtypes)
     if isinstance(op, Product):
         return Product(tuple(shadow_of(f, tally) for f in op.factors))

@@ -97,7 +97,7 @@ def pushed(left: Opaque, right: Sparse | Opaque | None, keep: Keep | None = None
     if right is None:
         return left.matrix().restricted(keep)
     if isinstance(right, Opaque):
-        if min(right.n, left.n) <= left.m:
+        if min(right.n, left.n) <= left.m or left.is_complex or right.is_complex:
             return pushed(left, right.matrix(), keep)
         return pulled(left.matrix(), right, keep)
     cols = np.flatnonzero(right.pattern.col_counts)
@@ -124,7 +124,7 @@ def pulled(left: Sparse | Opaque, right: Opaque, keep: Keep | None = None) -> Sp
     if isinstance(left, Opaque):
         return pushed(left, right, keep)
     rows = np.flatnonzero(left.pattern.row_counts)
-    if right._matrix is None and rows.size <= min(right.m, right.n):
+    if not right.is_complex and right._matrix is None and rows.size <= min(right.m, right.n):
         made = _attempt(lambda: _pulled(left, right, rows))
         if made is not None:
             return made.restricted(keep)

@@ -48,7 +48,8 @@ class Structures:
 
     def number(self, element: Any) -> int:
         """The structure of an element of a system."""
-        shadow = shadow_of(element, self._tally) if isinstance(element, LinearOperator) else None
+        known = isinstance(element, LinearOperator) and element.domain.known and element.codomain.known
+        shadow = shadow_of(element, self._tally) if known else None  # of unknown size: every product counts as one
         return self._intern(prepared(shadow))
 
     def _intern(self, shadow: LinearOperator | None) -> int:

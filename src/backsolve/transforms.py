@@ -258,6 +258,13 @@ def _sparse_hessian(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool
     inner = grad(fun, argnums, has_aux, holomorphic)
 
     def build(args: Any, kwargs: Any) -> tuple[System, Any]:
+        shape = jax.eval_shape(fun, *args, **kwargs)
+        shape = shape[0] if has_aux and isinstance(shape, (tuple, list)) else shape
+        if jax.tree_util.all_leaves([shape]) and shape.shape != ():
+            raise TypeError(
+                f"hessian with format='sparse' needs a scalar output, but {_name(fun)} returns shape {shape.shape}; "
+                "reduce it (jnp.sum), or take format='array'."
+            )
         return _system(inner, args, kwargs, argnums, "hessian", has_aux, holomorphic, False, fold=True)
 
     made = sparse_derivative(build, f"Hessian of {_name(fun)}", order, lower=True, has_aux=has_aux)

@@ -312,7 +312,7 @@ def test_sparsity_of_trees_without_values():
 
 def test_a_pattern_does_not_depend_on_values():
     def f(x):
-        return jnp.where(x > 0, x, 2 * x[::-1]) + x[jnp.argmax(x)] * (jnp.arange(6) == 2)
+        return (jnp.where(x > 0, x, 2 * x[::-1]) + x[0] * (jnp.arange(6) == 4)).at[2].add(x[jnp.argmax(x)])
 
     J = bs.jacobian(f, format="sparse")
     first, *others = [J(jnp.asarray(normal(6, seed=s))) for s in range(5)]
@@ -320,7 +320,8 @@ def test_a_pattern_does_not_depend_on_values():
         assert A.pattern == first.pattern
         assert_same(A, jax.jacobian(f)(jnp.asarray(normal(6, seed=s))))
     row = np.bincount(first.rows, minlength=6)
-    assert row.tolist() == [2, 2, 6, 2, 2, 2]  # the one row that the traced index may touch is full
+    assert row[2] == 6
+    assert max(np.delete(row, 2)) == 3  # the one row that the traced index may touch is full
 
 
 def test_known_indices_and_masks_are_exact_under_jit():
@@ -362,18 +363,11 @@ def test_a_dense_function_warns_once():
 
 
 def test_a_dense_hessian_warns():
-    with pytest.warns(UserWarning, match="the Hessian of f is dense: 400 of its 400 entries"):
-        bs.hessian(lambda x: jnp.sum(x) ** 3, format="sparse").__wrapped__ and bs.hessian(_named_f, format="sparse")(
-            jnp.ones(20)
-        )
+    def cube(x):
+        return jnp.sum(x) ** 3
 
-
-def _f(x):
-    return jnp.sum(x) ** 3
-
-
-_named_f = _f
-_named_f.__name__ = "f"
+    with pytest.warns(UserWarning, match="the Hessian of cube is dense: 400 of its 400 entries"):
+        bs.hessian(cube, format="sparse")(jnp.ones(20))
 
 
 def test_a_pattern_too_large_is_refused_with_its_bytes():
@@ -390,7 +384,7 @@ def test_wrong_arguments():
     x = jnp.ones(3)
     with pytest.raises(ValueError, match="unknown format 'csr'; use one of 'array', 'operator', 'sparse'"):
         bs.jacobian(jnp.sin, format="csr")(x)
-    with pytest.raises(TypeError, match="hessian needs a function with a scalar output, but sin returns shape"):
+    with pytest.raises(TypeError, match=r"hessian with format='sparse' needs a scalar output, but sin returns shape \(3,\)"):
         bs.hessian(jnp.sin, format="sparse")(x)
     with pytest.raises(TypeError, match="needs real or complex inputs, but leaf 0 of the arguments has dtype int"):
         bs.jacobian(jnp.sin, format="sparse")(jnp.arange(3))

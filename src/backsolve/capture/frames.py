@@ -114,7 +114,7 @@ class TreeFrame:
         if op is None:
             return jnp.zeros(shape, into.dtype)
         array = dense_array(op)
-        return array if getattr(array, "dtype", None) == into.dtype else jnp.asarray(array, into.dtype)
+        return array if isinstance(array, jax.Array) and array.dtype == into.dtype else jnp.asarray(array, into.dtype)
 
     def _substituted(self, system: System, inputs: TreeFrame, method: str) -> list[list[Any]]:
         """Columns by forward substitution, or rows by back substitution, an identity on the right."""

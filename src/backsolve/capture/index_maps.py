@@ -247,7 +247,9 @@ def _box(eqn: Any, shape: tuple[int, ...], sizes: tuple[int, ...], starts: Seque
     moves = _moves(shape, [r if v is None else 0 for v, r in zip(values, reach, strict=True)])
     if moves.size == 1:
         return entries, moves, None
-    return entries, moves, lax.dynamic_slice(_entries_of(shape).astype(np.int32), starts, sizes)
+    return entries, moves, lax.dynamic_slice(
+        _entries_of(shape).astype(np.int32), starts, sizes, allow_negative_indices=False
+    )
 
 
 def _dynamic_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
@@ -267,7 +269,9 @@ def _dynamic_update_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse |
         return _placing(eqn, k, entries) if traced is None else _masked(eqn, k, entries, moves, traced, placing=True)
     if traced is None:
         return _picking(eqn, k, _without(shape, entries))
-    kept = lax.dynamic_update_slice(np.ones(shape, bool), np.zeros(sizes, bool), operands[2:])
+    kept = lax.dynamic_update_slice(
+        np.ones(shape, bool), np.zeros(sizes, bool), operands[2:], allow_negative_indices=False
+    )
     return _kept(eqn, k, kept)
 
 

@@ -26,7 +26,7 @@ def known_value(x: Any) -> np.ndarray[Any, Any] | None:
 def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
     """Return the outputs of an equation, one for each, where all are integers or booleans that follow from known operands.
 
-    They are concrete, also under ``jit``.
+    So is a known mask as numbers.  They are concrete, also under ``jit``.
 
     None where an operand is traced, an output is of another kind, or the equation has effects.  Common primitives are done
     in NumPy; others by JAX itself, which compiles each of them once.
@@ -45,7 +45,10 @@ def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
 
 
 def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
-    if eqn.effects or any(_kind(getattr(v.aval, "dtype", None)) not in "iub" for v in eqn.outvars):
+    if eqn.effects:
+        return None
+    masks = eqn.primitive.name == "convert_element_type" and _kind(getattr(inputs[0], "dtype", None)) == "b"
+    if not masks and any(_kind(getattr(v.aval, "dtype", None)) not in "iub" for v in eqn.outvars):
         return None
     if any(_kind(getattr(x, "dtype", np.dtype(int))) not in "iubf" for x in inputs):
         return None

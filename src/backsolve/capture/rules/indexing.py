@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from jax import lax
 
 from ...operators import LinearOperator, Product
@@ -9,6 +12,7 @@ from ...operators.reshape import Reshape
 from ...operators.slicing import Slice
 from ..edges import diagonal, jointly, linear
 from ..jaxpr import Equation
+from ..known import known_value
 
 __all__ = ["JOINT", "LINEAR", "concatenate", "gather", "pad", "select_n", "slice_", "split", "stack"]
 
@@ -72,6 +76,10 @@ def gather(eq: Equation, k: int) -> LinearOperator:
 def select_n(eq: Equation, k: int) -> LinearOperator:
     """A mask: what is not selected is zero, even where it is NaN."""
     which = eq.inputs[0]
+    known = known_value(which)
+    if known is not None:  # the mask stays known, so that a sparse pattern may leave out what it hides
+        mask: Any = np.broadcast_to(known == k - 1, eq.shape)
+        return diagonal(eq, k, mask if mask.ndim else lax.full((), bool(mask)))
     mask = (which if k == 2 else lax.bitwise_not(which)) if which.dtype == bool else lax.eq(which, which.dtype.type(k - 1))
     if not which.shape and eq.shape:
         mask = lax.broadcast(mask, eq.shape)
