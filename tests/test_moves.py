@@ -38,7 +38,7 @@ def test_every_kind_by_itself(data):
         check_operator(pair.op)
 
 
-@examples(250)
+@examples(150)
 @given(chains(), st.data())
 def test_products_however_parenthesised_equal_the_dense_ones(chain, data):
     op = multiplied(data.draw, chain, compose)

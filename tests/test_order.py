@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backsolve import I, O, OperatorMatrix, SpaceError, System, hadamard, left_mul, matrix
+from backsolve import I, O, OperatorMatrix, System, hadamard, left_mul, matrix
 from backsolve.operators import ArraySpace, Identity, einsum
 from backsolve.order import ORDERS, make_plan
 
@@ -131,10 +131,6 @@ def test_operators_in_every_order(order):
     assert system.jacobian(order, format="operator").shape == (2, 2)
 
 
-# structures.py, uniform() and entries(): the size of an edge of unknown size (the paper's left_mul, right_mul, I) is asked
-# for though the spaces of the nodes say it: Network should refine every edge between its nodes' spaces. Forward and reverse
-# substitution need no sizes. Remove this mark then.
-@pytest.mark.xfail(strict=True, raises=SpaceError, reason="a plan needs the sizes of edges that only their nodes know")
 def test_matrices_as_nodes_keep_their_structure():
     rng = np.random.default_rng(0)
     W, V, D = rng.standard_normal((3, 3)), rng.standard_normal((3, 3)), rng.standard_normal((3, 50))
@@ -251,7 +247,7 @@ def test_a_long_name_keeps_its_file_and_line_and_a_long_space_its_column():
     S = OperatorMatrix({(0, 1): Identity(space)}, (1, 2), [space], [space] * 2)
     *_, head, line, row = str(System(M, L, S).plan([0])).splitlines()
     assert len(head) == len(line) == len(row) <= 100
-    assert "dot_general (…1234:56 (layer))" in row
+    assert "dot_general (net.py:1234:56 (…" in row
     assert "float32[128×64×64×…" in row
 
 

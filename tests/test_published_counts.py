@@ -135,6 +135,6 @@ def test_their_jacobians_in_every_order(model):
     with jax.enable_x64(True):
         point = [jnp.asarray(v, float) for v in model.point]
         want = np.array(jax.jit(jax.jacfwd(model.function, argnums))(*point))
-        for order in ("auto", "reverse", "markowitz"):
+        for order in ("auto", "markowitz"):
             got = jax.jit(bs.jacobian(model.function, argnums, order=order))(*point)
             np.testing.assert_allclose(np.array(got), want, rtol=1e-9, atol=1e-9 * np.abs(want).max())

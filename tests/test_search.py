@@ -1,5 +1,6 @@
 """Search for orders: deterministic, never worse than its start, and costs as a set-based elimination counts them."""
 
+import io
 import itertools
 import math
 import time
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backsolve.search import Bits, anneal, anneal_whole, chains_first, greedy
+from backsolve.progress import progress_line
+from backsolve.search import Bits, anneal, anneal_whole, chains_first, greedy, least_fill
 
 from .chains import examples
 
@@ -67,6 +69,8 @@ def test_costs_are_those_of_sets_of_neighbours(graph, data):
         assert state.fill(v)[:2] == (new, price)
         assert state.step(v) == price == sets.step(v)
         for w in sets.into:
+            near = sets.into[w] | sets.out_of[w]
+            assert state.neighbours(w) == sorted(near)
             assert state.into[w] == sum(1 << a for a in sets.into[w])
             assert state.out_of[w] == sum(1 << b for b in sets.out_of[w])
 
@@ -155,14 +159,27 @@ def test_greedy_always_takes_the_cheapest_node(graph):
         state.step(v)
         left.remove(v)
     assert not left
-    assert sorted(greedy(bits(n, edges), nodes, "fill")) == nodes
 
 
-def test_greedy_by_fill():
+@examples(60)
+@given(graphs())
+def test_least_fill_always_adds_the_fewest_edges(graph):
+    n, edges = graph
+    nodes = inner(n, edges)
+    state, left = Sets(n, edges), set(nodes)
+    for v in least_fill(bits(n, edges), nodes):
+        new = {w: sum(a not in state.into[b] for b in state.out_of[w] for a in state.into[w]) for w in left}
+        assert v == min(left, key=lambda w: (new[w], len(state.into[w]) * len(state.out_of[w]), -w))
+        state.step(v)
+        left.remove(v)
+    assert not left
+
+
+def test_least_fill():
     """Node 3 joins what is joined already and adds nothing; node 2 is as cheap but adds an edge."""
     edges = [(0, 2), (2, 4), (0, 3), (3, 5), (0, 5)]
     assert greedy(bits(6, edges), [2, 3]) == [2, 3]
-    assert greedy(bits(6, edges), [2, 3], "fill") == [3, 2]
+    assert least_fill(bits(6, edges), [2, 3]) == [3, 2]
 
 
 def test_annealing_finds_the_best_order_of_a_bottleneck():
@@ -194,4 +211,22 @@ def test_time_and_progress(search):
     assert cost == total(n, edges, order) <= total(n, edges, nodes)
     assert shares == sorted(shares)
     assert all(0 <= share <= 1 for share in shares)
-    assert shares
+    assert shares[-1] == 1  # so that a bar ends its line
+
+
+def test_a_bar_is_drawn_on_a_terminal_only(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    assert progress_line("searching") is None
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    draw = progress_line("searching")
+    draw(0.0)
+    draw(0.5)
+    draw(1.0)
+    first, *rest = screen.getvalue().split("\r")[1:]
+    assert first == "searching " + "░" * 30 + "   0%"
+    assert rest == ["searching " + "█" * 15 + "░" * 15 + "  50%", "searching " + "█" * 30 + " 100%\n"]

@@ -71,7 +71,7 @@ def parts(op):
     return found
 
 
-@examples(250)
+@examples(150)
 @given(mixed_chains(), st.data())
 def test_products_however_parenthesised_equal_the_dense_ones(chain, data):
     op = multiplied(data.draw, chain, settled_product)

@@ -61,7 +61,7 @@ class Recorded:
         return lambda _: next(waiting)
 
 
-@examples(250)
+@examples(120)
 @given(mixed_chains(), st.data())
 def test_products_of_shadows_are_shadows_of_products(chain, data):
     draw = Recorded(data.draw)

@@ -16,8 +16,20 @@ import numpy as np
 Array = Any
 Function = Callable[[Array], Array]
 
-# One camera, point and feature of ADBench's ba1_n49_m7776_p31843.txt (microsoft/ADBench, MIT licence): its layout and values.
-CAMERA = (-0.758453, -1.109613, -0.845551, 34.556073, 39.676747, 53.881673, 419.194514, 5.864426, -8.518870, 0.087812, 0.002739)
+# A camera, a point and a feature of ADBench's ba1_n49_m7776_p31843.txt (microsoft/ADBench, MIT licence), in its layout.
+CAMERA = (
+    -0.758453,
+    -1.109613,
+    -0.845551,
+    34.556073,
+    39.676747,
+    53.881673,
+    419.194514,
+    5.864426,
+    -8.518870,
+    0.087812,
+    0.002739,
+)
 POINT, WEIGHT, FEATURE = (7.203245, 0.001144, 3.023326), 0.417022, (271.760969, 834.209256)
 OBSERVED = 49, 7_776, 31_843  # cameras, points, observations
 
@@ -31,6 +43,7 @@ class SparseModel:
     point: Array
     second: bool = False
     by_hand: Function | None = None
+    of_casadi: Callable[[Any, Any], Any] | None = None  # the same from CasADi's module and a column of its symbols
 
 
 def _uniform(n: int, seed: int = 0) -> Array:
@@ -51,7 +64,11 @@ def burgers(n: int) -> SparseModel:
         one = jnp.ones(1, u.dtype)
         return jnp.concatenate([one, rows.reshape(-1), one])
 
-    return SparseModel(f"Burgers, {n:,} points", function, _uniform(n), by_hand=by_hand)
+    def of_casadi(ca: Any, u: Any) -> Any:
+        slope, bend = (u[2:] - u[:-2]) / 2, u[2:] - 2 * u[1:-1] + u[:-2]
+        return ca.vertcat(u[0], 0.1 * bend - u[1:-1] * slope, u[-1])
+
+    return SparseModel(f"Burgers, {n:,} points", function, _uniform(n), by_hand=by_hand, of_casadi=of_casadi)
 
 
 def brusselator(side: int) -> SparseModel:
@@ -74,7 +91,15 @@ def brusselator(side: int) -> SparseModel:
         second = jnp.stack([3.4 - 2 * u * v, near, near, -square - 4 * a, near, near], axis=1)
         return jnp.concatenate([first.reshape(-1), second.reshape(-1)])
 
-    return SparseModel(f"Brusselator, {side}²", function, _uniform(2 * side * side), by_hand=by_hand)
+    def of_casadi(ca: Any, y: Any) -> Any:
+        near = np.arange(side * side).reshape(side, side)
+        moves = [np.roll(near, step, axis).reshape(-1).tolist() for axis in (0, 1) for step in (1, -1)]
+        u, v = y[: side * side], y[side * side :]
+        lap_u, lap_v = (sum((w[k] for k in moves), -4 * w) for w in (u, v))
+        return ca.vertcat(1.0 + u * u * v - 4.4 * u + a * lap_u, 3.4 * u - u * u * v + a * lap_v)
+
+    point = _uniform(2 * side * side)
+    return SparseModel(f"Brusselator, {side}²", function, point, by_hand=by_hand, of_casadi=of_casadi)
 
 
 # ---- many to one, one to many -----------------------------------------------------------------------------------------
@@ -82,9 +107,13 @@ def arrow(n: int) -> SparseModel:
     """A dense first row, a dense first column and the diagonal."""
 
     def function(x: Array) -> Array:
-        return (x**2 * x[0]).at[0].add(jnp.sum(jnp.sin(x)))
+        return x**2 * x[0] + jnp.zeros(n).at[0].set(jnp.sum(jnp.sin(x)))
 
-    return SparseModel(f"arrow, n = {n:,}", function, _uniform(n))
+    def of_casadi(ca: Any, x: Any) -> Any:
+        y = x**2 * x[0]
+        return ca.vertcat(y[0] + ca.sum1(ca.sin(x)), y[1:])
+
+    return SparseModel(f"arrow, n = {n:,}", function, _uniform(n), of_casadi=of_casadi)
 
 
 # ---- estimation and control -------------------------------------------------------------------------------------------
@@ -104,7 +133,9 @@ def bundle(cameras: int, points: int, observations: int) -> SparseModel:
     rng = np.random.default_rng(0)
     parts = [np.tile(CAMERA, cameras), np.tile(POINT, points), np.full(observations, WEIGHT)]
     z = np.concatenate(parts)
-    return SparseModel(f"bundle adjustment, {observations:,} observations", function, z * (1 + 0.01 * rng.standard_normal(z.size)))
+    return SparseModel(
+        f"bundle adjustment, {observations:,} observations", function, z * (1 + 0.01 * rng.standard_normal(z.size))
+    )
 
 
 def projected(camera: Array, point: Array) -> Array:
@@ -155,7 +186,15 @@ def mesh(nodes: int) -> SparseModel:
         flow = (1 + (x[one] + x[other]) ** 2) * jump
         return jax.ops.segment_sum(flow, other, nodes) - jax.ops.segment_sum(flow, one, nodes)
 
-    return SparseModel(f"mesh, {nodes:,} nodes", function, _uniform(nodes))
+    def of_casadi(ca: Any, x: Any) -> Any:
+        start, end = x[one.tolist()], x[other.tolist()]
+        flow = (1 + (start + end) ** 2) * (start - end)
+        from scipy.sparse import csc_array
+
+        signs, places = np.repeat([1.0, -1.0], one.size), (np.concatenate([other, one]), np.tile(np.arange(one.size), 2))
+        return ca.DM(csc_array((signs, places), shape=(nodes, one.size))) @ flow
+
+    return SparseModel(f"mesh, {nodes:,} nodes", function, _uniform(nodes), of_casadi=of_casadi)
 
 
 # ---- Hessians ---------------------------------------------------------------------------------------------------------
@@ -169,11 +208,16 @@ def rosenbrock(n: int) -> SparseModel:
         zero = jnp.zeros(1, x.dtype)
         side = -400 * x[:-1]
         left = jnp.concatenate([zero, side])
-        middle = jnp.concatenate([1200 * x[:-1] ** 2 - 400 * x[1:] + 2, zero]) + jnp.concatenate([zero, jnp.full(n - 1, 200.0)])
+        middle = jnp.concatenate([1200 * x[:-1] ** 2 - 400 * x[1:] + 2, zero]) + jnp.concatenate(
+            [zero, jnp.full(n - 1, 200.0)]
+        )
         right = jnp.concatenate([side, zero])
         return jnp.stack([left, middle, right], axis=1).reshape(-1)[1:-1]
 
-    return SparseModel(f"Rosenbrock, n = {n:,}", function, _uniform(n), second=True, by_hand=by_hand)
+    def of_casadi(ca: Any, x: Any) -> Any:
+        return ca.sum1(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+    return SparseModel(f"Rosenbrock, n = {n:,}", function, _uniform(n), second=True, by_hand=by_hand, of_casadi=of_casadi)
 
 
 def separable(n: int) -> SparseModel:
@@ -184,4 +228,7 @@ def separable(n: int) -> SparseModel:
     def function(x: Array) -> Array:
         return jnp.sum(jnp.log1p((x[a] * x[b] - jnp.sin(x[c])) ** 2))
 
-    return SparseModel(f"partially separable, n = {n:,}", function, _uniform(n), second=True)
+    def of_casadi(ca: Any, x: Any) -> Any:
+        return ca.sum1(ca.log1p((x[a.tolist()] * x[b.tolist()] - ca.sin(x[c.tolist()])) ** 2))
+
+    return SparseModel(f"partially separable, n = {n:,}", function, _uniform(n), second=True, of_casadi=of_casadi)

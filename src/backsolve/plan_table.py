@@ -23,9 +23,8 @@ def as_table(plan: Plan) -> str:
         side = "columns, as forward mode does" if plan.method == "columns" else "rows, as reverse mode does"
         lines.append(f"plain substitution with an identity on the right is cheaper: by {side}; the elimination would be")
     if plan.steps:
-        head = (
-            f"{'step':>5} {'node':>5}  {'name':<{NAME}} {'in × out':>9} {'space':>{SPACE}} {'mults':>9} {'fill':>5} {'total':>10}"
-        )
+        head = f"{'step':>5} {'node':>5}  {'name':<{NAME}} {'in × out':>9} {'space':>{SPACE}} {'mults':>9}"
+        head += f" {'fill':>5} {'total':>10}"
         lines += [head, "─" * len(head), *_rows(plan.steps)]
     return "\n".join(lines)
 

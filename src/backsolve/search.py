@@ -217,6 +217,8 @@ def anneal(
             states[low : high + 1] = new_states
             if total < best:
                 best, found = total, order[:]
+    if progress is not None:
+        progress(1.0)
     return best, found
 
 
@@ -260,6 +262,8 @@ def anneal_whole(
             total, order = new, tried
             if total < best:
                 best, found = total, order[:]
+    if progress is not None:
+        progress(1.0)
     return best, found
 
 

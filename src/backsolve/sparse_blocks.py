@@ -10,7 +10,7 @@ import numpy as np
 
 from .algebra import add, is_zero
 from .arrays import astype, map_columns, namespace, permute, reshape
-from .operators import LinearOperator, O
+from .operators import LinearOperator, O, Product, Sum
 from .operators.gathers import concatenate
 from .operators.patterns import Pattern, dense
 from .operators.settle import is_opaque
@@ -63,7 +63,7 @@ class Opaque:
 
     def _mapped(self, columns: Any, terms: Sequence[LinearOperator]) -> Any:
         if isinstance(columns, np.ndarray):
-            columns = next((t for t in self.terms if is_opaque(t)), self.terms[0]).lifted(columns)
+            columns = _opaque_in(self.terms).lifted(columns)
 
         def image(x: Any) -> Any:
             total: Any = None
@@ -102,7 +102,7 @@ def pushed(left: Opaque, right: Sparse | Opaque | None, keep: Keep | None = None
         return pulled(left.matrix(), right, keep)
     cols = np.flatnonzero(right.pattern.col_counts)
     if left.is_complex or (left._matrix is None and cols.size <= min(left.m, left.n)):
-        made = _attempt(lambda: _pushed(left, right, cols))
+        made: Sparse | None = _attempt(lambda: _pushed(left, right, cols))
         if made is not None:
             return made.restricted(keep)
     return compose_sparse(left.matrix(), right, keep=keep)
@@ -116,7 +116,9 @@ def _pushed(left: Opaque, right: Sparse, cols: Any) -> Sparse:
     array = right.values.spread(keys, left.n * cols.size).array(right.dtype)
     image = left.image(reshape(array, (left.n, cols.size)))
     pattern = Pattern(np.repeat(np.arange(left.m), cols.size), np.tile(cols, left.m), (left.m, into.size))
-    return Sparse(pattern, Values.of(reshape(image, (pattern.nnz,)), pattern.nnz), into, out)  # type: ignore[arg-type]
+    assert isinstance(into, ArraySpace)
+    assert isinstance(out, ArraySpace)
+    return Sparse(pattern, Values.of(reshape(image, (pattern.nnz,)), pattern.nnz), into, out)
 
 
 def pulled(left: Sparse | Opaque, right: Opaque, keep: Keep | None = None) -> Sparse:
@@ -125,7 +127,7 @@ def pulled(left: Sparse | Opaque, right: Opaque, keep: Keep | None = None) -> Sp
         return pushed(left, right, keep)
     rows = np.flatnonzero(left.pattern.row_counts)
     if not right.is_complex and right._matrix is None and rows.size <= min(right.m, right.n):
-        made = _attempt(lambda: _pulled(left, right, rows))
+        made: Sparse | None = _attempt(lambda: _pulled(left, right, rows))
         if made is not None:
             return made.restricted(keep)
     return compose_sparse(left, right.matrix(), keep=keep)
@@ -141,7 +143,21 @@ def _pulled(left: Sparse, right: Opaque, rows: Any) -> Sparse:
     array = turned.values.spread(keys, right.m * rows.size).array(left.dtype)
     image = _turned(right.preimage(reshape(array, (right.m, rows.size))))
     pattern = Pattern(np.repeat(rows, right.n), np.tile(np.arange(right.n), rows.size), (out.size, right.n))
-    return Sparse(pattern, Values.of(reshape(image, (pattern.nnz,)), pattern.nnz), into, out)  # type: ignore[arg-type]
+    assert isinstance(into, ArraySpace)
+    assert isinstance(out, ArraySpace)
+    return Sparse(pattern, Values.of(reshape(image, (pattern.nnz,)), pattern.nnz), into, out)
+
+
+def _opaque_in(terms: Sequence[LinearOperator]) -> LinearOperator:
+    """The first operator that nothing is known of, also inside products and sums."""
+    waiting = list(terms[::-1])
+    while waiting:
+        op = waiting.pop()
+        if is_opaque(op):
+            return op
+        if isinstance(op, Product | Sum):
+            waiting.extend(op.factors if isinstance(op, Product) else op.terms)
+    return terms[0]
 
 
 def flat_space(space: Space) -> ArraySpace:
@@ -164,7 +180,7 @@ def _moves(dtype: Any) -> bool:
 
 
 def _kinds(space: Space) -> str:
-    return "".join(map(_kinds, space.parts)) if isinstance(space, TupleSpace) else getattr(space.dtype, "kind", "")
+    return "".join(map(_kinds, space.parts)) if isinstance(space, TupleSpace) else str(getattr(space.dtype, "kind", ""))
 
 
 def _split(x: Any, space: Space) -> Any:
@@ -180,13 +196,17 @@ def _split(x: Any, space: Space) -> Any:
 
 def _raveled(y: Any, space: Space) -> Any:
     """An element of the space as a flat vector."""
-    if isinstance(space, TupleSpace):
-        parts = list(zip(y, space.parts, strict=True))
-        like = next(part for part, _ in parts if not is_zero(part))
-        xp, dtype = namespace(like), _dtype(space)
-        flat = [xp.zeros((s.size,), dtype=dtype) if is_zero(part) or not _moves(s.dtype) else _raveled(part, s) for part, s in parts]
-        return concatenate([part if dtype is None or part.dtype == dtype else astype(part, dtype) for part in flat])
-    return reshape(y, (prod(y.shape),))
+    if not isinstance(space, TupleSpace):
+        return reshape(y, (prod(y.shape),))
+    parts = list(zip(y, space.parts, strict=True))
+    like = next(part for part, _ in parts if not is_zero(part))
+    dtype = _dtype(space)
+    flat = []
+    for part, own in parts:
+        absent = is_zero(part) or (isinstance(own, ArraySpace) and not _moves(own.dtype))
+        x = namespace(like).zeros((own.size,), dtype=dtype) if absent else _raveled(part, own)
+        flat.append(x if dtype is None or x.dtype == dtype else astype(x, dtype))
+    return concatenate(flat)
 
 
 def _turned(x: Any) -> Any:

@@ -26,7 +26,7 @@ class Scalars:
     """A random DAG of numbers; every node reads one or two others, sources too; outputs are any nodes."""
 
     ONE = (jnp.sin, jnp.tanh, lambda a: a * 3.0, lambda a: -a, lambda a: a * a, lambda a: a / 2, lambda a: a + 1)
-    TWO = (jnp.add, jnp.subtract, jnp.multiply, lambda a, b: a / (2 + b * b), lambda a, b: jnp.arctan2(a, 3 + b))
+    TWO = (jnp.add, jnp.subtract, jnp.multiply, lambda a, b: a / (2 + b * b), jnp.arctan2, jnp.hypot)
 
     def __init__(self, seed, nodes, outputs):
         r = random.Random(seed)
@@ -53,7 +53,7 @@ def nodes_of(f, args, argnums=0):
     return bs.linearize(f, *args, argnums=argnums).L.shape[0]
 
 
-@examples(25)
+@examples(15)
 @given(st.integers(0, 10**6), st.integers(1, 14), st.integers(1, 3), st.data())
 def test_random_graphs_of_numbers_in_random_orders(seed, nodes, outputs, data):
     f = Scalars(seed, nodes, outputs)
@@ -68,21 +68,18 @@ def test_random_graphs_of_numbers_in_random_orders(seed, nodes, outputs, data):
         assert_close(got, expected)
 
 
-# fusion.py, _as_single, scales selections (bool): see test_operator_format. These choose by a condition; add them then.
-AWAITED = {"bent", "where", "guarded"}
 FAMILIES = {"dense": DENSE, "moving": MOVING | {"sin": DENSE["sin"]}, "calls": CALLS}
-FAMILIES = {family: sorted(set(ops) - AWAITED) for family, ops in FAMILIES.items()}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_tensor_programs_in_random_orders(family):
     number = st.integers(0, 11)
-    steps = st.lists(st.tuples(st.sampled_from(FAMILIES[family]), number, number, number), min_size=2, max_size=5)
+    steps = st.lists(st.tuples(st.sampled_from(sorted(FAMILIES[family])), number, number, number), min_size=2, max_size=5)
     programs = st.builds(
         lambda a, b: Tensors(tuple(a), tuple(b)), st.lists(st.sampled_from(SHAPES), min_size=1, max_size=2), steps
     )
 
-    @examples(8)
+    @examples(6)
     @given(programs, st.integers(0, 10**6))
     def same_as_jax(program, seed):
         args = as_jax(program.arguments)
@@ -157,6 +154,50 @@ def test_holomorphic_functions_in_every_order(name):
         assert_same(got, want)
 
 
+def moved_by_boxes(x):
+    """Boxes taken and put, at both ends and between."""
+    low, high = x[:2] * x[2:4], jnp.pad(x[1:3] * 2, (1, 3))
+    return jnp.concatenate([low, x[4:], x[:1]]), x.at[1:3].multiply(high[1:3]), lax.dynamic_update_slice(x, x[:2] * 3, (2,))
+
+
+MORE = {
+    "boxes": (moved_by_boxes, (6,)),
+    "quadrants": (lambda X: jnp.block([[X[:1, :2] * 2, X[:1, 2:]], [X[1:, :2], jnp.sin(X[1:, 2:])]]), (3, 4)),
+    "rows": (lambda X: jnp.stack([jnp.sin(X[0]), X[1] * X[2], X[2]]), (3, 4)),
+    "pieces": (lambda x: jnp.array([x[i] * x[(i + 1) % 6] for i in range(6)]), (6,)),
+    "dilated": (lambda x: lax.pad(x, 0.0, [(1, 3, 1)])[::2] ** 2, (6,)),
+    "tiles": (lambda x: jnp.tile(x, 2) * jnp.repeat(x, 2), (6,)),
+    "fourier": (lambda x: jnp.real(jnp.fft.fft(x) * (1 + 2j)), (6,)),
+    "rounded": (lambda x: (x.astype(jnp.float32) * 2).astype(jnp.float64) * jnp.sum(x), (6,)),
+    # capture/adapter.py, add: getattr(a, "dtype", None) of a number is None, which NumPy holds equal to float64, so that the
+    # number is asked for its shape. Any other default will do.
+    "broadcast": (lambda x: jnp.broadcast_to(x, (2, 6)) * jnp.arange(2.0)[:, None] + x, (6,)),
+    # settle.py, _pushed: made.todense() of a lazy sum takes columns one by one, for which a shadow has no stack.
+    # dense_array(made) does not.
+    "modulus": (lambda x: jnp.abs(lax.complex(x, x**2)), (6,)),
+}
+OPEN = {"broadcast": "a number's dtype counts as float64", "modulus": "a shadow cannot be stacked"}
+MARKED = [pytest.param(n, marks=pytest.mark.xfail(strict=True, reason=OPEN[n]) if n in OPEN else ()) for n in MORE]
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_moves_in_every_order(name):
+    f, shape = MORE[name]
+    x = jnp.asarray(normal(*shape))
+    n = nodes_of(f, (x,))
+    orders = (*ORDERS, random.Random(3).sample(range(n), n))
+
+    def everything(x):
+        return [bs.jacobian(f, order=o)(x) for o in orders], jax.jacrev(f)(x)
+
+    found, want = compiled(everything)(x)
+    for got in found:
+        assert_same(got, want, 1e-6 if name == "rounded" else None)
+    J = bs.jacobian(f, format="operator")(x)
+    for got, expected in zip(blocks_of(J, f(x), x), jax.tree.leaves(want), strict=True):
+        assert_close(got, expected, 1e-6 if name == "rounded" else None)
+
+
 # settle.py, settled(): see tests/test_settle.py. Remove this mark with that one.
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="settled() asserts that a growing sum is never None")
 def test_three_sums_without_any_array():
@@ -166,12 +207,16 @@ def test_three_sums_without_any_array():
 
 
 # fusion.py, _as_single: see MASKS in test_operator_format. Remove this mark with that one.
-@pytest.mark.xfail(strict=True, reason="a selection is scaled as booleans")
-@pytest.mark.parametrize("order", ["auto", "reverse", "markowitz"])
-def test_leaky_relu(order):
+@pytest.mark.parametrize(
+    "how",
+    ["eager", pytest.param("jit", marks=pytest.mark.xfail(strict=True, reason="a selection is scaled as booleans"))],
+)
+def test_leaky_relu(how):
     x = jnp.asarray(normal(4))
     for f in (jax.nn.leaky_relu, lambda x: jnp.tanh(jnp.where(x > 0, 2 * x, 3 * x))):
-        assert_same(bs.jacobian(f, order=order)(x), jax.jacobian(f)(x))
+        for order in ("auto", "reverse", "markowitz"):
+            J = bs.jacobian(f, order=order)
+            assert_same((compiled(J) if how == "jit" else J)(x), jax.jacobian(f)(x))
 
 
 # ---- reuse --------------------------------------------------------------------------------------------------------------
@@ -314,8 +359,9 @@ def test_trees_and_argnums(name):
     x, y = as_jax((normal(3), normal(2)))
     argnums = tuple(argnums) if isinstance(argnums, list) else argnums
     want = {} if name == "empty-output" else jax.jacrev(f, argnums)(x, y)  # JAX asks for at least one array
-    for order in ORDERS:
-        assert_same(bs.jacobian(f, argnums, order=order)(x, y), want, what=order)
+    found = compiled(lambda x, y: [bs.jacobian(f, argnums, order=order)(x, y) for order in ORDERS])(x, y)
+    for got, order in zip(found, ORDERS, strict=True):
+        assert_same(got, want, what=order)
     bs.jacobian(f, argnums, format="operator")(x, y)
 
 
@@ -324,9 +370,9 @@ def test_pytrees_of_arguments_and_aux():
         return {"y": jnp.tanh(p["W"] @ p["b"]) * scale}, {"loss": jnp.sum(p["W"]), "n": 3}
 
     p = {"W": jnp.asarray(normal(2, 3)), "b": jnp.asarray(normal(3))}
-    for order in ORDERS:
+    want, expected = jax.jacrev(f, has_aux=True)(p, 2.0)
+    for order in ("auto", "reverse"):
         got, aux = bs.jacobian(f, has_aux=True, order=order)(p, 2.0)
-        want, expected = jax.jacrev(f, has_aux=True)(p, 2.0)
         assert_same(got, want)
         assert_same(aux, expected)
 

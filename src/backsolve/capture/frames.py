@@ -145,7 +145,7 @@ def _pushed(system: System, outputs: TreeFrame, inputs: TreeFrame, j: int) -> li
         return [outputs.leaf_value(block, a) for block, a in zip(moved, outputs.avals, strict=True)]
 
     found = jax.vmap(push, out_axes=-1)(_basis(aval))
-    return [jnp.reshape(block, shape) for block, shape in zip(found, shapes, strict=True)]
+    return [jnp.reshape(block, shape).astype(aval.dtype) for block, shape in zip(found, shapes, strict=True)]
 
 
 def _pulled(system: System, outputs: TreeFrame, inputs: TreeFrame, i: int) -> list[Any]:

@@ -247,8 +247,10 @@ def _box(eqn: Any, shape: tuple[int, ...], sizes: tuple[int, ...], starts: Seque
     moves = _moves(shape, [r if v is None else 0 for v, r in zip(values, reach, strict=True)])
     if moves.size == 1:
         return entries, moves, None
-    return entries, moves, lax.dynamic_slice(
-        _entries_of(shape).astype(np.int32), starts, sizes, allow_negative_indices=False
+    return (
+        entries,
+        moves,
+        lax.dynamic_slice(_entries_of(shape).astype(np.int32), starts, sizes, allow_negative_indices=False),
     )
 
 
@@ -269,9 +271,7 @@ def _dynamic_update_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse |
         return _placing(eqn, k, entries) if traced is None else _masked(eqn, k, entries, moves, traced, placing=True)
     if traced is None:
         return _picking(eqn, k, _without(shape, entries))
-    kept = lax.dynamic_update_slice(
-        np.ones(shape, bool), np.zeros(sizes, bool), operands[2:], allow_negative_indices=False
-    )
+    kept = lax.dynamic_update_slice(np.ones(shape, bool), np.zeros(sizes, bool), operands[2:], allow_negative_indices=False)
     return _kept(eqn, k, kept)
 
 

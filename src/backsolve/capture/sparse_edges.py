@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..operators import LinearOperator
+from ..operators import Einsum, LinearOperator
 from ..operators.as_sparse import as_sparse
+from ..operators.einsum import Factor
 from ..operators.patterns import Pattern
+from ..operators.quotient import Quotient
 from ..operators.sparse import Sparse, join_sparse, mirror_sparse
 from ..operators.tuples import Inject, Project
 from ..operators.values import Values
@@ -24,6 +26,7 @@ from ..system import System
 from . import jaxpr as jx
 from .index_maps import index_operator
 from .jaxpr import LinearEquation
+from .known import known_value
 
 __all__ = ["sparse_edge", "sparse_jacobian"]
 
@@ -47,6 +50,11 @@ def sparse_edge(op: LinearOperator, limit: int | None = None) -> Sparse | None:
 def _from_equation(op: LinearOperator) -> Sparse | None:
     if isinstance(op, Inject | Project):
         return _part(op)
+    if isinstance(op, Einsum) and not isinstance(op, Quotient):
+        known = tuple([Factor(_known(f.array), f.labels, f.name) for f in op.factors])
+        if all(f.array is g.array for f, g in zip(op.factors, known, strict=True)):
+            return None
+        return as_sparse(Einsum(known, op.out, op.into, op.sizes, op.coef, op.dtypes))
     if not isinstance(op, LinearEquation):
         return None
     moving = [k for k, value in enumerate(op.operands) if value is None]
@@ -56,11 +64,19 @@ def _from_equation(op: LinearOperator) -> Sparse | None:
         return None
     made = found[0]
     if len(found) > 1:  # the operands lie one after the other
-        into, out = (flat_space(space) for space in ((op.codomain, op.domain) if op.transposed else (op.domain, op.codomain)))
+        into, out = (
+            flat_space(space) for space in ((op.codomain, op.domain) if op.transposed else (op.domain, op.codomain))
+        )
         begins = np.concatenate(([0], np.cumsum([part.domain.size for part in found])))
         placed = [(part, None, np.arange(part.domain.size) + k) for part, k in zip(found, begins)]
         made = join_sparse(placed, into, out)
     return made.transpose() if op.transposed else made  # type: ignore[return-value]
+
+
+def _known(array: Any) -> Any:
+    """A factor that does not depend on the point (no tracer) as numbers known while planning."""
+    value = known_value(array)
+    return array if value is None or value.dtype.kind not in "biuf" else value
 
 
 def _part(op: Inject | Project) -> Sparse:

@@ -90,7 +90,7 @@ def _from_einsum(op: Einsum, into: ArraySpace, out: ArraySpace, limit: int | Non
         index = [keep if places is None else places[keep] for places in index]
     values = Values.of(op.coef if is_number(op.coef) else 1, pattern.nnz)
     for f, places in zip(factors, index, strict=True):
-        if not (keep is not None and _is_static_mask(f)):
+        if keep is None or not _is_static_mask(f):
             values = values.times(Values.of(f.array, f.size).take(places), into.dtype or out.dtype)
     return Sparse(pattern, values if is_number(op.coef) else values.scaled(op.coef), into, out)
 
@@ -100,11 +100,11 @@ def _is_static_mask(f: Factor) -> bool:
 
 
 def _kept(factors: list[Factor], index: list[Any], count: int) -> Any:
-    """The places that no static mask makes zero; None where there is no such mask."""
+    """The places that no static factor makes zero; None where that is all of them."""
     keep: Any = None
     for f, places in zip(factors, index, strict=True):
-        if _is_static_mask(f):
-            chosen = f.array.reshape(-1)
+        if isinstance(f.array, np.ndarray) and (_is_static_mask(f) or not f.array.all()):
+            chosen = f.array.reshape(-1) != 0
             chosen = chosen if places is None else chosen[places]
             keep = chosen if keep is None else keep & chosen
     return None if keep is None else np.flatnonzero(keep)

@@ -7,7 +7,8 @@ planning, and nothing is put in order before the end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +24,12 @@ _GROUPS = 12  # pairs of arrays whose products are made by themselves; the rest 
 _SMALLEST = 32  # products of such a pair
 
 
-class Singles(NamedTuple):
-    """v[k] = coef[k] · s[index[k]], coef[k] where index[k] is `CONSTANT`; s are all the vectors ``sources``."""
+@dataclass(frozen=True)
+class Singles:
+    """v[k] = coef[k] · s[places[k]], coef[k] where places[k] is `CONSTANT`; s are all the vectors ``sources``."""
 
     sources: Sequence[Any]
-    index: Index
+    places: Index
     coef: Index
 
     @property
@@ -38,21 +40,21 @@ class Singles(NamedTuple):
     def numbers(self) -> Index:
         """The source of each entry; of a constant, the first."""
         if len(self.sources) == 1:
-            return np.zeros(self.index.size, np.int64)
-        return np.maximum(np.searchsorted(self.begins, self.index, side="right") - 1, 0)
+            return np.zeros(self.places.size, np.int64)
+        return np.maximum(np.searchsorted(self.begins, self.places, side="right") - 1, 0)
 
 
 def multiplied(a: Singles, b: Singles, dtype: Any = None) -> Singles:
     """Return the products number by number.  Cost: one multiplication for each pair of entries of a and b that meet."""
     coef = a.coef * b.coef
-    moving_a, moving_b = a.index != CONSTANT, b.index != CONSTANT
+    moving_a, moving_b = a.places != CONSTANT, b.places != CONSTANT
     both = moving_a & moving_b
     index = np.full(coef.size, CONSTANT, np.int64)
     sources: list[Any] = []
     total = 0
     for own, alone in ((a, moving_a & ~moving_b), (b, moving_b & ~moving_a)):
         if alone.any():  # beside a constant nothing is multiplied
-            index[alone] = own.index[alone] + total
+            index[alone] = own.places[alone] + total
             sources.extend(own.sources)
             total += int(own.begins[-1])
     for at, one, other in _groups(a, b, np.flatnonzero(both)):
@@ -78,7 +80,7 @@ def _groups(a: Singles, b: Singles, at: Index) -> list[tuple[Index, tuple[Any, I
         rest &= ~chosen
         i, j = divmod(k, len(b.sources))
         here = at[chosen]
-        one, other = (a.sources[i], a.index[here] - a.begins[i]), (b.sources[j], b.index[here] - b.begins[j])
+        one, other = (a.sources[i], a.places[here] - a.begins[i]), (b.sources[j], b.places[here] - b.begins[j])
         found.append((here, one, other))
     if rest.any():
         here = at[rest]
@@ -90,8 +92,8 @@ def _together(v: Singles, at: Index, numbers: Index) -> tuple[Any, Index]:
     """One array that has these entries, and their places in it."""
     first = int(numbers[0])
     if (numbers == first).all():
-        return v.sources[first], v.index[at] - v.begins[first]
-    needed, places = np.unique(v.index[at], return_inverse=True)
+        return v.sources[first], v.places[at] - v.begins[first]
+    needed, places = np.unique(v.places[at], return_inverse=True)
     parts = []
     for k, x in enumerate(common_dtype(v.sources, None)):
         own = needed[(needed >= v.begins[k]) & (needed < v.begins[k + 1])] - v.begins[k]

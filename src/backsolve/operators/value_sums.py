@@ -86,9 +86,9 @@ def _moved_index(part: Values, offsets: dict[int, int], dtype: Any) -> Index:
     index = np.arange(_length(part), dtype=dtype) if plan.index is None else plan.index.astype(dtype, copy=False)
     begins = np.concatenate(([0], np.cumsum(plan.sizes)))
     moves = np.array([offsets[id(x)] for x in part.sources]) - begins[:-1]
-    if (moves == moves[0]).all():
-        return index + dtype(moves[0])
-    return index + moves.astype(dtype)[np.searchsorted(begins[1:], index, side="right")]
+    far: Index = moves[:1] if (moves == moves[0]).all() else moves[np.searchsorted(begins[1:], index, side="right")]
+    moved: Index = index + far.astype(dtype)
+    return moved
 
 
 def _counts(part: Values) -> Index:

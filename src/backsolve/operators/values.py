@@ -167,7 +167,7 @@ class Values:
 
     @classmethod
     def _of_singles(cls, singles: Singles) -> Values:
-        sources, index, coef = singles
+        sources, index, coef = singles.sources, singles.places, singles.coef
         has = index != CONSTANT
         n, sizes = index.size, tuple(x.shape[0] for x in sources)
         if not has.any():

@@ -1,0 +1,53 @@
+"""The models of `sparse_models` in CasADi's own words: the non-zeros by its VM, or as C that it writes."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.models.sparse_models import SparseModel
+
+LARGEST = 45_000  # unknowns; beyond, its scalar graph takes minutes to build
+LARGEST_C = 3_000  # beyond, its generated C takes gcc minutes
+
+
+def contestants(model: SparseModel) -> tuple[dict[str, Callable[[], Any] | None], dict[str, str]]:
+    """CasADi's VM and its generated C on a model, None where absent, and the reasons."""
+    found: dict[str, Callable[[], Any] | None] = {"CasADi": None, "CasADi C": None}
+    n = len(model.point)
+    try:
+        import casadi
+    except ImportError:
+        return found, dict.fromkeys(found, "not installed")
+    if model.of_casadi is None:
+        return found, dict.fromkeys(found, "no model")
+    if n > LARGEST:
+        return found, dict.fromkeys(found, f"more than {LARGEST:,} unknowns")
+    x = casadi.SX.sym("x", n)
+    y = model.of_casadi(casadi, x)
+    derivative = casadi.hessian(y, x)[0] if model.second else casadi.jacobian(y, x)
+    function = casadi.Function("derivative", [x], [derivative])
+    found["CasADi"] = lambda: function(model.point).sparse()
+    reasons = {}
+    if n > LARGEST_C:
+        reasons["CasADi C"] = f"more than {LARGEST_C:,} unknowns"
+    else:
+        try:
+            compiled = _compiled(casadi, function)
+            found["CasADi C"] = lambda: compiled(model.point).sparse()
+        except (OSError, subprocess.SubprocessError):
+            reasons["CasADi C"] = "no C compiler"
+    return found, reasons
+
+
+def _compiled(casadi: Any, function: Any) -> Any:
+    folder = Path(tempfile.mkdtemp())
+    generator = casadi.CodeGenerator("derivative.c")
+    generator.add(function)
+    generator.generate(f"{folder}/")
+    library = folder / "derivative.so"
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", folder / "derivative.c", "-o", library], check=True, timeout=300)
+    return casadi.external("derivative", str(library))

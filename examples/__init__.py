@@ -1,0 +1,1 @@
+"""Sparse derivatives in SciPy's solvers."""

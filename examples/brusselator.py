@@ -1,0 +1,75 @@
+"""A stiff reaction–diffusion equation by `scipy.integrate.solve_ivp`, with its sparse Jacobian."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.integrate import solve_ivp
+
+import backsolve
+
+try:
+    from common import command_line, gains, timed
+except ImportError:  # imported as a module, by the tests
+    from .common import command_line, gains, timed
+
+DIFFUSION = 0.02
+
+
+def rate_of(side: int) -> Callable[[Any], Any]:
+    """The Brusselator on a periodic square of side² points: y holds u and then v."""
+    a = DIFFUSION * side**2
+
+    def diffused(u: Any) -> Any:
+        return jnp.roll(u, 1, 0) + jnp.roll(u, -1, 0) + jnp.roll(u, 1, 1) + jnp.roll(u, -1, 1) - 4 * u
+
+    def rate(y: Any) -> Any:
+        u, v = y.reshape(2, side, side)
+        return jnp.stack([1.0 + u * u * v - 4.4 * u + a * diffused(u), 3.4 * u - u * u * v + a * diffused(v)]).reshape(-1)
+
+    return rate
+
+
+def start_of(side: int) -> Any:
+    """The classical start: u and v as bumps across the square."""
+    x = np.arange(side) / side
+    u = 22 * (x * (1 - x)) ** 1.5
+    v = 27 * (x * (1 - x)) ** 1.5
+    return np.concatenate([np.tile(u[:, None], (1, side)).ravel(), np.tile(v[None, :], (side, 1)).ravel()])
+
+
+def solved(side: int, end: float, jacobian: str) -> Any:
+    """The solution with a "sparse" or "dense" Jacobian, or "none"."""
+    rate = rate_of(side)
+    f = jax.jit(rate)
+    sparse, dense = jax.jit(backsolve.jacobian(rate, format="sparse")), jax.jit(jax.jacfwd(rate))
+    jac = {"sparse": lambda t, y: sparse(y).to_scipy().tocsc(), "dense": lambda t, y: np.asarray(dense(y)), "none": None}
+    return solve_ivp(lambda t, y: np.asarray(f(y)), (0, end), start_of(side), "BDF", jac=jac[jacobian], rtol=1e-4, atol=1e-6)
+
+
+def run(*, small: bool = False, output: Path = Path("brusselator.png")) -> dict[str, Any]:
+    """Solve the Brusselator, print the gain of the sparse Jacobian, and draw the end state."""
+    side, few, end = (16, 8, 0.5) if small else (128, 20, 5.0)
+    with jax.enable_x64(True):
+        found = {kind: timed(lambda kind=kind: solved(few, end, kind)) for kind in ("sparse", "dense", "none")}  # type: ignore[misc]
+        gains(f"Brusselator {few}², {2 * few**2:,} unknowns", {f"{kind} Jacobian": t for kind, (_, t) in found.items()})
+        solution, seconds = timed(lambda: solved(side, end, "sparse"))
+        pattern = backsolve.sparsity(rate_of(side), start_of(side))
+    n = 2 * side**2
+    print(f"Brusselator {side}², {n:,} unknowns: {seconds:.2f} s with {pattern.nnz:,} non-zeros; dense: {8 * n * n:,} bytes")
+    figure = Figure(figsize=(9, 3.8))
+    for ax, state, name in zip(figure.subplots(1, 2), solution.y[:, -1].reshape(2, side, side), "uv", strict=True):
+        figure.colorbar(ax.imshow(state.T, origin="lower", extent=(0, 1, 0, 1)), ax=ax)
+        ax.set_title(f"{name} at t = {end:g}")
+    figure.savefig(output, dpi=130)
+    return {"small": {kind: solution for kind, (solution, _) in found.items()}, "large": solution}
+
+
+if __name__ == "__main__":
+    command_line(run, "brusselator.png")
