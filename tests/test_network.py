@@ -32,15 +32,10 @@ def test_an_output_that_nobody_else_reads_stands_for_its_node():
     assert len(found.outputs) == 2
 
 
-TWO_TERMS = pytest.mark.xfail(strict=True, reason="an output of two nodes keeps the paths through one of them only")
-
-
 @pytest.mark.parametrize(
     ("ends", "shape", "want"),
     [
-        # network.py, _add_outputs: an output with two terms gets two borders, and the second overwrites the first.
-        # Remove this mark once the borders of one output are one.
-        pytest.param({(0, 0): 1, (0, 1): 1}, (1, 2), {(0, 0): 5}, marks=TWO_TERMS),
+        ({(0, 0): 1, (0, 1): 1}, (1, 2), {(0, 0): 5}),  # two terms
         ({(0, 0): I, (1, 0): I}, (2, 2), {(0, 0): 2, (1, 0): 2}),  # a node that is two outputs
         ({(0, 1): 7}, (1, 2), {(0, 0): 21}),  # a multiple of its node
     ],
@@ -105,16 +100,11 @@ def test_an_output_put_together_from_boxes_is_a_border_for_each():
     assert len(J.entries[0, 0].tiles) == 3
 
 
-# network.py, _add_outputs: the border of an output that stands for its node takes S's space, which the universal I leaves
-# open; it should be unified with the node's. Remove this mark then.
-@pytest.mark.xfail(strict=True, reason="the space of a mosaic is that of I, unknown, though the node's is known")
 def test_an_output_by_the_universal_identity_has_the_space_of_its_node():
     M, L, _, dense = sliced_source([(0, 2), (4, 6), (2, 3)])
     np.testing.assert_allclose(dense_of(network(M, L, matrix([[O, O, O, I]])).eliminated([0, 1, 2])), dense)
 
 
-# network.py, _without: it drops every slice of this box from the product, the transposed one at the other end too.
-@pytest.mark.xfail(strict=True, reason="both ends of the edge lose their slice")
 def test_an_edge_from_a_box_to_the_same_box():
     """D in one box of x, zero elsewhere."""
     cut, d = Slice((5,), (1,), (3,)), np.array([2.0, 3.0])

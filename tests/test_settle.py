@@ -144,9 +144,6 @@ def test_what_is_opaque():
     assert not is_opaque(Slice((4,), (1,), (3,)))
 
 
-# settle.py, settled(): add_einsums(..., grow=True) gives None where neither summand has a factor, and the loop asserts that
-# it did not. Remove this mark once the loop stops at None (the dense form below it then serves).
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="settled() asserts that a growing sum is never None")
 def test_a_sum_of_three_operators_without_any_array():
     """Nothing says in which library to write their deltas, so they are added up densely."""
     n = 3

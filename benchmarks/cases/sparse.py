@@ -59,7 +59,7 @@ def measure(runner: Runner) -> Section:
 
 def _measured(runner: Runner) -> Section:
     run, hand = Ratios("run / asdex's", {}, each=1.0, mean=0.5), Ratios("run / by hand", {}, each=HAND)
-    build, memory = Ratios("prepare / asdex's", {}, each=1.0), Ratios("bytes / result's", {}, each=3.0)
+    build, memory = Ratios("prepare / asdex's", {}, each=1.0), Ratios("bytes / result's", {}, each=8.0)
     rows: list[Row] = []
     absent: dict[str, list[str]] = {}
     for model in (make() for make in (SMALL if runner.quick else MODELS)):

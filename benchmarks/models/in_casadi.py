@@ -24,6 +24,8 @@ def contestants(model: SparseModel) -> tuple[dict[str, Callable[[], Any] | None]
         return found, dict.fromkeys(found, "not installed")
     if model.of_casadi is None:
         return found, dict.fromkeys(found, "no model")
+    if model.name.startswith("arrow") and n > LARGEST_C:
+        return found, dict.fromkeys(found, "as many colours as unknowns")
     if n > LARGEST:
         return found, dict.fromkeys(found, f"more than {LARGEST:,} unknowns")
     x = casadi.SX.sym("x", n)

@@ -20,7 +20,7 @@ from .operators.mosaic import Mosaic, Tile
 from .operators.moves import parted
 from .operators.settle import settled_product
 from .operators.slicing import Slice, disjoint
-from .operators.spaces import ANY, Space
+from .operators.spaces import ANY, Space, unify
 from .operators.trivial import Identity, Zero
 from .solve import topological_order
 
@@ -60,7 +60,11 @@ class Network:
         self.sources: dict[int, Border] = {}
         self.outputs: dict[int, Border] = {}
         self.terminal: set[int] = set()  # nodes that are outputs, or their boxes' sum
-        self._shapes = (S.row_spaces, M.col_spaces)
+        self._output_spaces = list(S.row_spaces)
+        self._source_spaces = M.col_spaces
+        for (i, v), element in S.entries.items():
+            if isinstance(element, Identity):  # I of any space has that of its node
+                self._output_spaces[i] = unify(self._output_spaces[i], L.row_spaces[v])
         self._add_sources(M)
         self._add_outputs(S)
 
@@ -90,27 +94,32 @@ class Network:
             for i, element in column.items():
                 box = _last_slice(element)
                 assert box is not None
-                self.into[i][place[box.box]] = _without(element, box)
+                self.into[i][place[box.box]] = _without(element, -1)
 
     def _add_outputs(self, S: OperatorMatrix) -> None:
         read = {j for row in self.into.values() for j in row}
         times = Counter(v for _, v in S.entries)
         terms = Counter(i for i, _ in S.entries)
+        whole: dict[int, int] = {}  # the border of an output that is not in boxes
         for (i, v), element in S.entries.items():
-            if times[v] > 1 or terms[i] > 1 or v in read or not _is_identity(element):
-                self.into.setdefault(self._border(self.outputs, i, None, S.row_spaces[i]), {})[v] = element
-                continue
-            self.terminal.add(v)
-            row = self.into.pop(v)
-            boxes = _boxes([_first_slice(element) for element in row.values()])
+            space = self._output_spaces[i]
+            alone = times[v] == terms[i] == 1 and v not in read and _is_identity(element)
+            row = {v: element}
+            boxes = None
+            if alone:
+                self.terminal.add(v)
+                row = self.into.pop(v)
+                boxes = _boxes([_first_slice(edge) for edge in row.values()])
             if boxes is None:
-                self.into[self._border(self.outputs, i, None, S.row_spaces[i])] = row
+                if i not in whole:
+                    whole[i] = self._border(self.outputs, i, None, space)
+                self.into.setdefault(whole[i], {}).update(row)
                 continue
             place = {key: self._border(self.outputs, i, box, box.codomain) for key, box in boxes.items()}
-            for j, element in row.items():
-                box = _first_slice(element)
+            for j, edge in row.items():
+                box = _first_slice(edge)
                 assert box is not None
-                self.into.setdefault(place[box.box], {})[j] = _without(element, box)
+                self.into.setdefault(place[box.box], {})[j] = _without(edge, 0)
 
     # ---- eliminating ----------------------------------------------------------------------------------------------
     def eliminated(self, order: Iterable[int]) -> OperatorMatrix:
@@ -137,7 +146,7 @@ class Network:
         return self._assembled({(i, j): element for i, row in into.items() for j, element in row.items()})
 
     def _assembled(self, left: dict[tuple[int, int], Any]) -> OperatorMatrix:
-        rows, columns = self._shapes
+        rows, columns = self._output_spaces, self._source_spaces
         tiles: dict[tuple[int, int], list[Tile]] = {}
         entries: dict[tuple[int, int], Any] = {}
         for (i, j), element in left.items():
@@ -200,8 +209,10 @@ def _first_slice(element: Any) -> Slice | None:
     return found if isinstance(found, Slice) else None
 
 
-def _without(element: Any, box: Slice) -> LinearOperator:
-    """The edge without the slice at its end."""
+def _without(element: Any, end: int) -> LinearOperator:
+    """The edge without the slice at one end: its last factor (−1) or its first (0)."""
     factors = element.factors if isinstance(element, Product) else (element,)
-    kept = tuple(f for f in factors if not (isinstance(f, Slice) and f.shape == box.shape and f.box == box.box))
-    return Identity(box.codomain) if not kept else kept[0] if len(kept) == 1 else Product(kept)
+    kept = factors[:-1] if end else factors[1:]
+    if kept:
+        return kept[0] if len(kept) == 1 else Product(kept)
+    return Identity(element.codomain if end else element.domain)

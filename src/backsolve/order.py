@@ -40,7 +40,8 @@ class Plan:
 
     ``order`` names every node once.  ``method`` is "elimination", or "columns" or "rows" where plain substitution with an
     identity on the right is cheaper (what forward and reverse mode do).  ``multiplications`` counts every product of two
-    scalar edge weights, weights ±1 included, as the literature on vertex elimination does; ``cost`` is the real cost,
+    scalar edge weights, weights ±1 included, as the literature on vertex elimination does (for arrays, of their entries that
+    are not zero by structure, as if every product were multiplied out); ``cost`` is the real cost, factored as it stays,
     about the number of entries written, with multiples of the identity free.  ``totals`` has the multiplications of the
     forward, the reverse and the Markowitz order.  ``print(plan)`` shows each step.
     """
@@ -98,8 +99,9 @@ def make_plan(
     """The plan for a network: the order given, or the best one found.
 
     ``order`` is one of `ORDERS` or a sequence naming every node once; ``search`` is how many seconds to look for a better
-    one with "auto" (without it, as long as a fixed small number of tries takes; beyond 2,000 nodes nothing is searched).  ``dense`` says that the result will be
-    written as arrays, which costs as well; without ``explain`` the plan has neither steps nor the totals of other orders.
+    one with "auto" (without it, as long as a fixed small number of tries takes; beyond 2,000 nodes nothing is searched).
+    ``dense`` says that the result will be written as arrays, which costs as well; without ``explain`` the plan has neither
+    steps nor the totals of other orders.
     Raises `ValueError` for an unknown name and for an order that misses, repeats or invents a node.
     """
     if search is not None and not 0 <= search < math.inf:
@@ -109,14 +111,14 @@ def make_plan(
         names = ", ".join(map(repr, ORDERS))
         raise ValueError(f"unknown order {order!r}; use one of {names}, a sequence of nodes, or a plan.")
     known = {"forward": network.inner, "reverse": network.inner[::-1]}
-    if explain or order in ("auto", "markowitz"):
+    if explain or (isinstance(order, str) and order in ("auto", "markowitz")):
         known["markowitz"] = costs.markowitz()
     if not isinstance(order, str):
         chosen = _checked(network, order)
     else:
         chosen = known[order] if order != "auto" else _best(costs, known, search)
     cost, method = costs.cost(chosen), "elimination"
-    for name, other in costs.substitutions().items() if order == "auto" else ():
+    for name, other in costs.substitutions().items() if isinstance(order, str) and order == "auto" else ():
         if other < cost:
             cost, method = other, name
     steps = tuple(costs.steps(chosen)) if explain else ()

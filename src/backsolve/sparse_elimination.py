@@ -126,15 +126,15 @@ class _Elimination:
         ins, outs = self.into.get(v, {}), self.out_of[v]
         if not ins or not outs:
             return 0.0
-        n = self.spaces[v].size
-        left, right = (_Counts(n) for _ in range(2))
+        left, right = _Counts(), _Counts()
         for i in outs:
             op = self.into[i][v]
-            left.add(op, _opaque_count(op) if isinstance(op, Opaque) else op.pattern.col_counts)
+            left.add(op, op.work if isinstance(op, Opaque) else op.pattern.col_load)
         for op in ins.values():
-            right.add(op, _opaque_count(op) if isinstance(op, Opaque) else op.pattern.row_counts)
-        every = float((left.traced + left.static) @ (right.traced + right.static))
-        return STATIC * every + (1 - STATIC) * float(left.traced @ right.traced)
+            right.add(op, op.work if isinstance(op, Opaque) else op.pattern.row_load)
+        n = self.spaces[v].size
+        every = _meetings(left.traced + left.static, right.traced + right.static, n)
+        return STATIC * every + (1 - STATIC) * _meetings(left.traced, right.traced, n)
 
     # ---- one step -----------------------------------------------------------------------------------------------------
     def eliminate(self, v: int) -> None:
@@ -181,23 +181,26 @@ class _Elimination:
 
 
 class _Counts:
-    """How many numbers meet each entry of a node from one side, traced and static ones."""
+    """How many numbers meet each entry of a node from one side, traced and static ones; a number where all have as many."""
 
-    def __init__(self, n: int) -> None:
-        self.traced = np.zeros(n)
-        self.static = np.zeros(n)
+    def __init__(self) -> None:
+        self.traced: Any = 0.0
+        self.static: Any = 0.0
 
     def add(self, op: Element, counts: Any) -> None:
         if isinstance(op, Opaque) or not op.values.is_static:
-            self.traced += counts
+            self.traced = self.traced + counts
         elif not op.pattern.is_diagonal:
-            self.static += counts
+            self.static = self.static + counts
         else:
-            self.static += 1e-3  # of two free eliminations the one with fewer edges first
+            self.static = self.static + 1e-3  # of two free eliminations the one with fewer edges first
 
 
-def _opaque_count(op: Opaque) -> float:
-    return op.work
+def _meetings(a: Any, b: Any, n: int) -> float:
+    """Σ a b over the n entries of a node."""
+    if isinstance(a, float):
+        return a * (n * b if isinstance(b, float) else float(b.sum()))
+    return b * float(a.sum()) if isinstance(b, float) else float((a * b).sum())  # not BLAS, whose threads cost more
 
 
 def _composed(left: Element, right: Element, keep: Keep | None) -> Sparse:

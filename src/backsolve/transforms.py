@@ -126,7 +126,16 @@ def jacobian(
     sequence of nodes, a `Plan`, or "auto", the cheapest that a short search finds (see `plan`).  With
     ``format="operator"`` the result is an `OperatorMatrix` with a row for each leaf of the output and a column for each
     leaf of the argument, whose operators keep their structure: block diagonal, factored, sparse.
-    Raises `ValueError` for an unknown order or format and for a plan of other shapes, otherwise as `grad`.
+
+    With ``format="sparse"`` the leaves of the pytree are `SparseMatrix` es, of shape (entries of the output, entries of the
+    argument).  Patterns are worked out while tracing and hold for all inputs of these shapes; what runs is arithmetic on
+    the non-zeros.  Index arrays that the function makes or closes over are known and give exact patterns; where an index
+    depends on an argument, all it may name is in the pattern.  A call outside ``jit`` is compiled too, once for these
+    shapes.  "auto" then eliminates the node that takes fewest products of two numbers, one after the other.
+    Warns once where more than half of all places are in the pattern.
+
+    Raises `ValueError` for an unknown order or format and for a plan of other shapes, `PatternTooLargeError` (a
+    `MemoryError`) for a sparse pattern that does not fit into memory, otherwise as `grad`.
     Cost: one evaluation, and what the plan says.
 
     Example:
@@ -134,6 +143,9 @@ def jacobian(
         >>> jacobian(lambda x: x[:2] * x[2])(jnp.array([1.0, 2.0, 3.0]))
         Array([[3., 0., 1.],
                [0., 3., 2.]], dtype=float32)
+        >>> jacobian(lambda x: x[:2] * x[2], format="sparse")(jnp.array([1.0, 2.0, 3.0]))
+        SparseMatrix 2×3, 4 non-zeros (67%), float32
+        ⎡⠑⠃⎤
     """
 
     def build(args: Any, kwargs: Any) -> tuple[System, Any]:
@@ -201,8 +213,9 @@ def hessian(
 ) -> Callable[..., Any]:
     """Return the function that gives the Hessian of fun, the Jacobian of its gradient; as `jax.hessian`.
 
-    ``order`` and ``format`` are those of `jacobian`, for the gradient's system.
-    Raises as `jacobian`.
+    ``order`` and ``format`` are those of `jacobian`, for the gradient's system.  A sparse Hessian is that of a scalar fun
+    and exactly symmetric, in its pattern and its numbers: only its lower triangle is worked out.
+    Raises as `jacobian`, and `TypeError` for ``format="sparse"`` where the output is no scalar.
     Cost: one evaluation of the gradient, and what the plan of its Jacobian says.
 
     Example:

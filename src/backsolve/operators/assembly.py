@@ -84,9 +84,14 @@ def _by_kind(terms: Terms, count: int) -> tuple[list[Any], Index] | None:
         entries = np.flatnonzero(kinds == kind)
         if not entries.size:
             continue
-        part = _rest(terms, entries) if kind == _KINDS else _alike(terms, entries)
+        own: Index | None = None
+        if kind == _KINDS:
+            part = _rest(terms, entries)
+        else:
+            once, own = _distinct(terms, entries)
+            part = _alike(terms, once)
         size = 1 if is_number(part) else part.shape[0]
-        places[entries] = total + (np.arange(entries.size) if size > 1 else 0)
+        places[entries] = total + (0 if size == 1 else np.arange(entries.size) if own is None else own)
         made.append(part)
         total += size
     return made, places
@@ -150,6 +155,22 @@ def _told_apart(values: Any, rest: bool = False) -> Any:
         if not left.size:
             return found
     return found if rest else None
+
+
+def _distinct(terms: Terms, entries: Index) -> tuple[Index, Index | None]:
+    """One of each of those entries of a kind that are equal, and where each entry is among them (None: all differ)."""
+    starts = terms.starts[entries]
+    count = int(terms.starts[entries[0] + 1] - starts[0])
+    sizes = np.diff(terms.ends, prepend=0)
+    if count == 0 or entries.size <= sizes.max():  # where there are more than numbers to make them of
+        return entries, None
+    keys = terms.picks[starts].astype(np.int64)
+    for k in range(1, count):
+        if int(keys.max()) * int(terms.ends[-1]) >= 2**62:
+            keys = np.unique(keys, return_inverse=True)[1]
+        keys = keys * terms.ends[-1] + terms.picks[starts + k]
+    _, first, own = np.unique(keys, return_index=True, return_inverse=True)
+    return (entries, None) if first.size == entries.size else (entries[first], own)
 
 
 def _alike(terms: Terms, entries: Index) -> Any:

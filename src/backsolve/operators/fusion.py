@@ -249,4 +249,8 @@ def _as_single(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes, order: La
         return op.coef
     x, found = _contract_all(factors[0].array, factors[0].labels, factors[1:], order, sizes)
     x = place(x, found, order, sizes) if set(found) != set(order) or found != order else x
-    return x if op.coef == 1 else scale(op.coef, x)
+    if op.coef == 1:
+        return x
+    if is_mask(x):  # a multiple of a selection, as numbers
+        x = astype(x, op.dtypes[1] or other.dtypes[1] or namespace(x).float64)
+    return scale(op.coef, x)

@@ -6,7 +6,6 @@ the result, so that what runs later touches values only.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, TypeVar
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from ..arrays import Labels
+from .memory import PatternTooLargeError, require_memory
 from .spaces import SpaceError
 
 __all__ = [
@@ -36,10 +36,6 @@ Index = np.ndarray[Any, Any]
 T = TypeVar("T")
 
 _BYTES = 40  # an entry at the height of planning: its key, the sort's order, two indices and a place in the result
-
-
-class PatternTooLargeError(MemoryError):
-    """A pattern with more entries than memory holds."""
 
 
 class Pattern:
@@ -76,12 +72,22 @@ class Pattern:
     @property
     def row_counts(self) -> Index:
         """Number of places in each row."""
-        return self.remember("row counts", lambda: np.bincount(self.rows, minlength=self.shape[0]))
+        return np.diff(self.starts)
 
     @property
     def col_counts(self) -> Index:
         """Number of places in each column."""
         return self.remember("column counts", lambda: np.bincount(self.cols, minlength=self.shape[1]))
+
+    @property
+    def row_load(self) -> float | Index:
+        """`row_counts`, one number where they are all the same."""
+        return self.remember("row load", lambda: _number_if_uniform(self.row_counts))
+
+    @property
+    def col_load(self) -> float | Index:
+        """`col_counts`, one number where they are all the same."""
+        return self.remember("column load", lambda: _number_if_uniform(self.col_counts))
 
     @property
     def full_rows(self) -> bool:
@@ -308,37 +314,15 @@ def _union(a: Pattern, b: Pattern) -> UnionPlan:
     return UnionPlan(Pattern(rows, cols, a.shape), left, right)
 
 
-# ---- memory -----------------------------------------------------------------------------------------------------------
-def require_memory(entries: int, bytes_each: int, what: str, limit: int | None = None) -> None:
-    """Raise `PatternTooLargeError` where that many entries do not fit into ``limit`` bytes (None: what is available)."""
-    if entries * bytes_each < 2**24:  # not worth asking the system
-        return
-    limit = available_memory() if limit is None else limit
-    if entries * bytes_each > limit:
-        raise PatternTooLargeError(
-            f"{what} has {entries:,} entries and needs {entries * bytes_each:,} bytes while planning, but {limit:,} are "
-            "available. Keep the factors apart (format='operator'), or take the result in parts."
-        )
-
-
-def available_memory() -> int:
-    """Bytes that this machine can still give, as far as it says; 8 GiB where it does not."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, OSError, ValueError):
-        return 2**33
-
-
 # ---- parts of the above -------------------------------------------------------------------------------------------------
 def _frozen(x: Index) -> Index:
     x = x.view()
     x.flags.writeable = False
     return x
+
+
+def _number_if_uniform(counts: Index) -> float | Index:
+    return float(counts[0]) if counts.size and (counts == counts[0]).all() else counts
 
 
 def _starts(counts: Index) -> Index:

@@ -44,12 +44,12 @@ def settled(op: LinearOperator) -> LinearOperator:
     if not isinstance(op, Sum) or _real_linear(op):
         return op
     terms = [as_plain_einsum(settled(term)) for term in op.terms]
-    if all(term is not None for term in terms):
-        total = terms[0]
-        for term in terms[1:]:
-            assert total is not None
-            assert term is not None
-            total = add_einsums(total, term, grow=True)
+    total = terms[0]
+    for term in terms[1:]:
+        if total is None or term is None:
+            break
+        total = add_einsums(total, term, grow=True)
+    else:
         if total is not None:
             return total
     return densified(op) if _array_ends(op) else op
@@ -133,7 +133,7 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
         if len(run) == 1 and not is_opaque(f):
             closed = f if made is None else compose(f, made)
             if made is not None and not isinstance(closed, Einsum):
-                made = _from_array(made.todense(), made.codomain, domain)
+                made = _from_array(dense_array(made), made.codomain, domain)
                 closed = compose(f, made)
             if isinstance(closed, Einsum) or made is None:
                 made, run = closed, []
@@ -141,7 +141,7 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
         if made is None:
             columns: Any = np.eye(width, dtype=domain.dtype or float)
         else:
-            columns = made.todense()
+            columns = dense_array(made)
         middle: Any = run[0].domain
         columns = reshape(columns, (*middle.shape, width))
         if isinstance(columns, np.ndarray):
@@ -151,7 +151,7 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
         image = reshape(image, (*codomain.shape, *shape))
         made, run = _from_array(image, f.codomain, domain), []
     assert made is not None
-    return made.todense()
+    return dense_array(made)
 
 
 def _opaque_in(run: list[LinearOperator]) -> LinearOperator:

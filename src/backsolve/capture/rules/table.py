@@ -71,7 +71,7 @@ def _integer_power(eq: Equation, k: int) -> LinearOperator:
 
 def _quotient(eq: Equation, k: int) -> LinearOperator:
     """d(a/b) = da/b − a/b² db, with 1/b worked out once."""
-    a, b = eq.inputs
+    b = eq.inputs[1]
     number = number_of(b)
     if number is not None and number != 0:
         return diagonal(eq, k, 1 / number)
