@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from .network import Network
 from .search import Bits, anneal, anneal_whole, chains_first, greedy, least_fill
+from .showable import ShowablePlan
 from .structures import Structures
 
 __all__ = ["ORDERS", "Plan", "Step", "make_plan"]
@@ -35,7 +35,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(ShowablePlan):
     """An order of elimination for systems of one structure, and what it costs.
 
     ``order`` names every node once.  ``method`` is "elimination", or "columns" or "rows" where plain substitution with an
@@ -54,22 +54,6 @@ class Plan:
     steps: tuple[Step, ...]
     signature: Any
     outline: Any = field(default=None, compare=False, repr=False)  # the system with shapes in place of arrays
-
-    def show(self, path: str | Path | None = None, *, title: str = "") -> Path | None:
-        """Show the graph and its matrix, and the elimination step by step; see `System.show`.
-
-        Raises `ValueError` for a plan that was made from a network alone.
-        """
-        if self.outline is None:
-            raise ValueError("this plan keeps no system to show; make it with System.plan or backsolve.plan.")
-        from .show import show
-
-        return show(self.outline, path, order=self, title=title)
-
-    def _repr_html_(self) -> str | None:
-        from .show import inline
-
-        return None if self.outline is None else inline(self.outline, self)
 
     def check(self, network: Network) -> None:
         """Raise `ValueError` where the plan was made for another network."""

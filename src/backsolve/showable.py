@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Showable"]
+__all__ = ["Showable", "ShowablePlan"]
 
 
 class Showable:
@@ -62,3 +62,25 @@ class Showable:
         from .show import inline
 
         return inline(self)
+
+
+class ShowablePlan:
+    """The same for a Plan, which keeps an outline of its system: shapes in place of arrays."""
+
+    outline: Any
+
+    def show(self, path: str | Path | None = None, *, title: str = "") -> Path | None:
+        """Show the graph and its matrix, and the elimination step by step; see `System.show`.
+
+        Raises `ValueError` for a plan that was made from a network alone.
+        """
+        if self.outline is None:
+            raise ValueError("this plan keeps no system to show; make it with System.plan or backsolve.plan.")
+        from .show import show
+
+        return show(self.outline, path, order=self, title=title)
+
+    def _repr_html_(self) -> str | None:
+        from .show import inline
+
+        return None if self.outline is None else inline(self.outline, self)

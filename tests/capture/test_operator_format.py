@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import backsolve as bs
-from backsolve.algebra import AlgebraError
 from backsolve.operators import Einsum, Product
 from backsolve.operators.mosaic import Mosaic
 
