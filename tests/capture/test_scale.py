@@ -41,7 +41,7 @@ def seconds(n):
 def test_fifty_thousand_equations_in_linear_time():
     seconds(500)
     small = min(seconds(5_000) for _ in range(2))
-    assert seconds(50_000) < 25 * small
+    assert seconds(50_000) < 40 * small  # quadratic would be 100; other tests run beside this one
 
 
 def test_a_long_chain_does_not_recurse_and_is_right():
