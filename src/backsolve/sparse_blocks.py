@@ -213,14 +213,24 @@ def _turned(x: Any) -> Any:
     return permute(namespace(x), x, (1, 0))
 
 
+REFUSALS = (TypeError, ValueError, NotImplementedError)  # what array libraries say where an operator has no such direction
+
+
 def _attempt(make: Any) -> Any:
-    """What ``make`` returns; None where the operator cannot be taken in this direction."""
+    """What ``make`` returns; None where the operator refuses this direction (the other one then serves, or says why not)."""
     try:
         return make()
-    except (TypeError, ValueError, NotImplementedError):
+    except REFUSALS:
         return None
 
 
 def _first(one: Any, other: Any) -> Any:
-    made = _attempt(one)
-    return other() if made is None else made
+    """What the first returns; where it refuses, the second, whose own error tells of both."""
+    try:
+        return one()
+    except REFUSALS as refusal:
+        try:
+            return other()
+        except REFUSALS as error:
+            error.add_note(f"(the other direction was refused as well: {refusal})")
+            raise

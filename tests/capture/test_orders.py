@@ -58,7 +58,7 @@ def test_every_order_on_the_zoo(name, c):
     try:
         found, arrays = compiled(derivatives)(moving)
     except NotImplementedError:
-        with pytest.raises(NotImplementedError):  # JAX has no batching rule either
+        with pytest.raises(NotImplementedError, match=r"Batching rule for 'linear_call'|ragged_dot vmap"):  # JAX has none
             jax.jacrev(c.f, argnums)(*args)
         return
     for got in found:
@@ -96,7 +96,7 @@ ROUNDED = {"reduce_precision": 1e-3}  # it rounds tangents too, so that its deri
 
 def where_finite(expected, got):
     """What JAX gives, except where one of the two is NaN."""
-    unknown = np.isnan(expected) | np.isnan(got) if dtype_of(expected) != float0 else False
+    unknown = np.isnan(expected) if dtype_of(expected) != float0 else False
     return jnp.where(unknown, got, expected)
 
 

@@ -140,6 +140,11 @@ def where(eqn: Any, caller: Any = None) -> str:
     return f"{eqn.primitive.name} ({line})" if line else str(eqn.primitive.name)
 
 
+def is_traced(x: Any) -> bool:
+    """Whether a value stands for one that is not known yet."""
+    return isinstance(x, core.Tracer)
+
+
 def is_literal(atom: Any) -> bool:
     """Whether an operand is a literal constant."""
     return isinstance(atom, core.Literal)

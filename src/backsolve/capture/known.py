@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .jaxpr import is_traced
+
 __all__ = ["fold", "known_value"]
 
 
 def known_value(x: Any) -> np.ndarray[Any, Any] | None:
     """Return x as a NumPy array where it is known (a number, a NumPy or a concrete JAX array), None for a tracer or None."""
-    if x is None or isinstance(x, jax.core.Tracer):
+    if x is None or is_traced(x):
         return None
     return np.asarray(x)
 
