@@ -18,6 +18,8 @@ from .build import matrix as matrix
 from .build import row as row
 from .build import vector as vector
 from .graph import Graph as Graph
+from .history import ConvergenceError as ConvergenceError
+from .history import Solution as Solution
 from .matrix import OperatorMatrix as OperatorMatrix
 from .operators import I as I
 from .operators import LinearOperator as LinearOperator
@@ -37,6 +39,13 @@ from .system import System as System
 
 if _TYPE_CHECKING:
     from .capture import linearize as linearize
+    from .implicit import fixed_point as fixed_point
+    from .implicit import root as root
+    from .optimize import gauss_newton as gauss_newton
+    from .optimize import minimize_newton as minimize_newton
+    from .optimize import newton as newton
+    from .solvers import inverse_hvp as inverse_hvp
+    from .solvers import solve_jacobian as solve_jacobian
     from .transforms import grad as grad
     from .transforms import hessian as hessian
     from .transforms import hvp as hvp
@@ -52,6 +61,9 @@ __version__ = "0.1.0"
 # What needs JAX is imported when it is first asked for, so that the core does without.
 _NEEDS_JAX = {
     "linearize": "capture",
+    **dict.fromkeys(("inverse_hvp", "solve_jacobian"), "solvers"),
+    **dict.fromkeys(("gauss_newton", "minimize_newton", "newton"), "optimize"),
+    **dict.fromkeys(("fixed_point", "root"), "implicit"),
     **dict.fromkeys(("grad", "hessian", "hvp", "jacobian", "jvp", "plan"), "transforms"),
     **dict.fromkeys(("sparsity", "value_and_grad", "vjp"), "transforms"),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from math import prod
 from typing import Any
 
@@ -20,7 +21,7 @@ from .operators.spaces import ArraySpace, Space
 from .operators.sparse import Keep, Sparse, compose_sparse, join_sparse
 from .sparse_blocks import Opaque, flat_space, pulled, pushed
 
-__all__ = ["eliminated_sparse"]
+__all__ = ["Elimination", "eliminated_sparse", "meetings"]
 
 Element = Sparse | Opaque
 Index = np.ndarray[Any, Any]
@@ -47,7 +48,7 @@ def eliminated_sparse(
     Source: Griewank and Walther, *Evaluating Derivatives*, chapter 9 (vertex elimination by Markowitz degree).
     """
     network = Network(M, L, S)
-    work = _Elimination(network, edge, lower)
+    work = Elimination(network, edge, lower)
     if work.is_complex:  # what is linear over the reals alone meets real columns only if sources come first
         order = network.inner
     if order is None:
@@ -59,8 +60,10 @@ def eliminated_sparse(
     return work.blocks(S.row_spaces, M.col_spaces)
 
 
-class _Elimination:
-    def __init__(self, network: Network, edge: Callable[[LinearOperator], Sparse | None], lower: bool) -> None:
+class Elimination:
+    """A network in work: ``into[i][j]`` and ``ends[i, j]`` are the edges j → i left, to nodes and between borders."""
+
+    def __init__(self, network: Network, edge: Callable[[LinearOperator], Sparse | None], lower: bool = False) -> None:
         self.network = network
         self.lower = lower
         self.spaces = [flat_space(space) for space in network.spaces]
@@ -93,6 +96,14 @@ class _Elimination:
             term = Opaque.sum_of(first, term) if isinstance(first, Opaque) or isinstance(term, Opaque) else first + term
         row[j] = term
         self.out_of[j][i] = None
+
+    def copy(self) -> Elimination:
+        """Another one in the same state."""
+        other = copy(self)
+        other.into = {i: dict(row) for i, row in self.into.items()}
+        other.out_of = {j: dict(row) for j, row in self.out_of.items()}
+        other.ends = {place: list(terms) for place, terms in self.ends.items()}
+        return other
 
     @property
     def is_complex(self) -> bool:
@@ -133,8 +144,8 @@ class _Elimination:
         for op in ins.values():
             right.add(op, op.work if isinstance(op, Opaque) else op.pattern.row_load)
         n = self.spaces[v].size
-        every = _meetings(left.traced + left.static, right.traced + right.static, n)
-        return STATIC * every + (1 - STATIC) * _meetings(left.traced, right.traced, n)
+        every = meetings(left.traced + left.static, right.traced + right.static, n)
+        return STATIC * every + (1 - STATIC) * meetings(left.traced, right.traced, n)
 
     # ---- one step -----------------------------------------------------------------------------------------------------
     def eliminate(self, v: int) -> None:
@@ -196,7 +207,7 @@ class _Counts:
             self.static = self.static + 1e-3  # of two free eliminations the one with fewer edges first
 
 
-def _meetings(a: Any, b: Any, n: int) -> float:
+def meetings(a: Any, b: Any, n: int) -> float:
     """Σ a b over the n entries of a node."""
     if isinstance(a, float):
         return a * (n * b if isinstance(b, float) else float(b.sum()))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
+from .bordered import bordered
+from .inverse import Inverse, block_vector, flat_vector, require_square, with_operators
 from .matrix import OperatorMatrix
 from .network import Network
 from .operators import I, LinearOperator
+from .operators.as_sparse import as_sparse
 from .order import Plan, make_plan
 from .shadow import Tally, shadow_of
 from .showable import Showable
@@ -36,6 +40,12 @@ class Frame(Protocol):
     def jacobian(self, system: System, order: Any, form: str, plans: Plans | None = None) -> Any:
         """dy/dp in the caller's form, of a system whose outputs these are."""
 
+    def inverse(self, system: System, damping: Any, engine: str) -> Inverse:
+        """The inverse of dy/dp + damping · I, factored, of a system whose outputs these are."""
+
+    def solve(self, system: System, b: Any, damping: Any, engine: str, transposed: bool) -> Any:
+        """The solution with dy/dp + damping · I (or its transpose) in the caller's form."""
+
 
 class Plain:
     """Vectors of blocks as they are."""
@@ -61,6 +71,21 @@ class Plain:
             return (M.T @ solve(I - L.T, S.T)).T  # type: ignore[no-any-return]
         network, plan = system.planned(order, dense=False, plans=plans)
         return network.eliminated(plan.order)
+
+    def inverse(self, system: System, damping: Any, engine: str) -> Inverse:
+        """The inverse of a system made by hand, of numbers or operators."""
+        M, L, S = (with_operators(A) for A in (system.M, system.L, system.sinks))
+        sizes = [sum(space.size for space in spaces) for spaces in (S.row_spaces, M.col_spaces)]
+        require_square(sizes[0], sizes[1])
+        return Inverse(bordered(M, L, S, as_sparse, damping=damping), "superlu" if engine == "auto" else engine)
+
+    def solve(self, system: System, b: Any, damping: Any, engine: str, transposed: bool) -> Any:
+        """The solution as a vector of blocks."""
+        M, S = with_operators(system.M), with_operators(system.sinks)
+        inverse = system.factored(damping=damping, engine=engine)
+        before, after = (M.col_spaces, S.row_spaces) if transposed else (S.row_spaces, M.col_spaces)
+        rhs = flat_vector(b, before)
+        return block_vector(inverse.solve_transpose(rhs) if transposed else inverse.solve(rhs), after)
 
 
 PLAIN = Plain()
@@ -144,6 +169,48 @@ class System(Showable):
         Cost: what the plan says.
         """
         return self.outputs.jacobian(self, order, format or self.outputs.format, plans)
+
+    def solve(self, b: Any, *, damping: Any = None, engine: str = "auto") -> Any:
+        """Return the dp with dy/dp dp (+ damping · dp) = b, without forming dy/dp: J⁻¹ b off the bordered matrix
+
+            [ I − L   −M ] [dx]   [0]
+            [   S      0 ] [dp] = [b]
+
+        b is shaped as the outputs, the result as the sources.  ``engine`` is "superlu" (concrete values: SciPy), "blocks"
+        (elimination in the arrays' own library, under ``jit`` and ``vmap`` too), "auto" (the one that fits), or of a
+        linearized function "gmres", "cg" or "bicgstab" (lineax, with the system's products, nothing factored).  The factors
+        are kept: further right-hand sides cost a substitution each.
+        Raises `ValueError` where J is not square, `SingularError` where it is singular (concrete values), `TypeError` for
+        integer unknowns, `PatternTooLargeError` (a `MemoryError`) where the matrix does not fit into memory.
+        Cost: the factors of a matrix with as many unknowns as the program has entries, once; then two substitutions.
+
+        Example:
+            >>> from backsolve import matrix, vector
+            >>> M, L, S = matrix([[2.0], [0.0]]), matrix([[0, 0], [3.0, 0]]), matrix([[0, 1.0]])
+            >>> System(M, L, S).solve(vector([1.5]))
+            BlockVector([0.25])
+        """
+        return self.outputs.solve(self, b, damping, engine, False)
+
+    def solve_transpose(self, g: Any, *, damping: Any = None, engine: str = "auto") -> Any:
+        """Return the y with (dy/dp)ᵀ y (+ damping · y) = g, by the same factors; see `solve`.
+
+        g is shaped as the sources, the result as the outputs.
+        """
+        return self.outputs.solve(self, g, damping, engine, True)
+
+    def factored(self, *, damping: Any = None, engine: str = "auto") -> Inverse:
+        """Return J⁻¹ (or (J + damping · I)⁻¹), factored: what `solve` applies, between flat vectors.  Kept by the system."""
+        if not isinstance(damping, float | int | None):
+            return self.outputs.inverse(self, damping, engine)
+        key = (engine, damping or None)
+        if key not in self._inverses:
+            self._inverses[key] = self.outputs.inverse(self, damping or None, engine)
+        return self._inverses[key]
+
+    @cached_property
+    def _inverses(self) -> dict[Any, Inverse]:
+        return {}
 
     def plan(self, order: Any = "auto", search: float | None = None, *, format: str | None = None) -> Plan:
         """Return the plan of an elimination: see `backsolve.plan`.

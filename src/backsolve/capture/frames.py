@@ -16,6 +16,7 @@ from ..operators import O
 from ..operators.settle import dense_array
 from ..system import Plans, System
 from . import jaxpr as jx
+from .solving import inverse_of, solved
 from .sparse_edges import sparse_jacobian
 
 __all__ = ["TreeFrame"]
@@ -71,6 +72,30 @@ class TreeFrame:
         return jx.unflatten(
             self.structure, [self.leaf_value(block, aval) for block, aval in zip(blocks, self.avals, strict=True)]
         )
+
+    @property
+    def size(self) -> int:
+        """Number of entries of all leaves."""
+        return sum(prod(aval.shape) for aval in self.avals)
+
+    def flat(self, blocks: Any) -> Any:
+        """Blocks as one vector, the leaves one after the other."""
+        leaves = [jnp.ravel(self.leaf_value(block, aval)) for block, aval in zip(blocks, self.avals, strict=True)]
+        return jnp.concatenate(leaves) if leaves else jnp.zeros(0)
+
+    def unflat(self, x: Any) -> Any:
+        """The pytree whose leaves lie one after the other in a vector."""
+        ends = [sum(prod(a.shape) for a in self.avals[: k + 1]) for k in range(len(self.avals))]
+        leaves = [x[end - prod(a.shape) : end].reshape(a.shape) for end, a in zip(ends, self.avals, strict=True)]
+        return jx.unflatten(self.structure, [x.astype(a.dtype) for x, a in zip(leaves, self.avals, strict=True)])
+
+    def inverse(self, system: System, damping: Any, engine: str) -> Any:
+        """The inverse of the Jacobian of a system with this frame as its outputs, factored."""
+        return inverse_of(system, damping, engine)
+
+    def solve(self, system: System, b: Any, damping: Any, engine: str, transposed: bool) -> Any:
+        """The solution with the Jacobian of a system with this frame as its outputs: a pytree."""
+        return solved(system, self, b, damping, engine, transposed=transposed)
 
     def leaf_value(self, block: Any, aval: Any) -> Any:
         """One block as its leaf."""

@@ -1,0 +1,19 @@
+"""What every engine that factors a square sparse matrix in blocks is asked for."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ..algebra import SingularError as SingularError
+
+__all__ = ["Factors", "SingularError"]
+
+
+class Factors(Protocol):
+    """A factored matrix A, good for any number of right-hand sides of shape (n,) or (n, k)."""
+
+    def solve(self, b: Any) -> Any:
+        """The x with A x = b."""
+
+    def solve_transpose(self, b: Any) -> Any:
+        """The x with Aᵀ x = b."""

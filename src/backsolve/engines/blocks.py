@@ -1,0 +1,108 @@
+"""The engine for traced numbers: dense steps on small blocks, planned once, in the array library of the numbers.
+
+Blocks of a program may be long vectors with sparse patterns.  They are split first: into single entries where the matrix is
+small, otherwise into the entries that meet the same blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..operators.gathers import take
+from ..operators.memory import require_memory
+from .fronts import Block, FrontFactors, FrontPlan
+from .layout import Layout
+
+__all__ = ["block_factors"]
+
+Index = np.ndarray[Any, Any]
+
+SINGLE = 1024  # unknowns up to which every entry is a block of its own
+
+
+class Split(NamedTuple):
+    """The plan of a matrix in smaller blocks, and where its blocks' numbers, rows and columns are among those given."""
+
+    plan: FrontPlan
+    entries: Index
+    rows: Index
+    cols: Index
+
+
+def block_factors(layout: Layout, data: Sequence[Any]) -> Permuted:
+    """Return the factors of a matrix in sparse blocks.
+
+    The plan is worked out once a layout.
+    Raises `SingularError`, naming an unknown, where the pattern alone makes the matrix singular, and `PatternTooLargeError`
+    (a `MemoryError`) where the factors would not fit into memory.
+    Cost: see `FrontPlan.factor`.
+    """
+    split = layout.remember("split", lambda: _split(layout))
+    require_memory(split.plan.nbytes // 8, 8, f"the factors of a matrix of {layout.size:,} unknowns")
+    return Permuted(split, split.plan.factor_flat(take(layout.numbers(data), split.entries)))
+
+
+class Permuted:
+    """The factors of a matrix whose rows and columns were brought into another order."""
+
+    def __init__(self, split: Split, factors: FrontFactors) -> None:
+        self.split = split
+        self.factors = factors
+
+    def solve(self, b: Any) -> Any:
+        """The x with A x = b."""
+        return take(self.factors.solve(take(b, self.split.rows)), np.argsort(self.split.cols))
+
+    def solve_transpose(self, b: Any) -> Any:
+        """The x with Aᵀ x = b."""
+        return take(self.factors.solve_transpose(take(b, self.split.cols)), np.argsort(self.split.rows))
+
+
+def _split(layout: Layout) -> Split:
+    n, (indptr, row, _) = layout.size, layout.columns
+    col = np.repeat(np.arange(n), np.diff(indptr))
+    if n <= SINGLE:
+        row_part = col_part = np.arange(n)
+    else:
+        row_part, col_part = (np.repeat(np.arange(len(p)), [q.size for q in p]) for p in (layout.rows, layout.cols))
+        col_part = _finer(col_part, col, row_part[row])
+        row_part = _finer(row_part, row, col_part[col])
+        col_part = _finer(col_part, col, row_part[row])
+    rows, cols = np.argsort(row_part, kind="stable"), np.argsort(col_part, kind="stable")
+    row_sizes, col_sizes = np.bincount(row_part), np.bincount(col_part)
+    own_row, own_col = _number_in_part(rows, row_sizes)[row], _number_in_part(cols, col_sizes)[col]
+    keys = row_part[row] * np.int64(col_sizes.size) + col_part[col]
+    order = np.argsort(keys, kind="stable")
+    ends = np.flatnonzero(np.diff(keys[order], append=-1)) + 1
+    blocks, where = {}, {}
+    for entries in np.split(order, ends[:-1]) if order.size else []:
+        place = divmod(int(keys[entries[0]]), col_sizes.size)
+        blocks[place] = Block(own_row[entries], own_col[entries])
+        where[place] = entries
+    label = layout.column_label
+    plan = FrontPlan(
+        row_sizes.tolist(), col_sizes.tolist(), blocks, label=lambda j: label(int(cols[np.searchsorted(col_part[cols], j)]))
+    )
+    return Split(plan, np.concatenate([np.zeros(0, np.int64), *(where[p] for p in plan.entry_order)]), rows, cols)
+
+
+def _finer(part: Index, at: Index, meets: Index) -> Index:
+    """Split parts into the entries that meet the same other parts; ``at[k]`` meets ``meets[k]``."""
+    pairs = np.unique(np.stack([at, meets]), axis=1)
+    number, sets = np.zeros(part.size, np.int64), np.split(pairs[1], np.flatnonzero(np.diff(pairs[0])) + 1)
+    known: dict[bytes, int] = {}
+    for k, others in zip(np.unique(pairs[0]).tolist(), sets, strict=True):
+        number[k] = known.setdefault(others.tobytes(), len(known) + 1)
+    _, finer = np.unique(part * np.int64(len(known) + 1) + number, return_inverse=True)
+    return finer
+
+
+def _number_in_part(order: Index, sizes: Index) -> Index:
+    """For each entry, how many of its part come before it."""
+    number = np.empty(order.size, np.int64)
+    starts = np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)
+    number[order] = np.arange(order.size) - starts
+    return number

@@ -1,0 +1,110 @@
+"""The static side of a square matrix in sparse blocks: what engines analyse once and use for every set of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from ..operators.gathers import common_dtype, concatenate, take
+from ..operators.patterns import Pattern
+
+__all__ = ["Layout", "Part"]
+
+Index = np.ndarray[Any, Any]
+T = TypeVar("T")
+
+
+class Part(NamedTuple):
+    """A block row or a block column: what stands there, and how many entries it has."""
+
+    label: str
+    size: int
+
+
+class Columns(NamedTuple):
+    """The places column by column (CSC), and from which of the blocks' numbers, one block after the other, each comes."""
+
+    indptr: Index
+    indices: Index
+    order: Index
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where the blocks of a square matrix lie and may be non-zero.
+
+    ``places[n]`` and ``patterns[n]`` are the block row and block column, and the pattern, of block n.  Equal only to
+    itself; what engines work out about it is kept in it.
+    """
+
+    rows: tuple[Part, ...]
+    cols: tuple[Part, ...]
+    places: tuple[tuple[int, int], ...]
+    patterns: tuple[Pattern, ...]
+    _memo: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Number of rows, and of columns."""
+        return int(self.row_starts[-1])
+
+    @property
+    def nnz(self) -> int:
+        """Number of places."""
+        return sum(pattern.nnz for pattern in self.patterns)
+
+    @property
+    def row_starts(self) -> Index:
+        """The number of each block row's first row, and at last that of all."""
+        return self.remember("row starts", lambda: _starts(self.rows))
+
+    @property
+    def col_starts(self) -> Index:
+        """The number of each block column's first column, and at last that of all."""
+        return self.remember("column starts", lambda: _starts(self.cols))
+
+    def remember(self, key: Any, make: Callable[[], T]) -> T:
+        """What ``make`` returned the first time this key was asked for."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]  # type: ignore[no-any-return]
+
+    @property
+    def columns(self) -> Columns:
+        """The compressed columns, worked out once."""
+        return self.remember("columns", self._columns)
+
+    def _columns(self) -> Columns:
+        nothing = np.zeros(0, np.int64)
+        rows = [p.rows + self.row_starts[i] for (i, _), p in zip(self.places, self.patterns, strict=True)]
+        cols = [p.cols + self.col_starts[j] for (_, j), p in zip(self.places, self.patterns, strict=True)]
+        row, col = np.concatenate([nothing, *rows]), np.concatenate([nothing, *cols])
+        order = np.lexsort((row, col))
+        indptr = np.concatenate(([0], np.cumsum(np.bincount(col, minlength=self.size))))
+        return Columns(indptr.astype(np.int32), row[order].astype(np.int32), order)
+
+    def numbers(self, data: Sequence[Any]) -> Any:
+        """The blocks' numbers as one vector, column by column."""
+        parts = [part for part in data if part.shape[0]]
+        return take(concatenate(common_dtype(parts, None)), self.columns.order)
+
+    def column_label(self, k: int) -> str:
+        """What stands at column k."""
+        return _label(self.cols, self.col_starts, k)
+
+    def row_label(self, k: int) -> str:
+        """What stands at row k."""
+        return _label(self.rows, self.row_starts, k)
+
+
+def _starts(parts: Sequence[Part]) -> Index:
+    return np.cumsum([0, *(part.size for part in parts)])
+
+
+def _label(parts: Sequence[Part], starts: Index, k: int) -> str:
+    part = int(np.searchsorted(starts, k, "right")) - 1
+    label, size = parts[part]
+    return label if size == 1 else f"{label}, entry {k - int(starts[part])} of {size}"

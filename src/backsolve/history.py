@@ -1,0 +1,81 @@
+"""What an iterative solver returns and prints: the solution, and how it got there."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["ConvergenceError", "History", "Solution"]
+
+
+LONG = 40  # rows; of more than that the middle is left out in print
+
+
+class ConvergenceError(ArithmeticError):
+    """An iteration that did not converge; ``history`` says how far it came."""
+
+    def __init__(self, message: str, history: History) -> None:
+        super().__init__(f"{message}\n{history}")
+        self.history = history
+
+
+class History:
+    """One row for each iteration: named numbers.  Prints as a table; while a person watches, each row as it comes."""
+
+    def __init__(self, what: str, columns: tuple[str, ...], stream: Any = None) -> None:
+        self.what = what
+        self.columns = columns
+        self.rows: list[tuple[float, ...]] = []
+        self._stream = sys.stderr if stream is None else stream
+        self._watched = bool(getattr(self._stream, "isatty", lambda: False)())
+
+    def add(self, *numbers: float) -> None:
+        """Keep a row; show it where somebody looks."""
+        self.rows.append(numbers)
+        if self._watched:
+            text = "  ".join(f"{name} {_written(x)}" for name, x in zip(self.columns, numbers, strict=True))
+            self._stream.write(f"{self.what} {len(self.rows) - 1:3d}  {text}\n")
+            self._stream.flush()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, column: str) -> list[float]:
+        """All numbers of a column."""
+        k = self.columns.index(column)
+        return [row[k] for row in self.rows]
+
+    def __str__(self) -> str:
+        names = ("step", *self.columns)
+        cells = [names, *((str(n), *map(_written, row)) for n, row in enumerate(self.rows))]
+        if len(cells) > LONG:
+            cells = [*cells[: LONG // 2], tuple("⋮" for _ in names), *cells[-LONG // 2 :]]
+        widths = [max(len(row[k]) for row in cells) for k in range(len(names))]
+        return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in cells)
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What an iteration found: ``x``, the function's ``value`` there, and the ``history`` of the steps.
+
+    Prints as its history.
+    """
+
+    x: Any
+    value: Any
+    history: History
+
+    @property
+    def steps(self) -> int:
+        """Number of steps taken."""
+        return len(self.history) - 1
+
+    def __repr__(self) -> str:
+        return f"{self.history.what}: {self.steps} steps\n{self.history}"
+
+
+def _written(x: float) -> str:
+    return str(x) if isinstance(x, int) else f"{x:.3e}"

@@ -1,0 +1,106 @@
+"""J⁻¹ of a system as something to apply: factored once, for many right-hand sides and for the transpose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .algebra import describe, is_number, is_zero
+from .arrays import asarray, reshape
+from .blocks import BlockVector
+from .bordered import Bordered
+from .engines import factored
+from .engines.base import Factors
+from .matrix import OperatorMatrix
+from .operators import LinearOperator
+from .operators.gathers import common_dtype, concatenate, take
+from .operators.spaces import ArraySpace, Space
+from .operators.trivial import Identity, Scaling
+
+__all__ = ["Inverse", "block_vector", "flat_vector", "require_square", "with_operators"]
+
+SCALAR = ArraySpace(())
+
+
+class Inverse:
+    """J⁻¹ between flat vectors: all sources, one leaf after the other, of all outputs.
+
+    Made by `System.factored`.  ``layout`` is the static side of the bordered matrix, ``factors`` what the engine made.
+    """
+
+    def __init__(self, matrix: Bordered, engine: str) -> None:
+        self.matrix = matrix
+        self.engine = engine
+        self.factors: Factors = factored(matrix.layout, matrix.data, engine)
+
+    def __repr__(self) -> str:
+        layout = self.matrix.layout
+        return (
+            f"Inverse of a Jacobian of {self.matrix.out.size:,} × {self.matrix.into.size:,}, by a bordered matrix of "
+            f"{layout.size:,} unknowns with {layout.nnz:,} non-zeros ({self.engine})"
+        )
+
+    def solve(self, b: Any) -> Any:
+        """The x with J x = b, for b of shape (n,) or (n, k)."""
+        matrix = self.matrix
+        return take(self.factors.solve(_placed(b, matrix.out, matrix.layout.size)), matrix.into)
+
+    def solve_transpose(self, g: Any) -> Any:
+        """The y with Jᵀ y = g, for g of shape (n,) or (n, k)."""
+        matrix = self.matrix
+        return take(self.factors.solve_transpose(_placed(g, matrix.into, matrix.layout.size)), matrix.out)
+
+
+def require_square(outputs: int, sources: int, shapes: str = "") -> None:
+    """Raise `ValueError` where a Jacobian is not square."""
+    if outputs != sources:
+        raise ValueError(
+            f"the Jacobian has {outputs:,} rows and {sources:,} columns{shapes}; only a square one has an inverse. Choose "
+            "argnums with as many entries as the output, or solve in the least-squares sense with gauss_newton."
+        )
+
+
+def _placed(b: Any, at: Any, size: int) -> Any:
+    """A vector of this size that is b at these places and zero elsewhere."""
+    index = np.full(size, at.size)
+    index[at] = np.arange(at.size)
+    return take(concatenate([b, 0 * b[:1]]), index)
+
+
+# ---- of systems made by hand ------------------------------------------------------------------------------------------
+def with_operators(A: OperatorMatrix) -> OperatorMatrix:
+    """The matrix with operators in the place of numbers."""
+    entries = {}
+    for place, element in A.entries.items():
+        if not isinstance(element, LinearOperator):
+            if not (is_number(element) and isinstance(element, int | float | complex | np.number)):
+                raise TypeError(
+                    f"element {place} is {describe(element)}; a system is solved with operators or numbers as elements. "
+                    "For other elements form the Jacobian, system.jacobian(), and solve with that."
+                )
+            element = Scaling(element, SCALAR)
+        entries[place] = element.refine(SCALAR, SCALAR) if isinstance(element, Identity) else element
+    return OperatorMatrix.from_entries(entries, A.shape, A.names)
+
+
+def flat_vector(blocks: Any, spaces: Sequence[Space]) -> Any:
+    """The entries of a vector's blocks, one block after the other."""
+    flat = []
+    for block, space in zip(blocks, spaces, strict=True):
+        flat.append(np.zeros(space.size) if is_zero(block) else reshape(asarray(block), (space.size,)))
+    return concatenate(common_dtype(flat, None))
+
+
+def block_vector(x: Any, spaces: Sequence[Space]) -> BlockVector:
+    """A flat vector as blocks of these spaces; scalars as scalars."""
+    ends = np.cumsum([space.size for space in spaces]).tolist()
+    blocks = []
+    for end, space in zip(ends, spaces, strict=True):
+        assert isinstance(space, ArraySpace)
+        part = x[end - space.size : end]
+        blocks.append(
+            part[0].item() if space.shape == () and isinstance(x, np.ndarray) else reshape(part, space.shape or ())
+        )
+    return BlockVector(blocks)
