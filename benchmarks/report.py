@@ -236,7 +236,7 @@ def picture(section: Section) -> Figure:
         axes[0].set_ylabel(f"µs per {section.unit}")
         return figure
     figure = Figure(figsize=(7, 0.9 + 0.34 * sum(len(row.seconds) for row in section.rows)), facecolor="white")
-    axes = figure.subplots(len(section.rows), 1, squeeze=False).ravel()
+    axes = figure.subplots(max(len(section.rows), 1), 1, squeeze=False).ravel()
     for ax, row in zip(axes, section.rows):
         _bars(ax, row.name, row.seconds)
     axes[-1].set_xlabel("milliseconds, shorter is better")

@@ -1,4 +1,4 @@
-"""The pages of the gallery, each made by `show` from the program that is printed beside it."""
+"""The pages of the gallery, each made by `show` from the program that is printed below it."""
 
 from __future__ import annotations
 

@@ -63,6 +63,7 @@ def bordered(
     Cost: one walk over the edges, and the products of those eliminated.
     """
     work = Elimination(Network(M, L, S), edge)
+    eliminate_complex(work)
     eliminate_without_fill(work)
     if formed:
         work = _formed(work, formed) or work
@@ -93,24 +94,45 @@ def bordered(
     return Bordered(layout, out, into, tuple(op.data for op in blocks.values()))
 
 
+def eliminate_complex(work: Elimination) -> None:
+    """Eliminate the complex nodes of a program with real sources, from the sources on.
+
+    So what is linear over the reals alone (a real part, a conjugate) meets real columns.
+    """
+    if any(_is_complex(work.spaces[k]) for k in work.network.sources):
+        return
+    for v in work.network.inner:
+        if _is_complex(work.spaces[v]):
+            work.eliminate(v)
+
+
+def _is_complex(space: Space) -> bool:
+    return getattr(getattr(space, "dtype", None), "kind", "") == "c"
+
+
 def eliminate_without_fill(work: Elimination) -> None:
     """Eliminate the nodes that leave no more entries than they take away, the most profitable first."""
-    left = set(work.network.inner)
-    heap = [(growth(work, v), v) for v in left]
+    left = {v for v in work.network.inner if v in work.out_of}
+    heap = [(*price(work, v), v) for v in left]
     heapq.heapify(heap)
     while heap and heap[0][0] <= 0:
-        price, v = heapq.heappop(heap)
+        *before, v = heapq.heappop(heap)
         if v not in left:
             continue
-        now = growth(work, v)
-        if now > price:
-            heapq.heappush(heap, (now, v))
+        now = price(work, v)
+        if now > tuple(before):
+            heapq.heappush(heap, (*now, v))
             continue
         near = [k for k in (*work.into.get(v, ()), *work.out_of[v]) if k in left]
         work.eliminate(v)
         left.remove(v)
         for k in dict.fromkeys(near):
-            heapq.heappush(heap, (growth(work, k), k))
+            heapq.heappush(heap, (*price(work, k), k))
+
+
+def price(work: Elimination, v: int) -> tuple[float, int]:
+    """The growth, and of two alike the number of products: a long sum is then halved and halved, not joined one by one."""
+    return growth(work, v), len(work.into.get(v, ())) * len(work.out_of[v])
 
 
 def _formed(work: Elimination, limit: int) -> Elimination | None:
@@ -144,6 +166,9 @@ def growth(work: Elimination, v: int) -> float:
     taken = n + sum(op.m * op.n if isinstance(op, Opaque) else op.nnz for op in (*ins, *outs))
     known = [[op.pattern for op in side if isinstance(op, Sparse)] for side in (ins, outs)]
     if len(known[0]) == len(ins) and len(known[1]) == len(outs):
+        for one, other in (known, known[::-1]):
+            if all(p.is_diagonal for p in one):  # of long vectors nothing is counted
+                return float(len(one) * sum(p.nnz for p in other) - taken)
         return meetings(_total(p.col_load for p in known[1]), _total(p.row_load for p in known[0]), n) - taken
     if len(known[0]) < len(ins) and len(known[1]) < len(outs):  # two dense blocks: as they are
         return np.inf

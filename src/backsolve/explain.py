@@ -10,6 +10,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 from .capture import linearize
 from .system import System
 
-__all__ = ["ExplainError", "Inputs", "explain", "find_function", "make_inputs"]
+__all__ = ["ExplainError", "Inputs", "explain", "find_function", "linearize_target", "make_inputs", "wide_enough"]
 
 WIDTH = 80
 ROWS = 40  # of edges
@@ -188,29 +189,43 @@ def _name(function: Any) -> str:
     return getattr(function, "__name__", None) or type(function).__name__
 
 
+def wide_enough(dtypes: Sequence[str]) -> AbstractContextManager[Any]:
+    """A context in which JAX keeps the dtypes that are asked for: with 64 bits where one of them has 64."""
+    wide = any(name in entry for entry in dtypes for name in ("float64", "complex128", "int64"))
+    context: AbstractContextManager[Any] = jax.enable_x64(wide or jnp.result_type(float) == np.float64)
+    return context
+
+
+def linearize_target(target: str, shapes: Sequence[str], dtypes: Sequence[str]) -> tuple[Callable[..., Any], Inputs, System]:
+    """MODULE:FUNCTION as a function of its positional arguments, random inputs for it, and its system there.
+
+    Raises `ExplainError` where the function is not found, its inputs cannot be made, or it cannot be linearized there.
+    """
+    function = find_function(target)
+    inputs = make_inputs(function, shapes, dtypes)
+
+    def called(*arguments: Any) -> Any:
+        return function(*arguments, **inputs.keywords)
+
+    called.__name__ = _name(function)
+    try:
+        return called, inputs, linearize(called, *inputs.arguments, argnums=inputs.argnums)
+    except Exception as error:  # whatever the user's function raises is told as its own
+        taken = "\n  ".join(inputs.lines)
+        raise ExplainError(
+            f"{target} cannot be linearized with these inputs:\n  {taken}\n"
+            f"{type(error).__name__}: {str(error).strip()}\nOther inputs: --shape NAME=3,4 --dtype NAME=int32"
+        ) from error
+
+
 def explain(target: str, shapes: Sequence[str] = (), dtypes: Sequence[str] = ()) -> str:
     """The text that `backsolve explain` prints: the system of the function at random inputs.
 
     Raises `ExplainError` where the function is not found, its inputs cannot be made, or it cannot be linearized there.
     Cost: one evaluation of the function, and compiling it and its gradient.
     """
-    function = find_function(target)
-    wide = any(name in entry for entry in dtypes for name in ("float64", "complex128", "int64"))
-    with jax.enable_x64(wide or jnp.result_type(float) == np.float64):
-        inputs = make_inputs(function, shapes, dtypes)
-
-        def called(*arguments: Any) -> Any:
-            return function(*arguments, **inputs.keywords)
-
-        called.__name__ = _name(function)
-        try:
-            system = linearize(called, *inputs.arguments, argnums=inputs.argnums)
-        except Exception as error:  # whatever the user's function raises is told as its own
-            taken = "\n  ".join(inputs.lines)
-            raise ExplainError(
-                f"{target} cannot be linearized with these inputs:\n  {taken}\n"
-                f"{type(error).__name__}: {str(error).strip()}\nOther inputs: --shape NAME=3,4 --dtype NAME=int32"
-            ) from error
+    with wide_enough(dtypes):
+        called, inputs, system = linearize_target(target, shapes, dtypes)
         parts = [
             [target, *(_cut(f"  {line}", WIDTH) for line in inputs.lines)],
             _sizes_lines(system, inputs.argnums),

@@ -1,7 +1,7 @@
 """Functions defined by an equation, and their derivatives by the implicit function theorem, in both modes.
 
-With F(z, p) = 0:  F_z dz + F_p dp = 0,  so  dz = −F_z⁻¹ F_p dp:  one solve with the bordered matrix of F, whichever way z was
-found.  In reverse mode it is the solve with its transpose.
+With F(z, p) = 0:  F_z dz + F_p dp = 0,  so  dz = −F_z⁻¹ F_p dp:  one solve with F's bordered matrix, however z was found.
+In reverse mode it is the solve with its transpose.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def fixed_point(
 
     ``method`` is "iteration", z ← g(z), which converges where g contracts, or "newton", on z − g(z) = 0 (see `root`).
     The derivative is  dz = (I − g_z)⁻¹ g_p dp,  however z was found.  z0 and g(z0, *args) have the same shapes.  Converged
-    where max |g(z) − z| ≤ tol · max(1, max |z|), or what the dtype can reach.  Under ``jit`` nothing can be raised: z is NaN if
-    the iteration has not converged.
+    where max |g(z) − z| ≤ tol · max(1, max |z|), or what the dtype can reach.  Under ``jit`` nothing can be raised: z is NaN
+    if the iteration has not converged.
     Raises `ConvergenceError` with the history of max |g(z) − z|, `ValueError` for an unknown method or where g changes
     the shape, and as `root`.
     Cost: the iteration; a derivative, one solve.
@@ -170,7 +170,7 @@ def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int)
         return jax.tree_util.tree_map(lambda z, d: z - (t * d).astype(z.dtype), z, d)
 
     def step(state: Any) -> Any:
-        z, error, n, _ = state
+        z, _, n, _ = state
         system = linearize(F, z)
         d = system.solve(system.value)
         size = _norm(system.value)
@@ -192,7 +192,8 @@ def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int)
 
 
 def _tolerance(tol: float, z: Any) -> float:
-    return max(tol, *(4 * float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree_util.tree_leaves(z)))
+    eps = [float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree_util.tree_leaves(z)]  # type: ignore[no-untyped-call]
+    return max(tol, *(4 * e for e in eps))
 
 
 def _max(tree: Any) -> Any:

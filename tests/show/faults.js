@@ -1,38 +1,73 @@
 // What overlaps or is cut off on a page of `show`: a list of [what, …], empty where all is well.
 (() => {
   const faults = [];
+  const all = (selector) => [...document.querySelectorAll(selector)];
   if (!document.querySelector("#graph .v") || !document.querySelector("#matrix .cell")) faults.push(["nothing is drawn"]);
   const meet = (a, b, slack) => a.x + slack < b.x + b.width && b.x + slack < a.x + a.width
     && a.y + 4 * slack < b.y + b.height && b.y + 4 * slack < a.y + a.height;
-  const pairs = (what, boxes, slack) => boxes.forEach((a, i) => boxes.forEach((b, j) => {
-    if (i < j && meet(a, b, slack)) faults.push([what, i, j]);
-  }));
-  pairs("boxes", [...document.querySelectorAll("#graph .v")].map((g) => g.getBBox()), 0);
-  pairs("labels", [...document.querySelectorAll("#graph .edge text")].map((t) => t.getBBox()), 1);
-  const boxes = [...document.querySelectorAll("#graph .v")].map((g) => g.getBBox());
-  for (const text of document.querySelectorAll("#graph .edge text")) {
+  // Pairs of what meets, by squares of 64, so that thousands are looked at in no time.
+  const pairs = (what, boxes, slack) => {
+    const squares = new Map();
+    boxes.forEach((a, i) => {
+      const near = new Set();
+      for (let x = Math.floor(a.x / 64); x <= (a.x + a.width) / 64; x++) {
+        for (let y = Math.floor(a.y / 64); y <= (a.y + a.height) / 64; y++) {
+          const here = squares.get(`${x},${y}`) || [];
+          here.forEach((j) => near.add(j));
+          squares.set(`${x},${y}`, [...here, i]);
+        }
+      }
+      for (const j of near) if (meet(a, boxes[j], slack)) faults.push([what, j, i]);
+    });
+  };
+  const inside = (t, box, dx, dy) => t.x >= box.x - dx && t.x + t.width <= box.x + box.width + dx && t.y >= box.y - dy && t.y + t.height <= box.y + box.height + dy;
+  const boxes = all("#graph .v").map((g) => g.getBBox());
+  const names = all("#graph .name text");
+  pairs("boxes", boxes, 0);
+  pairs("labels", names.map((t) => t.getBBox()), 1);
+  for (const text of [...names, ...all("#graph .hull text")]) {
     const t = text.getBBox();
     if (boxes.some((b) => meet(t, b, 1))) faults.push(["label on a box", text.textContent]);
   }
-  pairs("cells", [...document.querySelectorAll("#matrix .cell, #matrix .value")].slice(0, 400).map((c) => c.getBBox()), 0);
-  for (const g of document.querySelectorAll("#graph .v, #matrix .cell, #matrix .value")) {
+  for (const g of all("#graph .hull")) {
+    const text = g.querySelector("text");
+    if (text.textContent && !inside(text.getBBox(), g.querySelector("rect").getBBox(), 1, 2)) faults.push(["title", text.textContent]);
+  }
+  const view = backsolve.view();
+  for (const arrow of view.arrows) {
+    const words = `${arrow.a.short} → ${arrow.b.short}`, trace = arrow.traces.flat();
+    if (view.labelled && arrow.label) {
+      if (!arrow.name) faults.push(["no label", words]);
+      else if (!trace.some(([x, y]) => Math.abs(x - arrow.lx) < 10 && Math.abs(y - arrow.ly) < 14)) faults.push(["label away from its edge", words]);
+    }
+    view.found.forEach((item, k) => {
+      const b = boxes[k];
+      if (item !== arrow.a && item !== arrow.b && trace.some(([x, y]) => x > b.x && x < b.x + b.width && y > b.y && y < b.y + b.height)) faults.push(["edge through a box", words, item.short]);
+    });
+  }
+  pairs("cells", all("#matrix .cell, #matrix .value").map((c) => c.getBBox()), 0);
+  pairs("names of rows and columns", all("#matrix .label").map((t) => t.getBoundingClientRect()), 1);
+  for (const g of all("#graph .v, #matrix .cell, #matrix .value")) {
     const rects = g.querySelectorAll("rect"), box = rects[rects.length - 1].getBBox();
     for (const text of g.querySelectorAll("text")) {
       const t = text.getBBox();
-      const out = t.x < box.x - 1 || t.x + t.width > box.x + box.width + 1 || t.y < box.y - 2 || t.y + t.height > box.y + box.height + 2;
-      if (t.width && out) faults.push(["text", text.textContent]);
+      if (t.width && !inside(t, box, 1, 2)) faults.push(["text", text.textContent]);
     }
   }
   for (const which of ["graph", "matrix"]) {
-    const svg = document.getElementById(which), view = svg.viewBox.baseVal, all = svg.getBBox();
-    if (all.x < -1 || all.y < -1 || all.x + all.width > view.width + 1 || all.y + all.height > view.height + 1) {
-      faults.push([which, all.x, all.y, all.width, view.width, all.height, view.height]);
+    const svg = document.getElementById(which), size = svg.viewBox.baseVal, drawn = svg.getBBox();
+    if (!inside(drawn, { x: 0, y: 0, width: size.width, height: size.height }, 1, 1)) {
+      faults.push([which, drawn.x, drawn.y, drawn.width, size.width, drawn.height, size.height]);
     }
+    // What is wider than its panel scrolls there; scaled down it would not be read.
+    const scroll = svg.parentElement;
+    if (getComputedStyle(scroll).overflowX !== "auto" || scroll.scrollWidth < svg.clientWidth) faults.push(["cut off", which]);
   }
   const room = document.documentElement.clientWidth;
-  for (const e of document.querySelectorAll("header *, #bar *, .panel .head *, #legend li, #detail")) {
+  for (const e of all("header *, #bar *, .panel .head *, #legend li, #detail")) {
     const b = e.getBoundingClientRect();
     if (b.width && (b.left < 0 || b.right > room + 1)) faults.push(["outside", e.tagName, e.id]);
+    if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth && e.tagName !== "SELECT") faults.push(["cut off", e.tagName, e.id]);
   }
   if (document.documentElement.scrollWidth > room) faults.push(["page", document.documentElement.scrollWidth]);
   return faults;

@@ -57,6 +57,13 @@ def test_other_endings(net, tmp_path, ending):
     assert (tmp_path / f"out.{ending}").stat().st_size
 
 
+def test_64_bits_are_kept(net, tmp_path):
+    assert cli.main(["show", f"{net}:loss", *SHAPES, "--dtype", "float64", "-o", "out.html"]) == 0
+    spaces = {found["strings"][v[3]] for found in [data(tmp_path / "out.html")] for v in found["vertices"]}
+    assert "float64[4×3]" in spaces
+    assert not any("float32" in space for space in spaces)
+
+
 def test_orders(net, tmp_path):
     page = ["show", f"{net}:loss", *SHAPES, "-o", "out.html"]
     assert cli.main([*page, "--order", "reverse"]) == 0

@@ -50,6 +50,42 @@ def test_edges_lead_to_the_right(name):
         assert a[k].layer < b[k].layer
 
 
+@pytest.mark.parametrize("name", ["figure 1", "matrix net", "random", "strictly lower"])
+def test_sources_stand_at_the_left_and_sinks_at_the_right(name):
+    picture, items = laid_out(THINGS[name]())
+    column = {item.vertex: item.col for item in items}
+    heads, tails = {e.head for e in picture.edges}, {e.tail for e in picture.edges}
+    assert {column[v] for v in tails - heads} == {min(column.values())}
+    assert {column[v] for v in heads - tails} == {max(column.values())}
+
+
+def test_in_a_long_graph_a_source_stands_before_its_first_reader():
+    edges = {(k, k + 1): 1 for k in range(20)}
+    _, items = laid_out(Graph({**edges, ("late", 15): 1, ("late", 18): 1}))
+    column = {item.label: item.col for item in items if item.vertex >= 0}
+    assert column["late"] == column["14"]
+
+
+def test_few_edges_cross():
+    from backsolve.show import layout
+
+    def crossings(thing):
+        found = []
+        with pytest.MonkeyPatch.context() as patch:
+            measure = layout._measure
+            patch.setattr(
+                layout, "_measure", lambda g, layers: (found.append(layout._crossings(layers)), measure(g, layers))
+            )
+            laid_out(thing)
+        return sum(found)
+
+    assert all(crossings(thing()) == 0 for name, thing in THINGS.items() if name != "random")
+    ladder = {(f"a{k}", f"a{k + 1}"): 1 for k in range(6)} | {(f"b{k}", f"b{k + 1}"): 1 for k in range(6)}
+    assert crossings(Graph(ladder)) == 0
+    tree = {(f"n{k}", f"n{(k - 1) // 2}"): 1 for k in range(1, 31)}
+    assert crossings(Graph(tree)) == 0
+
+
 def test_a_call_folds_and_small_things_do_not():
     _, items = laid_out(captured(2))
     groups = [item for item in items if item.children and item.parent is not None]

@@ -159,7 +159,7 @@ LIT = """({cells: [...document.querySelectorAll('#matrix .cell.lit')].map(c => c
 
 def test_pointing_at_an_edge_lights_its_cell_and_its_line_and_the_other_way_round(opened):
     browser = opened(captured(1))
-    edge = '#graph .edge[aria-label^="edge x1 → x2"] text'
+    edge = '#graph .name[data-edge="x1 → x2"] text'
     cell = '#matrix .cell[aria-label^="row x2, column x1:"]'
     for selector in (edge, cell):
         browser.move(2, 2)
@@ -289,13 +289,27 @@ def test_a_function_named_with_markup_does_nothing(opened, tmp_path):
 
 @pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["figure 1", "captured", "skips", "attention", "40", "400"])
+@pytest.mark.parametrize("name", ["figure 1", "captured", "skips", "attention", "random", "40", "400"])
 def test_nothing_overlaps_or_is_cut_off(opened, browser, size, scheme, name):
     browser.resize(*size)
     browser.scheme(scheme)
     thing = captured(int(name) // 3) if name.isdigit() else THINGS[name]()
     opened(thing, unfold=False)
     assert browser.ask(FAULTS) == []
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
+@pytest.mark.parametrize("name", ["net", "tangled"])
+def test_nothing_overlaps_or_is_cut_off_at_5000_nodes_folded_half_folded_and_at_work(opened, browser, size, name):
+    browser.resize(*size)
+    browser = opened(captured(1_666) if name == "net" else tangled(), unfold=False)
+    assert browser.ask(FAULTS) == []
+    for group in (0, 30):  # unfold the first group, and one in the middle
+        browser.ask(f"backsolve.toggle(backsolve.view().found[{group}].number)")
+        assert browser.ask(FAULTS) == []
+    for step in (1, 2_500, 4_000):
+        browser.ask(f"backsolve.go({step})")
+        assert browser.ask(FAULTS) == []
 
 
 def test_the_check_for_faults_finds_them(opened):
@@ -305,7 +319,14 @@ def test_the_check_for_faults_finds_them(opened):
     browser.ask("document.querySelectorAll('#graph .v rect')[3].setAttribute('x', 1)")
     browser.ask("document.querySelector('#matrix .cell text').textContent = 'much longer than its cell'")
     browser.ask("document.querySelector('header p').style.width = '3000px'")
-    assert {fault[0] for fault in browser.ask(FAULTS)} >= {"boxes", "text", "outside", "page"}
+    browser.ask("document.querySelector('#graph .name text').setAttribute('x', backsolve.view().found[2].x)")
+    browser.ask("document.querySelector('#graph .name text').setAttribute('y', backsolve.view().found[2].y)")
+    browser.ask("backsolve.view().arrows[1].name = null, backsolve.view().arrows[2].lx += 50")
+    browser.ask("backsolve.view().arrows[3].traces = [[[backsolve.view().found[0].x, backsolve.view().found[0].y]]]")
+    browser.ask("document.querySelectorAll('#matrix .label').forEach(l => l.setAttribute('y', 9))")
+    found = {fault[0] for fault in browser.ask(FAULTS)}
+    assert found >= {"boxes", "text", "outside", "page", "label on a box", "no label", "label away from its edge"}
+    assert found >= {"edge through a box", "names of rows and columns"}
 
 
 def tangled():

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import sympy
 
-from backsolve import Graph, linearize, matrix, vector
+from backsolve import Graph, I, O, System, diagonal, linear_map, linearize, matrix, vector
+from backsolve.show import page
 from backsolve.show.model import picture_of
 from backsolve.show.steps import costs, runs, vectors
 
@@ -105,7 +106,7 @@ def named(picture, values):
 def test_vectors_of_a_graph_keep_the_order_of_products():
     picture = picture_of(figure_1())
     a, b, c, d = sympy.symbols("a b c d", commutative=False)
-    found = vectors(picture)
+    found = vectors(picture).found
     assert named(picture, found["reverse"]) == {
         "5": "1",
         "4": "d",
@@ -119,19 +120,35 @@ def test_vectors_of_a_graph_keep_the_order_of_products():
 def test_vectors_of_a_system_are_those_of_substitution():
     system = scalar_net()
     picture = picture_of(system)
-    found = vectors(picture)
+    found = vectors(picture).found
     gradient = system.vjp(vector([1.0]))
     assert [named(picture, found["reverse"])[f"p{j}"] for j in range(6)] == [f"{g:.4g}" for g in gradient]
     change = system.jvp(vector([1.0] * 6))
     assert named(picture, found["forward"])["y0"] == f"{change[0]:.4g}"
 
 
-def test_vectors_of_arrays_are_norms_and_what_cannot_be_computed_is_left_out():
+def test_vectors_of_arrays_are_norms():
     picture = picture_of(captured(1))
-    assert named(picture, vectors(picture)["reverse"])["x0"].startswith("‖·‖ ")
-    assert vectors(picture_of(matrix([[0, 0], [1, 0]]))) == {}
-    strings = Graph({("a", "b"): object(), ("b", "c"): object()})
-    assert vectors(picture_of(strings)) == {}
+    assert named(picture, vectors(picture).found["reverse"])["x0"].startswith("‖·‖ ")
+
+
+def test_a_page_without_values_says_why():
+    odd = Graph({("a", "b"): object(), ("b", "c"): object()})
+    one_way = linear_map(lambda x: 2 * x, None, (3,), (3,))
+    nodes = matrix([[O, O], [one_way, O]])
+    notes = {
+        "matrix": (vectors(picture_of(matrix([[0, 0], [1, 0]]))), "a matrix alone has no right-hand side"),
+        "odd": (vectors(picture_of(odd)), "for forward substitution: "),
+        "no transpose": (vectors(picture_of(System(diagonal([I, I]), nodes, matrix([[O, I]])))), "for back substitution: "),
+        "plan": (vectors(picture_of(linearize(several, 1.0, 2.0, 3.0).plan().outline)), "a plan keeps shapes, not arrays"),
+        "many": (vectors(picture_of(Graph({(k, k + 1): 1.0 for k in range(2_000)}))), "beyond 2,000 vertices"),
+        "large": (vectors(picture_of(linearize(jnp.sin, jnp.zeros(5_000_000)))), "more than 10,000,000 numbers"),
+    }
+    for name, (values, note) in notes.items():
+        assert values.note.startswith("No values are filled in"), name
+        assert note in values.note, name
+    assert "reverse" not in notes["no transpose"][0].found
+    assert note in page(linearize(jnp.sin, jnp.zeros(5_000_000)))
 
 
 def test_costs_of_a_large_graph_are_quick():

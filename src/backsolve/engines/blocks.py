@@ -1,7 +1,7 @@
 """The engine for traced numbers: dense steps on small blocks, planned once, in the array library of the numbers.
 
-Blocks of a program may be long vectors with sparse patterns.  They are split first: into single entries where the matrix is
-small, otherwise into the entries that meet the same blocks.
+Blocks of a program may be long vectors with sparse patterns.  They are split first: into the entries that meet the same
+blocks, and where that leaves too much to do, into single entries.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arrays import astype, namespace
 from ..operators.gathers import take
 from ..operators.memory import require_memory
 from .fronts import Block, FrontFactors, FrontPlan
@@ -20,7 +21,8 @@ __all__ = ["block_factors"]
 
 Index = np.ndarray[Any, Any]
 
-SINGLE = 1024  # unknowns up to which every entry is a block of its own
+CHEAP = 1e8  # operations of a factorization that need not be made fewer
+SINGLE = 2048  # unknowns up to which it is tried to make every entry a block of its own
 
 
 class Split(NamedTuple):
@@ -40,9 +42,12 @@ def block_factors(layout: Layout, data: Sequence[Any]) -> Permuted:
     (a `MemoryError`) where the factors would not fit into memory.
     Cost: see `FrontPlan.factor`.
     """
-    split = layout.remember("split", lambda: _split(layout))
+    split = layout.remember("split", lambda: _chosen(layout))
     require_memory(split.plan.nbytes // 8, 8, f"the factors of a matrix of {layout.size:,} unknowns")
-    return Permuted(split, split.plan.factor_flat(take(layout.numbers(data), split.entries)))
+    numbers = take(layout.numbers(data), split.entries)
+    if numbers.dtype.itemsize < 4:  # no library factors half precision
+        numbers = astype(numbers, namespace(numbers).float32)
+    return Permuted(split, split.plan.factor_flat(numbers))
 
 
 class Permuted:
@@ -61,10 +66,18 @@ class Permuted:
         return take(self.factors.solve_transpose(take(b, self.split.cols)), np.argsort(self.split.rows))
 
 
-def _split(layout: Layout) -> Split:
+def _chosen(layout: Layout) -> Split:
+    split = _split(layout, single=False)
+    if split.plan.flops <= CHEAP or layout.size > SINGLE:
+        return split
+    other = _split(layout, single=True)
+    return other if other.plan.flops < split.plan.flops / 2 else split
+
+
+def _split(layout: Layout, *, single: bool) -> Split:
     n, (indptr, row, _) = layout.size, layout.columns
     col = np.repeat(np.arange(n), np.diff(indptr))
-    if n <= SINGLE:
+    if single:
         row_part = col_part = np.arange(n)
     else:
         row_part, col_part = (np.repeat(np.arange(len(p)), [q.size for q in p]) for p in (layout.rows, layout.cols))
@@ -91,18 +104,20 @@ def _split(layout: Layout) -> Split:
 
 def _finer(part: Index, at: Index, meets: Index) -> Index:
     """Split parts into the entries that meet the same other parts; ``at[k]`` meets ``meets[k]``."""
+    if not at.size:
+        return part
     pairs = np.unique(np.stack([at, meets]), axis=1)
     number, sets = np.zeros(part.size, np.int64), np.split(pairs[1], np.flatnonzero(np.diff(pairs[0])) + 1)
     known: dict[bytes, int] = {}
     for k, others in zip(np.unique(pairs[0]).tolist(), sets, strict=True):
         number[k] = known.setdefault(others.tobytes(), len(known) + 1)
-    _, finer = np.unique(part * np.int64(len(known) + 1) + number, return_inverse=True)
+    finer: Index = np.unique(part * np.int64(len(known) + 1) + number, return_inverse=True)[1]
     return finer
 
 
 def _number_in_part(order: Index, sizes: Index) -> Index:
     """For each entry, how many of its part come before it."""
     number = np.empty(order.size, np.int64)
-    starts = np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
     number[order] = np.arange(order.size) - starts
     return number

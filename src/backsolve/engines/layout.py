@@ -89,6 +89,8 @@ class Layout:
     def numbers(self, data: Sequence[Any]) -> Any:
         """The blocks' numbers as one vector, column by column."""
         parts = [part for part in data if part.shape[0]]
+        if not parts:
+            return np.zeros(0)
         return take(concatenate(common_dtype(parts, None)), self.columns.order)
 
     def column_label(self, k: int) -> str:

@@ -66,14 +66,18 @@ class SuperLU:
 
     def solve(self, b: Any) -> Array:
         """The x with A x = b, refined.  Raises `SingularError` where no x serves."""
-        return self._refined(np.asarray(b), self.matrix, "N")
+        return self._refined(b, self.matrix, "N")
 
     def solve_transpose(self, b: Any) -> Array:
         """The x with Aᵀ x = b, refined.  Raises `SingularError` where no x serves."""
-        return self._refined(np.asarray(b), self.matrix.T, "T")
+        return self._refined(b, self.matrix.T, "T")
 
-    def _refined(self, b: Array, A: Any, trans: str) -> Array:
+    def _refined(self, b: Any, A: Any, trans: str) -> Array:
+        b = np.asarray(b)
+        b = b if b.dtype.kind in "fc" else b.astype(np.float64)
         x = self._solved(b, trans)
+        if not np.isfinite(b).all():
+            return x
         for _ in range(STEPS):
             residual = b - A @ x
             error, scale = (float(np.abs(v).max(initial=0.0)) for v in (residual, b))
@@ -90,7 +94,7 @@ class SuperLU:
     def _solved(self, b: Array, trans: str) -> Array:
         b = b.astype(np.result_type(b.dtype, self.matrix.dtype), copy=False)
         if b.dtype.kind == "c" and self.matrix.dtype.kind != "c":
-            return self._solved(b.real.copy(), trans) + 1j * self._solved(b.imag.copy(), trans)  # type: ignore[no-any-return]
+            return self._solved(b.real.copy(), trans) + 1j * self._solved(b.imag.copy(), trans)
         if self.order is None:
             return self._lu.solve(b, trans)  # type: ignore[no-any-return]
         if trans == "T":

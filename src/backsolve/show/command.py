@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-from ..capture import linearize
-from ..explain import ExplainError, find_function, make_inputs
+from ..explain import ExplainError, Inputs, linearize_target, wide_enough
+from ..system import System
 from .output import save
 
 __all__ = ["show_function"]
@@ -22,28 +22,19 @@ def show_function(
 
     Raises `ExplainError` for what cannot be found, called, ordered or written.
     """
-    function = find_function(target)
-    inputs = make_inputs(function, shapes, dtypes)
-    name = target.rpartition(":")[2]
+    with wide_enough(dtypes):
+        _, inputs, system = linearize_target(target, shapes, dtypes)
+        name = target.rpartition(":")[2]
+        return _save(system, inputs, name, order, Path(f"{name}.html") if output is None else output)
 
-    def called(*arguments: Any) -> Any:
-        return function(*arguments, **inputs.keywords)
 
-    try:
-        system = linearize(called, *inputs.arguments, argnums=inputs.argnums)
-    except Exception as error:  # whatever the user's function raises is told as its own
-        taken = "\n  ".join(inputs.lines)
-        raise ExplainError(
-            f"{target} cannot be linearized with these inputs:\n  {taken}\n"
-            f"{type(error).__name__}: {str(error).strip()}\nOther inputs: --shape NAME=3,4 --dtype NAME=int32"
-        ) from error
+def _save(system: System, inputs: Inputs, name: str, order: str | None, path: Path) -> Path:
     parameters = [line.split(" ")[0] for line in inputs.lines if "(its default)" not in line]
     names = [
-        parameters[i] + jax.tree_util.keystr(path)
+        parameters[i] + jax.tree_util.keystr(leaf)
         for i in inputs.argnums
-        for path, _ in jax.tree_util.tree_leaves_with_path(inputs.arguments[i])
+        for leaf, _ in jax.tree_util.tree_leaves_with_path(inputs.arguments[i])
     ]
-    path = Path(f"{name}.html") if output is None else output
     try:
         return save(system, path, order=_order(order), title=name, names=names)
     except ValueError as error:

@@ -35,23 +35,29 @@ function drawGraph(width, height) {
       svg.append(hull);
     });
   }
-  if (view.labelled) placeLabels(view.arrows, view.found);
+  for (const arrow of view.arrows) arrow.traces = tracesOf(arrow.points);
+  if (view.labelled) placeLabels(view.arrows, view.found, width);
   for (const arrow of view.arrows) {
     const path = curve(arrow.points);
     const words = arrow.edges.length === 1 ? edgeText(arrow.edges[0]) : `${arrow.edges.length} edges from ${arrow.a.short} to ${arrow.b.short}`;
     arrow.element = make("g", { class: "edge", role: "img", "aria-label": `edge ${words}` },
       make("path", { class: "wide", d: path }), make("path", { class: "line", d: path, "marker-end": "url(#tip)" }));
-    if (view.labelled && arrow.label && arrow.lx) {
-      const text = make("text", { x: arrow.lx, y: arrow.ly + 4 });
-      text.textContent = cut(arrow.label, 150);
-      arrow.element.append(text);
-    }
     if (view.arrows.length <= 60) arrow.element.setAttribute("tabindex", 0);
     arrow.element.things = { edges: arrow.edges };
     svg.append(arrow.element);
   }
   view.fills = make("g");
   svg.append(view.fills);
+  for (const arrow of view.labelled ? view.arrows : []) { // above all lines
+    if (arrow.lx === undefined) continue;
+    const text = make("text", { x: arrow.lx, y: arrow.ly + 4 });
+    spell(text, cut(arrow.label, LABEL));
+    const half = Math.min(wide(arrow.label), LABEL) / 2 + 1;
+    const ground = make("rect", { x: arrow.lx - half, y: arrow.ly - TALL, width: 2 * half, height: 2 * TALL, rx: 4 });
+    arrow.name = make("g", { class: "name", "aria-hidden": "true", "data-edge": `${arrow.a.short} → ${arrow.b.short}` }, ground, text);
+    arrow.name.things = arrow.element.things;
+    svg.append(arrow.name);
+  }
   for (const item of view.found) {
     const x = item.x - item.width / 2, y = item.y - BOX / 2;
     const g = make("g", { class: `v ${item.role}`, tabindex: 0 });
@@ -102,7 +108,7 @@ function nameCell(cell) {
 }
 function fit(which, svg, width, height) {
   const room = svg.parentElement.clientWidth - 14;
-  const least = which === "graph" ? 0.62 : 0.75;
+  const least = which === "graph" ? 0.62 : view.text ? 0.75 : view.named ? 0.9 : 0.5;
   const scale = state.zoom[which] || Math.min(which === "graph" ? 1.4 : 1.2, Math.max(least, room / width));
   state.natural = Object.assign(state.natural || {}, { [which]: [width, height, scale] });
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from math import log
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ from .folds import Item, folded
 from .kinds import KINDS
 from .layout import chain, lay_out
 from .model import Picture, picture_of
+from .routing import BOX, LABEL, Arrow, Box, Point, cut, place, place_labels, wide
 
 __all__ = ["draw"]
 
@@ -32,32 +33,11 @@ KIND = {
     "composed": "#da787a",
     "group": GROUP,
 }
-HALF, TITLE, FOOT, LANE, BOX, GAP = 25, 24, 10, 14, 40, 44
 SCALE = 72 * 1.35  # units to an inch
 LABELLED = 60
 TEXT = 16
-
-
-def _wide(text: str, size: float = 12) -> float:
-    return 0.6 * size * len(text)
-
-
-def _cut(text: str, room: float, size: float = 12) -> str:
-    most = max(int(room / (0.6 * size)), 1)
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-@dataclass
-class Box:
-    """A visible vertex or group, and where it is."""
-
-    item: Item
-    head: str
-    under: str
-    role: str
-    width: float
-    x: float = 0.0
-    y: float = 0.0
+ASPECT = 1.6  # of a picture, about
+ROOM = 1_000  # width of the graph; what is much wider is broken into bands
 
 
 def draw(thing: Any, *, title: str = "", names: Sequence[str] | None = None) -> Figure:
@@ -72,11 +52,13 @@ def draw(thing: Any, *, title: str = "", names: Sequence[str] | None = None) -> 
     matrix = _Canvas(figure)
     more, high = _draw_matrix(matrix, picture, rep)
     gap, top = 40.0, 46.0
-    if width > 1.6 * more:  # the matrix below the graph
-        total, tall = max(width, more), height + gap + high + top
+    beside = width + gap + more, max(height, high) + top
+    below = max(width, more), height + gap + high + top
+    if abs(log(below[0] / below[1] / ASPECT)) < abs(log(beside[0] / beside[1] / ASPECT)):
+        total, tall = below
         matrix.place(0, top + height + gap, more, high, total, tall)
     else:
-        total, tall = width + gap + more, max(height, high) + top
+        total, tall = beside
         matrix.place(width + gap, top, more, high, total, tall)
     graph.place(0, top, width, height, total, tall)
     figure.set_size_inches(total / SCALE, tall / SCALE)
@@ -127,41 +109,11 @@ def _box(picture: Picture, item: Item) -> Box:
         head, under, role = f"{v.name} {v.text}".strip(), v.space, v.role
     else:
         head, under, role = item.label, f"{item.stop - item.start} folded", "group"
-    width = min(190.0, max(44.0, _wide(head) + 18, _wide(under, 10.5) + 18))
-    return Box(item, _cut(head, width - 10), _cut(under, width - 8, 10.5), role, width)
+    width = min(190.0, max(44.0, wide(head) + 18, wide(under, 10.5) + 18))
+    return Box(item, cut(head, width - 10), cut(under, width - 8, 10.5), role, width)
 
 
 # ---- the graph -----------------------------------------------------------------------------------------------------
-def _lanes(a: Item, b: Item) -> list[tuple[int, int, int]]:
-    """The lanes that an edge takes: first and last column, and row."""
-    above = {id(item) for item in chain(a)}
-    path: list[tuple[int, int, int]] = []
-
-    def take(group: Item, layer: int, row: int | None) -> None:
-        if row is not None:
-            first, count = group.layers[layer]
-            path.append((first, first + count - 1, row))
-
-    into, head = [], b
-    while head.parent is not None and id(head.parent) not in above:
-        into.append(head)
-        head = head.parent
-    tail = a
-    while tail.parent is not head.parent:
-        assert tail.parent is not None
-        for layer in range(tail.layer + 1, len(tail.parent.layers)):
-            take(tail.parent, layer, tail.lanes_out.get(layer))
-        tail = tail.parent
-    assert head.parent is not None
-    for layer in range(tail.layer + 1, head.layer):
-        take(head.parent, layer, tail.lanes_out.get(layer))
-    for item in reversed(into):
-        assert item.parent is not None
-        for layer in range(item.layer):
-            take(item.parent, layer, item.lanes_in.get(layer))
-    return path
-
-
 def _draw_graph(
     canvas: _Canvas, picture: Picture, items: Sequence[Item], boxes: Sequence[Box], rep: dict[int, Box]
 ) -> tuple[float, float]:
@@ -173,74 +125,22 @@ def _draw_graph(
     of = {box.item.number: box for box in boxes}
     labelled = len(joined) <= LABELLED
     arrows = [
-        (of[a], of[b], labels[0] if len(labels) == 1 else f"{len(labels)} edges", _lanes(of[a].item, of[b].item))
-        for (a, b), labels in joined.items()
+        Arrow(of[a], of[b], labels[0] if len(labels) == 1 else f"{len(labels)} edges") for (a, b), labels in joined.items()
     ]
-    widths: dict[int, float] = {}
-    gaps: dict[int, float] = {}
-    rows: dict[int, float] = {}
-
-    def grow(table: dict[int, float], key: int, size: float) -> None:
-        table[key] = max(table.get(key, 0), size)
-
-    column = {box.item.number: box.item.col + (box.item.cols - 1) // 2 for box in boxes}
-    row = {box.item.number: box.item.row + box.item.rows // 2 - 1 for box in boxes}
-    for box in boxes:
-        n = box.item.number
-        grow(widths, column[n], box.width)
-        grow(gaps, column[n], GAP)
-        grow(rows, row[n], HALF)
-        grow(rows, row[n] + 1, HALF)
     groups = [item for item in items if item.children and item.open and item.parent is not None and _shown(item)]
-    for group in groups:
-        grow(rows, group.row, TITLE)
-        grow(rows, group.row + group.rows - 1, FOOT)
-    for a, _, label, lanes in arrows:
-        if labelled:
-            grow(gaps, column[a.item.number], min(_wide(label), 150) + 26)
-        for _, _, lane in lanes:
-            grow(rows, lane, LANE)
-    left: dict[int, float] = {}
-    right: dict[int, float] = {}
-    x = 18.0
-    for c in sorted(widths):
-        left[c], right[c] = x, x + widths[c]
-        x += widths[c] + gaps[c] + 8 * sum(1 for g in groups if g.col + g.cols - 1 == c)
-    end = max(right.values(), default=40) + 24
-    top: dict[int, float] = {}
-    y = 8.0
-    for r in sorted(rows):
-        top[r] = y
-        y += rows[r]
-    for group in sorted(groups, key=lambda g: g.start - (g.stop - g.start) / 1e6):
-        here = [c for c in widths if group.col <= c < group.col + group.cols]
-        foot = group.row + group.rows - 1
-        x0, x1 = left[min(here)] - 8, right[max(here)] + 8
-        canvas.box(x0, top[group.row] + 2, x1 - x0, top[foot] + rows[foot] - 4 - top[group.row], "#eef1f6", LINE, 8)
+    width, height, hulls = place(boxes, arrows, groups, labelled=labelled, room=ROOM)
+    for group, (x0, y0, x1, y1), first in sorted(hulls, key=lambda hull: len(chain(hull.group))):
+        canvas.box(x0, y0, x1 - x0, y1 - y0, "#eef1f6", LINE, 8)
         words = f"{group.label} · {group.place}" if group.place else group.label
-        canvas.text(x0 + 6, top[group.row] + 13, _cut(words, x1 - x0 - 10, 10.5), 10.5, FAINT, ha="left")
-    for box in boxes:
-        n = box.item.number
-        box.x, box.y = (left[column[n]] + right[column[n]]) / 2, top[row[n]] + HALF
-    taken: dict[int, list[float]] = {}
-    for a, b, label, lanes in arrows:
-        points = [(a.x + a.width / 2, a.y)]
-        for first, last, lane in lanes:
-            here = [c for c in widths if first <= c <= last]
-            if here:
-                height = top[lane] + rows[lane] / 2
-                points += [(left[min(here)], height), (right[max(here)], height)]
-        points.append((b.x - b.width / 2, b.y))
-        _arrow(canvas, points)
-        if labelled and label:
-            (x0, y0), (x1, y1) = points[:2]
-            place = (y0 + y1) / 2 - (9 if y0 == y1 else 0)
-            others = taken.setdefault(column[a.item.number], [])
-            while any(abs(place - other) < 13 for other in others):
-                place += 13
-            others.append(place)
-            halo = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
-            canvas.text((x0 + x1) / 2, place, _cut(label, 150), bbox=halo)
+        canvas.text(x0 + 6, y0 + 11, cut(words if first else f"… {words}", x1 - x0 - 10, 10.5), 10.5, FAINT, ha="left")
+    for arrow in arrows:
+        _arrow(canvas, arrow.points)
+    if labelled:
+        place_labels(arrows, boxes, width)
+    for arrow in arrows:
+        if arrow.at is not None:
+            halo = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
+            canvas.text(*arrow.at, cut(arrow.label, LABEL), bbox=halo)
     for box in boxes:
         x0, y0 = box.x - box.width / 2, box.y - BOX / 2
         if box.role == "group":
@@ -249,21 +149,25 @@ def _draw_graph(
         canvas.text(box.x, box.y - (8 if box.under else 0), box.head, weight="bold")
         if box.under:
             canvas.text(box.x, box.y + 9, box.under, 10.5, FAINT)
-    return end, y + 10
+    return width, height
 
 
 def _shown(item: Item) -> bool:
     return all(group.open for group in chain(item))
 
 
-def _arrow(canvas: _Canvas, points: Sequence[tuple[float, float]]) -> None:
-    path, codes = [points[0]], [Path.MOVETO]
-    for (x0, y0), (x1, y1) in pairwise(points):
+def _arrow(canvas: _Canvas, points: Sequence[Point]) -> None:
+    path, codes = [(points[0].x, points[0].y)], [Path.MOVETO]
+    for (x0, y0, *_), (x1, y1, straight, _) in pairwise(points):
+        if straight:
+            path.append((x1, y1))
+            codes.append(Path.LINETO)
+            continue
         reach = max(abs(x1 - x0) / 2, 12)
         path += [(x0 + reach, y0), (x1 - reach, y1), (x1, y1)]
         codes += [Path.CURVE4] * 3
     canvas.axes.add_patch(PathPatch(Path(path, codes), facecolor="none", edgecolor=FAINT, linewidth=0.9))
-    (x, y) = points[-1]
+    x, y, *_ = points[-1]
     tip = FancyArrowPatch(
         (x - 9, y), (x, y), arrowstyle="-|>", mutation_scale=6, color=FAINT, shrinkA=0, shrinkB=0, linewidth=0.5
     )
@@ -284,12 +188,13 @@ def _draw_matrix(canvas: _Canvas, picture: Picture, rep: dict[int, Box]) -> tupl
     widths = [30.0] * len(cols) if text else [max(420 / max(len(cols), 1), 3.0)] * len(cols)
     if text:
         for (_, c), here in cells.items():
-            widths[c] = max(widths[c], min(_wide(here[0][0]) + 14, 150))
-        widths = [max(w, min(_wide(box.head.split(" ")[0]) + 8, 110)) for w, (box, _) in zip(widths, cols)]
+            widths[c] = max(widths[c], min(wide(here[0][0]) + 14, 150))
+        widths = [max(w, min(wide(box.head.split(" ")[0]) + 8, 110)) for w, (box, _) in zip(widths, cols)]
     high = 30.0 if text else min(widths[0], 22.0) if cols else 30.0
     widths = widths if text else [high] * len(cols)
-    names = max((min(_wide(_name(box)), 110) for box, _ in rows), default=0) if high >= 11 else 0
-    left, top = names + 16, 30.0 if high >= 11 else 16.0
+    names = max((min(wide(_name(box)), 110) for box, _ in rows), default=0) if high >= 11 else 0
+    tall = 30.0 if text else max((min(wide(_name(box)), 110) for box, _ in cols), default=0) + 14
+    left, top = names + 16, tall if high >= 11 else 16.0
     xs, ys = [left], [top]
     for w in widths:
         xs.append(xs[-1] + w)
@@ -306,13 +211,16 @@ def _draw_matrix(canvas: _Canvas, picture: Picture, rep: dict[int, Box]) -> tupl
         canvas.axes.add_patch(patch)
         if text and label:
             colour = "#ffffff" if kind == "opaque" else INK
-            canvas.text(xs[c] + widths[c] / 2, ys[r] + high / 2, _cut(label, widths[c] - 6), 12, colour)
+            canvas.text(xs[c] + widths[c] / 2, ys[r] + high / 2, cut(label, widths[c] - 6), 12, colour)
     if high >= 11:
         for k, (box, _) in enumerate(rows):
-            canvas.text(left - 8, ys[k] + high / 2, _cut(_name(box), 110), ha="right")
+            canvas.text(left - 8, ys[k] + high / 2, cut(_name(box), 110), min(12, 0.83 * high), ha="right")
         for k, (box, _) in enumerate(cols):
-            room = widths[k] if text else 20
-            canvas.text(xs[k] + widths[k] / 2, top - 12, _cut(_name(box), max(room, 24)), 12 if text else 9)
+            x = xs[k] + widths[k] / 2
+            if text:
+                canvas.text(x, top - 12, cut(_name(box), max(widths[k], 24)))
+            else:
+                canvas.text(x, top - 8, cut(_name(box), 110), min(12, 0.83 * high), rotation=90, va="bottom")
     for lines, at in ((rows, ys), (cols, xs)):
         for k in range(1, len(lines)):
             if _block(lines, k, picture) != _block(lines, k - 1, picture):

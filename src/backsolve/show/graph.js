@@ -72,9 +72,12 @@ function place(found, open, edges, labelled, room) {
   }
   for (const edge of edges) {
     edge.lanes = lanesOf(edge.a, edge.b);
-    if (labelled) grow(gap, edge.a.c, Math.min(wide(edge.label), 150) + 26);
   }
   const cs = [...widths.keys()].sort((p, q) => p - q);
+  if (labelled) { // there is room for a label before the box that its edge leads to
+    const previous = new Map(cs.map((c, k) => [c, cs[k - 1]]));
+    for (const edge of edges) grow(gap, previous.get(edge.b.c), Math.min(wide(edge.label), 150) + 26);
+  }
   const left = new Map(), right = new Map(), bandOf = new Map();
   const bands = columnsInBands(cs, open, widths, gap, left, right, bandOf, room);
   const inside = (first, last) => cs.filter((c) => c >= first && c <= last);
@@ -93,12 +96,13 @@ function place(found, open, edges, labelled, room) {
     edge.stops = edge.lanes.map(([first, last, row]) => [inside(first, last), row]).filter(([here]) => here.length);
     for (const [here, row] of edge.stops) for (const c of here) grow(rows[bandOf.get(c)], row, LANE);
   }
+  const gutters = tracksOf(edges, bands, bandOf, labelled);
   let y = 8;
   const tops = bands.map((band, k) => {
     const top = new Map();
     for (const r of [...rows[k].keys()].sort((p, q) => p - q)) { top.set(r, y); y += rows[k].get(r); }
     band.bottom = y;
-    y += k + 1 < bands.length ? 34 : 0;
+    y += k + 1 < bands.length ? 14 + gutters[k].length * gutters[k].step : 0;
     return top;
   });
   for (const item of found) {
@@ -106,7 +110,11 @@ function place(found, open, edges, labelled, room) {
     item.y = tops[bandOf.get(item.c)].get(item.r) + HALF;
   }
   const end = Math.max(...bands.map((band) => band.right));
-  edges.forEach((edge, n) => { edge.points = route(edge, n, { left, right, bandOf, bands, rows, tops, end }); });
+  for (const list of gutters) { // what leaves its band high up comes down outside, and on a lower track
+    const height = (track) => Math.max(...track.map((edge) => { const [here, row] = lastStop(edge, list.band, bandOf); return here ? tops[list.band].get(row) : edge.a.y; }));
+    list.map((track) => [height(track), track]).sort((p, q) => q[0] - p[0]).forEach(([, track], t) => { for (const edge of track) edge.track.set(list.band, [t, list]); });
+  }
+  for (const edge of edges) edge.points = route(edge, { left, right, bandOf, bands, rows, tops, end });
   for (const group of open) {
     const here = inside(group.col, group.col + group.cols - 1), pad = Math.max(12 - 2 * depth(group), 4);
     group.boxes = [...new Set(here.map((c) => bandOf.get(c)))].map((band) => {
@@ -142,19 +150,36 @@ function columnsInBands(cs, open, widths, gap, left, right, bandOf, room) {
   });
   return bands;
 }
-// The points of an edge; a third entry asks for a straight line to that point.
-function route(edge, n, { left, right, bandOf, bands, rows, tops, end }) {
+// What leaves a band runs on a track below it: an edge on its own where it has a label, those of one lane or box together where not.
+function tracksOf(edges, bands, bandOf, labelled) {
+  const gutters = bands.map((_, band) => Object.assign([], { band, step: labelled ? 17 : 5, at: new Map() }));
+  edges.forEach((edge, n) => {
+    edge.track = new Map();
+    let band = bandOf.get(edge.a.c);
+    for (const next of [...edge.stops.flatMap(([here]) => here.map((c) => bandOf.get(c))), bandOf.get(edge.b.c)]) {
+      if (next <= band) continue;
+      const list = gutters[band], row = lastStop(edge, band, bandOf)[1];
+      const key = labelled ? n : row === undefined ? `box ${edge.a.number}` : row;
+      if (!list.at.has(key)) { list.at.set(key, list.length); list.push([]); }
+      list[list.at.get(key)].push(edge);
+      band = next;
+    }
+  });
+  return gutters;
+}
+function lastStop(edge, band, bandOf) {
+  return edge.stops.filter(([here]) => here.some((c) => bandOf.get(c) === band)).pop() || [];
+}
+// The points of an edge; a third entry asks for a straight line to that point, a fourth marks a track between bands.
+function route(edge, { left, right, bandOf, bands, rows, tops, end }) {
   const points = [[edge.a.x + edge.a.width / 2, edge.a.y]];
   let band = bandOf.get(edge.a.c);
   const cross = (next, y) => {
-    const shift = (n % 6) * 3;
-    if (band < next && edge.gutter === undefined) edge.gutter = band;
-    while (band < next) {
-      const gutter = bands[band].bottom + 9 + shift, last = points[points.length - 1];
-      points.push([end - 14 + (n % 4) * 3, last[1], true], [end - 14 + (n % 4) * 3, gutter, true], [8 + (n % 4) * 3, gutter, true]);
-      band += 1;
-      points.push([8 + (n % 4) * 3, band === next ? y : bands[band].bottom + 9 + shift, true]);
-    }
+    if (band >= next) return;
+    const [t, list] = edge.track.get(band), apart = t * Math.min(4, 18 / list.length);
+    const height = bands[band].bottom + 7 + list.step * (t + 0.5), last = points[points.length - 1];
+    points.push([end - 24 + apart, last[1], true], [end - 24 + apart, height, true], [6 + apart, height, true, true], [6 + apart, y, true]);
+    band = next;
   };
   for (const [here, row] of edge.stops) {
     for (const k of [...new Set(here.map((c) => bandOf.get(c)))]) {
@@ -181,36 +206,4 @@ function curve(points) {
     path += `C${x0 + reach},${y0} ${x1 - reach},${y1} ${x1},${y1}`;
   }
   return path;
-}
-
-// Labels at the middle of their first stretch; those of edges that go on in the next band side by side between the bands.
-// Where one would lie on another or on a box it moves up or down a little, and where that does not help it is left out.
-function placeLabels(edges, found) {
-  const gutters = new Map();
-  for (const edge of edges) {
-    if (!edge.label) continue;
-    const [[x0, y0], [x1, y1, straight]] = edge.points;
-    if (straight) {
-      edge.ly = edge.points[2][1] - 8;
-      if (!gutters.has(edge.gutter)) gutters.set(edge.gutter, []);
-      gutters.get(edge.gutter).push(edge);
-    } else {
-      edge.lx = (x0 + x1) / 2;
-      edge.ly = (y0 + y1) / 2 - (y0 === y1 ? 9 : 0);
-    }
-  }
-  for (const list of gutters.values()) {
-    const right = list[0].points[2][0], left = list[0].points[3][0], room = (right - left) / list.length;
-    list.sort((p, q) => p.ly - q.ly).forEach((edge, k) => { edge.lx = left + room * (k + 0.5); edge.label = cut(edge.label, room - 10); });
-  }
-  const taken = found.map((item) => [item.x - item.width / 2, item.y - BOX / 2, item.x + item.width / 2 + 4, item.y + BOX / 2]);
-  for (const edge of edges.filter((e) => e.lx !== undefined).sort((p, q) => p.ly - q.ly)) {
-    const half = Math.min(wide(edge.label), 150) / 2 + 2;
-    const box = (shift) => [edge.lx - half, edge.ly + shift - 7, edge.lx + half, edge.ly + shift + 7];
-    const free = ([l, t, r, b]) => !taken.some(([L, T, R, B]) => l < R && L < r && t < B && T < b);
-    const shift = [0, 13, -13, 26, -26, 39, 52].find((by) => edge.ly + by > 12 && free(box(by)));
-    if (shift === undefined) { edge.lx = undefined; continue; }
-    edge.ly += shift;
-    taken.push(box(0));
-  }
 }

@@ -1,4 +1,4 @@
-"""Where things are drawn: layers by longest paths, their order by barycentres, on a grid of columns and half rows.
+"""Where things are drawn: layers by longest paths, their order by barycentres and swaps, on a grid of columns and half rows.
 
 Every group is laid out by itself, its children as boxes, so that folding and unfolding moves nothing around: columns and
 rows in which nothing is visible just have no width.  Edges that pass a layer take a lane of their own there.
@@ -14,7 +14,8 @@ from .model import Edge
 
 __all__ = ["chain", "lay_out"]
 
-SWEEPS = 6
+SWEEPS = 12
+SHORT = 8  # layers of a group whose sources all stand at the left, and sinks at the right
 
 
 @dataclass(eq=False)
@@ -49,7 +50,10 @@ def lay_out(items: Sequence[Item], edges: Iterable[Edge]) -> None:
     inside: dict[int, dict[tuple[int, int], None]] = {item.number: {} for item in items}
     leaves: set[int] = set()  # items with an edge that leaves their group, and with one that enters it
     enters: set[int] = set()
+    starts, ends = set(leaf), set(leaf)  # vertices that nothing leads to, and that lead nowhere
     for e in edges:
+        starts.discard(e.head)
+        ends.discard(e.tail)
         tails, heads = above[e.tail], above[e.head]
         k = 0
         while tails[k] is heads[k]:
@@ -59,7 +63,7 @@ def lay_out(items: Sequence[Item], edges: Iterable[Edge]) -> None:
         enters.update(item.number for item in heads[k + 1 :])
     for item in reversed(items):
         if item.children:
-            _one(item, inside[item.number], items, leaves, enters)
+            _one(item, inside[item.number], (starts, ends), leaves, enters)
     for item in items:
         for child in item.children:
             child.col += item.col
@@ -69,7 +73,9 @@ def lay_out(items: Sequence[Item], edges: Iterable[Edge]) -> None:
         item.layers = [(first + item.col, count) for first, count in item.layers]
 
 
-def _one(group: Item, edges: Iterable[tuple[int, int]], items: Sequence[Item], leaves: set[int], enters: set[int]) -> None:
+def _one(
+    group: Item, edges: Iterable[tuple[int, int]], ends: tuple[set[int], set[int]], leaves: set[int], enters: set[int]
+) -> None:
     """Places the children of one group relative to its upper left corner."""
     children = group.children
     before: dict[int, list[int]] = {c.number: [] for c in children}
@@ -80,10 +86,13 @@ def _one(group: Item, edges: Iterable[tuple[int, int]], items: Sequence[Item], l
     layer = {c.number: 0 for c in children}
     for c in children:  # a topological order
         layer[c.number] = max((layer[a] + 1 for a in before[c.number]), default=0)
-    for c in reversed(children):  # what nothing here leads to stands next to its first reader
-        if not before[c.number] and after[c.number]:
-            layer[c.number] = min(layer[b] for b in after[c.number]) - 1
     depth = max(layer.values()) + 1
+    short = depth <= SHORT
+    for c in reversed(children):
+        if short and c.vertex in ends[1] and before[c.number]:
+            layer[c.number] = depth - 1
+        elif not before[c.number] and after[c.number] and not (short and c.vertex in ends[0]):
+            layer[c.number] = min(layer[b] for b in after[c.number]) - 1  # next to its first reader
     slots: dict[int, Slot] = {}
     layers: list[list[Slot]] = [[] for _ in range(depth)]
     for c in children:
@@ -128,17 +137,21 @@ def _join(a: Slot, b: Slot) -> None:
 def _arrange(layers: list[list[Slot]]) -> None:
     """Orders every layer by the barycentres of its neighbours, then settles heights in whole half rows."""
     best, least = [list(line) for line in layers], _crossings(layers)
+    for line in layers:
+        _number(line)
     for sweep in range(SWEEPS):
         forward = sweep % 2 == 0
         for line in layers if forward else reversed(layers):
-            for other in layers:
-                for k, slot in enumerate(other):
-                    slot.y = k / max(len(other) - 1, 1)
             side = 0 if forward else 1
             line.sort(key=lambda slot: _mean([s.y for s in slot.near[side]], slot.y))
+            _number(line)
+        while sweep >= SWEEPS // 2 and max(map(_swapped, layers)):
+            pass  # ends: every round has fewer crossings than the one before
         found = _crossings(layers)
         if found < least:
             best, least = [list(line) for line in layers], found
+        if not least:
+            break
     for line, kept in zip(layers, best):
         line[:] = kept
     for line in layers:
@@ -160,6 +173,27 @@ def _arrange(layers: list[list[Slot]]) -> None:
     for line in layers:
         for slot in line:
             slot.y -= top
+
+
+def _number(line: Sequence[Slot]) -> None:
+    for k, slot in enumerate(line):
+        slot.y = k / max(len(line) - 1, 1)
+
+
+def _swapped(line: list[Slot]) -> int:
+    """Swaps neighbours in a layer wherever that takes crossings away; returns how many swaps."""
+    count = 0
+    for k in range(len(line) - 1):
+        a, b = line[k], line[k + 1]
+        gain = 0
+        for side in (0, 1):
+            above, below = [s.y for s in a.near[side]], [s.y for s in b.near[side]]
+            gain += sum((p > q) - (p < q) for p in above for q in below)
+        if gain > 0:
+            line[k], line[k + 1] = b, a
+            a.y, b.y = b.y, a.y
+            count += 1
+    return count
 
 
 def _mean(values: Sequence[float], otherwise: float) -> float:

@@ -81,7 +81,7 @@ function measure(view, room) {
 function drawMatrix(view, vector) {
   const layer = make("g");
   const { rowLines, colLines } = view;
-  const style = `font-size: ${Math.min(12, view.high - 1)}px`;
+  const style = `font-size: ${Math.min(12, 0.83 * view.high)}px`;
   view.rowText = rowLines.map((line, k) => {
     if (!view.named) return null;
     const text = make("text", { class: "label", x: view.left - 8, y: view.ys[k] + view.high / 2, "text-anchor": "end", "dominant-baseline": "central", style });
@@ -118,8 +118,9 @@ function drawMatrix(view, vector) {
     head.textContent = vector.head;
     layer.append(head);
     rowLines.forEach((line, k) => {
-      const box = make("g", { class: "value" }, make("rect", { x, y: view.ys[k] + 1, width, height: view.high - 2, rx: 2 }));
+      const box = make("g", { class: "value", role: "img", "aria-label": `${vector.head} of ${line.item.short}` }, make("rect", { x, y: view.ys[k] + 1, width, height: view.high - 2, rx: 2 }));
       if (view.text) box.append(make("text", { x: x + width / 2, y: view.ys[k] + view.high / 2 }));
+      box.things = { value: k };
       layer.append(box);
       view.values.push(box);
     });
@@ -135,7 +136,7 @@ function drawCell(view, cell) {
     make("rect", { x: x + gap, y: y + gap, width: width - 2 * gap, height: view.high - 2 * gap, rx: view.high > 12 ? 3 : 1 }));
   if (view.text && cell.label) {
     const text = make("text", { x: x + width / 2, y: y + view.high / 2 });
-    text.textContent = cut(cell.label, width - 8);
+    spell(text, cut(cell.label, width - 8));
     g.append(text);
   }
   cell.element = g;

@@ -98,7 +98,7 @@ function setUp() {
   $("folds").hidden = items.every((item) => !item.children.length || !item.parent);
   $("bar").hidden = !data.runs.length;
   data.runs.forEach((run, k) => {
-    run.steps = new Set(run.order);
+    run.steps = new Map(run.order.map((v, k) => [v, k]));
     run.starts = new Set(run.head === "dx" ? ["source"] : ["sink", "output"]);
     const option = document.createElement("option");
     option.value = k;

@@ -15,11 +15,11 @@ from .folds import Item, folded
 from .kinds import KINDS
 from .layout import lay_out
 from .model import Picture, picture_of
-from .steps import FORWARD, REVERSE, Run, runs, vectors
+from .steps import FORWARD, REVERSE, Run, Values, runs, vectors
 
 __all__ = ["page"]
 
-SCRIPTS = ("graph.js", "matrix.js", "data.js", "draw.js", "steps.js", "pointing.js", "page.js")  # in this order
+SCRIPTS = ("graph.js", "labels.js", "matrix.js", "data.js", "draw.js", "steps.js", "pointing.js", "page.js")  # in this order
 MOST = 1_500  # items that "unfold all" makes visible
 STEPPED = 10_000  # vertices whose elimination is stepped through
 
@@ -47,9 +47,10 @@ def page(
     picture, items = folded(picture)
     lay_out(items, picture.edges)
     found = runs(picture, order, order_name) if picture.nodes and len(picture.vertices) <= STEPPED else []
-    data = _data(picture, items, found)
+    values = vectors(picture) if found else Values({})
+    data = _data(picture, items, found, values.found)
     text = Template(_read("page.html"))
-    notes = [*picture.notes, *_fold_notes(picture, items)]
+    notes = [note for note in (*picture.notes, *_fold_notes(picture, items), values.note) if note]
     return text.substitute(
         title=escape(picture.title),
         about=escape(picture.about),
@@ -98,7 +99,9 @@ def _fold_notes(picture: Picture, items: Sequence[Item]) -> list[str]:
     return notes
 
 
-def _data(picture: Picture, items: Sequence[Item], found: Sequence[Run]) -> dict[str, Any]:
+def _data(
+    picture: Picture, items: Sequence[Item], found: Sequence[Run], values: dict[str, dict[int, str]]
+) -> dict[str, Any]:
     strings: dict[str, int] = {}
 
     def word(text: str) -> int:
@@ -109,7 +112,6 @@ def _data(picture: Picture, items: Sequence[Item], found: Sequence[Run]) -> dict
     lines, source = _source(picture)
     line_of = {line: k for k, line in enumerate(lines)}
     counts = Counter(e.kind for e in picture.edges)
-    values = vectors(picture) if found else {}
     return {
         "vertices": [
             [v.name, v.role, word(v.text), word(v.space), line_of.get(_line(v.place), -1)] for v in picture.vertices

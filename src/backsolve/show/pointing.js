@@ -24,7 +24,7 @@ function light(things) {
   for (const n of chosen) {
     const { tail, head } = edges[n], a = view.rep[tail], b = view.rep[head];
     const arrow = view.shown.get(a.number * items.length + b.number);
-    if (arrow) mark(arrow.element);
+    if (arrow) { mark(arrow.element); mark(arrow.name); }
     seen.add(view.rowOf[head] * view.colLines.length + view.colOf[tail]);
     if (!things.item || here.has(head)) edgeLines.add(vertices[head].line);
   }
@@ -32,6 +32,11 @@ function light(things) {
   if (things.cell && things.cell.diagonal >= 0 && !chosen.size) here.add(things.cell.diagonal);
   for (const key of seen) if (view.cells.has(key)) mark(view.cells.get(key).element);
   if (things.cell && !view.cells.has(things.cell.key)) mark(things.cell.element);
+  if (things.value !== undefined) {
+    mark(view.values[things.value]);
+    mark(view.rowText[things.value]);
+    mark(view.rowLines[things.value].item.element);
+  }
   for (const u of here) {
     mark(view.rep[u].element);
     edgeLines.add(vertices[u].line);
@@ -52,6 +57,7 @@ function describe(things, chosen, here) {
   let text;
   if (things.item && things.item.role === "group") text = `${things.item.label}: ${things.item.stop - things.item.start} nodes${things.item.where ? ` · ${things.item.where}` : ""}; click to unfold`;
   else if (things.item) text = vertexText(vertices[things.item.vertex]) + lineText(vertices[things.item.vertex]);
+  else if (things.value !== undefined) text = valueText(things.value);
   else if (things.line !== undefined) text = `${data.lines[things.line]}: ${here.size} node${here.size === 1 ? "" : "s"}`;
   else {
     const first = [...chosen].slice(0, 4).map(edgeText);
@@ -60,6 +66,11 @@ function describe(things, chosen, here) {
     if (things.cell && !chosen.size) text = `row ${view.rowLines[things.cell.r].item.short}, column ${view.colLines[things.cell.c].item.short}: ${things.cell.label || "fill-in: a sum over the paths through eliminated nodes"}`;
   }
   $("detail").textContent = text;
+}
+function valueText(k) {
+  const { item, members } = view.rowLines[k], { head, values } = data.runs[state.run];
+  if (members.length > 1) return `${head} of ${item.short}: ${members.filter((u) => isFilled(u)).length} of ${members.length} values filled in`;
+  return `${head} of ${vertexText(vertices[members[0]])}: ${isFilled(members[0]) ? values[members[0]] : "not filled in yet"}`;
 }
 const thingsAt = (target) => {
   for (let at = target; at && at !== document; at = at.parentNode) if (at.things) return at.things;

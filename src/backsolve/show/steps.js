@@ -18,6 +18,11 @@ function reach(members, gone, { starts, ends }) {
   }
   return found;
 }
+// Whether the vector has its value at this vertex: it is eliminated, or where the substitution starts, or at the end.
+function isFilled(u) {
+  const run = data.runs[state.run], at = run.steps.get(u);
+  return at === undefined ? run.starts.has(vertices[u].role) || state.step === run.order.length : at < state.step;
+}
 function update() {
   const run = data.runs[state.run];
   if (!run) return;
@@ -40,9 +45,11 @@ function update() {
   }
   const inWork = (e) => (e.head === v && insideIns.has(e.tail)) || (e.tail === v && insideOuts.has(e.head));
   for (const arrow of view.arrows) {
-    const list = arrow.element.classList;
-    list.toggle("work", arrow.edges.some((n) => inWork(edges[n])));
-    list.toggle("done", arrow.edges.every((n) => gone[edges[n].tail] || gone[edges[n].head]));
+    const work = arrow.edges.some((n) => inWork(edges[n])), done = arrow.edges.every((n) => gone[edges[n].tail] || gone[edges[n].head]);
+    for (const element of arrow.name ? [arrow.element, arrow.name] : [arrow.element]) {
+      element.classList.toggle("work", work);
+      element.classList.toggle("done", done);
+    }
   }
   // Entries between what is left are sums over the paths through what is gone: found by walking, whatever the order was.
   const present = new Set(), width = view.colLines.length;
@@ -84,10 +91,9 @@ function update() {
   if (v >= 0 && rowOf[v] >= 0) reveal("matrix", 0, view.ys[rowOf[v]]);
   view.values.forEach((box, k) => {
     const members = view.rowLines[k].members, values = run.values;
-    const ready = (u) => gone[u] || (!run.steps.has(u) && (run.starts.has(vertices[u].role) || state.step === run.order.length));
-    box.classList.toggle("filled", members.every(ready));
+    box.classList.toggle("filled", members.every(isFilled));
     box.classList.toggle("work", members.includes(v));
-    if (view.text) box.lastChild.textContent = members.length === 1 && ready(members[0]) ? cut(values[members[0]] || "", view.valueWidth - 6) : "";
+    if (view.text) box.lastChild.textContent = members.length === 1 && isFilled(members[0]) ? cut(values[members[0]] || "", view.valueWidth - 6) : "";
   });
   tell(run, v, ins, outs);
 }

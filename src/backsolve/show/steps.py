@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,13 +13,14 @@ from ..blocks import BlockVector
 from ..graph import Graph
 from ..operators import I, O
 from ..operators.spaces import ANY, ArraySpace, Space
+from ..shadow import Shadow
 from ..solve import solve
 from ..system import System
 from .model import Picture, spaces_of
 
 FORWARD, REVERSE, MARKOWITZ = "forward substitution", "back substitution", "Markowitz order"
 
-__all__ = ["Run", "costs", "runs", "vectors"]
+__all__ = ["Run", "Values", "costs", "runs", "vectors"]
 
 
 @dataclass(frozen=True)
@@ -149,24 +150,44 @@ VALUES = 2_000  # vertices whose vectors are computed
 NUMBERS = 10_000_000  # numbers in all of them
 
 
-def vectors(picture: Picture) -> dict[str, dict[int, str]]:
+class Values(NamedTuple):
+    """The vector of each direction, of a vertex its number or the norm of its array; and why one is not there."""
+
+    found: dict[str, dict[int, str]]
+    note: str = ""
+
+
+def vectors(picture: Picture) -> Values:
     """What fills up: under "forward" the changes of every vertex for ones at the sources, under "reverse" the gradients
-    for ones at the outputs; of a vertex its number, or the norm of its array.  Empty where they cannot be computed.
+    for ones at the outputs.  Where they cannot be computed the note says so, and why.
     """
     subject = picture.subject
-    many = len(picture.vertices) > VALUES or sum(v.size for v in picture.vertices) > NUMBERS
-    if many or not isinstance(subject, System | Graph):
-        return {}
+    if not isinstance(subject, System | Graph):
+        return Values({}, "No values are filled in: a matrix alone has no right-hand side.")
+    if len(picture.vertices) > VALUES:
+        return Values({}, f"No values are filled in beyond {VALUES:,} vertices.")
+    if sum(v.size for v in picture.vertices) > NUMBERS:
+        return Values({}, f"No values are filled in: they are more than {NUMBERS:,} numbers.")
+    if isinstance(subject, System) and _outlined(subject):
+        return Values({}, "No values are filled in: a plan keeps shapes, not arrays.")
     found: dict[str, dict[int, str]] = {}
-    for direction in ("forward", "reverse"):
+    missing = []
+    for direction, name in (("forward", FORWARD), ("reverse", REVERSE)):
         try:
             if isinstance(subject, Graph):
                 found[direction] = _of_graph(picture, subject, direction)
             else:
                 found[direction] = _pushed(picture, subject) if direction == "forward" else _pulled(picture, subject)
-        except (TypeError, ValueError, ArithmeticError, NotImplementedError, AlgebraError):
-            continue  # an operator without a transpose, elements that take no ones: the page does without values
-    return found
+        except (TypeError, ValueError, ArithmeticError, NotImplementedError, AlgebraError) as error:
+            reason = (str(error).splitlines() or [""])[0][:120]  # an operator without a transpose, what takes no ones
+            missing.append(f"No values are filled in for {name}: {reason or type(error).__name__}")
+    return Values(found, " ".join(missing))
+
+
+def _outlined(system: System) -> bool:
+    """Whether what the operators hold are shapes in place of arrays, as in the outline that a Plan keeps."""
+    elements = [*system.M.entries.values(), *system.L.entries.values()]
+    return any(isinstance(getattr(factor, "array", None), Shadow) for x in elements for factor in getattr(x, "factors", ()))
 
 
 def _pushed(picture: Picture, system: System) -> dict[int, str]:

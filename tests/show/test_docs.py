@@ -1,0 +1,34 @@
+"""The documentation holds all that it must; `make docs` builds it, executes every cell, and takes warnings for errors."""
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import backsolve
+
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = {path.stem: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")}
+
+
+def test_every_page_can_be_reached():
+    listed = re.search(r"```\{toctree\}\n.*?\n\n(.*?)```", TEXT["index"], re.DOTALL)[1].split()
+    assert set(listed) | {"index"} == set(TEXT)
+    assert {"paper", "plan", "sparse", "rules", "show", "gallery", "limitations", "api"} <= set(listed)
+
+
+def test_the_first_page_holds_a_live_picture():
+    assert 'src="pages/figure.html"' in TEXT["index"]
+
+
+def test_the_paper_takes_ten_cells():
+    cells = re.findall(r"\*\*(\d+)\..*?```\{code-cell\}", TEXT["paper"], re.DOTALL)
+    assert cells == [str(k) for k in range(1, 11)]
+    assert TEXT["paper"].count("{code-cell}") == 10
+
+
+@pytest.mark.parametrize("name", [n for n in dir(backsolve) if not n.startswith("_")])
+def test_the_reference_names_everything_public(name):
+    if not isinstance(getattr(backsolve, name), ModuleType):
+        assert re.search(rf"backsolve\.{name}\b", TEXT["api"])
