@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..operators.memory import PatternTooLargeError
 from .base import SingularError
-from .layout import Layout
+from .layout import Columns, Layout
+from .stretch import Stretched
 
 __all__ = ["SuperLU"]
 
@@ -17,15 +18,31 @@ Array = np.ndarray[Any, Any]
 
 STEPS = 3  # of refinement, at most
 POOR = 1e-6  # a backward error that no regular matrix leaves behind
+PAIRED = 0.02  # share of places with a mirror image from which rows and columns may belong together
+FULL = 30  # times the entries of the matrix in its factors: worth trying another order
+GENTLE = 0.01  # a pivot on the diagonal is taken if it is so many times the largest of its column
+
+
+class Order(NamedTuple):
+    """The stretched matrix in an order of rows and columns, and how it is to be factored."""
+
+    columns: Columns
+    rows: Array
+    cols: Array
+    paired: bool  # pivots on the diagonal are preferred, so that rows and columns are ordered alike
+    final: bool  # whether the order is fill-reducing already
 
 
 class SuperLU:
-    """P A Q = L U, with the order Q of a first factorization kept in the layout for later ones.
+    """P A Q = L U, with the order of a first factorization kept in the layout for later ones.
 
+    Where rows and columns belong together (nodes with nodes, sources with outputs), pivots on the diagonal are preferred,
+    which keeps the fill small; where such factors do not solve well, partial pivoting takes over.  Long rows are stretched.
     Numbers of less than double precision are factored in double precision.
     Raises `SingularError`, naming the unknown whose pivot is missing, and `PatternTooLargeError` where the factors do not
     fit into memory.
-    Source: Demmel, Eisenstat, Gilbert, Li and Liu, *A supernodal approach to sparse partial pivoting*, 1999 (SuperLU).
+    Source: Demmel, Eisenstat, Gilbert, Li and Liu, *A supernodal approach to sparse partial pivoting*, 1999 (SuperLU); Li
+    and Demmel, *SuperLU_DIST*, 2003 (few or no pivots, and refinement).
     """
 
     def __init__(self, layout: Layout, data: Sequence[Any]) -> None:
@@ -38,26 +55,46 @@ class SuperLU:
         if not np.isfinite(numbers).all():
             raise SingularError(f"the matrix has entries that are NaN or infinite, in {self._where_not_finite(numbers)}.")
         self.matrix = csc_array((numbers, layout.columns.indices, layout.columns.indptr), shape=(n, n))
-        order: list[Array] = layout.remember("fill-reducing order", list)
-        self.order = order[0] if order else None
-        self._lu = self._factored(self.matrix)
-        if not order:  # this factorization chose one
-            order.append(np.argsort(self._lu.perm_c))
+        self._stretched = layout.remember("stretched", lambda: Stretched(n, layout.columns))
+        kept: list[Order] = layout.remember("order", list)
+        self._factor(kept[0] if kept else _first_order(self._stretched))
 
-    def _factored(self, A: Any) -> Any:
+    def _factor(self, order: Order) -> None:
+        from scipy.sparse import csc_array
         from scipy.sparse.linalg import splu
 
+        N = self._stretched.size
+        numbers = self._stretched.numbers(self.matrix.data)[order.columns.order]
+        A = csc_array((numbers, order.columns.indices, order.columns.indptr), shape=(N, N))
+        spec = "NATURAL" if order.final else "MMD_AT_PLUS_A" if order.paired else "COLAMD"
+        gentle: dict[str, Any] = {"diag_pivot_thresh": GENTLE, "options": {"SymmetricMode": True}} if order.paired else {}
         try:
-            return splu(A) if self.order is None else splu(A[:, self.order], permc_spec="NATURAL")
+            self._lu = splu(A, permc_spec=spec, **gentle)
         except RuntimeError as error:
             if "singular" not in str(error):
                 raise
+            if order.paired:
+                self._with_all_pivots()
+                return
             raise SingularError(self._diagnosis()) from error
         except MemoryError as error:
             raise PatternTooLargeError(
-                f"the factors of a matrix of {A.shape[0]:,} unknowns and {A.nnz:,} non-zeros ({12 * A.nnz:,} bytes "
+                f"the factors of a matrix of {N:,} unknowns and {A.nnz:,} non-zeros ({12 * A.nnz:,} bytes "
                 "before any fill-in) do not fit into memory; an iterative engine (engine='gmres') factors nothing."
             ) from error
+        self._order = order
+        if not order.final:  # this factorization chose one
+            kept: list[Order] = self.layout.remember("order", list)
+            kept[:] = [_reordered(order, np.argsort(self._lu.perm_c))]
+            if order.paired and self._lu.nnz > FULL * A.nnz:
+                other = splu(A)
+                if other.nnz < self._lu.nnz / 2:
+                    self._with_all_pivots()
+
+    def _with_all_pivots(self) -> None:
+        """Factor again by partial pivoting, now and for later numbers."""
+        order = _unordered(self._stretched, paired=False)
+        self._factor(order)
 
     @property
     def nnz(self) -> int:
@@ -88,6 +125,9 @@ class SuperLU:
                 break
             x = better
         if not np.abs(b - A @ x).max() <= POOR * scale:
+            if self._order.paired:
+                self._with_all_pivots()
+                return self._refined(b, A, trans)
             raise SingularError(self._diagnosis())
         return x
 
@@ -95,13 +135,12 @@ class SuperLU:
         b = b.astype(np.result_type(b.dtype, self.matrix.dtype), copy=False)
         if b.dtype.kind == "c" and self.matrix.dtype.kind != "c":
             return self._solved(b.real.copy(), trans) + 1j * self._solved(b.imag.copy(), trans)
-        if self.order is None:
-            return self._lu.solve(b, trans)  # type: ignore[no-any-return]
-        if trans == "T":
-            return self._lu.solve(b[self.order], trans)  # type: ignore[no-any-return]
-        x = np.empty_like(b)
-        x[self.order] = self._lu.solve(b)
-        return x
+        before, after = (self._order.rows, self._order.cols) if trans == "N" else (self._order.cols, self._order.rows)
+        y = self._lu.solve(self._stretched.padded(b)[before], trans)
+        x = np.empty_like(y)
+        x[after] = y
+        found: Array = x[: b.shape[0]]
+        return found
 
     # ---- where it fails -----------------------------------------------------------------------------------------------
     def _where_not_finite(self, numbers: Array) -> str:
@@ -134,3 +173,29 @@ class SuperLU:
             f"the Jacobian is singular to working precision: the pivot of {label(int(np.argsort(lu.perm_c)[worst]))} is "
             f"{pivots[worst]:.1e} times its column. Pass damping, or remove the equation or unknown that others determine."
         )
+
+
+def _unordered(matrix: Stretched, *, paired: bool) -> Order:
+    here = np.arange(matrix.size)
+    return Order(matrix.columns._replace(order=np.arange(matrix.columns.order.size)), here, here, paired, False)
+
+
+def _first_order(matrix: Stretched) -> Order:
+    """As the matrix comes, rows and columns paired if the pattern is symmetric enough."""
+    indptr, row, _ = matrix.columns
+    col = np.repeat(np.arange(matrix.size), np.diff(indptr))
+    keys, mirrored = row * np.int64(matrix.size) + col, col * np.int64(matrix.size) + row
+    share = np.isin(keys, mirrored, assume_unique=True).mean() if row.size else 0.0
+    return _unordered(matrix, paired=bool(share >= PAIRED))
+
+
+def _reordered(order: Order, by: Array) -> Order:
+    """The columns in this order, the rows too where they are paired."""
+    indptr, row, source = order.columns
+    inverse = np.argsort(by)
+    col = inverse[np.repeat(np.arange(by.size), np.diff(indptr))]
+    row = inverse[row] if order.paired else row
+    sort = np.lexsort((row, col))
+    indptr = np.concatenate(([0], np.cumsum(np.bincount(col, minlength=by.size))))
+    columns = Columns(indptr.astype(np.int32), row[sort].astype(np.int32), source[sort])
+    return Order(columns, order.rows[by] if order.paired else order.rows, order.cols[by], order.paired, True)
