@@ -1,10 +1,12 @@
 """Operators between boxes of their spaces: the sum of the tiles, each in its place."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backsolve.operators import LinearMap, Sum
+from backsolve.operators.einsum import einsum
 from backsolve.operators.mosaic import Mosaic, Tile
 from backsolve.operators.slicing import Slice
 from backsolve.operators.spaces import ArraySpace
@@ -97,3 +99,18 @@ def test_boxes_in_two_directions():
     np.testing.assert_array_equal(op @ x, y)
     np.testing.assert_array_equal(np.tensordot(op.todense(), x, axes=2), y)
     check_operator(op)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8, 9, 11, 17])
+@pytest.mark.parametrize("columns", [2, 8, 10, 13, 60])
+def test_a_mosaic_of_single_entries(rows, columns):
+    """Stacked few at a time, whatever the number of rows and columns, with zeros where there is no tile."""
+    dense = np.random.default_rng(rows).normal(size=(rows, columns))
+    dense[dense < -1] = 0
+    dense[0, 0] = 1.0
+    tiles = []
+    for i, j in zip(*np.nonzero(dense), strict=True):
+        out, into = Slice((rows,), (i,), (i + 1,)), Slice((columns,), (j,), (j + 1,))
+        tiles.append(Tile(out, into, einsum("i", "i", (dense[i : i + 1, j], "i"))))
+    op = Mosaic(ArraySpace((columns,)), ArraySpace((rows,)), tuple(tiles))
+    assert np.array_equal(op.todense(), dense)

@@ -33,6 +33,7 @@ __all__ = [
     "register_adapter",
     "reshape",
     "scale",
+    "solve_triangular",
     "stack",
     "subtract",
     "sum_axes",
@@ -280,6 +281,23 @@ def map_columns(function: Callable[[Any], Any], x: Any) -> Any:
     if adapter is not None:
         return adapter.map_columns(function, x)
     return namespace(x).stack([function(x[..., j]) for j in range(x.shape[-1])], axis=-1)
+
+
+def solve_triangular(R: Any, b: Any, *, transposed: bool = False) -> Any:
+    """Return the x with R x = b, or with ``transposed`` Rᵀ x = b, for a stack of upper triangles R and of matrices b.
+
+    An adapter may have a method of this name; without one the library's general solver does it, which of an upper triangle
+    finds every pivot in its place.
+    """
+    solve = getattr(_adapter(R, b), "solve_triangular", None)
+    if solve is not None:
+        return solve(R, b, transposed)
+    if type(R) is np.ndarray and type(b) is np.ndarray and R.shape[0] == 1:
+        from scipy.linalg import solve_triangular as solve_one
+
+        return solve_one(R[0], b[0], trans=int(transposed), check_finite=False)[None]
+    xp = namespace(R, b)
+    return xp.linalg.solve(xp.matrix_transpose(R) if transposed else R, b)
 
 
 def reshape(x: Any, shape: tuple[int, ...]) -> Any:

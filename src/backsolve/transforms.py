@@ -159,7 +159,7 @@ def jacobian(
 
     @_like(fun, "Jacobian of")
     def matrix(*args: Any, **kwargs: Any) -> Any:
-        system, aux = _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
+        system, aux = _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int, hold=True)
         _check_real_output(fun, system.value, holomorphic)
         found = system.jacobian(order, format=format, plans=plans)
         return (found, aux) if has_aux else found
@@ -313,6 +313,7 @@ def _system(
     allow_int: bool,
     *,
     fold: bool = False,
+    hold: bool = False,
 ) -> tuple[System, Any]:
     if kwargs and callable(fun):
         positional = fun
@@ -321,7 +322,7 @@ def _system(
             if hasattr(positional, "__name__")
             else (lambda *a: positional(*a, **kwargs))
         )
-    system, aux = linearize_with_aux(fun, args, argnums, has_aux=has_aux, fold=fold)
+    system, aux = linearize_with_aux(fun, args, argnums, has_aux=has_aux, fold=fold, hold=hold)
     for i, aval in enumerate(system.inputs.avals):  # type: ignore[attr-defined]
         _check_input(what, i, aval.dtype, holomorphic, allow_int)
     return system, aux

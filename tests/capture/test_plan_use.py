@@ -303,3 +303,12 @@ def test_search_is_never_worse():
     assert longer.multiplications <= none.multiplications
     assert bs.plan(f, *f.point, argnums=argnums).order == default.order
     assert_same(bs.jacobian(f, argnums, order=longer)(*f.point), jax.jacobian(f, argnums)(*f.point))
+
+
+def test_python_numbers_as_arguments():
+    """Under jit these are weakly typed, and so are the constants they meet."""
+
+    def f(x, y):
+        return x * 2.5 + x * y, x * 0.5 - y
+
+    assert_same(jax.jit(bs.jacobian(f, (0, 1)))(1.0, 2.0), jax.jacobian(f, (0, 1))(1.0, 2.0))

@@ -79,6 +79,10 @@ class JaxAdapter:
         """One ``vmap``."""
         return jax.vmap(function, in_axes=-1, out_axes=-1)(x)
 
+    def solve_triangular(self, R: Any, b: Any, transposed: bool) -> Any:
+        """One ``triangular_solve``."""
+        return lax.linalg.triangular_solve(R, b, left_side=True, lower=False, transpose_a=transposed)
+
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         """Row-major reshape."""
         return lax.reshape(x, shape)

@@ -20,6 +20,7 @@ from jax._src.tree_util import FlatTree, tree_flatten, tree_unflatten
 from ..algebra import is_zero
 from ..operators import ArraySpace, LinearOperator, Space, TupleSpace
 from ..operators.tuples import Parts
+from .eager import moved
 
 __all__ = [
     "Equation",
@@ -111,6 +112,10 @@ def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     current = core.trace_ctx.trace
     if type(current) is pe.DynamicJaxprTrace and not eqn.effects:
         return _copied(current, eqn, inputs, info.replace(name_stack=stack))
+    if current is core.eval_trace and not any(map(is_traced, inputs)):
+        out = moved(primitive.name, eqn.params, inputs)
+        if out is not None:
+            return out
     with eqn.ctx.manager, source_info_util.user_context(info.traceback, name_stack=stack):
         out = primitive.bind(*inputs, **primitive.get_bind_params(eqn.params))
     return list(out) if primitive.multiple_results else [out]
@@ -182,9 +187,10 @@ def space_of_aval(aval: Aval) -> ArraySpace:
 
 def number_of(value: Value) -> complex | None:
     """The value as a Python number where it is a literal scalar, known while tracing; else None."""
-    if isinstance(value, (bool, int, float, complex)):
-        return value
-    if isinstance(value, jax.Array) or getattr(value, "ndim", None) != 0:
+    if type(value) in (bool, int, float, complex):
+        return value  # type: ignore[no-any-return]
+    own = isinstance(value, (int, float, complex))  # one of JAX's, which carries a dtype
+    if not own and (isinstance(value, jax.Array) or getattr(value, "ndim", None) != 0):
         return None
     number: Any = np.asarray(value).item()
     return number if isinstance(number, (int, float, complex)) else None

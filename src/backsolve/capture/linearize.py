@@ -40,11 +40,18 @@ def linearize(f: Callable[..., Any], *primals: Any, argnums: int | Sequence[int]
 
 
 def linearize_with_aux(
-    f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequence[int], *, has_aux: bool = False, fold: bool = False
+    f: Callable[..., Any],
+    primals: Sequence[Any],
+    argnums: int | Sequence[int],
+    *,
+    has_aux: bool = False,
+    fold: bool = False,
+    hold: bool = False,
 ) -> tuple[System, Any]:
     """As `linearize`, for an f that returns (output, auxiliary data) if ``has_aux``; returns the system and the data.
 
-    With ``fold`` indices and masks that follow from constants alone are worked out while tracing, also under ``jit``.
+    With ``fold`` indices and masks that follow from constants alone are worked out while tracing, also under ``jit``; with
+    ``hold`` XLA works out the sines of single numbers once (see `held`).
     """
     if not callable(f):
         raise TypeError(f"expected a function of JAX arrays, got {f!r} of type {type(f).__name__}.")
@@ -79,7 +86,7 @@ def linearize_with_aux(
     jaxpr, consts, out_tree = jx.trace(flat, leaves)
     count = shapes[-1].num_leaves
     sources = [jx.space_of_aval(v.aval) for v in jaxpr.invars]
-    program = Program(sources, fold=fold)
+    program = Program(sources, fold=fold, hold=hold)
     values, nodes = walk(jaxpr, consts, leaves, program)
     out_avals = [v.aval for v in jaxpr.outvars[:count]]
     M, L, S = program.matrices(nodes[:count], [jx.space_of_aval(a) for a in out_avals])

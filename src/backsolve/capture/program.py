@@ -10,6 +10,7 @@ from ..operators import Identity, LinearOperator, TupleSpace
 from ..operators.spaces import Space
 from ..operators.tuples import Inject, Project
 from . import jaxpr as jx
+from .held import HELD, held, held_edge, is_held
 from .known import fold
 from .rules.elementwise import ZERO
 from .rules.table import FALLBACK, RULES, SPLITS, Rule
@@ -34,8 +35,9 @@ class Names(Sequence[str]):
 class Program:
     """Nodes and edges as they are found.  Sources are numbered −1, −2, …, nodes 0, 1, …"""
 
-    def __init__(self, sources: Sequence[Space], *, fold: bool = False) -> None:
+    def __init__(self, sources: Sequence[Space], *, fold: bool = False, hold: bool = False) -> None:
         self.sources = list(sources)
+        self.hold = hold  # whether sines and cosines of single numbers, which have many readers, are written down
         self.fold = fold  # whether indices and masks that follow from constants are worked out while tracing
         self.spaces: list[Space] = []
         self.origins: list[Any] = []
@@ -140,7 +142,11 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
         if program.fold and body is not None and not eqn.effects:
             return _enter(frame, eqn, body, inputs, preds, None)
         values = fold(eqn, inputs) if program.fold else None
-        frame.write(eqn.outvars, jx.bind(eqn, inputs) if values is None else values, [None] * len(eqn.outvars))
+        values = _evaluated(eqn, inputs, program) if values is None else values
+        frame.write(eqn.outvars, values, [None] * len(eqn.outvars))
+        return None
+    if is_held(eqn):
+        frame.write(eqn.outvars, inputs if inputs[0] is None else jx.bind(eqn, inputs), preds)
         return None
     if body is not None:
         return _enter(frame, eqn, body, inputs, preds, wanted)
@@ -160,6 +166,11 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     return _linearized(frame, eq, preds, wanted, origin)
 
 
+def _evaluated(eqn: Any, inputs: list[Any], program: Program) -> list[Any]:
+    values = jx.bind(eqn, inputs)
+    return list(map(held, values)) if program.hold and eqn.primitive.name in HELD else values
+
+
 def _enter(
     frame: Frame, eqn: Any, body: Any, inputs: list[Any], preds: list[int | None], wanted: list[bool] | None
 ) -> Frame:
@@ -177,7 +188,7 @@ def _by_rule(
     """Record the edges that the rule gives; False where it declines."""
     (outvar,) = eq.eqn.outvars
     if not tangent:
-        (eq.output,) = eq.bind()
+        (eq.output,) = _evaluated(eq.eqn, eq.inputs, program)
     node = None
     if jx.carries_derivatives(outvar.aval):
         edges = []
@@ -188,7 +199,7 @@ def _by_rule(
             if op is FALLBACK:
                 return False
             if op is not None:
-                edges.append((pred, op))
+                edges.append((pred, held_edge(op) if program.hold and eq.name in HELD else op))
         if edges:
             node = program.node(jx.space_of_aval(outvar.aval), origin, edges)
     value = eq.output

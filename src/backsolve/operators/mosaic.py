@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import algebra
-from ..arrays import asarray, concat, namespace, reshape, scale, stack
+from ..arrays import asarray, concat, namespace, reshape, scale, stack, take
 from .base import LinearOperator
 from .einsum import Einsum, _contract_all
 from .settle import dense_array
@@ -19,6 +19,7 @@ __all__ = ["Mosaic", "Tile"]
 
 
 CELLS = 1024  # entries of a matrix that is put together one by one
+STACK = 8  # arrays in one stack: XLA's CPU compiler fuses the making of so many, and writes more of them one by one
 
 
 class Tile(NamedTuple):
@@ -95,13 +96,27 @@ class Mosaic(LinearOperator):
             cells[place] = algebra.add(cells[place], cell) if place in cells else cell
         like = next(iter(cells.values()))
         zero = namespace(like).zeros((), dtype=like.dtype)
-        columns = range(domain.size)  # row by row: XLA compiles many small stacks faster than a long one
-        rows = [stack([cells.get((i, j), zero) for j in columns]) for i in range(codomain.size)]
-        return reshape(stack(rows), (*(codomain.shape or ()), *(domain.shape or ())))
+        columns = range(domain.size)
+        rows = [_stacked_few([cells.get((i, j), zero) for j in columns]) for i in range(codomain.size)]
+        return reshape(_stacked_few(rows), (*(codomain.shape or ()), *(domain.shape or ())))
 
     @property
     def label(self) -> str:
         return f"mosaic of {len(self.tiles)}"
+
+
+def _stacked_few(arrays: list[Any]) -> Any:
+    """Arrays along a new first axis, few in one stack: stacks of stacks, the last filled up with zeros that are cut off."""
+    n, first = len(arrays), arrays[0]
+    if n <= STACK:
+        return stack(arrays)
+    groups = -(-n // STACK)
+    size = -(-n // groups)
+    zeros = namespace(first).zeros(first.shape, dtype=first.dtype)
+    arrays = arrays + [zeros] * (groups * size - n)
+    made = _stacked_few([stack(arrays[k : k + size]) for k in range(0, len(arrays), size)])
+    made = reshape(made, (len(arrays), *first.shape))
+    return made if n == len(arrays) else take(made, (0,) * len(made.shape), (n, *first.shape))
 
 
 def _number(box: Slice) -> int:
