@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from scipy.optimize import least_squares
 import backsolve
 
 try:
-    from common import command_line, gains, timed
+    from common import command_line, compared, timed
 except ImportError:  # imported as a module, by the tests
-    from .common import command_line, gains, timed
+    from .common import command_line, compared, timed
 
 FOCAL = 400.0
 NOISE = 0.5  # pixels
@@ -58,38 +59,67 @@ def problem(cameras: int, points: int, observations: int) -> tuple[Callable[[Any
     return residuals, truth + scale * rng.standard_normal(truth.size), truth
 
 
-def solved(sizes: tuple[int, int, int], jacobian: str, steps: int) -> Any:
-    """The adjustment with a "sparse" or "dense" Jacobian, or "none"."""
+def solver(sizes: tuple[int, int, int], jacobian: str, steps: int) -> Callable[[], Any]:
+    """A compiled adjustment, with a "sparse" or "dense" Jacobian, or "none"."""
     residuals, start, _ = problem(*sizes)
     f = jax.jit(residuals)
     sparse, dense = jax.jit(backsolve.jacobian(residuals, format="sparse")), jax.jit(jax.jacfwd(residuals))
-    jac = {"sparse": lambda z: sparse(z).to_scipy(), "dense": lambda z: np.asarray(dense(z)), "none": "2-point"}[jacobian]
-    return least_squares(
+    jac: Any = {"sparse": lambda z: sparse(z).to_scipy(), "dense": lambda z: np.asarray(dense(z)), "none": "2-point"}[
+        jacobian
+    ]
+    f(start), None if jacobian == "none" else jac(start)  # compiled here
+    return lambda: least_squares(
         lambda z: np.asarray(f(z)), start, jac=jac, x_scale="jac", tr_solver="lsmr", max_nfev=steps, ftol=1e-6
     )
 
 
 def run(*, small: bool = False, output: Path = Path("bundle_adjustment.png")) -> dict[str, Any]:
     """Adjust cameras and points, print the gain of the sparse Jacobian, and draw the points before and after."""
-    few, sizes, steps = ((3, 10, 60), (4, 30, 240), 5) if small else ((5, 100, 500), (49, 7_776, 31_843), 15)
+    few, sizes, steps = ((3, 10, 60), (4, 30, 240), 5) if small else ((10, 200, 1_600), (49, 7_776, 31_843), 15)
     with jax.enable_x64(True):
-        found = {kind: timed(lambda kind=kind: solved(few, kind, steps)) for kind in ("sparse", "dense", "none")}  # type: ignore[misc]
-        gains(f"{few[0]} cameras, {few[1]} points", {f"{kind} Jacobian": t for kind, (_, t) in found.items()})
-        result, seconds = timed(lambda: solved(sizes, "sparse", steps))
-        residuals, start, _ = problem(*sizes)
+        kinds = {kind: partial(solver, few, kind, steps) for kind in ("sparse", "dense", "none")}
+        found = compared(f"{few[0]} cameras, {few[1]} points, {few[2]:,} observations, Jacobian", kinds)
+        result, seconds = timed(solver(sizes, "sparse", steps))
+        residuals, start, truth = problem(*sizes)
         before = np.asarray(residuals(start))
     m, n = 2 * sizes[2], start.size
     print(f"{sizes[0]} cameras, {sizes[1]:,} points, {sizes[2]:,} observations: {seconds:.2f} s; dense: {8 * m * n:,} bytes")
     errors = {"before": before, "after": result.fun}
     print("  " + ", ".join(f"{word} {np.sqrt(np.mean(e**2)):.2f} pixels" for word, e in errors.items()))
-    figure = Figure(figsize=(6, 3.6))
-    ax = figure.subplots()
-    for word, e in errors.items():
-        ax.hist(np.log10(np.hypot(*e.reshape(-1, 2).T) + 1e-3), bins=60, alpha=0.6, label=word)
-    ax.set(xlabel="log₁₀ reprojection error in pixels", ylabel="observations")
-    ax.legend()
-    figure.savefig(output, dpi=130, bbox_inches="tight")
-    return {"small": {kind: solution for kind, (solution, _) in found.items()}, "large": result, "before": before}
+    points = [z[11 * sizes[0] :].reshape(-1, 3) for z in (truth, start, result.x)]
+    picture(errors, [aligned(p, points[0]) for p in points]).savefig(output, dpi=130)
+    return {"small": found, "large": result, "before": before}
+
+
+def aligned(points: Any, truth: Any) -> Any:
+    """The points in the truth's frame, as near as an affine map brings them: the observations say nothing of the frame."""
+    wide = np.column_stack([points, np.ones(len(points))])
+    return wide @ np.linalg.lstsq(wide, truth)[0]
+
+
+def picture(errors: dict[str, Any], points: list[Any]) -> Figure:
+    """How far the points are from the true ones, seen from above, and the reprojection errors, before and after."""
+    truth, *found = points
+    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+    first, second, ax = figure.subplots(1, 3, width_ratios=(1, 1, 1.3))
+    colours = dict(zip(errors, ("tab:red", "tab:blue"), strict=True))
+    some = np.linspace(0, len(truth) - 1, min(250, len(truth))).astype(int)
+    for axes, word, place in zip((first, second), errors, found, strict=True):
+        lines = np.stack([truth[some], place[some]])[..., [0, 2]]
+        axes.plot(lines[..., 0], lines[..., 1], color="0.6", linewidth=0.8)
+        axes.plot(*lines[1].T, ".", color=colours[word], markersize=3)
+        axes.set(
+            title=f"points {word}, and the truth", aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), xticks=[], yticks=[]
+        )
+    sizes = {word: np.maximum(np.hypot(*e.reshape(-1, 2).T), 1e-2) for word, e in errors.items()}
+    edges = np.geomspace(min(s.min() for s in sizes.values()), max(s.max() for s in sizes.values()), 41)
+    for word, size in sizes.items():
+        ax.hist(size, edges, alpha=0.7, label=word, color=colours[word])
+    ax.axvline(NOISE, color="black", linewidth=0.8, linestyle="--", label="noise")
+    ax.set(xscale="log", title="reprojection errors", xlabel="pixels", ylabel="observations")
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,12 @@ from scipy.optimize import BFGS, NonlinearConstraint, minimize
 import backsolve
 
 try:
-    from common import command_line, gains, timed
+    from common import command_line, compared, timed
 except ImportError:  # imported as a module, by the tests
-    from .common import command_line, gains, timed
+    from .common import command_line, compared, timed
 
 DURATION = 2.0
+COLOURS = "0.3", "tab:blue", "tab:red"
 START, END = np.zeros(4), np.array([0.0, np.pi, 0.0, 0.0])  # hanging, and upright
 
 
@@ -59,13 +62,17 @@ def guess(knots: int) -> Any:
     return np.hstack([START + s * (END - START), np.zeros((knots, 1))]).ravel()
 
 
-def solved(knots: int, derivatives: str, steps: int) -> Any:
-    """The trajectory with "sparse" or "dense" derivatives, or (quasi-Newton and differences) "none"."""
+def solver(knots: int, derivatives: str, steps: int) -> Callable[[], Any]:
+    """A compiled solver with "sparse" or "dense" derivatives, or (quasi-Newton and differences) "none"."""
+    start = guess(knots)
     f, g, c = jax.jit(effort), jax.jit(backsolve.grad(effort)), jax.jit(defects)
 
     def weighed(z: Any, v: Any) -> Any:
         return v @ defects(z)
 
+    jac: Any
+    hess: Any
+    curvature: Any
     if derivatives == "sparse":
         J, H, K = (
             jax.jit(derivative(function, format="sparse"))
@@ -73,40 +80,60 @@ def solved(knots: int, derivatives: str, steps: int) -> Any:
                 (backsolve.jacobian, defects), (backsolve.hessian, effort), (backsolve.hessian, weighed)
             )
         )  # fmt: skip
-        jac, hess, curvature = lambda z: J(z).to_scipy(), lambda z: H(z).to_scipy(), lambda z, v: K(z, v).to_scipy()
+        jac, hess, curvature = (lambda *a, d=d: d(*a).to_scipy() for d in (J, H, K))
     elif derivatives == "dense":
         J, H, K = jax.jit(jax.jacfwd(defects)), jax.jit(jax.hessian(effort)), jax.jit(jax.hessian(weighed))
-        jac, hess, curvature = (lambda *a, d=d: np.asarray(d(*a)) for d in (J, H, K))  # type: ignore[misc]
+        jac, hess, curvature = (lambda *a, d=d: np.asarray(d(*a)) for d in (J, H, K))
     else:
-        jac, hess, curvature = "2-point", BFGS(), BFGS()  # type: ignore[assignment]
+        jac, hess, curvature = "2-point", BFGS(), BFGS()
+    if derivatives != "none":  # compiled here
+        jac(start), hess(start), curvature(start, np.ones(4 * knots + 4))
+    f(start), g(start), c(start)
     still = NonlinearConstraint(lambda z: np.asarray(c(z)), 0, 0, jac=jac, hess=curvature)
-    return minimize(
-        lambda z: float(f(z)), guess(knots), jac=lambda z: np.asarray(g(z)), hess=hess, constraints=[still],
+    return lambda: minimize(
+        lambda z: float(f(z)), start, jac=lambda z: np.asarray(g(z)), hess=hess, constraints=[still],
         method="trust-constr", options={"maxiter": steps, "sparse_jacobian": derivatives == "sparse" or None},
     )  # fmt: skip
 
 
 def run(*, small: bool = False, output: Path = Path("collocation.png")) -> dict[str, Any]:
     """Swing the pole up, print the gain of sparse derivatives, and draw the trajectory."""
-    few, knots, steps = (8, 12, 40) if small else (20, 400, 300)
+    few, knots, steps = (8, 12, 40) if small else (40, 400, 300)
     with jax.enable_x64(True):
-        found = {kind: timed(lambda kind=kind: solved(few, kind, steps)) for kind in ("sparse", "dense", "none")}  # type: ignore[misc]
-        gains(f"collocation with {few} knots", {f"{kind} derivatives": t for kind, (_, t) in found.items()})
-        result, seconds = timed(lambda: solved(knots, "sparse", steps))
+        kinds = {kind: partial(solver, few, kind, steps) for kind in ("sparse", "dense", "none")}
+        found = compared(f"collocation with {few} knots, {5 * few} unknowns, derivatives", kinds)
+        result, seconds = timed(solver(knots, "sparse", steps))
     print(f"{knots} knots, {result.x.size:,} unknowns: {seconds:.2f} s")
     print(f"  effort {result.fun:.2f}, largest defect {result.constr_violation:.1e}, {result.niter} iterations")
-    state, force = parts(result.x)
-    times = np.linspace(0, DURATION, knots)
-    figure = Figure(figsize=(6, 4))
-    ax, below = figure.subplots(2, 1, sharex=True)
-    ax.plot(times, state[:, 0], label="place")
-    ax.plot(times, state[:, 1], label="angle")
-    below.plot(times, force, color="tab:red", label="force")
-    below.set_xlabel("seconds")
-    for axes in (ax, below):
-        axes.legend()
-    figure.savefig(output, dpi=130, bbox_inches="tight")
-    return {"small": {kind: solution for kind, (solution, _) in found.items()}, "large": result}
+    picture(result.x).savefig(output, dpi=130)
+    return {"small": found, "large": result}
+
+
+def picture(z: Any) -> Figure:
+    """The cart with its pole at a dozen moments, and place, angle and force over time."""
+    state, force = parts(z)
+    times = np.linspace(0, DURATION, len(force))
+    figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+    ax, right = figure.subplots(1, 2)
+    some = np.linspace(0, len(force) - 1, 12).astype(int)
+    for k, (place, angle) in zip(some, state[some, :2], strict=True):
+        shade = float(0.15 + 0.85 * k / (len(force) - 1))
+        tip = place + 0.5 * np.sin(angle), -0.5 * np.cos(angle)
+        ax.plot([place, tip[0]], [0, tip[1]], color="tab:blue", alpha=shade, linewidth=2)
+        ax.plot(*tip, "o", color="tab:blue", alpha=shade)
+        ax.plot(place, 0, "s", color="0.3", alpha=shade, markersize=9)
+    ax.plot(state[:, 0] + 0.5 * np.sin(state[:, 1]), -0.5 * np.cos(state[:, 1]), color="0.7", linewidth=0.8, zorder=0)
+    ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    ax.set(title="from hanging to upright", aspect="equal", xlabel="metres")
+    for curve, label, colour in zip(
+        (*state[:, :2].T, force / 10), ("place, m", "angle, rad", "force, 10 N"), COLOURS, strict=True
+    ):
+        right.plot(times, curve, color=colour, label=label)
+    right.set(title="trajectory", xlabel="seconds")
+    right.legend(frameon=False)
+    for axes in (ax, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 if __name__ == "__main__":

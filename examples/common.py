@@ -25,9 +25,18 @@ def timed(solve: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def gains(what: str, seconds: dict[str, float]) -> None:
-    """Print the times of one solver with different Jacobians, the first ours."""
-    ours = next(iter(seconds.values()))
+def compared(what: str, solvers: dict[str, Callable[[], Callable[[], Any]]]) -> dict[str, Any]:
+    """Run one solver with different derivatives, the first ours; print how long each took, and return what they found.
+
+    A solver is made first, which compiles its functions, and then called.
+    """
     print(f"{what}:")
-    for name, time_ in seconds.items():
-        print(f"  {name:<22}{time_:8.2f} s{'' if time_ == ours else f'   ({time_ / ours:.1f} × the sparse one)'}")
+    found: dict[str, Any] = {}
+    ours = None
+    for name, make in solvers.items():
+        solve, preparing = timed(make)
+        found[name], seconds = timed(solve)
+        gain = "" if ours is None else f", {seconds / ours:.1f} × the sparse one"
+        ours = seconds if ours is None else ours
+        print(f"  {name:<8}{seconds:8.2f} s, and {preparing:.2f} s to compile{gain}", flush=True)
+    return found

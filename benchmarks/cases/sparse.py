@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import scipy.sparse
 
 import backsolve
+from backsolve import SparseMatrix
+from backsolve.operators.memory import available_memory
 from benchmarks.machine import cores
 from benchmarks.models import in_casadi
 from benchmarks.models import sparse_models as models
@@ -20,34 +24,51 @@ from benchmarks.runner import Contestant, Ratios, Row, Runner, Section, Target
 
 TITLE = "Sparse Jacobians and Hessians, jitted"
 TOLERANCE = 1e-9
-DENSE = 2_000  # unknowns up to which the dense derivative is tried
+DENSE = 5_000  # unknowns up to which the dense derivative is tried
 COLOURED = 21_000  # unknowns up to which sparsejac is (it colours in Python)
-ARROW, TOO_LARGE = "arrow, n = 1,500", "arrow, n = 20,000"
+PAIRS = 5_000_000  # of columns that share a row, up to which it is
+SEED_COPIES = 5  # of asdex's seeds in memory while it compiles: 5.2 at 5,000 × 5,000, 5.0 at 16,500 × 16,500
+MILLION = 1_000_000  # unknowns from which our memory is shown, beside what is written by hand alone
+ARROW = "arrow, n = 1,500"
 HAND = 1.5  # of the non-zeros written by hand
+BYTES = 8.0  # of the non-zeros' own
+PREPARING = 15.0  # seconds, after which no further round of preparations begins
 MODELS: tuple[Callable[[], SparseModel], ...] = (
     partial(models.burgers, 10_000),
     partial(models.burgers, 512**2),
+    partial(models.burgers, MILLION),
     partial(models.brusselator, 64),
     partial(models.brusselator, 256),
     partial(models.brusselator, 512),
     partial(models.arrow, 1_500),
+    partial(models.arrow, 5_000),
     partial(models.arrow, 20_000),
+    partial(models.arrow, MILLION),
     partial(models.bundle, *models.OBSERVED),
     partial(models.collocation, 10_000),
     partial(models.mesh, 20_000),
     partial(models.rosenbrock, 20_000),
+    partial(models.rosenbrock, MILLION),
     partial(models.separable, 20_000),
 )
 SMALL: tuple[Callable[[], SparseModel], ...] = (
-    partial(models.burgers, 40), partial(models.arrow, 20), partial(models.mesh, 12), partial(models.rosenbrock, 30)
+    partial(models.burgers, 40), partial(models.arrow, 20), partial(models.collocation, 6), partial(models.rosenbrock, 30)
 )  # fmt: skip
 TEXT = (
     "All non-zeros of the Jacobian of a function of one vector (of the Hessian for Rosenbrock and the partially separable "
     "sum), in float64, everyone from the same plain JAX function; CasADi from the same formula in its own words. asdex "
-    "detects and colours, sparsejac is handed our pattern and colours. Preparation is from a function that JAX has not "
-    "seen before to machine code: trace, pattern, (colours,) compile. By hand are the non-zeros as one would write them. "
-    f"XLA uses {cores()} threads."
+    "detects and colours, sparsejac is handed our pattern and colours. By hand are the non-zeros as one would write them; "
+    "empty is a jitted function that writes as many copies of one number, and so what no derivative under `jax.jit` can be "
+    "faster than. Preparation is from a function that JAX has not seen before to machine code: trace, pattern, (colours,) "
+    f"compile. Bytes are the result and the temporaries by XLA's own count. XLA uses {cores()} threads."
 )
+PEERS = ("asdex", "sparsejac", "CasADi", "CasADi C", "dense", "by hand", "empty")
+
+
+class Empty(NamedTuple):
+    """An answer that is none."""
+
+    data: Any
 
 
 def measure(runner: Runner) -> Section:
@@ -59,7 +80,7 @@ def measure(runner: Runner) -> Section:
 
 def _measured(runner: Runner) -> Section:
     run, hand = Ratios("run / asdex's", {}, each=1.0, mean=0.5), Ratios("run / by hand", {}, each=HAND)
-    build, memory = Ratios("prepare / asdex's", {}, each=1.0), Ratios("bytes / result's", {}, each=8.0)
+    build, memory = Ratios("prepare / asdex's", {}, each=1.0), Ratios("bytes / non-zeros'", {}, each=BYTES)
     rows: list[Row] = []
     absent: dict[str, list[str]] = {}
     for model in (make() for make in (SMALL if runner.quick else MODELS)):
@@ -75,7 +96,7 @@ def _measured(runner: Runner) -> Section:
         for peer, reason in reasons.items():
             absent.setdefault(f"{peer} is absent ({reason})", []).append(model.name)
         if (ratio := rows[-1].ratios["asdex"]) is not None:
-            if model.name != ARROW:
+            if not model.name.startswith("arrow"):
                 run.values[model.name] = ratio
             build.values[model.name] = _preparation(model, x, runner)
         if (ratio := rows[-1].ratios["by hand"]) is not None:
@@ -100,25 +121,29 @@ def _fresh(model: SparseModel) -> Callable[..., Any]:
     return fresh
 
 
+# ---- the others ----------------------------------------------------------------------------------------------------------
 def _peers(model: SparseModel, x: Any, pattern: Any) -> tuple[dict[str, Contestant | None], dict[str, str]]:
     """The other contestants, None where absent, and the reasons."""
     n = len(model.point)
+    found: dict[str, Contestant | None] = dict.fromkeys(PEERS)
+    found["empty"] = _jitted(lambda x: Empty(jax.numpy.full(pattern.nnz, x[0])), x)
+    if model.by_hand is not None:
+        found["by hand"] = _jitted(model.by_hand, x)
+    if n >= MILLION:
+        return found, {"Every other peer": "a million unknowns are for our memory"}
     reasons: dict[str, str] = {}
-    found: dict[str, Contestant | None] = dict.fromkeys(("asdex", "sparsejac", "CasADi", "CasADi C", "dense", "by hand"))
-    if model.name == TOO_LARGE:
-        reasons["asdex"] = reasons["sparsejac"] = "out of memory"
-    else:
+    for peer, make in {
+        "asdex": partial(_asdex_if_it_fits, model, x),
+        "sparsejac": partial(_sparsejac, model, pattern),
+    }.items():
         try:
-            found["asdex"] = _jitted(_asdex(model, x), x)
+            made = make()
         except ImportError:
-            reasons["asdex"] = "not installed"
-        if n > COLOURED:
-            reasons["sparsejac"] = f"more than {COLOURED:,} unknowns"
+            made = "not installed"
+        if isinstance(made, str):
+            reasons[peer] = made
         else:
-            try:
-                found["sparsejac"] = _jitted(_sparsejac(model, pattern), x)
-            except ImportError:
-                reasons["sparsejac"] = "not installed"
+            found[peer] = _jitted(made, x)
     theirs, why = in_casadi.contestants(model)
     found.update(theirs)
     reasons.update(why)
@@ -126,22 +151,7 @@ def _peers(model: SparseModel, x: Any, pattern: Any) -> tuple[dict[str, Contesta
         found["dense"] = _jitted((jax.hessian if model.second else jax.jacfwd)(model.function), x)
     else:
         reasons["dense"] = f"more than {DENSE:,} unknowns"
-    if model.by_hand is not None:
-        found["by hand"] = _jitted(model.by_hand, x)
     return found, reasons
-
-
-def _jitted(function: Callable[..., Any], x: Any) -> Contestant:
-    compiled = jax.jit(function)
-    return partial(_called, compiled, x)
-
-
-def _called(compiled: Callable[..., Any], x: Any) -> Any:
-    return _done(compiled(x))
-
-
-def _done(result: Any) -> Any:
-    return jax.block_until_ready(result)  # type: ignore[no-untyped-call]
 
 
 def _asdex(model: SparseModel, x: Any) -> Callable[..., Any]:
@@ -151,33 +161,76 @@ def _asdex(model: SparseModel, x: Any) -> Callable[..., Any]:
     return made
 
 
-def _sparsejac(model: SparseModel, pattern: Any) -> Callable[..., Any]:
-    import sparsejac
+def _asdex_if_it_fits(model: SparseModel, x: Any) -> Callable[..., Any] | str:
+    """asdex's derivative, or why it is left out: its seeds, a float64 for each colour and unknown, are too many."""
+    import asdex
 
-    function = jax.grad(model.function) if model.second else model.function
-    made: Callable[..., Any] = sparsejac.jacfwd(function, pattern.to_bcoo())
+    function = _fresh(model)
+    coloring = (asdex.hessian_coloring if model.second else asdex.jacobian_coloring)(function, x)
+    needed, available = SEED_COPIES * 8 * coloring.num_colors * x.size, available_memory()
+    if 2 * needed > available:
+        return (
+            f"{coloring.num_colors:,} colours of {x.size:,} unknowns: compiling holds {SEED_COPIES} copies of its seeds, "
+            f"{needed / 1e9:.1f} GB, more than half of the {available / 1e9:.1f} GB available"
+        )
+    made: Callable[..., Any] = (asdex.hessian_from_coloring if model.second else asdex.jacobian_from_coloring)(
+        function, coloring
+    )
     return made
 
 
+def _sparsejac(model: SparseModel, pattern: Any) -> Callable[..., Any] | str:
+    """sparsejac's derivative, or why it is left out."""
+    import sparsejac
+
+    n = len(model.point)
+    pairs = int((pattern.pattern.row_counts.astype(np.int64) ** 2).sum())
+    if n > COLOURED:
+        return f"more than {COLOURED:,} unknowns"
+    if pairs > PAIRS:
+        return f"more than {PAIRS:,} pairs of columns that share a row"
+    function = jax.grad(model.function) if model.second else model.function
+    ones = SparseMatrix(pattern.pattern, jax.numpy.ones(pattern.nnz), pattern.domain, pattern.codomain)
+    made: Callable[..., Any] = sparsejac.jacfwd(function, ones.to_bcoo())  # of numbers, two columns may seem orthogonal
+    return made
+
+
+def _jitted(function: Callable[..., Any], x: Any) -> Contestant:
+    return partial(_called, jax.jit(function), x)
+
+
+def _called(compiled: Callable[..., Any], x: Any) -> Any:
+    """The result, waited for by its numbers: `jax.block_until_ready` would first take it apart."""
+    result = compiled(x)
+    (result if isinstance(result, jax.Array) else result.data).block_until_ready()
+    return result
+
+
+# ---- what is measured beside run time -----------------------------------------------------------------------------------
 def _preparation(model: SparseModel, x: Any, runner: Runner) -> float:
-    """Seconds from a new function to machine code, as ours / asdex's."""
-    makers = {"backsolve": lambda: _ours(model), "asdex": lambda: _asdex(model, x)}
-    row = runner.contest(
-        f"{model.name}, prepare",
-        {key: lambda make=make: jax.jit(make()).lower(x).compile() for key, make in makers.items()},  # type: ignore[misc]
-        tolerance=0.0,
-        rounds=3,
-        difference=lambda ours, theirs: 0.0,  # the answers were compared when they were run
-    )
-    return row.ratios["asdex"] or 0.0
+    """Seconds from a new function to machine code, as ours / asdex's: the median over a few rounds."""
+    begin = time.perf_counter()
+    ratios: list[float] = []
+    while len(ratios) < min(runner.rounds or 3, 3) and (not ratios or time.perf_counter() - begin < PREPARING):
+        seconds = []
+        for make in (_ours, partial(_asdex, x=x)):
+            start = time.perf_counter()
+            jax.jit(make(model)).lower(x).compile()
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[0] / seconds[1])
+    return median(ratios)
 
 
 def _difference(ours: Any, theirs: Any) -> float:
     """The largest difference beside the largest number; what is written by hand may be in any order."""
+    if isinstance(theirs, Empty):
+        return 0.0
     A = ours.to_scipy()
     if isinstance(theirs, jax.Array) and theirs.ndim == 1:
         return float(np.abs(np.sort(A.data) - np.sort(theirs)).max() / np.abs(A.data).max())
-    if hasattr(theirs, "indices") and hasattr(theirs, "nse"):
+    if isinstance(theirs, in_casadi.Columns):
+        theirs = theirs.to_scipy()
+    elif hasattr(theirs, "indices") and hasattr(theirs, "nse"):
         theirs = scipy.sparse.csr_array((np.asarray(theirs.data), tuple(np.asarray(theirs.indices).T)), shape=A.shape)
     else:
         theirs = scipy.sparse.csr_array(theirs)

@@ -109,11 +109,15 @@ def arrow(n: int) -> SparseModel:
     def function(x: Array) -> Array:
         return x**2 * x[0] + jnp.zeros(n).at[0].set(jnp.sum(jnp.sin(x)))
 
+    def by_hand(x: Array) -> Array:
+        corner, rows = 3 * x[:1] ** 2 + jnp.cos(x[:1]), jnp.stack([x[1:] ** 2, 2 * x[0] * x[1:]], axis=1)
+        return jnp.concatenate([corner, jnp.cos(x[1:]), rows.reshape(-1)])
+
     def of_casadi(ca: Any, x: Any) -> Any:
         y = x**2 * x[0]
         return ca.vertcat(y[0] + ca.sum1(ca.sin(x)), y[1:])
 
-    return SparseModel(f"arrow, n = {n:,}", function, _uniform(n), of_casadi=of_casadi)
+    return SparseModel(f"arrow, n = {n:,}", function, _uniform(n), by_hand=by_hand, of_casadi=of_casadi)
 
 
 # ---- estimation and control -------------------------------------------------------------------------------------------
@@ -130,12 +134,26 @@ def bundle(cameras: int, points: int, observations: int) -> SparseModel:
         errors = weight[:, None] * (projected(camera, point) - jnp.array(FEATURE))
         return jnp.concatenate([errors.reshape(-1), 1 - weight**2])
 
+    def of_casadi(ca: Any, z: Any) -> Any:
+        c = ca.reshape(z[: ends[0]], 11, cameras).T[camera_of.tolist(), :]
+        p = ca.reshape(z[ends[0] : ends[1]], 3, points).T[point_of.tolist(), :]
+        weight, angle = z[ends[1] :], ca.sqrt(c[:, 0] ** 2 + c[:, 1] ** 2 + c[:, 2] ** 2)
+        axis, ray = [c[:, k] / angle for k in range(3)], [p[:, k] - c[:, 3 + k] for k in range(3)]
+        along = axis[0] * ray[0] + axis[1] * ray[1] + axis[2] * ray[2]
+        cross = [axis[k - 2] * ray[k - 1] - axis[k - 1] * ray[k - 2] for k in range(3)]
+        sin, cos = ca.sin(angle), ca.cos(angle)
+        seen = [ray[k] * cos + cross[k] * sin + axis[k] * (along * (1 - cos)) for k in range(3)]
+        flat = [seen[0] / seen[2], seen[1] / seen[2]]
+        r2 = flat[0] ** 2 + flat[1] ** 2
+        stretched = (1 + c[:, 9] * r2 + c[:, 10] * r2**2) * c[:, 6]
+        errors = [weight * (flat[k] * stretched + c[:, 7 + k] - FEATURE[k]) for k in range(2)]
+        return ca.vertcat(ca.vec(ca.horzcat(*errors).T), 1 - weight**2)
+
     rng = np.random.default_rng(0)
     parts = [np.tile(CAMERA, cameras), np.tile(POINT, points), np.full(observations, WEIGHT)]
     z = np.concatenate(parts)
-    return SparseModel(
-        f"bundle adjustment, {observations:,} observations", function, z * (1 + 0.01 * rng.standard_normal(z.size))
-    )
+    z = z * (1 + 0.01 * rng.standard_normal(z.size))
+    return SparseModel(f"bundle adjustment, {observations:,} observations", function, z, of_casadi=of_casadi)
 
 
 def projected(camera: Array, point: Array) -> Array:
@@ -157,20 +175,25 @@ def collocation(knots: int) -> SparseModel:
     def function(z: Array) -> Array:
         z = z.reshape(knots, 5)
         state, force = z[:, :4], z[:, 4]
-        rate = cart_pole(state, force)
+        rate = jnp.stack(cart_pole(state, force), axis=1)
         return (state[1:] - state[:-1] - h / 2 * (rate[1:] + rate[:-1])).reshape(-1)
 
-    return SparseModel(f"collocation, {knots:,} knots", function, _uniform(5 * knots))
+    def of_casadi(ca: Any, z: Any) -> Any:
+        z = ca.reshape(z, 5, knots).T
+        state, rate = z[:, :4], ca.horzcat(*cart_pole(z[:, :4], z[:, 4], ca))
+        return ca.vec((state[1:, :] - state[:-1, :] - h / 2 * (rate[1:, :] + rate[:-1, :])).T)
+
+    return SparseModel(f"collocation, {knots:,} knots", function, _uniform(5 * knots), of_casadi=of_casadi)
 
 
-def cart_pole(state: Array, force: Array) -> Array:
+def cart_pole(state: Array, force: Array, library: Any = jnp) -> tuple[Array, ...]:
     """The change of place, angle, speed and turning speed of a cart with a pole."""
     angle, speed, turn = state[:, 1], state[:, 2], state[:, 3]
-    sin, cos = jnp.sin(angle), jnp.cos(angle)
+    sin, cos = library.sin(angle), library.cos(angle)
     bottom = 1.0 + 0.3 * sin**2
     push = (0.3 * 0.5 * sin * turn**2 + force + 0.3 * 9.81 * cos * sin) / bottom
     swing = -(0.3 * 0.5 * cos * sin * turn**2 + force * cos + 1.3 * 9.81 * sin) / (0.5 * bottom)
-    return jnp.stack([speed, turn, push, swing], axis=1)
+    return speed, turn, push, swing
 
 
 def mesh(nodes: int) -> SparseModel:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .capture.recomputed import computed_once
 from .capture.sparse_edges import sparse_jacobian
 from .sparse_matrix import SparseMatrix
 from .system import System
@@ -55,11 +56,14 @@ def sparse_derivative(build: Build, name: str, order: Any, *, lower: bool, has_a
     """Return the function that gives dy/dp, as sparse matrices, of the system that ``build(args, kwargs)`` makes."""
 
     def traced(static: _Static, arrays: Sequence[Any]) -> Any:
-        args, kwargs = static.arguments(arrays)
-        system, aux = build(args, kwargs)
-        inputs, outputs = system.inputs, system.outputs
-        rows = sparse_jacobian(system, order, lower=lower)
-        return outputs.nested(inputs, rows), aux  # type: ignore[attr-defined]
+        def found(*arrays: Any) -> Any:
+            args, kwargs = static.arguments(arrays)
+            system, aux = build(args, kwargs)
+            inputs, outputs = system.inputs, system.outputs
+            rows = sparse_jacobian(system, order, lower=lower)
+            return outputs.nested(inputs, rows), aux  # type: ignore[attr-defined]
+
+        return computed_once(found, arrays)
 
     run = jax.jit(traced, static_argnums=0)
     warned: list[str] = []

@@ -98,6 +98,15 @@ def test_models(model):
         np.testing.assert_allclose(np.sort(got.data), np.sort(model.by_hand(x)), rtol=1e-12, atol=1e-12)
 
 
+@MODEL
+def test_models_in_casadi_are_the_same_functions(model):
+    casadi = pytest.importorskip("casadi")
+    z = casadi.SX.sym("z", len(model.point))
+    theirs = casadi.Function("f", [z], [model.of_casadi(casadi, z)])(model.point)
+    ours = np.ravel(model.function(jnp.asarray(model.point)))
+    np.testing.assert_allclose(theirs.full().ravel(), ours, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("model", EXACT, ids=lambda m: m.name)
 def test_the_pattern_of_a_model_is_the_true_one(model):
     n = len(model.point)
@@ -109,6 +118,20 @@ def test_the_pattern_of_a_model_is_the_true_one(model):
     found = np.zeros(true.shape, bool)
     found[A.rows, A.cols] = True
     np.testing.assert_array_equal(found, true)
+
+
+def test_the_pattern_of_a_bundle_adjustment_contains_the_true_one():
+    """Of it a few entries are zero whatever the point, but only because two terms cancel."""
+    model = models.bundle(3, 5, 12)
+    A = sparse(model)(jnp.asarray(model.point))
+    found = np.zeros(A.shape, bool)
+    found[A.rows, A.cols] = True
+    J = compiled(dense(model))
+    true = np.zeros(A.shape, bool)
+    for seed in range(20):
+        true |= np.asarray(J(positive(len(model.point), seed=seed))) != 0
+    assert not (true & ~found).any()
+    assert found.sum() <= 1.1 * true.sum()
 
 
 # A scatter-max past the end: JAX promises itself that no index is, and its two modes then differ.

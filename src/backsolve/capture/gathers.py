@@ -41,5 +41,9 @@ class JaxKernels:
         """One ``lax.concatenate``."""
         return lax.concatenate(parts, 0)
 
+    def stack(self, parts: Sequence[Any]) -> Any:
+        """One ``lax.concatenate`` along the second axis."""
+        return lax.concatenate([lax.expand_dims(part, (1,)) for part in parts], 1)
+
 
 register_kernels(jax.Array, JaxKernels())

@@ -22,6 +22,8 @@ Index = np.ndarray[Any, Any]
 
 _PASSES = 8  # sums of more terms than this are done in several rounds
 _RUNS = 4  # places in more runs than this are gathered
+_COLUMNS = 12  # of an interleaving
+_INTERLEAVED = 128  # places, fewer are gathered
 
 
 class Kernels(Protocol):
@@ -35,6 +37,9 @@ class Kernels(Protocol):
 
     def concatenate(self, parts: Sequence[Any]) -> Any:
         """The parts one after the other along the first axis."""
+
+    def stack(self, parts: Sequence[Any]) -> Any:
+        """The parts, all of one shape, side by side along a new second axis."""
 
 
 # Filled once per array library, when that library's kernels are imported; read-only afterwards.
@@ -59,7 +64,7 @@ def concatenate(parts: Sequence[Any]) -> Any:
 
 
 def take(x: Any, index: Index | None) -> Any:
-    """Return x[index] along the first axis: x itself, a slice, a broadcast, a few slices or one gather.
+    """Return x[index] along the first axis: x itself, a slice, a broadcast, a few slices, slices in turn, or one gather.
 
     None means all of x.  Cost: one read of the index while planning, at most one gather when values flow.
     """
@@ -83,6 +88,9 @@ def take(x: Any, index: Index | None) -> Any:
     box = _box(index, x.shape[0])
     if box is not None:
         return _from_box(x, *box)
+    rows = _interleaving(index)
+    if rows is not None:
+        return _interleaved(x, index, *rows)
     breaks = np.flatnonzero(np.diff(index) != 1) + 1
     if breaks.size < _RUNS and n > 16 * _RUNS:
         runs = np.split(index, breaks)
@@ -132,6 +140,38 @@ def _from_box(x: Any, start: int, step: int, length: int, rows: int, width: int)
         table[row : stops[0], column : stops[1] : step] if kernels is None else kernels.box(table, starts, stops, (1, step))
     )
     return reshape(cut, (rows * length, *rest))
+
+
+def _interleaving(index: Index) -> tuple[int, int, int] | None:
+    """(begin, end, columns) where the places from begin to end, half of all or more, are rows of runs taken in turn."""
+    n, middle = index.size, index.size // 2
+    if n < _INTERLEAVED:
+        return None
+    for columns in range(2, _COLUMNS + 1):
+        rows = index[middle : middle + 4 * columns].reshape(4, columns).astype(np.int64)
+        steps = rows[1] - rows[0]
+        if (steps >= 0).all() and (np.diff(rows, axis=0) == steps).all():
+            break
+    else:
+        return None
+    if (np.diff(rows.reshape(-1)) == rows[0, 1] - rows[0, 0]).all():
+        return None  # one run
+    wrong = np.flatnonzero(index[columns:] - index[:-columns] != steps[(np.arange(n - columns) - middle) % columns])
+    before = int(np.searchsorted(wrong, middle))
+    begin = int(wrong[before - 1]) + 1 if before else 0
+    end = int(wrong[before]) + columns if before < wrong.size else n
+    end -= (end - begin) % columns
+    return (begin, end, columns) if 2 * (end - begin) >= n else None
+
+
+def _interleaved(x: Any, index: Index, begin: int, end: int, columns: int) -> Any:
+    table = index[begin:end].reshape(-1, columns)
+    count = table.shape[0]
+    runs = [_strided(x, int(table[0, j]), int(table[1, j]) - int(table[0, j]), count) for j in range(columns)]
+    kernels = _kernels(x)
+    rows = namespace(x).stack(runs, axis=1) if kernels is None else kernels.stack(runs)
+    parts = [take(x, index[:begin]), reshape(rows, (end - begin, *x.shape[1:])), take(x, index[end:])]
+    return concatenate([part for part in parts if part.shape[0]])
 
 
 def _strided(x: Any, start: int, step: int, n: int) -> Any:

@@ -1,0 +1,97 @@
+"""Values that XLA would compute in several loops are computed in one: the same numbers, fewer of them computed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import backsolve as bs
+from backsolve.capture.recomputed import computed_once
+from benchmarks.models import sparse_models as models
+
+from .oracle import assert_close, normal
+
+ON_CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere XLA decides")
+
+
+def many_readers(x):
+    y = jnp.sin(x) * jnp.cos(x)
+    return tuple(y[k:] * y[: y.shape[0] - k] for k in range(1, 9))
+
+
+def once(x):
+    return computed_once(many_readers, [x])
+
+
+def assert_same(got, want):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    jax.tree.map(assert_close, got, want)
+
+
+def hlo(f, x):
+    return jax.jit(f).lower(x).compile().as_text()
+
+
+@ON_CPU
+def test_a_value_of_many_readers_is_computed_once():
+    x = jnp.asarray(normal(20_000))
+    assert hlo(many_readers, x).count(" sine(") > 1
+    assert hlo(once, x).count(" sine(") == 1
+    assert_same(jax.jit(once)(x), jax.jit(many_readers)(x))
+
+
+@ON_CPU
+def test_few_entries_are_left_as_they_are():
+    assert " divide(" not in hlo(once, jnp.asarray(normal(50)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_that_are_none_stay(dtype):
+    x = normal(5_000).astype(dtype)
+    x[:4] = np.nan, np.inf, -np.inf, -0.0
+    for got, want in zip(jax.jit(once)(x), jax.jit(many_readers)(x), strict=True):
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_zeros_of_either_sign_are_different_constants():
+    def f(x):
+        return x * 0.0, x * -0.0
+
+    plus, minus = jax.jit(lambda x: computed_once(f, [x]))(jnp.ones(3))
+    assert np.signbit([plus, minus]).tolist() == [[False] * 3, [True] * 3]
+
+
+def test_equations_of_the_same_operands_are_made_once():
+    def f(x):
+        return jnp.exp(x) + jnp.exp(x) * 2.0, jnp.exp(x[:2])
+
+    names = [e.primitive.name for e in jax.make_jaxpr(lambda x: computed_once(f, [x]))(jnp.ones(3)).eqns]
+    assert names.count("exp") == 2
+    assert_same(computed_once(f, [jnp.ones(3)]), f(jnp.ones(3)))
+
+
+def test_trees_constants_and_inputs_come_back():
+    shift = jnp.arange(3.0)
+
+    def f(x, n):
+        return {"same": x, "number": n, "constant": shift, "sum": (x + shift,)}
+
+    got = jax.jit(lambda x, n: computed_once(f, [x, n]))(jnp.ones(3), jnp.asarray(2))
+    assert_same(got, f(jnp.ones(3), jnp.asarray(2)))
+
+
+def test_derivatives_and_batches():
+    x = jnp.asarray(normal(2, 5_000))
+    total = lambda f: lambda x: sum(jnp.sum(y**2) for y in f(x))  # noqa: E731
+    assert_close(jax.grad(total(once))(x[0]), jax.grad(total(many_readers))(x[0]))
+    assert_same(jax.vmap(once)(x), jax.vmap(many_readers)(x))
+
+
+@ON_CPU
+def test_bundle_adjustment_computes_each_sine_once():
+    """Rotation enters all numbers of a row: without borders some forty loops would take its sine."""
+    model = models.bundle(49, 300, 3_000)
+    x = jnp.asarray(model.point)
+    text = hlo(lambda x: bs.jacobian(model.function, format="sparse")(x).data, x)
+    assert text.count(" sine(") == text.count(" cosine(") == 1
