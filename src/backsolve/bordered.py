@@ -31,6 +31,9 @@ __all__ = ["Bordered", "bordered"]
 
 Index = np.ndarray[Any, Any]
 
+FEW_MORE = 1.25  # times as many entries are a fair price for a matrix of sources and outputs alone
+SLACK = 4.0  # times the limit is what a bound on the growth may say: much of what it counts coincides
+
 
 @dataclass(frozen=True)
 class Bordered:
@@ -58,15 +61,14 @@ def bordered(
     """Return the matrix whose solution, for b at the outputs and zeros elsewhere, is dp with J dp (+ damping · dp) = b.
 
     ``edge`` gives an edge as a sparse operator, None where it is opaque: it becomes the smallest dense block.  Outputs and
-    sources must have as many entries; with ``damping`` leaf k of one answers leaf k of the other.  With ``formed`` all nodes
-    are eliminated, if that leaves no more entries than so many, or than four times those of the matrix: J itself.
+    sources must have as many entries; with ``damping`` leaf k of one answers leaf k of the other.  All nodes are
+    eliminated where that leaves about as few entries, or at most ``formed``: then the matrix is J itself.
     Cost: one walk over the edges, and the products of those eliminated.
     """
     work = Elimination(Network(M, L, S), edge)
     eliminate_complex(work)
     eliminate_without_fill(work)
-    if formed:
-        work = _formed(work, formed) or work
+    work = _formed(work, formed) or work
     network, spaces = work.network, work.spaces
     nodes = [v for v in network.inner if v in work.into]
     inner = [Part(network.label(v), spaces[v].size) for v in nodes]
@@ -136,26 +138,44 @@ def price(work: Elimination, v: int) -> tuple[float, int]:
 
 
 def _formed(work: Elimination, limit: int) -> Elimination | None:
-    """A copy with all nodes eliminated; None where more entries than the limit are left on the way."""
-    limit = max(limit, 4 * _entries(work))
-    work = work.copy()
+    """A copy with all nodes eliminated; None where on the way more entries are left than that, or rather more than now."""
     left = {v for v in work.network.inner if v in work.into or work.out_of.get(v)}
-    while left:
-        price, v = min((growth(work, v), v) for v in left)
-        if price > limit:
+    total = sum(map(_size, work.ends.values())) + sum(_size(row.values()) for row in work.into.values())
+    total += sum(work.spaces[v].size for v in left)
+    limit = max(limit, int(FEW_MORE * total))
+    work = work.copy()
+    heap = [(growth(work, v), v) for v in left]
+    heapq.heapify(heap)
+    while heap:
+        before, v = heapq.heappop(heap)
+        if v not in left:
+            continue
+        now = growth(work, v)
+        if now > before:
+            heapq.heappush(heap, (now, v))
+            continue
+        if total + now > SLACK * limit:
             return None
+        ins, outs = list(work.into.get(v, ())), list(work.out_of.get(v, ()))
+        total -= _around(work, v, ins, outs) + work.spaces[v].size
         work.eliminate(v)
         left.remove(v)
-        if _entries(work) > limit:
+        total += _around(work, v, ins, outs)
+        if total > limit:
             return None
+        for k in dict.fromkeys(k for k in (*ins, *outs) if k in left):
+            heapq.heappush(heap, (growth(work, k), k))
     return work
 
 
-def _entries(work: Elimination) -> int:
-    edges = (op for row in work.into.values() for op in row.values())
-    return sum(op.m * op.n if isinstance(op, Opaque) else op.nnz for op in edges) + sum(
-        op.nnz for terms in work.ends.values() for op in terms
-    )
+def _around(work: Elimination, v: int, ins: Sequence[int], outs: Sequence[int]) -> int:
+    """The entries of the edges that the elimination of v changes."""
+    rows = sum(_size(work.into[i].values()) for i in (v, *outs) if i in work.into)
+    return rows + sum(_size(work.ends.get((i, j), ())) for i in outs for j in ins)
+
+
+def _size(ops: Iterable[Sparse | Opaque]) -> int:
+    return sum(op.m * op.n if isinstance(op, Opaque) else op.nnz for op in ops)
 
 
 def growth(work: Elimination, v: int) -> float:

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from .capture import linearize
-from .capture.solving import is_concrete
+from .capture.jaxpr import hoisted
+from .capture.solving import is_concrete, require_engine
 from .history import ConvergenceError, History
 from .optimize import newton
 
@@ -99,23 +100,24 @@ def fixed_point(
 
 def _implicit(F: Callable[..., Any], found: Callable[..., Any], z0: Any, args: Any, engine: str) -> Any:
     """What ``found(F, z0, args)`` returns, with the derivative that the equation F(z, *args) = 0 gives."""
+    require_engine(engine)
     z0 = jax.tree_util.tree_map(_inexact, z0)
-    closed, outer = jax.closure_convert(F, z0, *args)  # what F closes over may be traced
+    closed, outer = hoisted(F, (z0, *args))  # what F closes over may be traced
 
     @jax.custom_jvp
-    def solution(args: Any) -> Any:
-        return found(closed, jax.lax.stop_gradient(z0), args)
+    def solution(z0: Any, args: Any) -> Any:
+        return found(closed, z0, args)
 
     @solution.defjvp
     def _(primals: Any, tangents: Any) -> Any:
-        (args,), (change,) = primals, tangents
-        z = solution(args)
+        (z0, args), (_, change) = primals, tangents
+        z = solution(z0, args)
         moved = jax.jvp(lambda args: closed(z, *args), (args,), (change,))[1]
         system = linearize(lambda z: closed(z, *args), z)
         step = system.solve(moved, engine=engine)
         return z, jax.tree_util.tree_map(jnp.negative, step)
 
-    return solution((*args, *outer))
+    return solution(z0, (*args, *outer))
 
 
 def _inexact(x: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .algebra import describe, is_number, is_zero
-from .arrays import asarray, reshape
+from .arrays import asarray, pad, reshape
 from .blocks import BlockVector
 from .bordered import Bordered
 from .engines import factored
@@ -16,12 +16,14 @@ from .engines.base import Factors
 from .matrix import OperatorMatrix
 from .operators import LinearOperator
 from .operators.gathers import common_dtype, concatenate, take
-from .operators.spaces import ArraySpace, Space
-from .operators.trivial import Identity, Scaling
+from .operators.spaces import ANY, ArraySpace, Space, unify
+from .operators.trivial import Scaling
 
 __all__ = ["Inverse", "block_vector", "flat_vector", "require_square", "with_operators"]
 
 SCALAR = ArraySpace(())
+
+Blocks = Sequence[Any] | None
 
 
 class Inverse:
@@ -66,23 +68,58 @@ def _placed(b: Any, at: Any, size: int) -> Any:
     """A vector of this size that is b at these places and zero elsewhere."""
     index = np.full(size, at.size)
     index[at] = np.arange(at.size)
-    return take(concatenate([b, 0 * b[:1]]), index)
+    return take(pad(b, (0,) * len(b.shape), (1, *(0 for _ in b.shape[1:]))), index)
 
 
 # ---- of systems made by hand ------------------------------------------------------------------------------------------
-def with_operators(A: OperatorMatrix) -> OperatorMatrix:
-    """The matrix with operators in the place of numbers."""
-    entries = {}
-    for place, element in A.entries.items():
-        if not isinstance(element, LinearOperator):
-            if not (is_number(element) and isinstance(element, int | float | complex | np.number)):
-                raise TypeError(
-                    f"element {place} is {describe(element)}; a system is solved with operators or numbers as elements. "
-                    "For other elements form the Jacobian, system.jacobian(), and solve with that."
-                )
-            element = Scaling(element, SCALAR)
-        entries[place] = element.refine(SCALAR, SCALAR) if isinstance(element, Identity) else element
-    return OperatorMatrix.from_entries(entries, A.shape, A.names)
+def with_operators(
+    M: OperatorMatrix, L: OperatorMatrix, S: OperatorMatrix, *, sources: Blocks = None, outputs: Blocks = None
+) -> tuple[OperatorMatrix, OperatorMatrix, OperatorMatrix]:
+    """The matrices with operators in the place of numbers, and with every size that neighbours or these blocks tell.
+
+    What nothing tells of is a number.
+    """
+    nodes: list[Space] = [ANY] * L.shape[0]
+    sides: list[tuple[OperatorMatrix, list[Space], list[Space]]] = []
+    ends = [_spaces(blocks, n) for blocks, n in ((sources, M.shape[1]), (outputs, S.shape[0]))]
+    for A, rows, cols in ((M, nodes, ends[0]), (L, nodes, nodes), (S, ends[1], nodes)):
+        for side, own in ((rows, A.row_spaces), (cols, A.col_spaces)):
+            side[:] = [unify(a, b) for a, b in zip(side, own, strict=True)]
+        sides.append((A, rows, cols))
+    entries = [{place: _operator(place, element) for place, element in A.entries.items()} for A, _, _ in sides]
+    for last in (False, True):
+        while True:
+            before = [list(side) for side in (nodes, *ends)]
+            for ops, (_, rows, cols) in zip(entries, sides, strict=True):
+                for (i, j), op in ops.items():
+                    ops[i, j] = op = op.refine(cols[j], rows[i])
+                    rows[i], cols[j] = unify(rows[i], op.codomain), unify(cols[j], op.domain)
+            if before == [nodes, *ends]:
+                break
+        if not last:
+            for side in (nodes, *ends):
+                side[:] = [SCALAR if space == ANY else space for space in side]
+    made = [OperatorMatrix(ops, A.shape, rows, cols, names=A.names) for ops, (A, rows, cols) in zip(entries, sides)]
+    return made[0], made[1], made[2]
+
+
+def _spaces(blocks: Blocks, n: int) -> list[Space]:
+    if blocks is None:
+        return [ANY] * n
+    if len(blocks) != n:
+        raise ValueError(f"the vector has {len(blocks)} blocks, but the matrix {n}.")
+    return [ANY if is_zero(block) else ArraySpace(tuple(asarray(block).shape)) for block in blocks]
+
+
+def _operator(place: tuple[int, int], element: Any) -> LinearOperator:
+    if isinstance(element, LinearOperator):
+        return element
+    if not (is_number(element) and isinstance(element, int | float | complex | np.number)):
+        raise TypeError(
+            f"element {place} is {describe(element)}; a system is solved with operators or numbers as elements. "
+            "For other elements form the Jacobian, system.jacobian(), and solve with that."
+        )
+    return Scaling(element, SCALAR)
 
 
 def flat_vector(blocks: Any, spaces: Sequence[Space]) -> Any:

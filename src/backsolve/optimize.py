@@ -91,7 +91,8 @@ def minimize_newton(f: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_
     value_of = jax.jit(lambda x: f(work.tree(x)))
     history = History("minimize_newton", ("f", "max |∇f|", "damping σ", "step length"))
     x = work.x0
-    value, g = float(value_of(x)), work.value(x)
+    g = work.value(x)  # refuses an f that is no scalar
+    value = float(value_of(x))
     goal = _goal(tol, g, x0)
     history.add(value, _max(g), 0.0, 0.0)
     least = 0.0  # damping that keeps steps inside what the quadratic model is good for
@@ -150,6 +151,8 @@ def gauss_newton(r: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_ste
     damping = 0.0
     history.add(_half(residual), _max(g), damping, 0.0)
     while not _max(g) <= goal:
+        if not np.isfinite(residual).all() or not np.isfinite(g).all():
+            raise ConvergenceError("gauss_newton is stuck: r or its derivative is not finite here.", history)
         if len(history) > max_steps:
             raise ConvergenceError(f"gauss_newton has not converged in {max_steps} steps.", history)
         first = FIRST_DAMPING * _max(g) / (1 + _max(x))
@@ -189,8 +192,9 @@ def _searched(
     t = 1.0
     while t >= SHORTEST:
         y = value(x + t * d)
-        if np.isfinite(y).all() and enough(t, y):
-            return t, y
+        with np.errstate(over="ignore"):  # too far
+            if np.isfinite(y).all() and enough(t, y):
+                return t, y
         t /= 2
     return 0.0, value(x)
 

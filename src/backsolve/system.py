@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+from .algebra import is_zero
+from .arrays import asarray
 from .bordered import bordered
 from .inverse import Inverse, block_vector, flat_vector, require_square, with_operators
 from .matrix import OperatorMatrix
@@ -74,16 +76,23 @@ class Plain:
 
     def inverse(self, system: System, damping: Any, engine: str) -> Inverse:
         """The inverse of a system made by hand, of numbers or operators."""
-        M, L, S = (with_operators(A) for A in (system.M, system.L, system.sinks))
+        M, L, S = with_operators(system.M, system.L, system.sinks)
         sizes = [sum(space.size for space in spaces) for spaces in (S.row_spaces, M.col_spaces)]
         require_square(sizes[0], sizes[1])
         return Inverse(bordered(M, L, S, as_sparse, damping=damping), "superlu" if engine == "auto" else engine)
 
     def solve(self, system: System, b: Any, damping: Any, engine: str, transposed: bool) -> Any:
         """The solution as a vector of blocks."""
-        M, S = with_operators(system.M), with_operators(system.sinks)
-        inverse = system.factored(damping=damping, engine=engine)
-        before, after = (M.col_spaces, S.row_spaces) if transposed else (S.row_spaces, M.col_spaces)
+        blocks = list(b)
+        key = transposed, tuple(None if is_zero(block) else tuple(asarray(block).shape) for block in blocks)
+        if key not in system._sized:
+            sides: dict[str, Any] = {"sources" if transposed else "outputs": blocks}
+            system._sized[key] = System(*with_operators(system.M, system.L, system.sinks, **sides))
+        sized = system._sized[key]
+        inverse = sized.factored(damping=damping, engine=engine)
+        before, after = sized.sinks.row_spaces, sized.M.col_spaces
+        if transposed:
+            before, after = after, before
         rhs = flat_vector(b, before)
         return block_vector(inverse.solve_transpose(rhs) if transposed else inverse.solve(rhs), after)
 
@@ -210,6 +219,10 @@ class System(Showable):
 
     @cached_property
     def _inverses(self) -> dict[Any, Inverse]:
+        return {}
+
+    @cached_property
+    def _sized(self) -> dict[Any, System]:
         return {}
 
     def plan(self, order: Any = "auto", search: float | None = None, *, format: str | None = None) -> Plan:

@@ -58,6 +58,24 @@ def trace(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any],
     return closed.jaxpr, closed.consts, trees[-1]
 
 
+def hoisted(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
+    """fun with the outer tracers that it closes over as further arguments, and those.
+
+    Unlike `jax.closure_convert`, which leaves those of ``vmap`` where they are.
+    """
+    leaves, structure = jax.tree_util.tree_flatten(tuple(args))
+    jaxpr, consts, tree = trace(lambda *leaves: fun(*unflatten(structure, leaves)), leaves)
+    moved = [is_traced(c) for c in consts]
+    count = len(args)
+
+    def closed(*args: Any) -> Any:
+        outer = iter(args[count:])
+        given = [next(outer) if is_moved else c for c, is_moved in zip(consts, moved, strict=True)]
+        return unflatten(tree, core.eval_jaxpr(jaxpr, given, *jax.tree_util.tree_leaves(args[:count])))
+
+    return closed, [c for c, is_moved in zip(consts, moved, strict=True) if is_moved]
+
+
 def unflatten(tree: Any, leaves: Sequence[Any]) -> Any:
     """The pytree with this structure and these leaves."""
     return tree_unflatten(tree, leaves)

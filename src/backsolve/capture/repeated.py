@@ -31,13 +31,22 @@ class Repeated:
     def __init__(self, F: Callable[..., Any], x0: Any, *, square: bool = True, formed: int = 0) -> None:
         leaves, self.structure = jax.tree_util.tree_flatten(x0)
         leaves = [jnp.asarray(leaf) for leaf in leaves]
+        for i, leaf in enumerate(leaves):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                raise TypeError(
+                    f"leaf {i} of x0 has dtype {leaf.dtype}; the unknowns must be real floating-point numbers. Convert "
+                    "integers with .astype(float), and take real and imaginary parts of complex numbers."
+                )
         self._shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
         self._matrix: list[Bordered] = []
         self.x0 = np.concatenate([np.zeros(0), *(np.ravel(leaf) for leaf in leaves)])
 
         def values(x: Any) -> Any:
             y = F(self.tree(x))
-            return jnp.concatenate([jnp.zeros(0), *(jnp.ravel(leaf) for leaf in jax.tree_util.tree_leaves(y))]), y
+            flat = jnp.concatenate([jnp.zeros(0), *(jnp.ravel(leaf) for leaf in jax.tree_util.tree_leaves(y))])
+            if jnp.iscomplexobj(flat):
+                raise TypeError("the function has complex values; return their real and imaginary parts.")
+            return flat, y
 
         def matrix(x: Any, damping: Any) -> Any:
             system, _ = linearize_with_aux(F, (self.tree(x),), 0, fold=True)

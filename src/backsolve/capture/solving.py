@@ -6,8 +6,9 @@ the solution is differentiated as that of a linear system (`jax.lax.custom_linea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -27,13 +28,14 @@ from .sparse_edges import sparse_edge
 if TYPE_CHECKING:
     from .frames import TreeFrame
 
-__all__ = ["bordered_system", "inverse_of", "is_concrete", "solved"]
+__all__ = ["bordered_system", "inverse_of", "is_concrete", "require_engine", "solved"]
 
 KRYLOV = {"cg": "CG", "gmres": "GMRES", "bicgstab": "BiCGStab"}  # our names and lineax's
 TOLERANCE = 1e-10  # of an iterative solution, relative
 LOOSE = 100  # times the tolerance is what rounding may make of a residual that the iteration thinks it has reached
 RESTART = 100  # directions that GMRES keeps
 STEPS = 100  # and ten for each unknown, at most
+PLAINLY_WRONG = 0.01  # a residual, relative, that only a function which is not holomorphic leaves
 
 
 def is_concrete(*trees: Any) -> bool:
@@ -56,18 +58,36 @@ def _edge(op: LinearOperator) -> Sparse | None:
 
 
 def require_solvable(system: System, *, square: bool = True) -> None:
-    """Raise `TypeError` where an unknown carries no derivatives, `ValueError` where the Jacobian is not square."""
-    inputs, outputs = system.inputs, system.outputs
-    for i, aval in enumerate(inputs.avals):  # type: ignore[attr-defined]
-        if not jx.carries_derivatives(aval):
-            raise TypeError(
-                f"leaf {i} of the unknowns has dtype {aval.dtype}, along which nothing can be solved for; convert it with "
-                ".astype(float), or choose other argnums."
-            )
+    """Raise `TypeError` where a leaf carries no derivatives, `ValueError` where the Jacobian is not square."""
+    inputs: Any = system.inputs
+    outputs: Any = system.outputs
+    for what, frame in (("unknowns", inputs), ("outputs", outputs)):
+        for i, aval in enumerate(frame.avals):
+            if not jx.carries_derivatives(aval):
+                raise TypeError(
+                    f"leaf {i} of the {what} has dtype {aval.dtype}, along which nothing can be solved for; convert it "
+                    "with .astype(float), or leave it out (argnums, has_aux)."
+                )
     if not square:
         return
-    shapes = [", ".join(str(tuple(a.shape)) for a in f.avals) for f in (outputs, inputs)]  # type: ignore[attr-defined]
-    require_square(outputs.size, inputs.size, f" (outputs {shapes[0]}, unknowns {shapes[1]})")  # type: ignore[attr-defined]
+    shapes = [", ".join(str(tuple(a.shape)) for a in f.avals) for f in (outputs, inputs)]
+    require_square(outputs.size, inputs.size, f" (outputs {shapes[0]}, unknowns {shapes[1]})")
+    rows, cols = (sum(prod(a.shape) for a in f.avals if _is_complex(a)) for f in (outputs, inputs))
+    if rows != cols:
+        raise ValueError(
+            f"{rows:,} outputs and {cols:,} unknowns are complex: over the reals the Jacobian is not square. Take real and "
+            "imaginary parts as outputs or as unknowns."
+        )
+
+
+def _is_complex(aval: Any) -> bool:
+    return bool(jnp.issubdtype(aval.dtype, np.complexfloating))
+
+
+def require_engine(engine: str) -> None:
+    """Raise `ValueError` for an unknown name."""
+    if engine not in {"auto", *ENGINES, *KRYLOV}:
+        raise ValueError(f"unknown engine {engine!r}; use one of {', '.join(map(repr, ('auto', *ENGINES, *KRYLOV)))}.")
 
 
 def inverse_of(system: System, damping: Any, engine: str) -> Inverse:
@@ -80,16 +100,14 @@ def inverse_of(system: System, damping: Any, engine: str) -> Inverse:
 def solved(system: System, outputs: TreeFrame, b: Any, damping: Any, engine: str, *, transposed: bool = False) -> Any:
     """The solution of J x + damping · x = b (or of Jᵀ), a pytree like the inputs (the outputs)."""
     require_solvable(system)
-    if engine not in {"auto", *ENGINES, *KRYLOV}:
-        raise ValueError(f"unknown engine {engine!r}; use one of {', '.join(map(repr, ('auto', *ENGINES, *KRYLOV)))}.")
+    require_engine(engine)
     inputs: Any = system.inputs
     before, after = (inputs, outputs) if transposed else (outputs, inputs)
     rhs = before.flat(before.blocks(b))
+    damping = _number(damping, inputs.avals)
+    if not rhs.size:
+        return after.unflat(rhs)
     concrete = is_concrete(system.M, system.L, system.sinks, damping, rhs)
-    if concrete and engine not in KRYLOV:
-        kept = system.factored(damping=damping, engine=engine)
-        solve = kept.solve_transpose if transposed else kept.solve
-        return after.unflat(jnp.asarray(solve(np.asarray(rhs))))
 
     def product(x: Any) -> Any:
         change = outputs.flat(system.push(inputs.blocks(inputs.unflat(x))))
@@ -100,29 +118,58 @@ def solved(system: System, outputs: TreeFrame, b: Any, damping: Any, engine: str
         return change if damping is None else change + damping * y
 
     forward, backward = (product_transposed, product) if transposed else (product, product_transposed)
+    holomorphic = any(map(_is_complex, inputs.avals))
+    if concrete and engine not in KRYLOV:
+        kept = system.factored(damping=damping, engine=engine)
+        x = jnp.asarray((kept.solve_transpose if transposed else kept.solve)(np.asarray(rhs)))
+        if holomorphic and not _serves(forward, x, rhs):
+            raise ValueError(
+                "F is not holomorphic here: its derivative is linear over the reals alone. Take real and imaginary parts "
+                "as unknowns and as outputs."
+            )
+        return after.unflat(x)
     dtype = jnp.result_type(rhs, *(a.dtype for a in inputs.avals))
     rhs = rhs.astype(dtype)
-    if engine in KRYLOV:
+    if engine in KRYLOV and concrete:
         return after.unflat(_iterated(forward, rhs, engine))
-    M, L, S = jax.tree_util.tree_map(_frozen, (system.M, system.L, system.sinks))
-    frozen = System(M, L, S, None, inputs, outputs)
-    damping = None if damping is None else _frozen(damping)
-    matrix = bordered_system(frozen, damping)
-    inverse: Any = _OnTheHost(matrix, dtype) if engine == "superlu" else Inverse(matrix, "blocks")
-    ways = inverse.solve, inverse.solve_transpose
-    solve, solve_transpose = ways[::-1] if transposed else ways
-
-    def refined(solve: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-        def run(multiply: Any, r: Any) -> Any:
-            x = solve(r)
-            return x + solve(r - multiply(x))
-
-        return run
-
-    x = jax.lax.custom_linear_solve(
-        forward, rhs, solve=refined(solve), transpose_solve=lambda _, r: refined(solve_transpose)(backward, r)
-    )
+    solve: Callable[[Any, Any], Any]
+    solve_transpose: Callable[[Any, Any], Any]
+    if engine in KRYLOV:
+        solve = solve_transpose = lambda multiply, r: _iterated(multiply, r, engine)
+    else:
+        M, L, S = jax.tree_util.tree_map(_frozen, (system.M, system.L, system.sinks))
+        matrix = bordered_system(System(M, L, S, None, inputs, outputs), None if damping is None else _frozen(damping))
+        inverse: Any = _OnTheHost(matrix, dtype) if engine == "superlu" else Inverse(matrix, "blocks")
+        ways = inverse.solve, inverse.solve_transpose
+        solve, solve_transpose = (_refined(way, holomorphic) for way in (ways[::-1] if transposed else ways))
+    x = jax.lax.custom_linear_solve(forward, rhs, solve=solve, transpose_solve=lambda _, r: solve_transpose(backward, r))
     return after.unflat(x)
+
+
+def _number(damping: Any, avals: Sequence[Any]) -> Any:
+    """The damping, a single real number (or a complex one, where all unknowns are); raises `TypeError` for anything else."""
+    if damping is None:
+        return None
+    shape = getattr(damping, "shape", () if isinstance(damping, int | float | complex) else None)
+    if shape != () or (jnp.iscomplexobj(damping) and not all(map(_is_complex, avals))):
+        raise TypeError(f"damping must be a single number, real where an unknown is, got {damping!r}.")
+    return damping
+
+
+def _refined(solve: Callable[[Any], Any], holomorphic: bool) -> Callable[[Any, Any], Any]:
+    """A solution with one step of refinement; NaN where F turns out not to be holomorphic, as nothing can be raised."""
+
+    def run(multiply: Callable[[Any], Any], r: Any) -> Any:
+        x = solve(r).astype(r.dtype)
+        x = x + solve(r - multiply(x)).astype(r.dtype)
+        return jnp.where(_serves(multiply, x, r), x, jnp.nan) if holomorphic else x
+
+    return run
+
+
+def _serves(multiply: Callable[[Any], Any], x: Any, b: Any) -> Any:
+    """Whether x solves the system about as well as numbers of its precision can; False only where it is plainly wrong."""
+    return ~(jnp.linalg.norm(b - multiply(x)) > PLAINLY_WRONG * jnp.linalg.norm(b))
 
 
 def _frozen(x: Any) -> Any:
@@ -166,6 +213,7 @@ def _iterated(product: Callable[[Any], Any], b: Any, engine: str) -> Any:
     solver = getattr(lx, KRYLOV[engine])(rtol=tolerance, atol=0.0, max_steps=STEPS + 10 * b.size, **more)
     x = lx.linear_solve(operator, b, solver, throw=False).value
     size = jnp.linalg.norm(b)
+    x = jnp.where(size == 0, 0, x)  # BiCGStab divides by it
     residual = jnp.linalg.norm(b - product(x))
     if is_concrete(residual) and not residual <= LOOSE * tolerance * size:
         raise SingularError(

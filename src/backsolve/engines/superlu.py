@@ -10,7 +10,7 @@ import numpy as np
 from ..operators.memory import PatternTooLargeError
 from .base import SingularError
 from .layout import Columns, Layout
-from .stretch import Stretched
+from .stretch import LONG, Stretched
 
 __all__ = ["SuperLU"]
 
@@ -19,6 +19,7 @@ Array = np.ndarray[Any, Any]
 STEPS = 3  # of refinement, at most
 POOR = 1e-6  # a backward error that no regular matrix leaves behind
 PAIRED = 0.02  # share of places with a mirror image from which rows and columns may belong together
+BAND = 20  # times the entries of the matrix inside a band: factored in it
 FULL = 30  # times the entries of the matrix in its factors: worth trying another order
 GENTLE = 0.01  # a pivot on the diagonal is taken if it is so many times the largest of its column
 
@@ -83,13 +84,10 @@ class SuperLU:
                 "before any fill-in) do not fit into memory; an iterative engine (engine='gmres') factors nothing."
             ) from error
         self._order = order
-        if not order.final:  # this factorization chose one
-            kept: list[Order] = self.layout.remember("order", list)
-            kept[:] = [_reordered(order, np.argsort(self._lu.perm_c))]
-            if order.paired and self._lu.nnz > FULL * A.nnz:
-                other = splu(A)
-                if other.nnz < self._lu.nnz / 2:
-                    self._with_all_pivots()
+        kept: list[Order] = self.layout.remember("order", list)
+        kept[:] = [order if order.final else _reordered(order, np.argsort(self._lu.perm_c))]
+        if order.paired and not order.final and self._lu.nnz > FULL * A.nnz and splu(A).nnz < self._lu.nnz / 2:
+            self._with_all_pivots()
 
     def _with_all_pivots(self) -> None:
         """Factor again by partial pivoting, now and for later numbers."""
@@ -186,7 +184,37 @@ def _first_order(matrix: Stretched) -> Order:
     col = np.repeat(np.arange(matrix.size), np.diff(indptr))
     keys, mirrored = row * np.int64(matrix.size) + col, col * np.int64(matrix.size) + row
     share = np.isin(keys, mirrored, assume_unique=True).mean() if row.size else 0.0
-    return _unordered(matrix, paired=bool(share >= PAIRED))
+    return _banded(matrix) or _unordered(matrix, paired=bool(share >= PAIRED))
+
+
+def _banded(matrix: Stretched) -> Order | None:
+    """The order of least bandwidth, where that keeps the factors small, as chains do; columns that are full come last.
+
+    Source: Cuthill and McKee, *Reducing the bandwidth of sparse symmetric matrices*, 1969; George, 1971.
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching, reverse_cuthill_mckee
+
+    n, (indptr, row, _) = matrix.size, matrix.columns
+    col = np.repeat(np.arange(n), np.diff(indptr))
+    full = np.diff(indptr) > LONG * np.sqrt(n)
+    mate = maximum_bipartite_matching(csr_array((np.ones(row.size), (row, col)), shape=(n, n)), perm_type="row")
+    if mate.min(initial=0) < 0:
+        return None
+    paired = np.empty(n, np.int64)
+    paired[mate] = np.arange(n)  # rows by their columns
+    kept = ~(full[col] | full[paired[row]])
+    near = csr_array((np.ones(kept.sum()), (paired[row[kept]], col[kept])), shape=(n, n))
+    by = reverse_cuthill_mckee((near + near.T).tocsr(), symmetric_mode=True)
+    by = np.concatenate([by[~full[by]], by[full[by]]])
+    at = np.argsort(by)
+    i, j = at[paired[row]], at[col]
+    first = np.arange(n)
+    np.minimum.at(first, np.maximum(i, j), np.minimum(i, j))
+    if 2 * (np.arange(n) - first)[: n - full.sum()].sum() > BAND * row.size:
+        return None
+    here = Order(matrix.columns._replace(order=np.arange(row.size)), mate, np.arange(n), True, False)
+    return _reordered(here._replace(columns=here.columns._replace(indices=paired[row])), by)._replace(paired=False)
 
 
 def _reordered(order: Order, by: Array) -> Order:
