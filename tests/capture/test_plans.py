@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from jax import lax
 
@@ -59,6 +59,7 @@ def test_random_graphs_of_numbers_in_random_orders(seed, nodes, outputs, data):
     f = Scalars(seed, nodes, outputs)
     argnums = tuple(range(f.sources))
     want = jax.jacfwd(f, argnums)(*f.point)
+    assume(all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(want)))  # at 0/0 jacfwd and jacrev differ themselves
     order = data.draw(st.permutations(range(nodes_of(f, f.point, argnums))))
     for o in (*ORDERS, order, bs.plan(f, *f.point, argnums=argnums, order=order)):
         got = bs.jacobian(f, argnums, order=o)(*f.point)
