@@ -21,6 +21,13 @@ def double_precision():
 
 
 # ---- equations -----------------------------------------------------------------------------------------------------------
+def test_newton_stops_where_a_step_changes_no_digit():
+    """Large terms that cancel: max |F| stays far above the tolerance."""
+    found = newton(lambda x: 1e12 * (x**3 - 2.0), jnp.array([1.5, 1.2]), tol=1e-30)
+    assert found.steps < 12
+    np.testing.assert_allclose(found.x, 2 ** (1 / 3), rtol=1e-15)
+
+
 def test_known_roots():
     np.testing.assert_allclose(newton(lambda x: x**2 - 2, 1.0).x, np.sqrt(2), rtol=1e-10)
     found = newton(

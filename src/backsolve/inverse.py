@@ -38,11 +38,18 @@ class Inverse:
         self.factors: Factors = factored(matrix.layout, matrix.data, engine)
 
     def __repr__(self) -> str:
-        layout = self.matrix.layout
+        layout, residual = self.matrix.layout, self.residual
+        told = "" if residual is None else f", last residual {residual:.1e}"
         return (
             f"Inverse of a Jacobian of {self.matrix.out.size:,} × {self.matrix.into.size:,}, by a bordered matrix of "
-            f"{layout.size:,} unknowns with {layout.nnz:,} non-zeros ({self.engine})"
+            f"{layout.size:,} unknowns with {layout.nnz:,} non-zeros ({self.engine}{told})"
         )
+
+    @property
+    def residual(self) -> float | None:
+        """max |b − A x| / max |b| of the last solution, after refinement; None where the engine does not measure it."""
+        found: float | None = getattr(self.factors, "residual", None)
+        return found
 
     def solve(self, b: Any) -> Any:
         """The x with J x = b, for b of shape (n,) or (n, k)."""

@@ -31,7 +31,7 @@ def newton(F: Callable[[Any], Any], x0: Any, *, tol: float = 1e-10, max_steps: i
 
     x and F(x) are pytrees with as many entries.  Each step is one solve off F's own graph (see `solve_jacobian`); F' is
     traced, analysed and compiled once.  The step length t is halved until ‖F‖² falls as it should.  Converged where
-    max |F| ≤ tol · max(1, max |F(x0)|); what single precision cannot reach counts as reached.
+    max |F| ≤ tol · max(1, max |F(x0)|), or where a full step changes no digit of x.
     Returns a `Solution`, whose ``history`` prints as a table; shows each step while a person watches.
     Raises `ConvergenceError` with the history where that takes more than ``max_steps`` or no step helps, `SingularError`
     where F' is singular, naming the unknown, and as `solve_jacobian`.
@@ -65,6 +65,8 @@ def newton(F: Callable[[Any], Any], x0: Any, *, tol: float = 1e-10, max_steps: i
             raise ConvergenceError("newton is stuck: no step along the Newton direction makes ‖F‖ smaller.", history)
         x = x + t * d
         history.add(_max(value), t, _max(d))
+        if t == 1 and _max(d) <= 4 * _rounding(x0) * _max(x):  # x is as exact as its digits let it be
+            break
     return Solution(work.tree(x), work.output(x), history)
 
 
@@ -201,8 +203,13 @@ def _searched(
 
 def _goal(tol: float, first: Array, x0: Any) -> float:
     """The tolerance, not below what the dtype can reach."""
-    floor = max(float(np.finfo(leaf.dtype).eps) for leaf in map(jax.numpy.asarray, jax.tree_util.tree_leaves(x0)))
-    return max(tol, 4 * floor) * max(1.0, _max(first))
+    return max(tol, 4 * _rounding(x0)) * max(1.0, _max(first))
+
+
+def _rounding(x0: Any) -> float:
+    """The relative rounding error of the least exact leaf."""
+    leaves = map(jax.numpy.asarray, jax.tree_util.tree_leaves(x0))
+    return max((float(np.finfo(leaf.dtype).eps) for leaf in leaves), default=0.0)
 
 
 def _max(x: Array) -> float:

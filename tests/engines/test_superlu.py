@@ -48,6 +48,15 @@ def test_both_solutions(engine, kind, seed):
         np.testing.assert_allclose(factors.solve_transpose(b), np.linalg.solve(A.T, b), rtol=1e-10, atol=1e-11)
 
 
+def test_the_residual_is_told():
+    A = random()
+    factors = SuperLU(*in_blocks(A, **SIZES))
+    assert factors.residual is None
+    b = np.arange(1.0, 11.0)
+    x = factors.solve(b)
+    assert factors.residual == np.abs(b - A @ x).max() / 10 < 1e-12
+
+
 def test_a_complex_right_hand_side_of_a_real_matrix():
     A, b = random(), np.arange(10) + 1j * np.ones(10)
     factors = SuperLU(*in_blocks(A, **SIZES))

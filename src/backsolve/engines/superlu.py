@@ -50,6 +50,7 @@ class SuperLU:
         from scipy.sparse import csc_array
 
         self.layout = layout
+        self.residual: float | None = None  # of the last solution: max |b − A x| / max |b|
         n = layout.size
         numbers = np.asarray(layout.numbers([np.asarray(part) for part in data]))
         numbers = numbers.astype(np.result_type(numbers.dtype, np.float64), copy=False)
@@ -113,20 +114,24 @@ class SuperLU:
         x = self._solved(b, trans)
         if not np.isfinite(b).all():
             return x
+        scale = float(np.abs(b).max(initial=0.0))
+        left = b - A @ x
+        error = float(np.abs(left).max(initial=0.0))
         for _ in range(STEPS):
-            residual = b - A @ x
-            error, scale = (float(np.abs(v).max(initial=0.0)) for v in (residual, b))
             if not error > 8 * np.finfo(b.dtype).eps * scale:
-                return x
-            better = x + self._solved(residual, trans)
-            if not np.abs(b - A @ better).max() < 0.5 * error:
                 break
-            x = better
-        if not np.abs(b - A @ x).max() <= POOR * scale:
+            better = x + self._solved(left, trans)
+            left = b - A @ better
+            now = float(np.abs(left).max(initial=0.0))
+            if not now < 0.5 * error:
+                break
+            x, error = better, now
+        if not error <= POOR * scale:
             if self._order.paired:
                 self._with_all_pivots()
                 return self._refined(b, A, trans)
             raise SingularError(self._diagnosis())
+        self.residual = error / scale if scale else 0.0
         return x
 
     def _solved(self, b: Array, trans: str) -> Array:
