@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.runner import Ratios, Row, Section, slope
 
+ACROSS = 3  # curves side by side
 COLOURS = ("#2563eb", "#94a3b8", "#f59e0b", "#10b981", "#a855f7", "#ef4444")  # ours first
 PREAMBLE = """# Benchmarks
 
@@ -229,11 +230,20 @@ def picture(section: Section) -> Figure:
     """Time per unit over size where the section has series, and the times side by side otherwise."""
     series = _series(section)
     if series:
-        figure = Figure(figsize=(5 * len(series), 3.6), facecolor="white")
-        axes = figure.subplots(1, len(series), sharey=True, squeeze=False).ravel()
-        for ax, (name, rows) in zip(axes, series.items()):
+        lines = -(-len(series) // ACROSS)
+        across = min(len(series), ACROSS)
+        figure = Figure(figsize=(5 * across, 3.8 * lines), facecolor="white", layout="constrained")
+        axes = figure.subplots(lines, across, sharey=True, squeeze=False)
+        for ax, (name, rows) in zip(axes.ravel(), series.items()):
             _curves(ax, name, rows, section.unit)
-        axes[0].set_ylabel(f"µs per {section.unit}")
+        for ax in axes.ravel()[len(series) :]:
+            ax.set_visible(False)
+        for ax in axes[:, 0]:
+            ax.set_ylabel(f"µs per {section.unit}")
+        shares = [
+            1e6 * s / row.size for rows in series.values() for row in rows for s in row.seconds.values() if s and row.size
+        ]
+        axes[0, 0].set_ylim(0.5 * min(shares), 2 * max(shares))
         return figure
     figure = Figure(figsize=(7, 0.9 + 0.34 * sum(len(row.seconds) for row in section.rows)), facecolor="white")
     axes = figure.subplots(max(len(section.rows), 1), 1, squeeze=False).ravel()
@@ -247,10 +257,10 @@ def picture(section: Section) -> Figure:
 def _curves(ax: Axes, name: str, rows: Sequence[Row], unit: str) -> None:
     for colour, key in zip(COLOURS, rows[0].seconds):
         points = [(row.size, seconds) for row in rows if row.size and (seconds := row.seconds[key]) is not None]
-        ax.loglog([n for n, _ in points], [1e6 * s / n for n, s in points], "o-", color=colour, label=key)
+        if points:
+            ax.loglog([n for n, _ in points], [1e6 * s / n for n, s in points], "o-", color=colour, label=key)
     ax.set_title(name)
     ax.set_xlabel(f"{unit}s")
-    ax.set_ylim(bottom=0.5 * min(1e6 * s / row.size for row in rows for s in row.seconds.values() if s and row.size))
     ax.grid(alpha=0.25)
     ax.legend(frameon=False)
 

@@ -26,8 +26,9 @@ INDEFINITE, DEFINITE = 0.1, 50.0  # damping: the lowest eigenvalue at 64 layers 
 EXACT = 1e-6  # difference of direct answers, relative, where the condition may be 1e4
 ITERATED = 1e-10  # residual that Krylov's methods are asked for
 TEXT = (
-    "In float64. Nets: tanh, 8 wide, orthogonal weights, one data point; (∇²f + damping I) u = b, parameters in a list or "
-    "in one vector. Prepare is `linearize` of the gradient and `factored`; solve is one more right-hand side, refined. At "
+    "In float64; a stage is a layer or a knot. Nets: tanh, 8 wide, orthogonal weights, one data point; (∇²f + damping I) u = "
+    "b, parameters in a list or in one vector. Prepare is `linearize` of the gradient and `factored`; solve is one more "
+    "right-hand side, refined. At "
     f"{COMPARED} layers: dense is `jax.hessian` and `jnp.linalg.solve` (whole: with its compilation; solve: with H at "
     "hand); CG and MINRES are SciPy's with jitted Hessian-vector products, asked for a residual of 1e-10, CG with a damping "
     f"of {DEFINITE:g} that makes the matrix positive definite and well conditioned, MINRES with {INDEFINITE:g}. "
@@ -53,7 +54,7 @@ def measure(runner: Runner) -> Section:
     most = max(fill.values.values(), default=1.0)
     fill.values = {name: value / most for name, value in fill.values.items()}
     limit = None if runner.quick else 1.1
-    return Section("solves", TITLE, f"{TEXT} {residuals}", rows, "layer or knot", limit, ratios=[fill])
+    return Section("solves", TITLE, f"{TEXT} {residuals}", rows, "stage", limit, ratios=[fill])
 
 
 # ---- nets -------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from .algebra import add, is_number, multiply
@@ -185,10 +186,12 @@ def _boxes(slices: list[Slice | None]) -> dict[Any, Slice] | None:
         if s is None:
             return None
         found.setdefault(s.box, s)
-    boxes = list(found.values())
-    if len(boxes) > 1 and not all(disjoint(p, q) for n, p in enumerate(boxes) for q in boxes[:n]):
-        return None
-    return found if boxes else None
+    boxes = sorted(found.values(), key=lambda box: box.starts)
+    if all(len(box.starts) == 1 for box in boxes):  # pieces of a vector: each must end before the next one starts
+        pairs = list(pairwise(boxes))
+    else:
+        pairs = [(p, q) for n, p in enumerate(boxes) for q in boxes[:n]]
+    return found if boxes and all(disjoint(p, q) for p, q in pairs) else None
 
 
 def _last_slice(element: Any) -> Slice | None:
