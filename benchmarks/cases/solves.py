@@ -26,8 +26,8 @@ INDEFINITE, DEFINITE = 0.1, 50.0  # damping: the lowest eigenvalue at 64 layers 
 EXACT = 1e-6  # difference of direct answers, relative, where the condition may be 1e4
 ITERATED = 1e-10  # residual that Krylov's methods are asked for
 TEXT = (
-    "In float64; a stage is a layer or a knot. Nets: tanh, 8 wide, orthogonal weights, one data point; (∇²f + damping I) u = "
-    "b, parameters in a list or in one vector. Prepare is `linearize` of the gradient and `factored`; solve is one more "
+    "In float64; a stage is a layer or a knot. Nets: tanh, 8 wide, orthogonal weights, one data point; (∇²f + damping I) u "
+    "= b, parameters in a list or in one vector. Prepare is `linearize` of the gradient and `factored`; solve is one more "
     "right-hand side, refined. At "
     f"{COMPARED} layers: dense is `jax.hessian` and `jnp.linalg.solve` (whole: with its compilation; solve: with H at "
     "hand); CG and MINRES are SciPy's with jitted Hessian-vector products, asked for a residual of 1e-10, CG with a damping "
