@@ -11,33 +11,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jax.extend.core import Primitive
-from jax.extend.mlir.dialects import stablehlo
-from jax.interpreters import ad, batching, mlir
+from jax import lax
 
 from ..operators import Einsum, LinearOperator
 from ..operators.einsum import Factor
+from . import jaxpr as jx
 
 __all__ = ["HELD", "held", "held_edge", "is_held"]
 
 HELD = frozenset({"sin", "cos", "tan"})  # primitives that XLA counts as cheap and are not
 
-_held: Any = Primitive("held")
-_held.def_impl(lambda x: x)
-_held.def_abstract_eval(lambda x: x)
-batching.primitive_batchers[_held] = lambda args, axes: (_held.bind(args[0]), axes[0])
-ad.primitive_jvps[_held] = lambda primals, tangents: (_held.bind(primals[0]), tangents[0])
 
-
-def _on_cpu(context: Any, y: Any) -> list[Any]:
+def _on_cpu(y: Any) -> Any:
     """y / clamp(1, y, 1), which is y: the divisor is 1, or NaN where y is, and no pass of XLA looks for that."""
-    (aval,) = context.avals_in
-    one = mlir.ir_constant(np.ones((), aval.dtype))
-    return [stablehlo.divide(y, stablehlo.clamp(one, y, one))]
+    one = np.ones((), y.dtype)
+    return lax.div(y, lax.clamp(one, y, one))
 
 
-mlir.register_lowering(_held, lambda context, y: [y])
-mlir.register_lowering(_held, _on_cpu, platform="cpu")
+_held = jx.identity_primitive("held", _on_cpu)
 
 
 def held(x: Any) -> Any:
