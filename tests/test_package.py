@@ -14,7 +14,7 @@ CORE = [
     *(ROOT / f"{name}.py" for name in (
         "algebra", "arrays", "blocks", "bordered", "build", "eliminate", "graph", "history", "inverse", "least_squares",
         "matrix", "measured", "network", "numeric", "order", "search", "shadow", "solve", "sparse_elimination",
-        "sparse_matrix", "structures", "system", "typeset")),
+        "sparse_matrix", "structures", "system", "thinning", "typeset")),
     *sorted((ROOT / "operators").glob("*.py")),
     *sorted((ROOT / "engines").glob("*.py")),
 ]  # fmt: skip
@@ -57,6 +57,7 @@ def test_imports_inside_the_core_point_down():
         ["build", "eliminate", "network", "shadow", "search"],
         ["structures"],
         ["order", "engines", "sparse_elimination"],
+        ["thinning"],
         ["bordered"],
         ["inverse", "least_squares"],
         ["graph", "system"],
