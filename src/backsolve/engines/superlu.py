@@ -21,6 +21,7 @@ POOR = 1e-6  # a backward error that no regular matrix leaves behind
 PAIRED = 0.02  # share of places with a mirror image from which rows and columns may belong together
 BAND = 20  # times the entries of the matrix inside a band: factored in it
 FULL = 30  # times the entries of the matrix in its factors: worth trying another order
+TRIED = 5_000_000  # entries of factors up to which another order is tried
 GENTLE = 0.01  # a pivot on the diagonal is taken if it is so many times the largest of its column
 
 
@@ -87,7 +88,8 @@ class SuperLU:
         self._order = order
         kept: list[Order] = self.layout.remember("order", list)
         kept[:] = [order if order.final else _reordered(order, np.argsort(self._lu.perm_c))]
-        if order.paired and not order.final and self._lu.nnz > FULL * A.nnz and splu(A).nnz < self._lu.nnz / 2:
+        worse = FULL * A.nnz < self._lu.nnz < TRIED  # beyond that a second order might fill the memory
+        if order.paired and not order.final and worse and splu(A).nnz < self._lu.nnz / 2:
             self._with_all_pivots()
 
     def _with_all_pivots(self) -> None:
