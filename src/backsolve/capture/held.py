@@ -1,13 +1,17 @@
-"""Numbers that XLA works out once, however many parts of a program read them: sines and cosines of single numbers.
+"""Numbers that XLA works out once, however many parts of a program read them: sines and cosines.
 
 XLA's CPU compiler counts a real sine as cheap, like an addition, and works it out again in every loop that reads it: the
 Jacobian of a robot arm with 7 joints, 14 sines and cosines, did 963 of them a point and took 13 times as long.  The result
 of an operation that it counts as dear (a division) it writes once; so a held number is divided by a 1 that XLA cannot tell
 from another number.  (`lax.optimization_barrier` does not serve: it is gone before loops are formed.)
+
+A Jacobian's single numbers are all held: there every one has many readers.  A gradient holds few, as each is one more array
+in memory: those sines that would be worked out too often again together with the sines behind them (`Sines`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +21,14 @@ from ..operators import Einsum, LinearOperator
 from ..operators.einsum import Factor
 from . import jaxpr as jx
 
-__all__ = ["HELD", "held", "held_edge", "is_held"]
+__all__ = ["HELD", "Sines", "held", "held_edge", "is_held"]
 
 HELD = frozenset({"sin", "cos", "tan"})  # primitives that XLA counts as cheap and are not
+_REPEATED = HELD | {  # what XLA works out again for every reader: these, and what is cheap
+    *("add", "sub", "mul", "neg", "abs", "sign", "max", "min", "square", "integer_pow", "select_n", "clamp", "copy"),
+    *("convert_element_type", "reshape", "squeeze", "expand_dims", "broadcast_in_dim", "transpose", "rev", "slice"),
+}
+_TOO_OFTEN = 40  # sines worked out again, from where an array is better written down
 
 
 def _on_cpu(y: Any) -> Any:
@@ -43,6 +52,31 @@ def held_edge(op: LinearOperator) -> LinearOperator:
         return op
     factors = tuple(Factor(held(f.array), f.labels, f.name) for f in op.factors)
     return Einsum(factors, op.out, op.into, op.sizes, op.coef, op.dtypes)
+
+
+class Sines:
+    """How many sines working a value out again takes, its own and those behind it back to what is written down anyway.
+
+    Each of the gradient's arrays is a loop of its own, which works out again what it shares with the others; readers are
+    counted in the program itself, as its derivative is not yet known.
+    """
+
+    def __init__(self, arrays: int) -> None:
+        self._others = arrays - 1
+        self._behind: dict[int, tuple[Any, int]] = {}  # id → the value, kept so that its id stays its own, and the count
+
+    def noted(self, name: str, inputs: Sequence[Any], value: Any, readers: Callable[[], int]) -> Any:
+        """Return the value of an operation with this name, held where that saves too many sines."""
+        if name not in _REPEATED or not jx.is_traced(value):
+            return value
+        sines = sum(self._behind[id(x)][1] for x in inputs if id(x) in self._behind)
+        if name in HELD:
+            sines += 1
+            if np.issubdtype(value.dtype, np.floating) and sines * self._others * (readers() - 1) >= _TOO_OFTEN:
+                return _held.bind(value)
+        if sines:
+            self._behind[id(value)] = value, sines
+        return value
 
 
 def is_held(eqn: Any) -> bool:
