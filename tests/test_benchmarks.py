@@ -1,6 +1,7 @@
 """The benchmark runner: it refuses different answers, reports absence, wins and losses, and every case runs."""
 
 import re
+import sys
 import time
 from functools import partial
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import report
+from benchmarks import limited, report
 from benchmarks.__main__ import case_names, main, measure
 from benchmarks.cases import gradients
 from benchmarks.cases.import_time import import_seconds
@@ -176,6 +177,21 @@ def test_every_model_has_the_same_gradient_in_pytorch_and_autograd(make):
             assert reasons[name]
         else:
             assert relative_difference(call(), theirs) < 1e-4
+
+
+def test_outcomes_under_a_limit_are_readable(monkeypatch):
+    told = {"us": limited.Outcome(0.24, 225_000_000), "them": limited.Outcome(7.62, failure=limited.OUT_OF_MEMORY)}
+    monkeypatch.setattr(limited, "limited", lambda peer, n, limit: told[peer])
+    assert limited.table([20_000], ("us", "them"), 8 * 10**9).splitlines()[-1] == (
+        "| arrow, n = 20,000 | 0.23 GB, 0.2 s | out of memory after 7.6 s |"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the address space")
+def test_a_dense_seed_matrix_does_not_fit_where_our_arrow_does():
+    pytest.importorskip("asdex")
+    assert limited.limited("backsolve", 10_000, 4 * 10**9).failure == ""
+    assert limited.limited("asdex", 10_000, 4 * 10**9).failure
 
 
 @pytest.mark.parametrize("name", case_names())

@@ -7,7 +7,7 @@ import scipy.optimize
 import scipy.sparse.linalg
 
 import backsolve as bs
-from examples import brusselator, bundle_adjustment, collocation
+from examples import brusselator, bundle_adjustment, cavity, collocation
 
 
 def assert_picture(path):
@@ -42,6 +42,20 @@ def test_collocation(tmp_path, capsys):
     assert sparse.constr_violation < 1e-6
     assert "12 knots, 60 unknowns" in capsys.readouterr().out
     assert_picture(tmp_path / "c.png")
+
+
+def test_cavity(tmp_path, capsys):
+    found = cavity.run(small=True, output=tmp_path / "d.png")
+    for flows in (found["small"], found["middle"]):
+        sparse, dense, none = (flows[kind].x for kind in ("sparse", "dense", "none"))
+        np.testing.assert_allclose(sparse, dense, atol=1e-9)
+        np.testing.assert_allclose(sparse, none, atol=1e-6)  # whose imbalance is not yet nothing
+    sparse, none = (found["large"][kind] for kind in ("sparse", "none"))
+    assert sparse.success
+    assert 3 * sparse.nit < none.nit
+    assert found["small"]["sparse"].nfev < found["small"]["none"].nfev
+    assert "krylov, 20² = 400 unknowns, preconditioner" in capsys.readouterr().out
+    assert_picture(tmp_path / "d.png")
 
 
 def test_root_with_a_sparse_jacobian():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import scipy.sparse
 import backsolve
 from backsolve import SparseMatrix
 from backsolve.operators.memory import available_memory
+from benchmarks import limited
 from benchmarks.machine import cores
 from benchmarks.models import in_casadi
 from benchmarks.models import sparse_models as models
@@ -30,6 +32,7 @@ PAIRS = 5_000_000  # of columns that share a row, up to which it is
 SEED_COPIES = 5  # of asdex's seeds in memory while it compiles: 5.2 at 5,000 × 5,000, 5.0 at 16,500 × 16,500
 MILLION = 1_000_000  # unknowns from which our memory is shown, beside what is written by hand alone
 ARROW = "arrow, n = 1,500"
+ARROWS = 5_000, 10_000, 20_000  # unknowns at which memory is limited
 HAND = 1.5  # of the non-zeros written by hand
 BYTES = 8.0  # of the non-zeros' own
 PREPARING = 15.0  # seconds, after which no further round of preparations begins
@@ -105,7 +108,9 @@ def _measured(runner: Runner) -> Section:
         memory.values[model.name] = (analysis.output_size_in_bytes + analysis.temp_size_in_bytes) / (8 * max(pattern.nnz, 1))
     missing = [f"{why} for {', '.join(names)}." for why, names in absent.items()]
     ratios = [column for column in (run, hand, build, memory) if column.values]
-    return Section("sparse", TITLE, " ".join([TEXT, *missing]), rows, ratios=ratios)
+    sizes = [n for n in ((20,) if runner.quick else ARROWS) if runner.only in f"arrow, n = {n:,}"]
+    text = "\n\n".join([" ".join([TEXT, *missing]), *([limited.table(sizes)] if sizes and sys.platform == "linux" else [])])
+    return Section("sparse", TITLE, text, rows, ratios=ratios)
 
 
 def _ours(model: SparseModel) -> Callable[..., Any]:
