@@ -120,6 +120,23 @@ def arrow(n: int) -> SparseModel:
     return SparseModel(f"arrow, n = {n:,}", function, _uniform(n), by_hand=by_hand, of_casadi=of_casadi)
 
 
+def pool(n: int) -> SparseModel:
+    """An arrow whose entries take more work: cells that feed on one shared pool (Michaelis–Menten uptake) and decay."""
+    rate, half, death = np.linspace(0.5, 2.0, n - 1), np.linspace(0.2, 1.0, n - 1), 0.3
+
+    def function(x: Array) -> Array:
+        stock, cells = x[0], x[1:]
+        uptake = rate * stock / (half + stock) * cells / (1 + cells)
+        return jnp.concatenate([(1.0 - stock - jnp.sum(uptake) / n)[None], uptake - death * cells * jnp.exp(-cells)])
+
+    def of_casadi(ca: Any, x: Any) -> Any:
+        stock, cells = x[0], x[1:]
+        uptake = rate * stock / (half + stock) * cells / (1 + cells)
+        return ca.vertcat(1.0 - stock - ca.sum1(uptake) / n, uptake - death * cells * ca.exp(-cells))
+
+    return SparseModel(f"arrow of cells and their pool, n = {n:,}", function, _uniform(n), of_casadi=of_casadi)
+
+
 # ---- estimation and control -------------------------------------------------------------------------------------------
 def bundle(cameras: int, points: int, observations: int) -> SparseModel:
     """ADBench's bundle adjustment: two reprojection errors an observation, and a residual of its weight."""
