@@ -31,7 +31,7 @@ def without_holding(f, argnums=0):
 
 
 def count(f, *args):
-    return str(jax.make_jaxpr(f)(*args)).count("= held ")
+    return str(jax.make_jaxpr(f)(*args)).count("= held")
 
 
 @pytest.fixture

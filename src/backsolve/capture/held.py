@@ -5,8 +5,8 @@ Jacobian of a robot arm with 7 joints, 14 sines and cosines, did 963 of them a p
 of an operation that it counts as dear (a division) it writes once; so a held number is divided by a 1 that XLA cannot tell
 from another number.  (`lax.optimization_barrier` does not serve: it is gone before loops are formed.)
 
-A Jacobian's single numbers are all held: there every one has many readers.  A gradient holds few, as each is one more array
-in memory: those sines that would be worked out too often again together with the sines behind them (`Sines`).
+Under `vmap` a Jacobian's single numbers are all held: there every one has many readers.  A gradient holds few, as each is
+one more array in memory: those sines that would be worked out too often again together with the sines behind them (`Sines`).
 """
 
 from __future__ import annotations
@@ -38,12 +38,16 @@ def _on_cpu(y: Any) -> Any:
 
 
 _held = jx.identity_primitive("held", _on_cpu)
+_held_in_batches = jx.identity_primitive("held_in_batches", lambda y: _on_cpu(y) if y.shape else y)
 
 
 def held(x: Any) -> Any:
-    """Return x; where it is a single real number, of floating point, XLA writes it down rather than working it out again."""
+    """Return x; where it is a single real number, of floating point, XLA writes it down rather than working it out again.
+
+    It does so in a batch, of many such numbers: at one point another loop takes as long as the sine.
+    """
     single = x.shape == () and np.issubdtype(x.dtype, np.floating)
-    return _held.bind(x) if single else x
+    return _held_in_batches.bind(x) if single else x
 
 
 def held_edge(op: LinearOperator) -> LinearOperator:
@@ -81,4 +85,4 @@ class Sines:
 
 def is_held(eqn: Any) -> bool:
     """Whether an equation is `held` itself, in a Jacobian that is differentiated again."""
-    return eqn.primitive is _held
+    return eqn.primitive in (_held, _held_in_batches)
