@@ -35,6 +35,8 @@ OURS = "backsolve"
 JACOBIANS: dict[str, Callable[..., Any]] = {OURS: backsolve.jacobian, "jacfwd": jax.jacfwd, "jacrev": jax.jacrev}
 OPERATOR: dict[str, Callable[..., Any]] = JACOBIANS | {OURS: partial(backsolve.jacobian, format="operator")}
 
+ROUNDS, ROUNDS_OF_NETS = 31, 5  # of nets a call takes tenths of a second, and of compilers seconds
+
 Difference = Callable[[Any, Any], float]
 
 
@@ -60,8 +62,9 @@ def measure(runner: Runner) -> Section:
     memory = Ratios("bytes", {})
     rows: list[Row] = []
 
-    def contest(task: Task, column: Ratios, *, built: bool = True) -> None:
-        rows.append(runner.contest(task.name, _calls(task), tolerance=TOLERANCE, difference=task.difference))
+    def contest(task: Task, column: Ratios, *, rounds: int = ROUNDS, built: bool = True) -> None:
+        row = runner.contest(task.name, _calls(task), tolerance=TOLERANCE, rounds=rounds, difference=task.difference)
+        rows.append(row)
         column.values[task.name] = _beside_better(rows[-1])
         if built:
             build.values[task.name] = _preparation(task, runner)
@@ -76,7 +79,7 @@ def measure(runner: Runner) -> Section:
         for tensor in make(small=runner.quick):
             if runner.only in tensor.name:
                 for task, column in ((as_arrays(tensor), dense), (as_operators(tensor), operator)):
-                    contest(task, column)
+                    contest(task, column, rounds=ROUNDS_OF_NETS)
                     memory.values[task.name] = _bytes(task)
     ratios = [column for column in (run, dense, operator, build, memory) if column.values]
     return Section("jacobians", TITLE, TEXT, rows, ratios=ratios)
@@ -147,7 +150,7 @@ def _preparation(task: Task, runner: Runner) -> float:
         f"{task.name}, trace and compile",
         {key: lambda key=key: task.jitted(key).lower(*task.arguments).compile() for key in task.jacobians},  # type: ignore[misc]
         tolerance=0.0,
-        rounds=5,
+        rounds=ROUNDS_OF_NETS,
         difference=lambda ours, theirs: 0.0,  # the answers were compared when they were run
     )
     return _beside_better(row)
