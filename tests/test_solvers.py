@@ -8,6 +8,8 @@ import pytest
 
 import backsolve as bs
 
+from .engines.installed import GENERAL, SUITESPARSE
+
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((4, 4))
 x, b = RNG.standard_normal((2, 4))
@@ -49,7 +51,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("engine", ["blocks", "superlu"])
+@pytest.mark.parametrize("engine", ["blocks", "superlu", *GENERAL])
 @pytest.mark.parametrize("way", WAYS)
 def test_transforms(way, engine):
     solve = WAYS[way]
@@ -71,7 +73,7 @@ def test_the_derivative_against_finite_differences():
         np.testing.assert_allclose(by_b[k], (s(x, b + e) - s(x, b - e)) / 2e-5, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("engine", ["superlu", "blocks", "cg"])
+@pytest.mark.parametrize("engine", ["superlu", "blocks", "cg", *SUITESPARSE])
 @pytest.mark.parametrize("damping", [0.0, 0.5])
 def test_inverse_hvp(engine, damping):
     close(bs.inverse_hvp(f, (x,), b, damping, engine=engine), dense_hessian(x, b, damping), 1e-8 if engine == "cg" else 1e-9)

@@ -89,7 +89,11 @@ def bordered(
     if damping is not None:
         _damp(entries, (rows, cols), (out, into), damping)
     blocks = {place: op for place, op in entries.items() if op.nnz}
-    layout = Layout(rows, cols, tuple(blocks), tuple(op.pattern for op in blocks.values()))
+    mates = None
+    if out.size == into.size and (out != into).any():
+        mates = np.arange(sum(part.size for part in inner) + out.size)
+        mates[out] = into
+    layout = Layout(rows, cols, tuple(blocks), tuple(op.pattern for op in blocks.values()), mates)
     return Bordered(layout, out, into, tuple(op.data for op in blocks.values()))
 
 

@@ -35,7 +35,8 @@ def inverse_hvp(f: Callable[..., Any], primals: Sequence[Any], b: Any, damping: 
 
     The system of ∇f, bordered, is as sparse as the program: for a deep net it is block banded, and time and memory are
     linear in depth.  With one primal, b and u are shaped like it; with several they are tuples.  `hvp` is the product that
-    this undoes.  Works on concrete arrays and under ``jit``, ``vmap`` and ``grad``; ``engine`` is that of `System.solve`.
+    this undoes.  Works on concrete arrays and under ``jit``, ``vmap`` and ``grad``; ``engine`` is that of `System.solve`, of
+    which "cholmod" (scikit-sparse) forms the Hessian and needs it positive definite.
     Raises as `solve_jacobian` does, and as `grad` where f is no scalar function.
     Cost: one evaluation of the gradient, the factors of a matrix as sparse as the program, two substitutions.
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from .algebra import is_zero
 from .arrays import asarray
 from .bordered import bordered
+from .engines import FORMED
 from .inverse import Inverse, block_vector, flat_vector, require_square, with_operators
 from .matrix import OperatorMatrix
 from .network import Network
@@ -79,7 +80,8 @@ class Plain:
         M, L, S = with_operators(system.M, system.L, system.sinks)
         sizes = [sum(space.size for space in spaces) for spaces in (S.row_spaces, M.col_spaces)]
         require_square(sizes[0], sizes[1])
-        return Inverse(bordered(M, L, S, as_sparse, damping=damping), "superlu" if engine == "auto" else engine)
+        matrix = bordered(M, L, S, as_sparse, damping=damping, formed=FORMED.get(engine, 0))
+        return Inverse(matrix, "superlu" if engine == "auto" else engine)
 
     def solve(self, system: System, b: Any, damping: Any, engine: str, transposed: bool) -> Any:
         """The solution as a vector of blocks."""
@@ -185,12 +187,14 @@ class System(Showable):
             [ I − L   −M ] [dx]   [0]
             [   S      0 ] [dp] = [b]
 
-        b is shaped as the outputs, the result as the sources.  ``engine`` is "superlu" (concrete values: SciPy), "blocks"
-        (elimination in the arrays' own library, under ``jit`` and ``vmap`` too), "auto" (the one that fits), or of a
-        linearized function "gmres", "cg" or "bicgstab" (lineax, with the system's products, nothing factored).  The factors
-        are kept: further right-hand sides cost a substitution each.
-        Raises `ValueError` where J is not square, `SingularError` where it is singular (concrete values), `TypeError` for
-        integer unknowns, `PatternTooLargeError` (a `MemoryError`) where the matrix does not fit into memory.
+        b is shaped as the outputs, the result as the sources.  ``engine`` is "superlu" (concrete values: SciPy), "umfpack",
+        "klu" or "cholmod" (the same by scikit-sparse; CHOLMOD for symmetric positive definite J), "blocks" (elimination in
+        the arrays' own library, under ``jit`` and ``vmap`` too), "auto" (the one that fits), or of a linearized function
+        "gmres", "cg" or "bicgstab" (lineax, with the system's products, nothing factored).  The factors are kept: further
+        right-hand sides cost a substitution each.
+        Raises `ValueError` where J is not square (for "cholmod", not symmetric), `SingularError` where it is singular
+        (concrete values; for "cholmod", not positive definite), `ImportError` where the engine's package is missing,
+        `TypeError` for integer unknowns, `PatternTooLargeError` (a `MemoryError`) where the matrix does not fit into memory.
         Cost: the factors of a matrix with as many unknowns as the program has entries, once; then two substitutions.
 
         Example:

@@ -1,7 +1,8 @@
 """Solving with the Jacobian of a captured program: concrete values on the host, traced ones where they are.
 
-Concrete arrays are factored by SuperLU.  Under ``jit``, ``vmap`` and ``grad`` the blocks are eliminated by JAX itself, and
-the solution is differentiated as that of a linear system (`jax.lax.custom_linear_solve`), never through the factors.
+Concrete arrays are factored by SuperLU, or by SuiteSparse.  Under ``jit``, ``vmap`` and ``grad`` the blocks are eliminated
+by JAX itself, and the solution is differentiated as that of a linear system (`jax.lax.custom_linear_solve`), never through
+the factors.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from ..algebra import SingularError
 from ..bordered import Bordered, bordered
-from ..engines import ENGINES
+from ..engines import ENGINES, FORMED, TRACED, require_package
 from ..inverse import Inverse, require_square
 from ..operators import LinearOperator
 from ..operators.sparse import Sparse
@@ -85,16 +86,17 @@ def _is_complex(aval: Any) -> bool:
 
 
 def require_engine(engine: str) -> None:
-    """Raise `ValueError` for an unknown name."""
+    """Raise `ValueError` for an unknown name, `ImportError` where what is behind it is not installed."""
     if engine not in {"auto", *ENGINES, *KRYLOV}:
         raise ValueError(f"unknown engine {engine!r}; use one of {', '.join(map(repr, ('auto', *ENGINES, *KRYLOV)))}.")
+    require_package(engine)
 
 
 def inverse_of(system: System, damping: Any, engine: str) -> Inverse:
     """The inverse of a linearized function's Jacobian (+ damping · I), factored."""
     if engine == "auto":
         engine = "superlu" if is_concrete(system.M, system.L, system.sinks, damping) else "blocks"
-    return Inverse(bordered_system(system, damping), engine)
+    return Inverse(bordered_system(system, damping, formed=FORMED.get(engine, 0)), engine)
 
 
 def solved(system: System, outputs: TreeFrame, b: Any, damping: Any, engine: str, *, transposed: bool = False) -> Any:
@@ -138,10 +140,12 @@ def solved(system: System, outputs: TreeFrame, b: Any, damping: Any, engine: str
         solve = solve_transpose = lambda multiply, r: _iterated(multiply, r, engine)
     else:
         M, L, S = jax.tree_util.tree_map(_frozen, (system.M, system.L, system.sinks))
-        matrix = bordered_system(System(M, L, S, None, inputs, outputs), None if damping is None else _frozen(damping))
-        inverse: Any = _OnTheHost(matrix, dtype) if engine == "superlu" else Inverse(matrix, "blocks")
+        fixed = System(M, L, S, None, inputs, outputs)
+        matrix = bordered_system(fixed, None if damping is None else _frozen(damping), formed=FORMED.get(engine, 0))
+        here = engine == "auto" or engine in TRACED
+        inverse: Any = Inverse(matrix, "blocks") if here else _OnTheHost(matrix, dtype, engine)
         ways = inverse.solve, inverse.solve_transpose
-        solve, solve_transpose = (_refined(way, holomorphic) for way in (ways[::-1] if transposed else ways))
+        solve, solve_transpose = (_refined(way, holomorphic, int(here)) for way in (ways[::-1] if transposed else ways))
     x = jax.lax.custom_linear_solve(forward, rhs, solve=solve, transpose_solve=lambda _, r: solve_transpose(backward, r))
     return after.unflat(x)
 
@@ -156,12 +160,13 @@ def _number(damping: Any, avals: Sequence[Any]) -> Any:
     return damping
 
 
-def _refined(solve: Callable[[Any], Any], holomorphic: bool) -> Callable[[Any, Any], Any]:
-    """A solution with one step of refinement; NaN where F turns out not to be holomorphic, as nothing can be raised."""
+def _refined(solve: Callable[[Any], Any], holomorphic: bool, steps: int) -> Callable[[Any, Any], Any]:
+    """A solution refined in so many steps; NaN where F turns out not to be holomorphic, as nothing can be raised."""
 
     def run(multiply: Callable[[Any], Any], r: Any) -> Any:
         x = solve(r).astype(r.dtype)
-        x = x + solve(r - multiply(x)).astype(r.dtype)
+        for _ in range(steps):
+            x = x + solve(r - multiply(x)).astype(r.dtype)
         return jnp.where(_serves(multiply, x, r), x, jnp.nan) if holomorphic else x
 
     return run
@@ -177,11 +182,12 @@ def _frozen(x: Any) -> Any:
 
 
 class _OnTheHost:
-    """Both solutions by SuperLU, called back from compiled code with the numbers of the moment."""
+    """Both solutions, refined, called back from compiled code with the numbers of the moment."""
 
-    def __init__(self, matrix: Bordered, dtype: Any) -> None:
+    def __init__(self, matrix: Bordered, dtype: Any, engine: str) -> None:
         self.matrix = matrix
         self.dtype = dtype
+        self.engine = engine
 
     def solve(self, b: Any) -> Any:
         return self._called("solve", b)
@@ -193,7 +199,7 @@ class _OnTheHost:
         matrix = self.matrix
 
         def on_host(numbers: Any, b: Any) -> Any:
-            inverse = Inverse(replace(matrix, data=tuple(map(np.asarray, numbers))), "superlu")
+            inverse = Inverse(replace(matrix, data=tuple(map(np.asarray, numbers))), self.engine)
             return np.asarray(getattr(inverse, way)(np.asarray(b)), self.dtype)
 
         result = jax.ShapeDtypeStruct(b.shape, self.dtype)  # type: ignore[no-untyped-call]

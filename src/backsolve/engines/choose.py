@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from .base import Factors
 from .layout import Layout
 
-__all__ = ["ENGINES", "factored"]
+__all__ = ["ENGINES", "FORMED", "TRACED", "factored", "require_package"]
 
 
 def _superlu(layout: Layout, data: Sequence[Any]) -> Factors:
@@ -23,8 +24,31 @@ def _blocks(layout: Layout, data: Sequence[Any]) -> Factors:
     return block_factors(layout, data)
 
 
+def _suitesparse(name: str, layout: Layout, data: Sequence[Any]) -> Factors:
+    from . import suitesparse
+
+    made: Factors = getattr(suitesparse, name)(layout, data)
+    return made
+
+
 # What factors: from the static side of a matrix and the numbers of each of its blocks.
-ENGINES: dict[str, Callable[[Layout, Sequence[Any]], Factors]] = {"superlu": _superlu, "blocks": _blocks}
+ENGINES: dict[str, Callable[[Layout, Sequence[Any]], Factors]] = {
+    "superlu": _superlu,
+    "blocks": _blocks,
+    "umfpack": partial(_suitesparse, "UMFPACK"),
+    "klu": partial(_suitesparse, "KLU"),
+    "cholmod": partial(_suitesparse, "CHOLMOD"),
+}
+TRACED = frozenset({"blocks"})  # those that need no concrete numbers
+FORMED = {"cholmod": 1_000_000}  # entries up to which a Jacobian is formed in any case: nothing else is symmetric
+
+
+def require_package(engine: str) -> None:
+    """Raise `ImportError` where what is behind this engine is not installed."""
+    if engine in ("umfpack", "klu", "cholmod"):
+        from .suitesparse import package
+
+        package(engine)
 
 
 def factored(layout: Layout, data: Sequence[Any], engine: str) -> Factors:

@@ -36,14 +36,15 @@ class Columns(NamedTuple):
 class Layout:
     """Where the blocks of a square matrix lie and may be non-zero.
 
-    ``places[n]`` and ``patterns[n]`` are the block row and block column, and the pattern, of block n.  Equal only to
-    itself; what engines work out about it is kept in it.
+    ``places[n]`` and ``patterns[n]`` are the block row and block column, and the pattern, of block n; ``mates[k]`` is the
+    column that belongs to row k (None: column k).  Equal only to itself; what engines work out about it is kept in it.
     """
 
     rows: tuple[Part, ...]
     cols: tuple[Part, ...]
     places: tuple[tuple[int, int], ...]
     patterns: tuple[Pattern, ...]
+    mates: Index | None = None
     _memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property

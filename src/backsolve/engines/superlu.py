@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..operators.memory import PatternTooLargeError
 from .base import SingularError
+from .hosted import HostFactors
 from .layout import Columns, Layout
 from .stretch import LONG, Stretched
 
@@ -16,8 +16,6 @@ __all__ = ["SuperLU"]
 
 Array = np.ndarray[Any, Any]
 
-STEPS = 3  # of refinement, at most
-POOR = 1e-6  # a backward error that no regular matrix leaves behind
 PAIRED = 0.02  # share of places with a mirror image from which rows and columns may belong together
 BAND = 20  # times the entries of the matrix inside a band: factored in it
 FULL = 30  # times the entries of the matrix in its factors: worth trying another order
@@ -33,14 +31,14 @@ class Order(NamedTuple):
     cols: Array
     paired: bool  # pivots on the diagonal are preferred, so that rows and columns are ordered alike
     final: bool  # whether the order is fill-reducing already
+    narrow: bool = False  # a band, whose columns are too short for SuperLU to take several at a time
 
 
-class SuperLU:
+class SuperLU(HostFactors):
     """P A Q = L U, with the order of a first factorization kept in the layout for later ones.
 
     Where rows and columns belong together (nodes with nodes, sources with outputs), pivots on the diagonal are preferred,
     which keeps the fill small; where such factors do not solve well, partial pivoting takes over.  Long rows are stretched.
-    Numbers of less than double precision are factored in double precision.
     Raises `SingularError`, naming the unknown whose pivot is missing, and `PatternTooLargeError` where the factors do not
     fit into memory.
     Source: Demmel, Eisenstat, Gilbert, Li and Liu, *A supernodal approach to sparse partial pivoting*, 1999 (SuperLU); Li
@@ -48,17 +46,8 @@ class SuperLU:
     """
 
     def __init__(self, layout: Layout, data: Sequence[Any]) -> None:
-        from scipy.sparse import csc_array
-
-        self.layout = layout
-        self.residual: float | None = None  # of the last solution: max |b − A x| / max |b|
-        n = layout.size
-        numbers = np.asarray(layout.numbers([np.asarray(part) for part in data]))
-        numbers = numbers.astype(np.result_type(numbers.dtype, np.float64), copy=False)
-        if not np.isfinite(numbers).all():
-            raise SingularError(f"the matrix has entries that are NaN or infinite, in {self._where_not_finite(numbers)}.")
-        self.matrix = csc_array((numbers, layout.columns.indices, layout.columns.indptr), shape=(n, n))
-        self._stretched = layout.remember("stretched", lambda: Stretched(n, layout.columns))
+        super().__init__(layout, data)
+        self._stretched = layout.remember("stretched", lambda: Stretched(layout.size, layout.columns))
         kept: list[Order] = layout.remember("order", list)
         self._factor(kept[0] if kept else _first_order(self._stretched))
 
@@ -72,7 +61,7 @@ class SuperLU:
         spec = "NATURAL" if order.final else "MMD_AT_PLUS_A" if order.paired else "COLAMD"
         gentle: dict[str, Any] = {"diag_pivot_thresh": GENTLE, "options": {"SymmetricMode": True}} if order.paired else {}
         try:
-            self._lu = splu(A, permc_spec=spec, **gentle)
+            self._lu = splu(A, permc_spec=spec, panel_size=1 if order.narrow else None, **gentle)
         except RuntimeError as error:
             if "singular" not in str(error):
                 raise
@@ -81,10 +70,7 @@ class SuperLU:
                 return
             raise SingularError(self._diagnosis()) from error
         except MemoryError as error:
-            raise PatternTooLargeError(
-                f"the factors of a matrix of {N:,} unknowns and {A.nnz:,} non-zeros ({12 * A.nnz:,} bytes "
-                "before any fill-in) do not fit into memory; an iterative engine (engine='gmres') factors nothing."
-            ) from error
+            raise self._too_large(N, A.nnz) from error
         self._order = order
         kept: list[Order] = self.layout.remember("order", list)
         kept[:] = [order if order.final else _reordered(order, np.argsort(self._lu.perm_c))]
@@ -102,82 +88,20 @@ class SuperLU:
         """Number of entries of both factors."""
         return int(self._lu.nnz)
 
-    def solve(self, b: Any) -> Array:
-        """The x with A x = b, refined.  Raises `SingularError` where no x serves."""
-        return self._refined(b, self.matrix, "N")
+    def _more_careful(self) -> bool:
+        """Partial pivoting, where pivots on the diagonal were preferred."""
+        if not self._order.paired:
+            return False
+        self._with_all_pivots()
+        return True
 
-    def solve_transpose(self, b: Any) -> Array:
-        """The x with Aᵀ x = b, refined.  Raises `SingularError` where no x serves."""
-        return self._refined(b, self.matrix.T, "T")
-
-    def _refined(self, b: Any, A: Any, trans: str) -> Array:
-        b = np.asarray(b)
-        b = b if b.dtype.kind in "fc" else b.astype(np.float64)
-        x = self._solved(b, trans)
-        if not np.isfinite(b).all():
-            return x
-        scale = float(np.abs(b).max(initial=0.0))
-        left = b - A @ x
-        error = float(np.abs(left).max(initial=0.0))
-        for _ in range(STEPS):
-            if not error > 8 * np.finfo(b.dtype).eps * scale:
-                break
-            better = x + self._solved(left, trans)
-            left = b - A @ better
-            now = float(np.abs(left).max(initial=0.0))
-            if not now < 0.5 * error:
-                break
-            x, error = better, now
-        if not error <= POOR * scale:
-            if self._order.paired:
-                self._with_all_pivots()
-                return self._refined(b, A, trans)
-            raise SingularError(self._diagnosis())
-        self.residual = error / scale if scale else 0.0
-        return x
-
-    def _solved(self, b: Array, trans: str) -> Array:
-        b = b.astype(np.result_type(b.dtype, self.matrix.dtype), copy=False)
-        if b.dtype.kind == "c" and self.matrix.dtype.kind != "c":
-            return self._solved(b.real.copy(), trans) + 1j * self._solved(b.imag.copy(), trans)
+    def _substituted(self, b: Array, trans: str) -> Array:
         before, after = (self._order.rows, self._order.cols) if trans == "N" else (self._order.cols, self._order.rows)
         y = self._lu.solve(self._stretched.padded(b)[before], trans)
         x = np.empty_like(y)
         x[after] = y
         found: Array = x[: b.shape[0]]
         return found
-
-    # ---- where it fails -----------------------------------------------------------------------------------------------
-    def _where_not_finite(self, numbers: Array) -> str:
-        bad = int(np.flatnonzero(~np.isfinite(numbers))[0])
-        column = int(np.searchsorted(self.layout.columns.indptr, bad, "right")) - 1
-        return f"the column of {self.layout.column_label(column)}"
-
-    def _diagnosis(self) -> str:
-        """Which unknown has no pivot: one no equation is left for, or the one whose pivot is the smallest."""
-        from scipy.sparse.csgraph import maximum_bipartite_matching
-        from scipy.sparse.linalg import splu
-
-        label, A = self.layout.column_label, self.matrix
-        nonzero = A.copy()
-        nonzero.eliminate_zeros()
-        unmatched = np.flatnonzero(maximum_bipartite_matching(nonzero.tocsr(), perm_type="row") < 0)
-        if unmatched.size:
-            return (
-                f"the Jacobian is singular for its pattern alone: {unmatched.size} of {A.shape[0]:,} unknowns have no "
-                f"equation of their own, the first is {label(int(unmatched[0]))}. "
-                "Pass damping, or leave out what changes nothing."
-            )
-        size = np.abs(A.data).max(initial=0.0)
-        nudged = A.copy()
-        nudged.data = A.data + 1e-13 * size * np.random.default_rng(0).standard_normal(A.nnz)
-        lu = splu(nudged)
-        pivots = np.abs(lu.U.diagonal()) / np.maximum(abs(lu.U).max(axis=0).toarray().ravel(), 1e-300)
-        worst = int(np.argmin(pivots))
-        return (
-            f"the Jacobian is singular to working precision: the pivot of {label(int(np.argsort(lu.perm_c)[worst]))} is "
-            f"{pivots[worst]:.1e} times its column. Pass damping, or remove the equation or unknown that others determine."
-        )
 
 
 def _unordered(matrix: Stretched, *, paired: bool) -> Order:
@@ -221,7 +145,9 @@ def _banded(matrix: Stretched) -> Order | None:
     if 2 * (np.arange(n) - first)[: n - full.sum()].sum() > BAND * row.size:
         return None
     here = Order(matrix.columns._replace(order=np.arange(row.size)), mate, np.arange(n), True, False)
-    return _reordered(here._replace(columns=here.columns._replace(indices=paired[row])), by)._replace(paired=False)
+    return _reordered(here._replace(columns=here.columns._replace(indices=paired[row])), by)._replace(
+        paired=False, narrow=True
+    )
 
 
 def _reordered(order: Order, by: Array) -> Order:
@@ -233,4 +159,6 @@ def _reordered(order: Order, by: Array) -> Order:
     sort = np.lexsort((row, col))
     indptr = np.concatenate(([0], np.cumsum(np.bincount(col, minlength=by.size))))
     columns = Columns(indptr.astype(np.int32), row[sort].astype(np.int32), source[sort])
-    return Order(columns, order.rows[by] if order.paired else order.rows, order.cols[by], order.paired, True)
+    return order._replace(
+        columns=columns, rows=order.rows[by] if order.paired else order.rows, cols=order.cols[by], final=True
+    )
