@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backsolve import SpaceError, hadamard, matrix
 from backsolve.operators import Einsum, Identity, Product, Sum, Zero, einsum
 from backsolve.operators.moves import parted
 from backsolve.operators.reshape import Reshape
-from backsolve.operators.slicing import Slice, disjoint
+from backsolve.operators.slicing import Slice, disjoint, side_by_side
 from backsolve.operators.table import compose
 from backsolve.testing import check_operator
 
@@ -188,3 +189,34 @@ def test_labels_of_slices_and_reshapes():
     assert repr(Slice((4,), (1,), (2,)).T) == "slice(1:2)ᵀ : 1 → 4"
     assert repr(Reshape((2, 3), (6,))) == "reshape(2×3) : 6 → 2×3"
     assert Slice.along((4, 3), 1, 0, 2).box == ((0, 0), (4, 2))
+
+
+@given(st.data())
+def test_many_pieces_of_one_array_are_joined(data):
+    """Σ sliceᵀ x over runs along either axis, with gaps, in any order, beside another term: as the padded pieces add up."""
+    axis, width = data.draw(st.integers(0, 1)), data.draw(st.integers(1, 3))
+    cuts = sorted(data.draw(st.sets(st.integers(0, 40), min_size=20, max_size=30)))
+    ends = data.draw(st.permutations(list(zip(cuts[::2], cuts[1::2], strict=False))))
+    shape = (41, width) if axis == 0 else (width, 41)
+    pieces = [Slice.along(shape, axis, start, stop, np.float64).transpose() for start, stop in ends]
+    rng = np.random.default_rng(0)
+    blocks = [rng.standard_normal(piece.domain.shape) for piece in pieces]
+    want = sum(piece.apply(x) for piece, x in zip(pieces, blocks, strict=True))
+    np.testing.assert_array_equal(side_by_side(list(zip(pieces, blocks, strict=True))), want)
+    other = hadamard(rng.standard_normal(shape))
+    more = rng.standard_normal(shape)
+    (got,) = matrix([[*pieces, other]]) @ [*blocks, more]
+    np.testing.assert_allclose(got, want + other.apply(more), rtol=1e-14)
+
+
+def test_pieces_that_overlap_or_differ_are_added_up():
+    pieces = [Slice((12,), (k,), (k + 2,), np.float64).transpose() for k in range(10)]
+    ones = [np.ones(2)] * 10
+    assert side_by_side(list(zip(pieces, ones, strict=True))) is None
+    (got,) = matrix([pieces]) @ ones
+    np.testing.assert_array_equal(got, [1, *[2] * 9, 1, 0])
+    boxes = [Slice((4, 4), (i, j), (i + 1, j + 1), np.float64).transpose() for i in range(4) for j in range(4)]
+    (got,) = matrix([boxes]) @ [np.full((1, 1), float(k)) for k in range(16)]
+    np.testing.assert_array_equal(got, np.arange(16).reshape(4, 4))
+    with pytest.raises(SpaceError, match=r"\(3,\)"):
+        matrix([[Slice((30,), (3 * k,), (3 * k + 2,), np.float64).transpose() for k in range(10)]]) @ [np.ones(3)] * 10

@@ -10,10 +10,13 @@ import numpy as np
 from . import arrays
 from .algebra import add, describe, is_zero, left_divide, multiply, negate, subtract
 from .arrays import is_array
-from .operators import Einsum
+from .operators import Einsum, O
 from .operators.base import is_scalar
+from .operators.slicing import Slice, side_by_side
 
-__all__ = ["BlockVector", "Bundle", "unpack_vector"]
+__all__ = ["BlockVector", "Bundle", "times_row", "unpack_vector"]
+
+PIECES = 9  # of one array: fewer are added up, each among zeros, which XLA does in one loop
 
 
 class BlockVector(Sequence[Any]):
@@ -101,6 +104,26 @@ class SharedProducts:
         if found is None:  # the operands are kept beside the product, so that their ids stay theirs
             found = self._found[key] = (factor, block, arrays.multiply(block, factor))
         return element.apply_rest(k, found[2])
+
+
+def times_row(
+    row: Iterable[tuple[int, Any]], blocks: Sequence[Any], multiply: Callable[[Any, Any], Any], total: Any = O
+) -> Any:
+    """Return total + Σ element · blocks[j] over the (j, element) of one row of a matrix, from left to right.
+
+    Many pieces of one array that are placed side by side (a long vector of parameters, sliced) are joined first.
+    """
+    terms = [(element, blocks[j]) for j, element in row if not is_zero(blocks[j])]
+    if len(terms) >= PIECES:
+        pieces = [term for term in terms if isinstance(term[0], Slice) and term[0].transposed]
+        joined = side_by_side(pieces) if len(pieces) >= PIECES else None
+        if joined is not None:
+            total = joined if total is O else add(total, joined)
+            terms = [term for term in terms if not (isinstance(term[0], Slice) and term[0].transposed)]
+    for element, block in terms:
+        term = multiply(element, block)
+        total = term if total is O else add(total, term)
+    return total
 
 
 class Bundle:

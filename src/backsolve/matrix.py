@@ -13,7 +13,7 @@ import numpy as np
 
 from . import algebra
 from .algebra import is_number
-from .blocks import BlockVector, Bundle, unpack_vector
+from .blocks import BlockVector, Bundle, times_row, unpack_vector
 from .fitting import Entries, is_structural_zero, refuse_numbers_among_operators, unified, unify_spaces
 from .measured import Measured
 from .numeric import NumericMatrix, all_float
@@ -233,15 +233,7 @@ class OperatorMatrix(Measured, Showable):
         return BlockVector(self._times_blocks(blocks, algebra.multiply))
 
     def _times_blocks(self, blocks: Sequence[Any], multiply: Callable[[Any, Any], Any]) -> list[Any]:
-        out = []
-        for i in range(self.shape[0]):
-            total: Any = O
-            for j, element in self.row(i):
-                if not algebra.is_zero(blocks[j]):
-                    term = multiply(element, blocks[j])
-                    total = term if total is O else algebra.add(total, term)
-            out.append(total)
-        return out
+        return [times_row(self.row(i), blocks, multiply) for i in range(self.shape[0])]
 
     def _times_matrix(self, other: OperatorMatrix) -> OperatorMatrix:
         if self.shape[1] != other.shape[0]:

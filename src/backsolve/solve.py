@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from .algebra import SingularError, add, describe, is_zero, left_divide
+from .algebra import SingularError, describe, is_zero, left_divide
+from .blocks import times_row
 
 __all__ = ["CycleError", "RightHandSide", "Triangular", "solve", "substitute", "topological_order"]
 
@@ -105,11 +106,7 @@ def _solve(diagonal: Sequence[Any] | None, N: Triangular, b: Any) -> Any:
     blocks, repack = N.unpack(b)
     multiply = N.product(b)
     for i in topological_order(rows, N.row, N.name):
-        total = blocks[i]
-        for j, element in N.row(i):
-            if is_zero(blocks[j]):
-                continue
-            total = add(total, multiply(element, blocks[j]))
+        total = times_row(N.row(i), blocks, multiply, blocks[i])
         if diagonal is not None:
             try:
                 total = left_divide(diagonal[i], total)

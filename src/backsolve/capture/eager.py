@@ -1,4 +1,4 @@
-"""Slices and pads of concrete arrays, with their places as numbers: JAX compiles a program for each place that is static."""
+"""Moves of concrete arrays by few programs: JAX compiles one for each place that is static, and each number of parts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 __all__ = ["moved"]
+
+AT_ONCE = 16  # arrays that are joined by one program: pieces of one size then share it
 
 
 def moved(name: str, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any] | None:
@@ -37,4 +39,12 @@ def _pad(params: dict[str, Any], x: Any, value: Any) -> Any:
     return jax.lax.dynamic_update_slice(jax.lax.full(shape, value), x, [low for low, _, _ in config])
 
 
-MOVES: dict[str, Callable[..., Any]] = {"slice": _slice, "pad": _pad}
+def _concatenate(params: dict[str, Any], *parts: Any) -> Any:
+    while len(parts) > AT_ONCE:
+        parts = tuple(
+            jax.lax.concatenate(parts[k : k + AT_ONCE], params["dimension"]) for k in range(0, len(parts), AT_ONCE)
+        )
+    return jax.lax.concatenate(parts, params["dimension"])
+
+
+MOVES: dict[str, Callable[..., Any]] = {"slice": _slice, "pad": _pad, "concatenate": _concatenate}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from ..arrays import pad, take
+from ..arrays import concat, is_array, namespace, pad, take
 from .base import LinearOperator
 from .spaces import ArraySpace, Space
 from .trivial import Identity, Zero
 
-__all__ = ["Slice", "meet_slices"]
+__all__ = ["Slice", "meet_slices", "side_by_side"]
 
 Corner = tuple[int, ...]
 
@@ -44,7 +46,7 @@ class Slice(LinearOperator):
         return self.starts, self.stops
 
     @property
-    def _short(self) -> Space:
+    def _short(self) -> ArraySpace:
         return ArraySpace(tuple([b - a for a, b in zip(self.starts, self.stops, strict=True)]), self.dtype)
 
     @property
@@ -100,3 +102,32 @@ def meet_slices(a: Slice, b: Slice) -> LinearOperator | None:
 def disjoint(a: Slice, b: Slice) -> bool:
     """Whether the boxes of two slices share no entry."""
     return any(max(p, r) >= min(q, s) for p, q, r, s in zip(a.starts, a.stops, b.starts, b.stops, strict=True))
+
+
+def side_by_side(placed: Sequence[tuple[Slice, Any]]) -> Any:
+    """Σ sliceᵀ x over pieces of one array that are runs along one axis without overlap, in one concatenation; else None.
+
+    Cost: linear in the array, where a sum of padded pieces is that for every piece.
+    """
+    first, x = placed[0]
+    axes = {k for piece, _ in placed for k, n in enumerate(piece.shape) if (piece.starts[k], piece.stops[k]) != (0, n)}
+    if len(axes) != 1 or not all(
+        is_array(y) and y.dtype == x.dtype and y.shape == piece._short.shape for piece, y in placed
+    ):
+        return None
+    (axis,) = axes
+    ordered = sorted(placed, key=lambda pair: pair[0].starts[axis])
+    ends = [(piece.starts[axis], piece.stops[axis]) for piece, _ in ordered]
+    if any(stop > start for (_, stop), (start, _) in pairwise(ends)):
+        return None
+    parts: list[Any] = []
+    reached = 0
+    for (start, stop), (_, y) in zip(ends, ordered, strict=True):
+        parts += [_gap(x, first.shape, axis, start - reached), y]
+        reached = stop
+    parts.append(_gap(x, first.shape, axis, first.shape[axis] - reached))
+    return concat([part for part in parts if part is not None], axis)
+
+
+def _gap(x: Any, shape: tuple[int, ...], axis: int, length: int) -> Any:
+    return namespace(x).zeros((*shape[:axis], length, *shape[axis + 1 :]), dtype=x.dtype) if length else None
