@@ -129,11 +129,17 @@ def least_fill(state: Bits, nodes: Sequence[int]) -> list[int]:
     """Always the node that adds the fewest edges, the cheapest among those, the last of these: a good start for a search."""
     state = state.copy()
     left = sorted(nodes)
+    fills = {v: state.fill(v) for v in left}
     order = []
     while left:
-        v = min(left, key=state.fill)
+        v = min(left, key=fills.__getitem__)
         left.remove(v)
+        ins, outs = state.into[v], state.out_of[v]
         state.step(v)
+        near = ins | outs
+        for w in left:  # whose neighbours are others now, or have an edge between them that they had not
+            if near >> w & 1 or (state.into[w] & ins and state.out_of[w] & outs):
+                fills[w] = state.fill(w)
         order.append(v)
     return order
 
