@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -164,8 +165,9 @@ class Runner:
         samples: dict[str, list[float]] = {key: [] for key in present}
         rounds = self.rounds or (2 if self.quick else rounds)
         for i in tqdm(range(rounds), desc=name, unit="round", leave=False, disable=None):
-            order = list(present)
-            for key in order[i % len(order) :] + order[: i % len(order)]:
+            for key in random.Random(i).sample(
+                list(present), len(present)
+            ):  # who comes before has warmed caches and threads
                 time.sleep(PAUSE)
                 if seconds is None and durations[key] < SETTLE:
                     present[key]()
