@@ -116,13 +116,13 @@ class Elimination:
         outputs, sources = (sum(self.spaces[k].size for k in side) for side in (self.network.outputs, self.network.sources))
         sign = -1 if outputs <= sources else 1  # of two alike the one nearer to the smaller side
         left = set(self.network.inner)
-        heap = [(self._price(v), sign * v, v) for v in left]
+        heap = [(self.products(v), sign * v, v) for v in left]
         heapq.heapify(heap)
         while heap:
             price, _, v = heapq.heappop(heap)
             if v not in left:
                 continue
-            now = self._price(v)
+            now = self.products(v)
             if heap and now > heap[0][0] and now > price:
                 heapq.heappush(heap, (now, sign * v, v))
                 continue
@@ -130,9 +130,9 @@ class Elimination:
             self.eliminate(v)
             left.remove(v)
             for k in dict.fromkeys(near):
-                heapq.heappush(heap, (self._price(k), sign * k, k))
+                heapq.heappush(heap, (self.products(k), sign * k, k))
 
-    def _price(self, v: int) -> float:
+    def products(self, v: int) -> float:
         """How many products of two numbers it takes to eliminate v."""
         ins, outs = self.into.get(v, {}), self.out_of[v]
         if not ins or not outs:

@@ -16,6 +16,8 @@ from .sparse_elimination import Elimination, meetings
 __all__ = ["all_eliminated", "eliminate_complex", "eliminate_without_fill"]
 
 FEW_MORE = 1.25  # times as many entries are a fair price for a matrix of sources and outputs alone
+DEAR = 64.0  # products for every entry taken away are no fair price for it,
+DEAR_FROM = 4_000_000  # if they are so many: each is planned one by one
 SLACK = 4.0  # times the limit is what a bound on the growth may say: much of what it counts coincides
 
 
@@ -36,7 +38,10 @@ def _is_complex(space: Space) -> bool:
 
 
 def eliminate_without_fill(work: Elimination) -> None:
-    """Eliminate the nodes that leave no more entries than they take away, the most profitable first."""
+    """Eliminate the nodes that leave no more entries than they take away, the most profitable first.
+
+    Those stay whose elimination takes far more products than that saves, such as one between two large dense blocks.
+    """
     left = {v for v in work.network.inner if v in work.out_of}
     heap = [(*price(work, v), v) for v in left]
     heapq.heapify(heap)
@@ -48,11 +53,21 @@ def eliminate_without_fill(work: Elimination) -> None:
         if now > tuple(before):
             heapq.heappush(heap, (*now, v))
             continue
+        left.remove(v)
+        if _is_dear(work, v):
+            continue
         near = [k for k in (*work.into.get(v, ()), *work.out_of[v]) if k in left]
         work.eliminate(v)
-        left.remove(v)
         for k in dict.fromkeys(near):
             heapq.heappush(heap, (*price(work, k), k))
+
+
+def _is_dear(work: Elimination, v: int) -> bool:
+    ins, outs = work.into.get(v, {}), {i: work.into[i][v] for i in work.out_of[v]}
+    entries = _size(ins.values()) + _size(outs.values()) + work.spaces[v].size
+    if entries**2 <= DEAR_FROM:
+        return False
+    return work.products(v) > max(DEAR_FROM, DEAR * entries)
 
 
 def price(work: Elimination, v: int) -> tuple[float, int]:

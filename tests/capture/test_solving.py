@@ -9,6 +9,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 import backsolve as bs
+from backsolve.capture.solving import bordered_system
 
 from ..engines.installed import GENERAL
 from .oracle import as_jax, assert_close, compiled, complex_normal, normal, positive
@@ -175,7 +176,7 @@ def test_the_jacobian_of_a_primitive(name, c):
         ways = system.solve, system.solve_transpose
         return derivative(x), [solve(v, damping=damping, engine="superlu") for solve, v in zip(ways, b, strict=True)]
 
-    if x.size > 200:  # convolutions, whose edges are too many to trace
+    if x.size > 200:  # convolutions, of which concrete values make shorter work
         if not assert_solves(F, x, damping, least=1e-6):
             pytest.skip("nearly singular")
         return
@@ -343,3 +344,21 @@ def test_further_right_hand_sides_cost_no_factors():
     assert system.factored(damping=1.0) is not first
     np.testing.assert_allclose(first.solve(np.eye(4)), np.linalg.inv(jax.jacobian(residual_net)(V)), rtol=1e-10, atol=1e-12)
     assert "Inverse of a Jacobian of 4 × 4" in repr(first)
+
+
+@pytest.mark.usefixtures("in_all_threads")
+def test_a_node_between_large_dense_blocks_stays():
+    """Two Jacobians of 200 × 200: their product takes 8 million products, which nobody plans one by one."""
+    W, V = normal(200, 200, seed=1) / 14, normal(200, 200, seed=2) / 14
+
+    def f(x):
+        return V @ jnp.tanh(W @ x) + 3 * x
+
+    x, b = as_jax((normal(200), normal(200, seed=3)))
+    want = np.linalg.solve(jax.jacobian(f)(x), b)
+    assert bordered_system(bs.linearize(f, x), None).layout.size == 400
+    for solve in (
+        bs.solve_jacobian,
+        jax.jit(lambda f, x, b: bs.solve_jacobian(f, x, b, engine="superlu"), static_argnums=0),
+    ):
+        np.testing.assert_allclose(solve(f, x, b), want, rtol=0, atol=1e-9 * np.abs(want).max())
