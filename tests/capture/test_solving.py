@@ -1,5 +1,7 @@
 """J x = b and Jᵀ y = g without J, against JAX's dense Jacobian: programs of all kinds, engines, transforms, refusals."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,7 +151,8 @@ def real_parts(f, args):
 @pytest.fixture
 def in_all_threads():
     """Double precision where callbacks run, too."""
-    before = jax.config.jax_enable_x64
+    with ThreadPoolExecutor(1) as another:  # here it is what this thread has been told
+        before = another.submit(lambda: jax.config.jax_enable_x64).result()
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", before)
