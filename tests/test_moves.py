@@ -213,6 +213,8 @@ def test_pieces_that_overlap_or_differ_are_added_up():
     pieces = [Slice((12,), (k,), (k + 2,), np.float64).transpose() for k in range(10)]
     ones = [np.ones(2)] * 10
     assert side_by_side(list(zip(pieces, ones, strict=True))) is None
+    apart = [Slice((20,), (2 * k,), (2 * k + 2,), np.float64).transpose() for k in range(10)]
+    assert side_by_side(list(zip(apart, [np.ones(2, int)] * 10, strict=True))) is None  # which the products refuse
     (got,) = matrix([pieces]) @ ones
     np.testing.assert_array_equal(got, [1, *[2] * 9, 1, 0])
     boxes = [Slice((4, 4), (i, j), (i + 1, j + 1), np.float64).transpose() for i in range(4) for j in range(4)]

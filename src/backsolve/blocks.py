@@ -109,9 +109,10 @@ class SharedProducts:
 def times_row(
     row: Iterable[tuple[int, Any]], blocks: Sequence[Any], multiply: Callable[[Any, Any], Any], total: Any = O
 ) -> Any:
-    """Return total + Σ element · blocks[j] over the (j, element) of one row of a matrix, from left to right.
+    """Return total + Σ element · blocks[j] over the (j, element) of one row of a matrix, added up from left to right.
 
-    Many pieces of one array that are placed side by side (a long vector of parameters, sliced) are joined first.
+    Only where many of them place pieces of one array side by side (a long vector of parameters, sliced) are those joined
+    first, and the rest added to them.
     """
     terms = [(element, blocks[j]) for j, element in row if not is_zero(blocks[j])]
     if len(terms) >= PIECES:

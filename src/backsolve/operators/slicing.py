@@ -111,9 +111,7 @@ def side_by_side(placed: Sequence[tuple[Slice, Any]]) -> Any:
     """
     first, x = placed[0]
     axes = {k for piece, _ in placed for k, n in enumerate(piece.shape) if (piece.starts[k], piece.stops[k]) != (0, n)}
-    if len(axes) != 1 or not all(
-        is_array(y) and y.dtype == x.dtype and y.shape == piece._short.shape for piece, y in placed
-    ):
+    if len(axes) != 1 or not all(_fits(piece, y) and y.dtype == x.dtype for piece, y in placed):
         return None
     (axis,) = axes
     ordered = sorted(placed, key=lambda pair: pair[0].starts[axis])
@@ -127,6 +125,10 @@ def side_by_side(placed: Sequence[tuple[Slice, Any]]) -> Any:
         reached = stop
     parts.append(_gap(x, first.shape, axis, first.shape[axis] - reached))
     return concat([part for part in parts if part is not None], axis)
+
+
+def _fits(piece: Slice, y: Any) -> bool:
+    return is_array(y) and y.shape == piece._short.shape and (piece.dtype is None or piece.dtype == y.dtype)
 
 
 def _gap(x: Any, shape: tuple[int, ...], axis: int, length: int) -> Any:
