@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .capture import linearize_with_aux
+from .capture import Traced, in_one_kernel, linearize_with_aux, traced
 from .order import Plan
 from .sparse_transforms import pattern_of, sparse_derivative
 from .system import System
@@ -159,9 +159,14 @@ def jacobian(
 
     @_like(fun, "Jacobian of")
     def matrix(*args: Any, **kwargs: Any) -> Any:
-        system, aux = _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int, hold=True)
-        _check_real_output(fun, system.value, holomorphic)
-        found = system.jacobian(order, format=format, plans=plans)
+        program = _traced(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
+
+        def evaluated() -> Any:
+            system, aux = program.system(hold=True)
+            _check_real_output(fun, system.value, holomorphic)
+            return system.jacobian(order, format=format, plans=plans), aux
+
+        found, aux = in_one_kernel(evaluated, program.jaxpr) if format == "array" else evaluated()
         return (found, aux) if has_aux else found
 
     return matrix
@@ -313,8 +318,13 @@ def _system(
     allow_int: bool,
     *,
     fold: bool = False,
-    hold: bool = False,
 ) -> tuple[System, Any]:
+    return _traced(fun, args, kwargs, argnums, what, has_aux, holomorphic, allow_int).system(fold=fold)
+
+
+def _traced(
+    fun: Any, args: Any, kwargs: Any, argnums: Argnums, what: str, has_aux: bool, holomorphic: bool, allow_int: bool
+) -> Traced:
     if kwargs and callable(fun):
         positional = fun
         fun = (
@@ -322,10 +332,10 @@ def _system(
             if hasattr(positional, "__name__")
             else (lambda *a: positional(*a, **kwargs))
         )
-    system, aux = linearize_with_aux(fun, args, argnums, has_aux=has_aux, fold=fold, hold=hold)
-    for i, aval in enumerate(system.inputs.avals):  # type: ignore[attr-defined]
-        _check_input(what, i, aval.dtype, holomorphic, allow_int)
-    return system, aux
+    found = traced(fun, args, argnums, has_aux=has_aux)
+    for i, v in enumerate(found.jaxpr.invars):
+        _check_input(what, i, v.aval.dtype, holomorphic, allow_int)
+    return found
 
 
 def _check_input(what: str, i: int, dtype: Any, holomorphic: bool, allow_int: bool) -> None:

@@ -11,7 +11,8 @@ from ..operators import Einsum, Identity, LinearOperator, Scaling
 from ..operators.einsum import Factor
 from ..operators.quotient import Quotient
 from ..operators.spaces import ArraySpace
-from .jaxpr import Equation, LinearEquation, carries_derivatives, number_of
+from .jaxpr import Equation, carries_derivatives, number_of
+from .linear_equation import LinearEquation
 
 __all__ = ["diagonal", "jointly", "linear", "multiple", "quotient"]
 

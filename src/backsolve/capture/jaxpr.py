@@ -13,19 +13,18 @@ from jax._src import core, source_info_util
 from jax._src.ad_util import zeros_like_aval
 from jax._src.api_util import debug_info, fun_sourceinfo
 from jax._src.interpreters import ad as _ad
-from jax._src.interpreters import batching, mlir
+from jax._src.interpreters import batching
+from jax._src.interpreters import mlir as _mlir
 from jax._src.interpreters import partial_eval as pe
 from jax._src.state.discharge import discharge_state
 from jax._src.tree_util import FlatTree, tree_flatten, tree_unflatten
 
 from ..algebra import is_zero
-from ..operators import ArraySpace, LinearOperator, Space, TupleSpace
-from ..operators.tuples import Parts
+from ..operators import ArraySpace
 from .eager import moved
 
 __all__ = [
     "Equation",
-    "LinearEquation",
     "Primitive",
     "equation_context",
     "identity_primitive",
@@ -37,7 +36,9 @@ __all__ = [
 ]
 
 ad: Any = _ad  # untyped in JAX
+mlir: Any = _mlir
 Primitive = core.Primitive
+ONE_KERNEL = "one_kernel"  # the primitive of `one_kernel`, a call like others
 Aval = Any
 Value = Any
 
@@ -230,7 +231,7 @@ def carries_derivatives(aval: Aval) -> bool:
 
 def inner_jaxpr(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
     """The body and its constants of an equation that only calls it (a nested ``jit``), else None."""
-    if eqn.primitive.name in ("jit", "pjit", "closed_call", "core_closed_call"):
+    if eqn.primitive.name in ("jit", "pjit", "closed_call", "core_closed_call", ONE_KERNEL):
         closed = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
         return closed.jaxpr, closed.consts
     return None
@@ -260,125 +261,43 @@ def linearize_equation(eqn: Any, inputs: Sequence[Value], active: Sequence[bool]
     return list(out), [not z for z in zero], jaxpr, consts
 
 
-class LinearEquation(LinearOperator):
-    """A linear primitive as it stands, applied by JAX's own implementation and transposed by JAX's own rule.
-
-    ``operands`` holds the values of the fixed operands and None for the moving ones.  With one moving operand and one
-    output it maps arrays to arrays, otherwise tuples to tuples (`Parts`).
-    """
-
-    __slots__ = ("_codomain", "_domain", "eqn", "operands", "params", "transposed")
-
-    def __init__(
-        self,
-        eqn: Any,
-        operands: Sequence[Value],
-        params: dict[str, Any] | None = None,
-        *,
-        moving: int | None = None,
-        spaces: tuple[Space, Space] | None = None,
-        transposed: bool = False,
-    ) -> None:
-        self.eqn = eqn
-        self.params = eqn.params if params is None else params
-        self.transposed = transposed
-        if moving is not None:  # the other tangent operands are held at zero
-            operands = [
-                None if i == moving else zeros(v.aval) if x is None else x
-                for i, (x, v) in enumerate(zip(operands, eqn.invars, strict=True))
-            ]
-        self.operands = operands
-        if spaces is None:
-            into = [space_of_aval(v.aval) for v, x in zip(eqn.invars, operands, strict=True) if x is None]
-            out = [space_of_aval(v.aval) for v in eqn.outvars]
-            packed = len(into) > 1 or len(out) > 1
-            spaces = (TupleSpace(tuple(into)), TupleSpace(tuple(out))) if packed else (into[0], out[0])
-        self._domain, self._codomain = spaces
-
-    @property
-    def domain(self) -> Space:
-        return self._domain
-
-    @property
-    def codomain(self) -> Space:
-        return self._codomain
-
-    def transpose(self) -> LinearOperator:
-        spaces = (self._codomain, self._domain)
-        return LinearEquation(self.eqn, self.operands, self.params, spaces=spaces, transposed=not self.transposed)
-
-    @property
-    def work(self) -> float:
-        return _work(self.eqn)
-
-    def lifted(self, x: Any) -> Any:
-        return jnp.asarray(x)
-
-    def apply(self, x: Any) -> Any:
-        packed = isinstance(self._domain, TupleSpace)
-        given = list(x) if packed else [x]
-        try:
-            with equation_context(self.eqn):
-                out = self._pull(given) if self.transposed else self._push(given)
-        except (TypeError, ValueError, NotImplementedError) as error:
-            error.add_note(f"(backsolve: in {'reverse' if self.transposed else 'forward'} mode through {where(self.eqn)})")
-            raise
-        return Parts(out) if packed else out[0]
-
-    def _push(self, tangents: list[Any]) -> list[Any]:
-        moving = iter(tangents)
-        operands = []
-        for value, v in zip(self.operands, self.eqn.invars, strict=True):
-            if value is not None:
-                operands.append(value)
-                continue
+def push_tangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any], tangents: Sequence[Any]) -> list[Any]:
+    """The images of tangents under a linear equation: of its moving operands, those that are None."""
+    moving = iter(tangents)
+    given = []
+    for value, v in zip(operands, eqn.invars, strict=True):
+        if value is None:
             t = next(moving)
-            operands.append(zeros(v.aval) if is_zero(t) else t)
-        primitive = self.eqn.primitive
-        out = primitive.bind(*operands, **primitive.get_bind_params(self.params))
-        return list(out) if primitive.multiple_results else [out]
-
-    def _pull(self, cotangents: list[Any]) -> list[Any]:
-        eqn = self.eqn
-        cts: Any = [zeros(v.aval) if is_zero(ct) else ct for ct, v in zip(cotangents, eqn.outvars, strict=True)]
-        if not eqn.primitive.multiple_results:
-            (cts,) = cts
-        if eqn.primitive in ad.fancy_transposes:
-            accumulators = [
-                ad.ValAccum(v.aval.to_ct_aval()) if x is None else x for x, v in zip(self.operands, eqn.invars, strict=True)
-            ]
-            ad.fancy_transposes[eqn.primitive](cts, *accumulators, **self.params)
-            out = [a.freeze() for a, x in zip(accumulators, self.operands, strict=True) if x is None]
-        else:
-            undefined = [
-                ad.UndefinedPrimal(v.aval) if x is None else x for x, v in zip(self.operands, eqn.invars, strict=True)
-            ]
-            found = ad.get_primitive_transpose(eqn.primitive)(cts, *undefined, **self.params)
-            out = [ct for ct, x in zip(found, self.operands, strict=True) if x is None]
-        spaces = [v.aval for v, x in zip(eqn.invars, self.operands, strict=True) if x is None]
-        return [zeros(aval) if ct is None or type(ct) is ad.Zero else ct for ct, aval in zip(out, spaces, strict=True)]
-
-    @property
-    def label(self) -> str:
-        return f"{self.eqn.primitive.name}{'ᵀ' if self.transposed else ''}"
+            value = zeros(v.aval) if is_zero(t) else t
+        given.append(value)
+    primitive = eqn.primitive
+    out = primitive.bind(*given, **primitive.get_bind_params(params))
+    return list(out) if primitive.multiple_results else [out]
 
 
-def _work(eqn: Any) -> float:
-    """About how many scalar operations an equation takes: the entries it writes, once for each turn of its loops."""
-    total = 0.0
-    waiting = [(eqn, 1.0)]
-    while waiting:
-        at, times = waiting.pop()
-        name, params = at.primitive.name, at.params
-        total += times * sum(float(np.prod(getattr(v.aval, "shape", ()))) for v in (*at.invars, *at.outvars))
-        if name == "conv_general_dilated":
-            kernel = at.invars[1].aval.shape
-            each = np.prod(kernel) / max(kernel[params["dimension_numbers"].rhs_spec[0]], 1)
-            total += times * float(np.prod(at.outvars[0].aval.shape)) * each
-        turns = times * float(params.get("length", 1) or 1)
-        for inner in core.jaxprs_in_params(params):
-            waiting.extend((e, turns) for e in inner.eqns)
-    return total
+def pull_cotangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any], cotangents: Sequence[Any]) -> list[Any]:
+    """The images of cotangents under the transpose of a linear equation, by JAX's own rule; one for each moving operand."""
+    cts: Any = [zeros(v.aval) if is_zero(ct) else ct for ct, v in zip(cotangents, eqn.outvars, strict=True)]
+    if not eqn.primitive.multiple_results:
+        (cts,) = cts
+    moving = [x is None for x in operands]
+    if eqn.primitive in ad.fancy_transposes:
+        accumulators = [
+            ad.ValAccum(v.aval.to_ct_aval()) if m else x for x, v, m in zip(operands, eqn.invars, moving, strict=True)
+        ]
+        ad.fancy_transposes[eqn.primitive](cts, *accumulators, **params)
+        out = [a.freeze() for a, m in zip(accumulators, moving, strict=True) if m]
+    else:
+        undefined = [ad.UndefinedPrimal(v.aval) if m else x for x, v, m in zip(operands, eqn.invars, moving, strict=True)]
+        found = ad.get_primitive_transpose(eqn.primitive)(cts, *undefined, **params)
+        out = [ct for ct, m in zip(found, moving, strict=True) if m]
+    avals = [v.aval for v, m in zip(eqn.invars, moving, strict=True) if m]
+    return [zeros(aval) if ct is None or type(ct) is ad.Zero else ct for ct, aval in zip(out, avals, strict=True)]
+
+
+def inner_equations(params: dict[str, Any]) -> list[Any]:
+    """The equations of all jaxprs among an equation's parameters."""
+    return [eqn for jaxpr in core.jaxprs_in_params(params) for eqn in jaxpr.eqns]
 
 
 def identity_primitive(name: str, on_cpu: Callable[[Any], Any]) -> Any:
@@ -391,6 +310,67 @@ def identity_primitive(name: str, on_cpu: Callable[[Any], Any]) -> Any:
     mlir.register_lowering(made, lambda context, x: [x])
     mlir.register_lowering(made, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
     return made
+
+
+def inlined(*args: Any, jaxpr: Any) -> list[Any]:
+    """The values of a closed jaxpr."""
+    return list(core.eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args))
+
+
+def called_primitive(name: str, attributes: dict[str, str]) -> Any:
+    """A primitive that stands for the equations of a closed jaxpr, ``bind(*inputs, jaxpr=…)``.
+
+    To all of JAX, and on all devices, it is as if the equations stood there; only compiled for a single CPU they are a
+    function of their own, whose call bears these attributes.
+    """
+    made: Any = core.Primitive(name)
+    made.multiple_results = True
+
+    def batched(args: Any, axes: Any, *, jaxpr: Any) -> Any:
+        out = jax.vmap(lambda *xs: inlined(*xs, jaxpr=jaxpr), in_axes=tuple(axes), out_axes=0)(*args)
+        return out, [0] * len(out)
+
+    def moved_along(primals: Any, tangents: Any, *, jaxpr: Any) -> Any:
+        return jax.jvp(lambda *xs: inlined(*xs, jaxpr=jaxpr), primals, list(map(ad.instantiate_zeros, tangents)))
+
+    inline = mlir.lower_fun(inlined, multiple_results=True)
+
+    def called(context: Any, *args: Any, jaxpr: Any) -> Any:
+        sharding = context.module_context.axis_context
+        if getattr(sharding, "num_devices", None) != 1:  # a partitioner would have to look into the function
+            return inline(context, *args, jaxpr=jaxpr)
+        out, _ = mlir.call_lowering(
+            name,
+            jaxpr,
+            None,
+            context.module_context,
+            context.avals_in,
+            context.avals_out,
+            context.tokens_in,
+            *args,
+            dim_var_values=context.dim_var_values,
+            const_lowering=context.const_lowering,
+            attributes={key: mlir.ir.StringAttr.get(value) for key, value in attributes.items()},
+        )
+        return out
+
+    made.def_impl(inlined)
+    made.def_abstract_eval(lambda *avals, jaxpr: jaxpr.out_avals)
+    batching.primitive_batchers[made] = batched
+    ad.primitive_jvps[made] = moved_along
+    mlir.register_lowering(made, inline)
+    mlir.register_lowering(made, called, platform="cpu")
+    return made
+
+
+def under_jit() -> bool:
+    """Whether what is computed now becomes part of a program that is compiled, as it stands."""
+    return type(core.trace_ctx.trace) is pe.DynamicJaxprTrace
+
+
+def closed(jaxpr: Any) -> Any:
+    """A jaxpr whose constants are among its inputs, before the others, as a parameter of an equation."""
+    return core.ClosedJaxpr(pe.convert_constvars_jaxpr(jaxpr), [])
 
 
 def zeros(aval: Aval) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from . import pytrees as pytrees  # registers operators as pytrees
 from .frames import TreeFrame
 from .program import Program, walk
 
-__all__ = ["linearize", "linearize_with_aux"]
+__all__ = ["Traced", "linearize", "linearize_with_aux", "traced"]
 
 
 def linearize(f: Callable[..., Any], *primals: Any, argnums: int | Sequence[int] = 0) -> System:
@@ -40,19 +41,46 @@ def linearize(f: Callable[..., Any], *primals: Any, argnums: int | Sequence[int]
 
 
 def linearize_with_aux(
-    f: Callable[..., Any],
-    primals: Sequence[Any],
-    argnums: int | Sequence[int],
-    *,
-    has_aux: bool = False,
-    fold: bool = False,
-    hold: bool = False,
+    f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequence[int], *, has_aux: bool = False, fold: bool = False
 ) -> tuple[System, Any]:
     """As `linearize`, for an f that returns (output, auxiliary data) if ``has_aux``; returns the system and the data.
 
-    With ``fold`` indices and masks that follow from constants alone are worked out while tracing, also under ``jit``; with
-    ``hold`` XLA works out the sines of single numbers once (see `held`).
+    With ``fold`` indices and masks that follow from constants alone are worked out while tracing, also under ``jit``.
     """
+    return traced(f, primals, argnums, has_aux=has_aux).system(fold=fold)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A function as its jaxpr, and the values it is to be linearized at."""
+
+    name: str
+    jaxpr: Any
+    consts: list[Any]
+    inputs: list[Any]  # the leaves of the arguments by which it is differentiated
+    tree: Any  # of these arguments
+    out_tree: Any  # of the output and the auxiliary data
+    structure: Any  # of the output alone
+
+    def system(self, *, fold: bool = False, hold: bool = False) -> tuple[System, Any]:
+        """The system, and the auxiliary data.
+
+        With ``hold`` XLA works out the sines of single numbers once (see `held`); ``fold`` as in `linearize_with_aux`.
+        """
+        jaxpr, count = self.jaxpr, self.structure.num_leaves
+        program = Program([jx.space_of_aval(v.aval) for v in jaxpr.invars], fold=fold, hold=hold)
+        values, nodes = walk(jaxpr, self.consts, self.inputs, program)
+        out_avals = [v.aval for v in jaxpr.outvars[:count]]
+        M, L, S = program.matrices(nodes[:count], [jx.space_of_aval(a) for a in out_avals])
+        values = [jnp.asarray(x) if jx.is_literal(v) else x for v, x in zip(jaxpr.outvars, values, strict=True)]
+        value, aux = jx.unflatten(self.out_tree, values)
+        inputs = TreeFrame(self.tree, [v.aval for v in jaxpr.invars], f"the tangents for {self.name}")
+        outputs = TreeFrame(self.structure, out_avals, f"the cotangents for {self.name}")
+        return System(M, L, S, value, inputs, outputs), aux
+
+
+def traced(f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequence[int], *, has_aux: bool = False) -> Traced:
+    """Trace f, which returns (output, auxiliary data) if ``has_aux``, as `linearize` does before it evaluates."""
     if not callable(f):
         raise TypeError(f"expected a function of JAX arrays, got {f!r} of type {type(f).__name__}.")
     numbers = normalized_argnums(argnums, len(primals), f)
@@ -84,17 +112,7 @@ def linearize_with_aux(
     flat.__name__ = _name(f)
     flat.__wrapped__ = f  # type: ignore[attr-defined]  # so that errors point at the user's own line
     jaxpr, consts, out_tree = jx.trace(flat, leaves)
-    count = shapes[-1].num_leaves
-    sources = [jx.space_of_aval(v.aval) for v in jaxpr.invars]
-    program = Program(sources, fold=fold, hold=hold)
-    values, nodes = walk(jaxpr, consts, leaves, program)
-    out_avals = [v.aval for v in jaxpr.outvars[:count]]
-    M, L, S = program.matrices(nodes[:count], [jx.space_of_aval(a) for a in out_avals])
-    values = [jnp.asarray(x) if jx.is_literal(v) else x for v, x in zip(jaxpr.outvars, values, strict=True)]
-    value, aux = jx.unflatten(out_tree, values)
-    inputs = TreeFrame(tree, [v.aval for v in jaxpr.invars], f"the tangents for {_name(f)}")
-    outputs = TreeFrame(shapes[-1], out_avals, f"the cotangents for {_name(f)}")
-    return System(M, L, S, value, inputs, outputs), aux
+    return Traced(_name(f), jaxpr, consts, leaves, tree, out_tree, shapes[-1])
 
 
 def normalized_argnums(argnums: int | Sequence[int], count: int, f: Callable[..., Any]) -> list[int]:

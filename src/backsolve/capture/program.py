@@ -13,6 +13,7 @@ from ..operators.tuples import Inject, Project
 from . import jaxpr as jx
 from .held import HELD, Sines, held, held_edge, is_held
 from .known import fold
+from .linear_equation import LinearEquation
 from .rules.elementwise import ZERO
 from .rules.table import FALLBACK, RULES, SPLITS, Rule
 
@@ -234,7 +235,7 @@ def _by_outputs(frame: Frame, eq: jx.Equation, pred: int | None, tangent: bool, 
 def _as_it_stands(frame: Frame, eq: jx.Equation, preds: list[int | None], program: Program, origin: Any) -> None:
     """A linear equation without a rule: one edge, from the tuple of its tangents to the tuple of its outputs."""
     eqn = eq.eqn
-    op = jx.LinearEquation(eqn, [None if a else x for x, a in zip(eq.inputs, eq.active, strict=True)])
+    op = LinearEquation(eqn, [None if a else x for x, a in zip(eq.inputs, eq.active, strict=True)])
     moving = [node for node in preds if node is not None]
     source = moving[0]
     if isinstance(op.domain, TupleSpace):

@@ -22,7 +22,7 @@ from ..sparse_matrix import SparseMatrix
 from ..system import System
 from . import gathers as gathers  # registers how JAX moves entries to static places
 from .frames import TreeFrame
-from .jaxpr import LinearEquation
+from .linear_equation import LinearEquation
 
 __all__: list[str] = []
 

@@ -25,8 +25,8 @@ from ..sparse_matrix import SparseMatrix
 from ..system import System
 from . import jaxpr as jx
 from .index_maps import index_operator
-from .jaxpr import LinearEquation
 from .known import known_value
+from .linear_equation import LinearEquation
 
 __all__ = ["sparse_edge", "sparse_jacobian"]
 
