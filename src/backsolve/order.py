@@ -15,7 +15,7 @@ from .structures import Structures
 __all__ = ["ORDERS", "Plan", "Step", "make_plan"]
 
 ORDERS = ("auto", "forward", "reverse", "markowitz")
-MOVES = 10, 2_000  # of the default search where a move takes some 10 µs: for each node, and at most
+MOVES = 2, 500  # of the default search where a move takes some 20 µs: for each node, and at most
 FEW, LARGE = 300, 2_000  # nodes; beyond the one no quadratic greedy rule, beyond the other no search
 WORK, NEW = 10_000, 100  # of the default search elsewhere: products looked up, and worked out
 

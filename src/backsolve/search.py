@@ -1,7 +1,7 @@
 """Search for an order of elimination: greedy, and annealing that moves one node at a time.
 
 What eliminating a node costs depends on which nodes went before, not on their order.  So moving one node changes the
-costs only between its old place and its new one, and only that window is worked out again.
+costs only between its old place and its new one, and there only those of its neighbours.
 """
 
 from __future__ import annotations
@@ -9,30 +9,16 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Any, Protocol
+from typing import Any
 
-__all__ = ["Bits", "State", "anneal", "anneal_whole", "chains_first", "greedy", "least_fill"]
-
-
-HOT, COLD = 0.3, 0.03  # first and last temperature, as shares of the mean cost of a step; found by trial
+__all__ = ["Bits", "anneal", "anneal_whole", "chains_first", "greedy", "least_fill"]
 
 
-class State(Protocol):
-    """A graph part-way through its elimination."""
-
-    def copy(self) -> Any:
-        """An independent state."""
-
-    def step(self, v: int) -> float:
-        """Eliminate v; what it cost."""
-
-    def price(self, v: int) -> float:
-        """What eliminating v would cost."""
-
-    def neighbours(self, v: int) -> list[int]:
-        """Predecessors and successors of v."""
+HOT, COLD = 0.1, 0.015  # first and last temperature, as shares of the mean cost of a step; found by trial
+REACH = 30  # places by which one move takes a node at most
+UNLIKELY = 6  # temperatures by which a change costs more and is not looked at: one in 400 would be made
 
 
 def bits(mask: int) -> list[int]:
@@ -163,66 +149,111 @@ def chains_first(state: Bits, nodes: Sequence[int]) -> tuple[Bits, list[int], li
     return state, gone, left
 
 
+class _Order:
+    """An order of a graph's nodes, the state before each step and what the step costs, while nodes are moved about."""
+
+    __slots__ = ("costs", "nodes", "states")
+
+    def __init__(self, start: Bits, nodes: Sequence[int]) -> None:
+        self.nodes = list(nodes)
+        self.states: list[Bits] = []
+        self.costs: list[int] = []
+        state = start.copy()
+        for v in nodes:
+            self.states.append(state.copy())
+            self.costs.append(state.step(v))
+
+    def earlier(self, p: int) -> Iterator[tuple[int, int]]:
+        """Places before neighbours, from p down, where the node at p may go, and by how much the whole then costs more.
+
+        With the node gone, a neighbour has the node's neighbours on the other side for it; nobody else's price changes.
+        """
+        nodes, states, costs = self.nodes, self.states, self.costs
+        v = nodes[p]
+        others, change = ~(1 << v), -costs[p]
+        for i in range(p - 1, max(-1, p - 1 - REACH), -1):
+            w, state = nodes[i], states[i]
+            into, out_of = state.into, state.out_of
+            ins, outs = into[v], out_of[v]
+            if outs >> w & 1:
+                change += ((into[w] | ins) & others).bit_count() * out_of[w].bit_count() - costs[i]
+            elif ins >> w & 1:
+                change += into[w].bit_count() * ((out_of[w] | outs) & others).bit_count() - costs[i]
+            else:
+                continue
+            yield i, change + ins.bit_count() * outs.bit_count()
+
+    def later(self, p: int) -> Iterator[tuple[int, int]]:
+        """Places after neighbours, from p up, and by how much the whole then costs more."""
+        nodes, costs = self.nodes, self.costs
+        v, state = nodes[p], self.states[p].copy()
+        into, out_of = state.into, state.out_of
+        change, near = -costs[p], into[v] | out_of[v]
+        for i in range(p + 1, min(len(nodes), p + 1 + REACH)):
+            w = nodes[i]
+            change += state.step(w) - costs[i]
+            if near >> w & 1:
+                ins, outs = into[v], out_of[v]
+                near = ins | outs
+                yield i, change + ins.bit_count() * outs.bit_count()
+
+    def move(self, p: int, q: int) -> None:
+        """Take the node at place p to place q."""
+        nodes, states, costs = self.nodes, self.states, self.costs
+        nodes.insert(q, nodes.pop(p))
+        state = states[min(p, q)].copy()
+        for i in range(min(p, q), max(p, q) + 1):
+            states[i] = state.copy()
+            costs[i] = state.step(nodes[i])
+
+
 def anneal(
-    start: State,
+    start: Bits,
     order: Sequence[int],
     *,
     moves: int | None = None,
     seconds: float | None = None,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
-) -> tuple[float, list[int]]:
-    """Move one node at a time, accepting what is cheaper and, less and less often, what is not; the best order found.
+) -> tuple[int, list[int]]:
+    """Move one node at a time: of a node's places past its neighbours, each the likelier the less the whole then costs.
 
-    Ends after ``moves``, or after ``seconds``.  With ``moves`` the result is the same every time.
+    (A place is taken with a probability proportional to exp(−cost / temperature); the temperature falls.)  Returns the
+    best order found and its cost.  Ends after ``moves``, or after ``seconds``.  With ``moves`` the result is the same
+    every time.
     """
     rng = random.Random(seed)
-    uniform, log = rng.random, math.log
-    order = list(order)
-    n = len(order)
-    states, costs = _run(start, order)
-    total = best = sum(costs)
-    found = order[:]
+    uniform, exponential, log = rng.random, rng.expovariate, math.log
+    walk = _Order(start, order)
+    n = len(walk.nodes)
+    total = best = sum(walk.costs)
+    found = walk.nodes[:]
     if n < 2:
         return best, found
     mean = max(total / n, 1e-9)
     hot, cold = HOT * mean, COLD * mean
-    reach = max(2, min(30, n))
     began = time.monotonic()
     done, heat = 0.0, hot
     count = 0
     while done < 1:
-        if count % 64 == 0:
+        if count % 16 == 0:
             done = count / moves if moves is not None else (time.monotonic() - began) / (seconds or 1e-9)
             heat = hot * (cold / hot) ** min(done, 1.0)
-            if progress is not None and count % 4096 == 0:
+            if progress is not None and count % 1024 == 0:
                 progress(min(done, 1.0))
         count += 1
         p = int(uniform() * n)
-        far = 1 + int(reach * uniform() ** 2)
-        q = p + far if uniform() < 0.5 else p - far
-        if not 0 <= q < n:
-            continue
-        low, high = (p, q) if p < q else (q, p)
-        window = [*order[p + 1 : q + 1], order[p]] if p < q else [order[p], *order[q:p]]
-        before = sum(costs[low : high + 1])
-        limit = before - heat * log(1.0 - uniform())
-        state = states[low].copy()
-        spent, new_states, new_costs = 0.0, [], []
-        for v in window:
-            new_states.append(state.copy())
-            cost = state.step(v)
-            spent += cost
-            if spent > limit:
-                break
-            new_costs.append(cost)
-        else:
-            total += spent - before
-            order[low : high + 1] = window
-            costs[low : high + 1] = new_costs
-            states[low : high + 1] = new_states
+        chosen, least, difference = p, heat * log(exponential(1.0) + 1e-300), 0
+        for q, change in walk.later(p) if uniform() < 0.5 else walk.earlier(p):
+            if change < UNLIKELY * heat:
+                chance = change + heat * log(exponential(1.0) + 1e-300)  # the least of these is one by such probabilities
+                if chance < least:
+                    chosen, least, difference = q, chance, change
+        if chosen != p:
+            walk.move(p, chosen)
+            total += difference
             if total < best:
-                best, found = total, order[:]
+                best, found = total, walk.nodes[:]
     if progress is not None:
         progress(1.0)
     return best, found
@@ -271,13 +302,3 @@ def anneal_whole(
     if progress is not None:
         progress(1.0)
     return best, found
-
-
-def _run(start: State, order: Sequence[int]) -> tuple[list[Any], list[float]]:
-    """The state before each step, and what each step costs."""
-    state = start.copy()
-    states, costs = [], []
-    for v in order:
-        states.append(state.copy())
-        costs.append(state.step(v))
-    return states, costs
