@@ -8,9 +8,10 @@ put together from such boxes, is one border node for each box: what lies between
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import matmul
 from typing import Any
 
 from .algebra import add, is_number, multiply
@@ -20,6 +21,7 @@ from .operators.fusion import merged
 from .operators.mosaic import Mosaic, Tile
 from .operators.moves import parted
 from .operators.settle import settled_product
+from .operators.singles import as_operator, as_single, single_dtype
 from .operators.slicing import Slice, disjoint
 from .operators.spaces import ANY, Space, unify
 from .operators.trivial import Identity, Zero
@@ -125,7 +127,36 @@ class Network:
     # ---- eliminating ----------------------------------------------------------------------------------------------
     def eliminated(self, order: Iterable[int]) -> OperatorMatrix:
         """What is left between sources and outputs when the nodes between are eliminated in this order."""
-        into = {i: {j: prepared(element) for j, element in row.items()} for i, row in self.into.items()}
+        dtype = single_dtype([self.spaces[k] for i, row in self.into.items() for k in (i, *row)])
+        singles = None if dtype is None else self._as_singles(dtype)
+        if singles is None:
+            into = {i: {j: prepared(element) for j, element in row.items()} for i, row in self.into.items()}
+            left = self._walked(into, order, composed, add)
+        else:
+            rest = self._walked(singles, order, matmul, lambda a, b: a.plus(b, dtype))
+            left = {(i, j): as_operator(single, self.spaces[j], self.spaces[i]) for (i, j), single in rest.items()}
+        return self._assembled(left)
+
+    def _as_singles(self, dtype: Any) -> dict[int, dict[int, Any]] | None:
+        """The edges as numbers; None where one is more than that."""
+        into: dict[int, dict[int, Any]] = {}
+        for i, row in self.into.items():
+            into[i] = {}
+            for j, element in row.items():
+                single = as_single(element, dtype)
+                if single is None:
+                    return None
+                into[i][j] = single
+        return into
+
+    def _walked(
+        self,
+        into: dict[int, dict[int, Any]],
+        order: Iterable[int],
+        product: Callable[[Any, Any], Any],
+        total: Callable[[Any, Any], Any],
+    ) -> dict[tuple[int, int], Any]:
+        """The edges that are left when the nodes are eliminated, all of these sorts of elements."""
         out_of: dict[int, dict[int, None]] = {k: {} for k in range(len(self.spaces))}
         for i, row in into.items():
             for j in row:
@@ -139,12 +170,12 @@ class Network:
             for i in out_of.pop(v):
                 left = into[i].pop(v)
                 for j, right in ins.items():
-                    term = composed(left, right)
+                    term = product(left, right)
                     if isinstance(term, Zero):
                         continue
-                    into[i][j] = add(into[i][j], term) if j in into[i] else term
+                    into[i][j] = total(into[i][j], term) if j in into[i] else term
                     out_of[j][i] = None
-        return self._assembled({(i, j): element for i, row in into.items() for j, element in row.items()})
+        return {(i, j): element for i, row in into.items() for j, element in row.items()}
 
     def _assembled(self, left: dict[tuple[int, int], Any]) -> OperatorMatrix:
         rows, columns = self._output_spaces, self._source_spaces

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..arrays import Labels, is_mask, register_adapter
+from . import jaxpr as jx
 
 __all__ = ["JaxAdapter"]
 
@@ -30,18 +31,20 @@ class JaxAdapter:
         if is_mask(b):
             return lax.bitwise_and(*jnp.broadcast_arrays(a, b)) if is_mask(a) else self.multiply(b, a)
         if da == db and da is not None and (a.shape == b.shape or not a.shape or not b.shape):
-            return lax.mul(a, b)
+            return jx.entrywise(lax.mul_p, a, b) if a.shape == b.shape else lax.mul(a, b)
         return jnp.multiply(a, b)
 
     def add(self, a: Any, b: Any) -> Any:
         """Entrywise sum."""
         if _alike(a, b):
-            return lax.add(a, b)
+            return jx.entrywise(lax.add_p, a, b)
+        if isinstance(b, (int, float)) and not getattr(a, "weak_type", True):
+            return lax.add(a, a.dtype.type(b))
         return jnp.add(a, b)
 
     def subtract(self, a: Any, b: Any) -> Any:
         """Entrywise difference."""
-        return lax.sub(a, b) if _alike(a, b) else jnp.subtract(a, b)
+        return jx.entrywise(lax.sub_p, a, b) if _alike(a, b) else jnp.subtract(a, b)
 
     def divide(self, a: Any, b: Any) -> Any:
         """Entrywise quotient."""

@@ -149,6 +149,15 @@ def _copied(current: Any, eqn: Any, inputs: Sequence[Value], source: Any) -> lis
     return list(current.emit_eqn(tracers, out_avals, eqn.primitive, eqn.params, eqn.effects, source, eqn.ctx))
 
 
+def entrywise(primitive: Any, a: Value, b: Value) -> Value:
+    """A binary entrywise operation without parameters on two arrays of one shape and dtype."""
+    current: Any = core.trace_ctx.trace
+    own = type(current) is pe.DynamicJaxprTrace and getattr(a, "_trace", None) is getattr(b, "_trace", None) is current
+    if own and a.aval == b.aval:  # the result is of that type too: nothing to find out
+        return current.emit_eqn([a, b], [a.aval], primitive, {}, core.no_effects, source_info_util.current())[0]
+    return primitive.bind(a, b)
+
+
 @contextlib.contextmanager
 def equation_context(eqn: Any) -> Any:
     """What JAX knows about an equation (its configuration and the user's line) while it is evaluated again."""
