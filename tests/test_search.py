@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backsolve.progress import progress_line
-from backsolve.search import Bits, anneal, anneal_whole, chains_first, greedy, least_fill
+from backsolve.search import REACH, Bits, _Order, anneal, anneal_whole, chains_first, greedy, least_fill
 
 from .chains import examples
 
@@ -91,6 +91,46 @@ def test_what_a_step_costs_does_not_depend_on_the_order_before(graph, data):
     for v in set(nodes) - set(before):
         assert (one.into[v], one.out_of[v]) == (other.into[v], other.out_of[v])
     assert one.step(last) == other.step(last)
+
+
+@examples(150)
+@given(graphs(), st.data())
+def test_what_a_move_changes(graph, data):
+    """Every place that is offered costs what an elimination in that order does; the others cost what their neighbours do."""
+    n, edges = graph
+    nodes = data.draw(st.permutations(range(n)))
+    p = data.draw(st.integers(0, n - 1))
+    walk = _Order(bits(n, edges), nodes)
+    assert walk.costs == [Sets.step(sets, v) for sets in [Sets(n, edges)] for v in nodes]
+
+    def moved(q):
+        order = nodes[:]
+        order.insert(q, order.pop(p))
+        return total(n, edges, order) - total(n, edges, nodes)
+
+    for places, seen in ((range(p - 1, -1, -1), dict(walk.earlier(p))), (range(p + 1, n), dict(walk.later(p)))):
+        assert set(seen) <= set(places)
+        change = 0
+        for q in places:
+            change = seen.get(q, change)
+            assert moved(q) == change
+    q = data.draw(st.integers(0, n - 1))
+    walk.move(p, q)
+    order = nodes[:]
+    order.insert(q, order.pop(p))
+    again = _Order(bits(n, edges), order)
+    assert (walk.nodes, walk.costs) == (order, again.costs)
+    for k, (one, other) in enumerate(zip(walk.states, again.states, strict=True)):
+        for v in order[k:]:  # those that are left
+            assert (one.into[v], one.out_of[v]) == (other.into[v], other.out_of[v])
+
+
+def test_a_move_reaches_so_far_and_no_farther():
+    n = 2 * REACH + 3
+    walk = _Order(bits(n, list(itertools.combinations(range(n), 2))), range(n))
+    middle = REACH + 1
+    assert [q for q, _ in walk.earlier(middle)] == list(range(middle - 1, 0, -1))
+    assert [q for q, _ in walk.later(middle)] == list(range(middle + 1, 2 * REACH + 2))
 
 
 @examples(40)

@@ -31,7 +31,7 @@ class JaxAdapter:
         if is_mask(b):
             return lax.bitwise_and(*jnp.broadcast_arrays(a, b)) if is_mask(a) else self.multiply(b, a)
         if da == db and da is not None and (a.shape == b.shape or not a.shape or not b.shape):
-            return jx.entrywise(lax.mul_p, a, b) if a.shape == b.shape else lax.mul(a, b)
+            return jx.entrywise(lax.mul_p, a, b, out_dtype=None) if a.shape == b.shape else lax.mul(a, b)
         return jnp.multiply(a, b)
 
     def add(self, a: Any, b: Any) -> Any:

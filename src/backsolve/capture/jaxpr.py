@@ -149,13 +149,13 @@ def _copied(current: Any, eqn: Any, inputs: Sequence[Value], source: Any) -> lis
     return list(current.emit_eqn(tracers, out_avals, eqn.primitive, eqn.params, eqn.effects, source, eqn.ctx))
 
 
-def entrywise(primitive: Any, a: Value, b: Value) -> Value:
-    """A binary entrywise operation without parameters on two arrays of one shape and dtype."""
+def entrywise(primitive: Any, a: Value, b: Value, **params: Any) -> Value:
+    """A binary entrywise operation on two arrays of one shape and dtype."""
     current: Any = core.trace_ctx.trace
     own = type(current) is pe.DynamicJaxprTrace and getattr(a, "_trace", None) is getattr(b, "_trace", None) is current
     if own and a.aval == b.aval:  # the result is of that type too: nothing to find out
-        return current.emit_eqn([a, b], [a.aval], primitive, {}, core.no_effects, source_info_util.current())[0]
-    return primitive.bind(a, b)
+        return current.emit_eqn([a, b], [a.aval], primitive, params, core.no_effects, source_info_util.current())[0]
+    return primitive.bind(a, b, **params)
 
 
 @contextlib.contextmanager
@@ -340,7 +340,7 @@ def called_primitive(name: str, attributes: dict[str, str]) -> Any:
         return out, [0] * len(out)
 
     def moved_along(primals: Any, tangents: Any, *, jaxpr: Any) -> Any:
-        return jax.jvp(lambda *xs: inlined(*xs, jaxpr=jaxpr), primals, list(map(ad.instantiate_zeros, tangents)))
+        return jax.jvp(lambda *xs: inlined(*xs, jaxpr=jaxpr), tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
 
     inline = mlir.lower_fun(inlined, multiple_results=True)
 
@@ -348,20 +348,23 @@ def called_primitive(name: str, attributes: dict[str, str]) -> Any:
         sharding = context.module_context.axis_context
         if getattr(sharding, "num_devices", None) != 1:  # a partitioner would have to look into the function
             return inline(context, *args, jaxpr=jaxpr)
+        # The inputs come back as outputs that nobody reads: XLA's CPU compiler stops the process where a parameter of such a
+        # function has no reader, and whatever else reads one may be simplified away.
+        body = jaxpr.jaxpr
         out, _ = mlir.call_lowering(
             name,
-            jaxpr,
+            jaxpr.replace(jaxpr=body.replace(outvars=[*body.outvars, *body.invars])),
             None,
             context.module_context,
             context.avals_in,
-            context.avals_out,
+            [*context.avals_out, *context.avals_in],
             context.tokens_in,
             *args,
             dim_var_values=context.dim_var_values,
             const_lowering=context.const_lowering,
             attributes={key: mlir.ir.StringAttr.get(value) for key, value in attributes.items()},
         )
-        return out
+        return out[: len(body.outvars)]
 
     made.def_impl(inlined)
     made.def_abstract_eval(lambda *avals, jaxpr: jaxpr.out_avals)

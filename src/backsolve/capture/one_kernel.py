@@ -53,7 +53,7 @@ def in_one_kernel(function: Callable[[], Any], program: Any) -> Any:
 
     jaxpr, consts, _ = jx.trace(computed, [])
     closed = jx.closed(jaxpr)
-    out = _one_kernel.bind(*consts, jaxpr=closed) if _is_small(jaxpr) else jx.inlined(*consts, jaxpr=closed)
+    out = _one_kernel.bind(*consts, jaxpr=closed) if consts and _is_small(jaxpr) else jx.inlined(*consts, jaxpr=closed)
     values = iter(out)
     return jx.unflatten(trees[0], [next(values) if x is None else x for x in kept])
 
@@ -71,7 +71,8 @@ def _is_small(jaxpr: Any) -> bool:
                 waiting.append(body[0])
                 continue
             equations += 1
-            entries += sum(prod(v.aval.shape) for v in eqn.outvars)
-            if equations > _EQUATIONS or entries > _ENTRIES:
+            sizes = [prod(v.aval.shape) for v in eqn.outvars]
+            entries += sum(sizes)
+            if 0 in sizes or equations > _EQUATIONS or entries > _ENTRIES:
                 return False
     return True
