@@ -160,12 +160,18 @@ class ShadowAdapter:
 register_adapter(Shadow, ShadowAdapter())
 
 
+Pairs = frozenset[tuple[int, int]]
+
+
 class Opaque(LinearOperator):
-    """The shadow of an opaque operator: its spaces, and what one application costs."""
+    """The shadow of an opaque operator: its spaces, what one application costs, which axes it leaves side by side."""
 
-    __slots__ = ("_codomain", "_domain", "_work", "name", "tally")
+    __slots__ = ("_aligned", "_codomain", "_domain", "_work", "name", "tally")
 
-    def __init__(self, domain: Space, codomain: Space, work: float, name: str, tally: Tally) -> None:
+    def __init__(
+        self, domain: Space, codomain: Space, work: float, name: str, tally: Tally, aligned: dict[tuple[int, int], Pairs]
+    ) -> None:
+        self._aligned = aligned  # by part of the domain and part of the codomain
         self._domain = domain
         self._codomain = codomain
         self._work = work
@@ -180,6 +186,9 @@ class Opaque(LinearOperator):
     def codomain(self) -> Space:
         return self._codomain
 
+    def aligned(self, into: int, out: int) -> Pairs:
+        return self._aligned.get((into, out), frozenset())
+
     def lifted(self, x: Any) -> Any:
         return Shadow(tuple(x.shape), x.dtype, self.tally)
 
@@ -193,7 +202,8 @@ class Opaque(LinearOperator):
         return Shadow(tuple(space.shape or ()), space.dtype, self.tally)
 
     def transpose(self) -> LinearOperator:
-        return Opaque(self._codomain, self._domain, self._work, self.name, self.tally)
+        aligned = {(out, into): frozenset((b, a) for a, b in pairs) for (into, out), pairs in self._aligned.items()}
+        return Opaque(self._codomain, self._domain, self._work, self.name, self.tally, aligned)
 
     @property
     def label(self) -> str:
@@ -218,4 +228,9 @@ def shadow_of(op: LinearOperator, tally: Tally) -> LinearOperator:
         return Sum(tuple(shadow_of(t, tally) for t in op.terms))
     if isinstance(op, Scaling) and not is_number(op.c):
         return Scaling(Shadow((), op.c.dtype, tally), op.space)
-    return Opaque(op.domain, op.codomain, op.work, op.label, tally) if is_opaque(op) else op
+    return Opaque(op.domain, op.codomain, op.work, op.label, tally, _alignment(op)) if is_opaque(op) else op
+
+
+def _alignment(op: LinearOperator) -> dict[tuple[int, int], Pairs]:
+    into, out = (len(space.parts) if isinstance(space, TupleSpace) else 1 for space in (op.domain, op.codomain))
+    return {(k, o): pairs for k in range(into) for o in range(out) if (pairs := op.aligned(k, o))}

@@ -139,6 +139,17 @@ def test_what_a_kernel_cannot_hold_is_left_as_it_was(fun):
     assert_same(jax.jit(bs.jacobian(fun))(X), jax.jacobian(fun)(X))
 
 
+def test_custom_derivatives_of_entrywise_functions():
+    def fun(x, y):
+        return jax.nn.softplus(x) / jax.nn.silu(y), jax.nn.relu(x - 0.5) * jnp.logaddexp(x, y) * jax.nn.softplus(y)
+
+    x, y = unit(2), unit(2, seed=1)
+    assert calls(bs.jacobian(fun), x, y) == 1
+    assert_same(jax.jit(bs.jacobian(fun))(x, y), jax.jacobian(fun)(x, y))
+    again = jax.jacfwd(jax.jit(bs.jacobian(fun)))  # through softplus(y), which was not differentiated before
+    assert_same(jax.jit(again)(x, y), jax.jacfwd(jax.jacobian(fun))(x, y))
+
+
 def test_effects_stay(capfd):
     def shouting(x):
         jax.debug.print("x is {}", x[0])

@@ -110,11 +110,9 @@ BATCHED = {
     "vmap-vmap": (jax.vmap(jax.vmap(jnp.exp)), 1),
     "centre": (lambda x: x - x.mean(axis=1, keepdims=True), 3),
 }
-OPAQUE = pytest.mark.xfail(strict=True, reason="an opaque edge: the Jacobian is pushed through it column by column, densely")
-MARKS = {"flip": OPAQUE, "scan": OPAQUE, "cumprod": OPAQUE, "sort": OPAQUE}
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, ())) for name in BATCHED])
+@pytest.mark.parametrize("name", BATCHED)
 def test_no_array_is_batch_by_batch(name):
     """Each example's 3 × 3 at most, for every example."""
     f, examples = BATCHED[name]

@@ -11,6 +11,7 @@ import numpy as np
 from ..operators import LinearOperator, Space, TupleSpace
 from ..operators.tuples import Parts
 from . import jaxpr as jx
+from .alignment import Aligned, aligned_axes
 
 __all__ = ["LinearEquation"]
 
@@ -22,7 +23,7 @@ class LinearEquation(LinearOperator):
     output it maps arrays to arrays, otherwise tuples to tuples (`Parts`).
     """
 
-    __slots__ = ("_codomain", "_domain", "eqn", "operands", "params", "transposed")
+    __slots__ = ("_aligned", "_codomain", "_domain", "eqn", "operands", "params", "transposed")
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class LinearEquation(LinearOperator):
             packed = len(into) > 1 or len(out) > 1
             spaces = (TupleSpace(tuple(into)), TupleSpace(tuple(out))) if packed else (into[0], out[0])
         self._domain, self._codomain = spaces
+        self._aligned: list[Aligned] | None = None
 
     @property
     def domain(self) -> Space:
@@ -61,6 +63,13 @@ class LinearEquation(LinearOperator):
     def transpose(self) -> LinearOperator:
         spaces = (self._codomain, self._domain)
         return LinearEquation(self.eqn, self.operands, self.params, spaces=spaces, transposed=not self.transposed)
+
+    def aligned(self, into: int, out: int) -> frozenset[tuple[int, int]]:
+        if self._aligned is None:
+            self._aligned = aligned_axes(self.eqn, [x is None for x in self.operands])
+        if not self.transposed:
+            return self._aligned[out].get(into, frozenset())
+        return frozenset((b, a) for a, b in self._aligned[into].get(out, frozenset()))
 
     @property
     def work(self) -> float:

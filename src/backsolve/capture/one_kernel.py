@@ -27,8 +27,9 @@ _ALLOWED = frozenset(
      "integer_pow", "pow", "log", "atan", "asinh", "acosh", "atanh", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not",
      "xor", "select_n", "convert_element_type", "real", "imag", "complex", "conj", "nextafter", "stop_gradient", "held",
      "held_in_batches", "reshape", "squeeze", "expand_dims", "broadcast_in_dim", "slice", "transpose", "rev", "concatenate",
-     "pad", "stack", "split", "iota", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "jit", "pjit", "closed_call")
+     "pad", "stack", "split", "iota", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
 )  # fmt: skip
+_CALLS = frozenset(("jit", "pjit", "closed_call", "custom_jvp_call"))  # are what they call
 _EQUATIONS = 4_000  # beyond, one function takes longer to compile than many
 _ENTRIES = 20_000  # computed in all; beyond, several threads and loops of their own are worth more
 
@@ -38,7 +39,7 @@ _one_kernel = jx.called_primitive(jx.ONE_KERNEL, {"xla_cpu_small_call": "true", 
 def in_one_kernel(function: Callable[[], Any], program: Any) -> Any:
     """Return ``function()``, a pytree, compiled as one function where it is small and we are under ``jit``.
 
-    ``program`` is a jaxpr that `function` evaluates among other things; where that is not small, nothing is tried.
+    ``program`` is a jaxpr that ``function`` evaluates among other things: where that is not small, nothing is tried.
     """
     if not jx.under_jit() or not _is_small(program):
         return function()
@@ -61,18 +62,15 @@ def in_one_kernel(function: Callable[[], Any], program: Any) -> Any:
 def _is_small(jaxpr: Any) -> bool:
     """Whether a jaxpr is of few, small, plain operations."""
     equations = entries = 0
-    waiting = [jaxpr]
+    waiting = list(jaxpr.eqns)
     while waiting:
-        for eqn in waiting.pop().eqns:
-            if eqn.primitive.name not in _ALLOWED or eqn.effects:
-                return False
-            body = jx.inner_jaxpr(eqn)
-            if body is not None:
-                waiting.append(body[0])
-                continue
-            equations += 1
-            sizes = [prod(v.aval.shape) for v in eqn.outvars]
-            entries += sum(sizes)
-            if 0 in sizes or equations > _EQUATIONS or entries > _ENTRIES:
-                return False
+        eqn = waiting.pop()
+        if eqn.primitive.name in _CALLS:
+            waiting.extend(jx.inner_equations(eqn.params))
+            continue
+        sizes = [prod(v.aval.shape) for v in eqn.outvars]
+        equations, entries = equations + 1, entries + sum(sizes)
+        plain = eqn.primitive.name in _ALLOWED and not eqn.effects and 0 not in sizes
+        if not plain or equations > _EQUATIONS or entries > _ENTRIES:
+            return False
     return True

@@ -48,6 +48,14 @@ class LinearOperator(ABC):
         """Return the transpose: ⟨A x, y⟩ = ⟨x, Aᵀ y⟩ without conjugation."""
 
     # ---- defaults -------------------------------------------------------------------------------------------------
+    def aligned(self, into: int, out: int) -> frozenset[tuple[int, int]]:
+        """Axes (of part ``out`` of the codomain, of part ``into`` of the domain) that lie side by side.
+
+        An entry of that part of the image then depends, of that part of the argument, on entries at the same index alone.
+        Spaces of one array have part 0.  None are known of an operator that does not say.
+        """
+        return frozenset()
+
     def conj(self) -> LinearOperator:
         """Return x ↦ conj(A conj(x)), the operator whose matrix is conjugated."""
         from .linear_map import LinearMap

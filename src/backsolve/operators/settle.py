@@ -6,6 +6,7 @@ rows) of its neighbour, whichever are fewer.  Where only the ends remain, sums a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .base import LinearOperator
 from .einsum import Einsum, Factor
 from .fusion import add_einsums
 from .lazy import Product, Sum
+from .probing import in_turn, probed
 from .reshape import Reshape
 from .slicing import Slice
 from .spaces import TupleSpace
@@ -31,7 +33,10 @@ _STRUCTURED = (Identity, Scaling, Zero, Einsum, Slice, Reshape, Inject, Project)
 def settled_product(a: LinearOperator, b: LinearOperator) -> LinearOperator:
     """Return a ∘ b without lazy sums inside, opaque operators pushed through columns or rows."""
     product = compose(settled(a), settled(b))
-    return densified(product) if _must_push(product) else product
+    if not _must_push(product):
+        return product
+    closed = _closed(product)
+    return densified(product) if closed is None else closed
 
 
 def settled(op: LinearOperator) -> LinearOperator:
@@ -78,8 +83,35 @@ def _must_push(op: LinearOperator) -> bool:
     return len(heavy) > 1 and any(is_opaque(f) for f in heavy)
 
 
-def _array_ends(op: LinearOperator) -> bool:
-    spaces = (op.domain, op.codomain)
+def _closed(op: LinearOperator) -> LinearOperator | None:
+    """A product whose opaque operators all leave axes side by side, in closed form; None where that is not so or no gain."""
+    most = min(op.domain.size, op.codomain.size) - 1
+    made: LinearOperator | None = None
+    for run in _runs(op.factors if isinstance(op, Product) else (op,)):
+        opaque = [f for f in run if is_opaque(f)]
+        step: LinearOperator | None = run[0]
+        if opaque:
+            step = probed(run, opaque[0], most) if len(opaque) == 1 and _array_ends(run[0], run[-1]) else None
+        if step is None or (len(run) > 1 and not opaque):
+            return None
+        made = step if made is None else compose(step, made)
+    return made
+
+
+def _runs(factors: tuple[LinearOperator, ...]) -> Iterator[list[LinearOperator]]:
+    """The factors in order of application, those together between which there are tuples."""
+    run: list[LinearOperator] = []
+    for f in reversed(factors):
+        run.append(f)
+        if not isinstance(f.codomain, TupleSpace):
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _array_ends(first: LinearOperator, last: LinearOperator | None = None) -> bool:
+    spaces = (first.domain, (last or first).codomain)
     return all(space.known and not isinstance(space, TupleSpace) for space in spaces)
 
 
@@ -111,6 +143,9 @@ def dense_array(op: LinearOperator) -> Any:
     factors = op.factors if isinstance(op, Product) else (op,)
     if len(factors) == 1 and not is_opaque(op):
         return op.todense()
+    closed = _closed(op) if any(map(is_opaque, factors)) and _array_ends(op) and not _real_linear(op) else None
+    if closed is not None:
+        return dense_array(closed)
     domain, codomain = op.domain, op.codomain
     if codomain.size < domain.size:
         array = _pushed(tuple(f.transpose() for f in reversed(factors)))
@@ -146,7 +181,7 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
         columns = reshape(columns, (*middle.shape, width))
         if isinstance(columns, np.ndarray):
             columns = _opaque_in(list(factors)).lifted(columns)
-        image = map_columns(_in_turn(run), columns)
+        image = map_columns(in_turn(run), columns)
         codomain: Any = f.codomain
         image = reshape(image, (*codomain.shape, *shape))
         made, run = _from_array(image, f.codomain, domain), []
@@ -164,15 +199,6 @@ def _opaque_in(run: list[LinearOperator]) -> LinearOperator:
         if isinstance(op, (Product, Sum)):
             waiting.extend(op.factors if isinstance(op, Product) else op.terms)
     return run[0]
-
-
-def _in_turn(run: list[LinearOperator]) -> Any:
-    def image(x: Any) -> Any:
-        for op in run:
-            x = op.apply(x)
-        return x
-
-    return image
 
 
 def _from_array(array: Any, codomain: Any, domain: Any) -> Einsum:
