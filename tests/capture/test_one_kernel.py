@@ -88,10 +88,10 @@ OPERATIONS = {
     "logic": (lambda x, y: ((x > 0.5) & (y > 0.5), (x > 0.5) | (y > 0.5), (x > 0.5) ^ (y > 0.5), ~(x > 0.5)), "two"),
     "select": (lambda x, y: jnp.where(x > y, x, -y), "two"),
     "convert": (lambda x: (x.astype(jnp.int32) + 1, (10 * x).astype(jnp.int8), x.astype(jnp.float16), x > 0.5), "unit"),
-    "moves": (lambda x: (x[::-1], x[1:4:2], jnp.pad(x, (1, 2)), jnp.concatenate([x, x]), jnp.outer(x, x).T), "unit"),
+    "moves": (lambda x: (x[::-1], x[1:4:2], jnp.pad(x, (1, 2)), jnp.concatenate([x, x]), x.reshape(5, 1).T), "unit"),
     "split": (lambda x: jnp.split(x, [2]), "unit"),
     "iota": (lambda x: x + jnp.arange(5), "unit"),
-    "sums": (lambda x: (x.sum(), x.max(), x.min(), x.prod(), jnp.outer(x, x).sum(0)), "unit"),
+    "sums": (lambda x: (x.sum(), x.max(), x.min(), x.prod(), x.reshape(5, 1).sum(0)), "unit"),
     "complex parts": (lambda z: (z.real, z.imag, jnp.conj(z), lax.complex(z.real, z.imag), jnp.abs(z)), "complex"),
     "complex": (lambda z: (z * z / (1 + z), jnp.exp(z), jnp.sin(z), jnp.log(z), jnp.sqrt(z), jnp.tanh(z)), "complex"),
 }
@@ -162,7 +162,7 @@ def test_effects_stay(capfd):
 
 
 def test_large_programs_are_left_as_they_were(monkeypatch):
-    assert calls(bs.jacobian(lambda x: jnp.sin(x) * x[::-1]), normal(200)) == 0  # 40,000 entries
+    assert calls(bs.jacobian(lambda x: jnp.sin(x) * x[::-1]), normal(40)) == 0  # of 40 entries, and 1,600
     monkeypatch.setattr(one_kernel, "_EQUATIONS", 40)
     assert len(jax.make_jaxpr(f)(X).eqns) < 40  # the program is small, its Jacobian is not
     assert calls(bs.jacobian(f), X) == 0

@@ -245,3 +245,17 @@ def test_unknown_formats():
     for what in (bs.jacobian, bs.hessian):
         with pytest.raises(ValueError, match="unknown format 'dense'; use one of 'array'"):
             what(lambda x: jnp.sum(x**2), format="dense")(jnp.ones(3))
+
+
+def test_structure_without_arrays_keeps_single_precision():
+    """x[:, None] − x[None] has no array of its own: made dense, its ones are of the precision of x."""
+
+    def pulls(x):
+        d = x[:, None] - x[None]
+        return (d / (jnp.sum(d**2, axis=-1, keepdims=True) + 0.1) ** 1.5).sum(axis=1)
+
+    with jax.enable_x64(False):  # where a double would warn, and warnings are errors here
+        x = jnp.asarray(normal(5, 3), jnp.float32)
+        assert_close(jax.jit(bs.jacobian(pulls))(x), jax.jacobian(pulls)(x))
+    J = bs.jacobian(pulls, format="operator")(jnp.asarray(normal(5, 3), jnp.float32))
+    assert {a.dtype for a in arrays_of(J[0, 0])} <= {np.dtype(np.float32), np.dtype(bool)}

@@ -31,7 +31,7 @@ _ALLOWED = frozenset(
 )  # fmt: skip
 _CALLS = frozenset(("jit", "pjit", "closed_call", "custom_jvp_call"))  # are what they call
 _EQUATIONS = 4_000  # beyond, one function takes longer to compile than many
-_ENTRIES = 20_000  # computed in all; beyond, several threads and loops of their own are worth more
+_ENTRIES = 8  # of the arrays in the mean; longer ones run faster in loops of their own
 
 _one_kernel = jx.called_primitive(jx.ONE_KERNEL, {"xla_cpu_small_call": "true", "inlineable": "false"})
 
@@ -71,6 +71,6 @@ def _is_small(jaxpr: Any) -> bool:
         sizes = [prod(v.aval.shape) for v in eqn.outvars]
         equations, entries = equations + 1, entries + sum(sizes)
         plain = eqn.primitive.name in _ALLOWED and not eqn.effects and 0 not in sizes
-        if not plain or equations > _EQUATIONS or entries > _ENTRIES:
+        if not plain or equations > _EQUATIONS:
             return False
-    return True
+    return entries <= _ENTRIES * equations

@@ -11,6 +11,8 @@ from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..algebra import is_number
 from ..arrays import Labels, astype, conjugate, contract, is_mask, multiply, namespace, place, scale, sum_axes
 from .base import LinearOperator
@@ -187,7 +189,7 @@ class Einsum(LinearOperator):
             return super().todense()  # which says what to do about an unknown size
         like = next((f.array for f in factors), None)
         xp = namespace(like) if like is not None else namespace(1.0)
-        dtype = getattr(like, "dtype", None)
+        dtype = like.dtype if like is not None else self.dtypes[1] if isinstance(self.dtypes[1], np.dtype) else None
         seen = set(self.out)
         out = list(self.out)
         for labels, start in ((out, 0), (into_labels, 0)):
