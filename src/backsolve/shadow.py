@@ -15,6 +15,7 @@ import numpy as np
 from .algebra import is_number
 from .arrays import Labels, is_mask, register_adapter
 from .operators import Einsum, LinearOperator, Product, Scaling, Sum
+from .operators.beside import Pairs
 from .operators.einsum import Factor
 from .operators.settle import is_opaque
 from .operators.spaces import Space, TupleSpace
@@ -158,9 +159,6 @@ class ShadowAdapter:
 
 
 register_adapter(Shadow, ShadowAdapter())
-
-
-Pairs = frozenset[tuple[int, int]]
 
 
 class Opaque(LinearOperator):

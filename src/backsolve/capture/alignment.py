@@ -8,14 +8,13 @@ side by side.  What is not known here has no such axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
+from ..operators.beside import Pairs, joined, regrouped
 from . import jaxpr as jx
 
 __all__ = ["Aligned", "aligned_axes"]
 
-Pairs = frozenset[tuple[int, int]]  # (axis of the value, axis of the operand)
 Aligned = dict[int, Pairs]  # by moving operand; a value that depends on none of them has no entry
 Shape = tuple[int, ...]
 
@@ -56,7 +55,7 @@ def _outputs(eqn: Any, operands: list[Aligned]) -> list[Aligned]:
         for k, operand in enumerate(operands):
             if operand:
                 axes = _kept(name, params, k, [v.aval.shape for v in eqn.invars], tuple(out.aval.shape))
-                total = _joined(total, _moved(operand, axes))
+                total = joined((total, _moved(operand, axes)))
         found.append(total)
     return found
 
@@ -80,17 +79,12 @@ def _scanned(params: dict[str, Any], operands: list[Aligned]) -> list[Aligned]:
     slices = [{k: frozenset((a - 1, b) for a, b in pairs if a) for k, pairs in x.items()} for x in xs]
     while True:
         out = _walked(body, [*fixed, *carry, *slices])
-        after = [_joined(a, b) for a, b in zip(carry, out[:carries], strict=True)]
+        after = [joined(pair) for pair in zip(carry, out[:carries], strict=True)]
         if after == carry:
             break
         carry = after
     stacked = [{k: frozenset((a + 1, b) for a, b in pairs) for k, pairs in y.items()} for y in out[carries:]]
     return [*carry, *stacked]
-
-
-def _joined(a: Aligned, b: Aligned) -> Aligned:
-    """What depends on both: side by side where both are."""
-    return {k: a[k] & b[k] if k in a and k in b else a.get(k, b.get(k, frozenset())) for k in {*a, *b}}
 
 
 def _moved(operand: Aligned, axes: dict[int, int]) -> Aligned:
@@ -112,12 +106,6 @@ def _kept(name: str, params: dict[str, Any], k: int, shapes: Sequence[Shape], ou
 
 def _all_but(axes: Sequence[int], shape: Shape) -> dict[int, int]:
     return {a: a for a in range(len(shape)) if a not in axes}
-
-
-def _regrouped(shape: Shape, out: Shape) -> dict[int, int]:
-    """Axes that a reshape leaves whole: as much before them, as long."""
-    places = {(prod(out[:j]), n): j for j, n in enumerate(out) if n > 1}
-    return {i: places[key] for i, n in enumerate(shape) if (key := (prod(shape[:i]), n)) in places}
 
 
 def _broadcast(params: dict[str, Any], k: int, shapes: Sequence[Shape], out: Shape) -> dict[int, int]:
@@ -175,8 +163,8 @@ def _gather(params: dict[str, Any], k: int, shapes: Sequence[Shape], out: Shape)
 
 Kept = Callable[[dict[str, Any], int, Sequence[Shape], Shape], dict[int, int]]
 _RULES: dict[str, Kept] = {
-    "reshape": lambda params, k, shapes, out: _regrouped(tuple(shapes[0]), out),
-    "expand_dims": lambda params, k, shapes, out: _regrouped(tuple(shapes[0]), out),
+    "reshape": lambda params, k, shapes, out: regrouped(tuple(shapes[0]), out),
+    "expand_dims": lambda params, k, shapes, out: regrouped(tuple(shapes[0]), out),
     "squeeze": lambda params, k, shapes, out: _without(params["dimensions"], tuple(shapes[0])),
     "broadcast_in_dim": _broadcast,
     "transpose": lambda params, k, shapes, out: {a: i for i, a in enumerate(params["permutation"])},

@@ -14,18 +14,10 @@ import numpy as np
 
 from ..arrays import map_columns, reshape
 from .base import LinearOperator
+from .beside import through
 from .einsum import Einsum, Factor
-from .lazy import Product, Sum
-from .reshape import Reshape
-from .slicing import Slice
-from .spaces import TupleSpace
-from .trivial import Identity, Scaling
-from .tuples import Inject, Project
 
 __all__ = ["in_turn", "probed"]
-
-
-Pairs = frozenset[tuple[int, int]]  # (axis of a value, axis of the run's argument) that lie side by side
 
 
 def probed(run: Sequence[LinearOperator], opaque: LinearOperator, most: int) -> Einsum | None:
@@ -37,7 +29,7 @@ def probed(run: Sequence[LinearOperator], opaque: LinearOperator, most: int) -> 
     out: Any = run[-1].codomain
     parts = {0: frozenset((a, a) for a in range(len(into.shape)))}
     for op in run:
-        parts = _through(op, parts)
+        parts = through(op, parts)
     beside: dict[int, int] = {}  # axis of the domain → axis of the codomain
     for b, a in sorted(parts.get(0, ())):
         if a not in beside and b not in beside.values():
@@ -56,51 +48,6 @@ def probed(run: Sequence[LinearOperator], opaque: LinearOperator, most: int) -> 
     turned = made.transpose()
     assert isinstance(turned, Einsum)
     return turned
-
-
-def _through(op: LinearOperator, parts: dict[int, Pairs]) -> dict[int, Pairs]:
-    """What lies side by side with the argument in each part of the image, from the parts of the domain that depend on it."""
-    if isinstance(op, Product):
-        for f in reversed(op.factors):
-            parts = _through(f, parts)
-        return parts
-    if isinstance(op, Sum):
-        return _joined([_through(term, parts) for term in op.terms])
-    if isinstance(op, Inject):
-        return {op.index: parts[0]} if parts else {}
-    if isinstance(op, Project):
-        return {0: parts[op.index]} if op.index in parts else {}
-    if isinstance(op, (Identity, Scaling)):
-        return parts
-    outputs = len(op.codomain.parts) if isinstance(op.codomain, TupleSpace) else 1
-    return _joined([{o: _moved(pairs, _kept(op, k, o)) for o in range(outputs)} for k, pairs in parts.items()])
-
-
-def _kept(op: LinearOperator, into: int, out: int) -> Pairs:
-    """Axes of a part of the codomain and of a part of the domain that an operator leaves side by side."""
-    if isinstance(op, Einsum):
-        return frozenset((b, a) for b, label in enumerate(op.out) for a, other in enumerate(op.into) if label == other)
-    if isinstance(op, Slice):
-        whole = enumerate(zip(op.starts, op.stops, op.shape, strict=True))
-        return frozenset((axis, axis) for axis, (start, stop, n) in whole if (start, stop) == (0, n))
-    if isinstance(op, Reshape):
-        places = {(prod(op.out[:b]), n): b for b, n in enumerate(op.out) if n > 1}
-        keys = [(prod(op.into[:a]), n) for a, n in enumerate(op.into)]
-        return frozenset((places[key], a) for a, key in enumerate(keys) if key in places)
-    return op.aligned(into, out)
-
-
-def _moved(pairs: Pairs, kept: Pairs) -> Pairs:
-    return frozenset((c, a) for b, a in pairs for c, other in kept if other == b)
-
-
-def _joined(terms: Sequence[dict[int, Pairs]]) -> dict[int, Pairs]:
-    """Of what depends on several: side by side where all are."""
-    total: dict[int, Pairs] = {}
-    for term in terms:
-        for part, pairs in term.items():
-            total[part] = total[part] & pairs if part in total else pairs
-    return total
 
 
 def _by_columns(run: Sequence[LinearOperator], opaque: LinearOperator, beside: dict[int, int]) -> Einsum:
