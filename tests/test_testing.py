@@ -117,3 +117,27 @@ class Wild(Minimal):
 
 def test_wildcards_that_do_not_refine_are_checked_on_the_shape_given():
     check_operator(Wild(np.ones((2, 3))), (3, 4))
+
+
+class Aligned(Minimal):
+    """x ↦ A x that claims to leave these axes side by side."""
+
+    pairs = frozenset({(0, 0)})
+
+    def transpose(self):
+        return Minimal(self.A.T)
+
+    def aligned(self, into, out):
+        return self.pairs
+
+
+def test_axes_said_to_be_aligned():
+    check_operator(Aligned(np.diag([1.0, 2.0, 3.0])))
+    with pytest.raises(AssertionError, match=r"axis 0 .* and axis 0 .* are not aligned: .* coupled, by up to 5"):
+        check_operator(Aligned(np.array([[1.0, 5.0], [0.0, 2.0]])))
+    with pytest.raises(AssertionError, match=r"cannot be aligned: \(2,\), \(3,\)"):
+        check_operator(Aligned(np.ones((2, 3))))
+    wrong = Aligned(np.eye(2))
+    wrong.pairs = frozenset({(1, 0)})
+    with pytest.raises(AssertionError, match=r"axis 1 of the codomain and axis 0 of the domain cannot be aligned"):
+        check_operator(wrong)

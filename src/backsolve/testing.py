@@ -41,7 +41,7 @@ def check_operator(
 
     Tested are: the sizes it claims; linearity  A(αx + βz) = αAx + βAz;  the transpose  ⟨Ax, y⟩ = ⟨x, Aᵀy⟩ (and the
     adjoint with ``complex_values``);  Aᵀᵀ = A;  and, up to 10,000 entries, ``todense()`` against the products and
-    against the transpose's.
+    against the transpose's, and that no entry couples two places along axes that are said to be ``aligned``.
 
     ``domain`` gives the shape to test on where the operator leaves sizes open.  Unknown sizes of the codomain are taken
     from its result.
@@ -102,6 +102,16 @@ def _check_dense(op: LinearOperator, x: Any, ax: Any, rtol: float) -> None:
     back = np.asarray(op.T.todense())
     turned = np.moveaxis(dense, range(len(m)), range(-len(m), 0)) if m else dense
     _compare(op, "the transpose's todense() is not the transpose", back, turned, rtol)
+    for b, a in sorted(op.aligned(0, 0)):
+        sizes = (m[b] if 0 <= b < len(m) else None, n[a] if 0 <= a < len(n) else None)
+        if None in sizes or sizes[0] != sizes[1]:
+            raise AssertionError(f"{op!r}: axis {b} of the codomain and axis {a} of the domain cannot be aligned: {m}, {n}")
+        crossed = np.moveaxis(dense, (b, len(m) + a), (0, 1))[~np.eye(m[b], dtype=bool)]
+        if np.any(crossed != 0):
+            raise AssertionError(
+                f"{op!r}: axis {b} of the codomain and axis {a} of the domain are not aligned: entries at different places "
+                f"along them are coupled, by up to {np.abs(crossed).max():.3g}"
+            )
 
 
 def _random(space: Space, rng: np.random.Generator, complex_values: bool) -> Any:

@@ -20,9 +20,8 @@ Shape = tuple[int, ...]
 
 _ENTRYWISE = frozenset(
     ("add", "add_any", "sub", "mul", "div", "neg", "copy", "select_n", "convert_element_type", "real", "imag", "complex",
-     "conj", "reduce_precision", "symbolic_zeros")
+     "conj", "reduce_precision")
 )  # fmt: skip
-_CUMULATIVE = frozenset(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"))
 _NESTED = frozenset(("jit", "pjit", "closed_call", "core_closed_call", "custom_jvp_call"))
 
 
@@ -97,11 +96,7 @@ def _kept(name: str, params: dict[str, Any], k: int, shapes: Sequence[Shape], ou
     if name in _ENTRYWISE:
         return {a: a for a, n in enumerate(shape) if len(shape) == len(out) and n == out[a]}
     rule = _RULES.get(name)
-    if rule is not None:
-        return rule(params, k, shapes, out)
-    if name in _CUMULATIVE:
-        return _all_but((params["axis"],), shape)
-    return {}
+    return {} if rule is None else rule(params, k, shapes, out)
 
 
 def _all_but(axes: Sequence[int], shape: Shape) -> dict[int, int]:
@@ -168,6 +163,7 @@ _RULES: dict[str, Kept] = {
     "squeeze": lambda params, k, shapes, out: _without(params["dimensions"], tuple(shapes[0])),
     "broadcast_in_dim": _broadcast,
     "transpose": lambda params, k, shapes, out: {a: i for i, a in enumerate(params["permutation"])},
+    "cumsum": lambda params, k, shapes, out: _all_but((params["axis"],), out),
     "rev": lambda params, k, shapes, out: _all_but(params["dimensions"], tuple(shapes[0])),
     "reduce_sum": lambda params, k, shapes, out: _without(params["axes"], tuple(shapes[0])),
     "slice": _slice,

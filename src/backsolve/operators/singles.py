@@ -82,12 +82,14 @@ def as_single(op: Any, dtype: Any) -> Single | None:
     Named arrays stay operators, which print their names.
     """
     if isinstance(op, Einsum):
+        if not isinstance(op.coef, (int, float)) or any(op.sizes[label] != 1 for label in (*op.out, *op.into)):
+            return None
         made = Single(op.coef, None)
         for f in op.factors:
             if f.name or f.size != 1 or not (is_mask(f.array) or f.array.dtype == dtype):
                 return None
             made = made @ Single(1, reshape(f.array, ()) if f.array.shape else f.array)
-        return made if isinstance(op.coef, (int, float)) and _all_one(op) else None
+        return made
     if isinstance(op, (Identity, Reshape)):
         return Single(1, None)
     if isinstance(op, Scaling):
@@ -96,10 +98,6 @@ def as_single(op: Any, dtype: Any) -> Single | None:
         parts = [as_single(f, dtype) for f in op.factors]
         return None if None in parts else reduce(matmul, parts)
     return None
-
-
-def _all_one(op: Einsum) -> bool:
-    return all(op.sizes[label] == 1 for label in (*op.out, *op.into))
 
 
 def as_operator(single: Single, domain: Space, codomain: Space) -> LinearOperator:
