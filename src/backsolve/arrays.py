@@ -23,6 +23,7 @@ __all__ = [
     "concat",
     "conjugate",
     "contract",
+    "counted",
     "divide",
     "is_array",
     "map_columns",
@@ -33,6 +34,7 @@ __all__ = [
     "register_adapter",
     "reshape",
     "scale",
+    "selects",
     "solve_triangular",
     "stack",
     "subtract",
@@ -113,8 +115,18 @@ def is_mask(x: Any) -> bool:
     return dtype.kind == "b" if isinstance(dtype, np.dtype) else str(dtype) == "torch.bool"
 
 
+def selects(a: Any, la: Labels, b: Any, lb: Labels) -> bool:
+    """Whether one operand is a mask that can hide entries of the other, or be spread over it, before anything is summed."""
+    return is_mask(a) != is_mask(b) and (set(la) <= set(lb) or set(lb) <= set(la))
+
+
+def counted(x: Any) -> Any:
+    """Return a mask as integers, which count when added up and leave a precision beside them alone; else x itself."""
+    return astype(x, namespace(x).int32) if is_mask(x) else x
+
+
 def multiply(a: Any, b: Any) -> Any:
-    """Return the entrywise product of two arrays; a mask among them selects."""
+    """Return the entrywise product of two arrays; a mask beside numbers selects, two masks are one mask."""
     adapter = _adapter(a, b)
     if adapter is not None:
         return adapter.multiply(a, b)
@@ -133,6 +145,7 @@ def divide(a: Any, b: Any) -> Any:
 
 def scale(c: Any, x: Any) -> Any:
     """Return c x for a number (or array without axes) c."""
+    x = x if is_array(c) else counted(x)
     adapter = _adapter(c, x)
     if adapter is not None:
         return adapter.multiply(c, x)
@@ -141,12 +154,14 @@ def scale(c: Any, x: Any) -> Any:
 
 def add(a: Any, b: Any) -> Any:
     """Return the entrywise sum of two arrays."""
+    a, b = counted(a), counted(b)
     adapter = _adapter(a, b)
     return a + b if adapter is None else adapter.add(a, b)
 
 
 def subtract(a: Any, b: Any) -> Any:
     """Return the entrywise difference of two arrays."""
+    a, b = counted(a), counted(b)
     adapter = _adapter(a, b)
     return a - b if adapter is None else adapter.subtract(a, b)
 
@@ -222,6 +237,9 @@ def contract(a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any,
     a, la = _sum_private(xp, a, la, lb, keep)
     b, lb = _sum_private(xp, b, lb, la, keep)
     summed = [label for label in la if label in lb and label not in keep]
+    if summed and selects(a, la, b, lb):
+        product, out = contract(a, la, b, lb, la + lb)
+        return _sum_private(xp, product, out, (), keep)
     if not summed:
         out = la if len(la) >= len(lb) else lb
         out += tuple(label for label in (la + lb) if label not in out)
@@ -235,8 +253,10 @@ def contract(a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any,
     a = _grouped(xp, a, la, size, batch, free_a, summed)
     b = _grouped(xp, b, lb, size, batch, summed, free_b)
     vector = not batch and not free_b
-    if is_mask(a) != is_mask(b):  # a selection that sums: as numbers
-        a, b = (xp.astype(m, n.dtype) if is_mask(m) else m for m, n in ((a, b), (b, a)))
+    a, b = counted(a), counted(b)
+    if a.dtype != b.dtype:  # a selection that sums, or two precisions
+        dtype = xp.result_type(a, b)
+        a, b = xp.astype(a, dtype), xp.astype(b, dtype)
     c = a @ (xp.reshape(b, (-1,)) if vector else b)
     out = tuple(batch + free_a + free_b)
     shape = tuple(size[label] for label in out)
@@ -247,7 +267,7 @@ def _sum_private(xp: Any, a: Any, la: Labels, lb: Labels, keep: Labels) -> tuple
     axes = tuple(axis for axis, label in enumerate(la) if label not in lb and label not in keep)
     if not axes:
         return a, la
-    return xp.sum(a, axis=axes), tuple(label for axis, label in enumerate(la) if axis not in axes)
+    return xp.sum(counted(a), axis=axes), tuple(label for axis, label in enumerate(la) if axis not in axes)
 
 
 def _grouped(xp: Any, a: Any, la: Labels, size: dict[int, int], batch: list[int], rows: list[int], cols: list[int]) -> Any:
@@ -260,7 +280,7 @@ def _grouped(xp: Any, a: Any, la: Labels, size: dict[int, int], batch: list[int]
 def sum_axes(x: Any, axes: tuple[int, ...]) -> Any:
     """Return x summed over these axes."""
     adapter = _adapter(x, x)
-    return namespace(x).sum(x, axis=axes) if adapter is None else adapter.sum(x, axes)
+    return namespace(x).sum(counted(x), axis=axes) if adapter is None else adapter.sum(x, axes)
 
 
 def concat(arrays: Sequence[Any], axis: int) -> Any:

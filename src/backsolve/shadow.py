@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .algebra import is_number
-from .arrays import Labels, is_mask, register_adapter
+from .arrays import Labels, counted, is_mask, register_adapter
 from .operators import Einsum, LinearOperator, Product, Scaling, Sum
 from .operators.beside import Pairs
 from .operators.einsum import Factor
@@ -64,16 +64,18 @@ class Shadow:
     def __add__(self, other: Any) -> Shadow:
         return self.made(np.broadcast_shapes(self.shape, getattr(other, "shape", ())))
 
-    __radd__ = __mul__ = __rmul__ = __add__
+    __radd__ = __mul__ = __rmul__ = __or__ = __add__
 
     def __array_namespace__(self) -> Any:
         """The few functions that the operators' closed forms call."""
         like = self
         return SimpleNamespace(
             bool=np.dtype(bool),
+            int32=np.dtype(np.int32),
             eye=lambda n, dtype=None: Shadow((n, n), np.dtype(dtype or like.dtype), like.tally),
             zeros=lambda shape, dtype=None: Shadow(tuple(shape), np.dtype(dtype or like.dtype), like.tally),
             ones=lambda shape, dtype=None: Shadow(tuple(shape), np.dtype(dtype or like.dtype), like.tally),
+            any=lambda x, axis: x.made(tuple(n for k, n in enumerate(x.shape) if k not in axis)),
             permute_dims=lambda x, axes: Shadow(tuple([x.shape[axis] for axis in axes]), x.dtype, x.tally),
             linalg=SimpleNamespace(diagonal=lambda x: x.made((*x.shape[:-2], min(x.shape[-2:])))),
         )
@@ -93,7 +95,8 @@ class ShadowAdapter:
     def add(self, a: Any, b: Any) -> Any:
         """Entrywise sum."""
         like = a if isinstance(a, Shadow) else b
-        return like.made(np.broadcast_shapes(*(getattr(x, "shape", ()) for x in (a, b))))
+        dtype = np.result_type(*(x.dtype for x in (a, b) if hasattr(x, "dtype")))
+        return like.made(np.broadcast_shapes(*(getattr(x, "shape", ()) for x in (a, b))), dtype)
 
     def subtract(self, a: Any, b: Any) -> Any:
         """Entrywise difference."""
@@ -111,7 +114,8 @@ class ShadowAdapter:
         shape = tuple(sizes[label] for label in out)
         summed = len(out) < len(sizes)
         tally.cost += prod(shape) + (prod(sizes.values()) / FUSED if summed else 0)
-        return Shadow(shape, np.result_type(a.dtype, b.dtype), tally), out
+        dtype = np.result_type(a.dtype, b.dtype)
+        return Shadow(shape, np.dtype(np.int32) if summed and dtype.kind == "b" else dtype, tally), out
 
     def place(self, x: Any, labels: Labels, out: Labels, shape: tuple[int, ...]) -> Any:
         """Axes permuted and repeated."""
@@ -120,7 +124,7 @@ class ShadowAdapter:
     def sum(self, x: Any, axes: tuple[int, ...]) -> Any:
         """Sum over axes."""
         x.tally.cost += prod(x.shape)
-        return Shadow(tuple(n for axis, n in enumerate(x.shape) if axis not in axes), x.dtype, x.tally)
+        return Shadow(tuple(n for axis, n in enumerate(x.shape) if axis not in axes), counted(x).dtype, x.tally)
 
     def pad(self, x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
         """Zeros around."""

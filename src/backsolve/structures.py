@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .algebra import add
+from .arrays import is_mask
 from .network import composed, prepared
 from .operators import Einsum, LinearOperator, Product, Sum
 from .operators.moves import move_key
@@ -151,7 +152,7 @@ def _key(op: LinearOperator | None) -> Any:
     if isinstance(op, Einsum):
         number: dict[int, int] = {}
         labels = [tuple([number.setdefault(k, len(number)) for k in word]) for word in (op.out, op.into)]
-        factors = sorted(tuple([number.setdefault(k, len(number)) for k in f.labels]) for f in op.factors)
+        factors = sorted((is_mask(f.array), *[number.setdefault(k, len(number)) for k in f.labels]) for f in op.factors)
         inner = tuple([op.sizes[k] for k in number])
         unit = op.coef in (1, -1)
         return (isinstance(op, Quotient), *spaces, *labels, tuple(factors), inner, unit)

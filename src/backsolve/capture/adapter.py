@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..arrays import Labels, is_mask, register_adapter
+from ..arrays import Labels, counted, is_mask, register_adapter, selects
 from . import jaxpr as jx
 
 __all__ = ["JaxAdapter"]
@@ -23,7 +23,8 @@ class JaxAdapter:
         if isinstance(a, (int, float)):
             if a == -1:
                 return lax.neg(b)
-            return jnp.multiply(a, b) if getattr(b, "weak_type", False) else lax.mul(b.dtype.type(a), b)
+            free = getattr(b, "weak_type", False) or b.dtype.kind in "iu"  # of a count, half is no integer
+            return jnp.multiply(a, b) if free else lax.mul(b.dtype.type(a), b)
         if is_mask(a) and not is_mask(b):
             if a.shape != b.shape:
                 a, b = jnp.broadcast_arrays(a, b)
@@ -38,7 +39,7 @@ class JaxAdapter:
         """Entrywise sum."""
         if _alike(a, b):
             return jx.entrywise(lax.add_p, a, b)
-        if isinstance(b, (int, float)) and not getattr(a, "weak_type", True):
+        if isinstance(b, (int, float)) and not getattr(a, "weak_type", True) and a.dtype.kind not in "iu":
             return lax.add(a, a.dtype.type(b))
         return jnp.add(a, b)
 
@@ -54,7 +55,7 @@ class JaxAdapter:
         """Sum over axes; an axis of size 1 is just dropped."""
         long = tuple(axis for axis in axes if x.shape[axis] != 1)
         if long:
-            x = lax.reduce_sum(x, axes=long)
+            x = lax.reduce_sum(counted(x), axes=long)
         if len(long) < len(axes):
             short = [axis - sum(k < axis for k in long) for axis in axes if axis not in long]
             x = lax.squeeze(x, short)
@@ -112,15 +113,16 @@ class JaxAdapter:
         summed = [label for label in shared if label not in keep]
         batch = [label for label in shared if label in keep]
         free = [k for k in la if k not in shared], [k for k in lb if k not in shared]
-        if summed and (free[0] or free[1] or len(shared) < 2):
-            if a.dtype != b.dtype:  # a mask, or two precisions
+        if summed and (free[0] or free[1] or len(shared) < 2) and not selects(a, la, b, lb):
+            a, b = counted(a), counted(b)
+            if a.dtype != b.dtype:  # a selection that sums, or two precisions
                 dtype = jnp.promote_types(a.dtype, b.dtype)
                 a, b = lax.convert_element_type(a, dtype), lax.convert_element_type(b, dtype)
             dims = tuple((tuple(ls.index(k) for k in summed), tuple(ls.index(k) for k in batch)) for ls in (la, lb))
             (ca, ba), (cb, bb) = dims
             c = lax.dot_general(a, b, ((ca, cb), (ba, bb)))
             return c, tuple(batch + free[0] + free[1])
-        if summed:  # no matrix product: an entrywise one, which fuses with its sum
+        if summed:  # no matrix product, or a mask: an entrywise one, which fuses with its sum
             product, out = self.contract(a, la, b, lb, la + lb)
             return self._sum_private(product, out, (), keep)
         out = lb if len(lb) >= len(la) else la

@@ -226,7 +226,17 @@ def _conj_name(f: Factor) -> str:
 def _contract_all(
     x: Any, labels: Labels, factors: Sequence[Factor], keep: Labels, sizes: Mapping[int, int | None]
 ) -> tuple[Any, Labels]:
-    """Multiply x by all factors and sum what is not kept: factors that fit x's axes first, then opt_einsum's path."""
+    """Multiply x by all factors and sum what is not kept: factors that fit x's axes first, then opt_einsum's path.
+
+    A mask whose axes are kept comes last: it hides what the others make infinite or NaN.
+    """
+    late = [f for f in factors if is_mask(f.array) and set(f.labels) <= set(keep)] if len(factors) > 1 else []
+    if late and len(late) < len(factors):
+        waiting = set(map(id, late))
+        x, labels = _contract_all(x, labels, [f for f in factors if id(f) not in waiting], keep, sizes)
+        for f in late:
+            x, labels = contract(x, labels, f.array, f.labels, keep)
+        return x, labels
     if not factors:
         drop = tuple(axis for axis, label in enumerate(labels) if label not in keep)
         if drop:

@@ -10,7 +10,7 @@ from itertools import combinations
 from math import prod
 from typing import Any
 
-from ..arrays import Labels, add, astype, contract, is_mask, multiply, namespace, place, scale, subtract
+from ..arrays import Labels, add, contract, is_mask, multiply, namespace, place, scale, subtract, sum_axes
 from .einsum import Einsum, Factor, _contract_all
 from .spaces import SpaceError
 
@@ -71,32 +71,42 @@ def _is_diagonal(op: Einsum) -> bool:
 
 
 def _compose_diagonals(a: Einsum, b: Einsum) -> Einsum:
-    """a ∘ b of two that multiply entry by entry: one array, one scalar."""
+    """a ∘ b of two that multiply entry by entry: one array, one scalar, and a mask of either kind.
+
+    What a mask hides may be infinite, and so may what the product is multiplied with later: a mask stays one.
+    """
     for p, q in zip(a.into, b.out, strict=True):
         if a.sizes[p] != b.sizes[q]:
             raise SpaceError(f"cannot compose {a!r} with {b!r}: one axis has size {a.sizes[p]} and {b.sizes[q]}.")
     out = a.out
-    found: dict[bool, Factor] = {}
-    for f in sorted((*a.factors, *b.factors), key=lambda f: is_mask(f.array)):  # a selection last: what it hides may be inf
-        full = bool(f.labels)
-        other = found.get(full)
-        found[full] = Factor(f.array, out, f.name) if full else f
-        if other is not None:
+    found: dict[tuple[bool, bool], Factor] = {}
+    for f in (*a.factors, *b.factors):
+        key = is_mask(f.array), bool(f.labels)
+        other = found.get(key)
+        found[key] = Factor(f.array, out, f.name) if f.labels else f
+        if other is not None and not (key[0] and other.array is f.array):  # a mask twice is that mask
             name = f"{other.name}∘{f.name}" if other.name and f.name else ""
-            found[full] = Factor(multiply(other.array, f.array), out if full else (), name)
+            found[key] = Factor(multiply(other.array, f.array), out if f.labels else (), name)
     sizes = {label: a.sizes[label] for label in out}
-    return Einsum(tuple(found.values()), out, out, sizes, a.coef * b.coef, (b.dtypes[0], a.dtypes[1]))
+    factors = tuple(found[key] for key in sorted(found))  # numbers before masks
+    return Einsum(factors, out, out, sizes, a.coef * b.coef, (b.dtypes[0], a.dtypes[1]))
 
 
 def _add_diagonals(a: Einsum, b: Einsum) -> Einsum | None:
-    """a + b of two that multiply entry by entry by one array each; None where one is something else."""
-    if len(a.factors) != 1 or len(b.factors) != 1 or not (_is_diagonal(a) and _is_diagonal(b)):
+    """a + b of two that multiply entry by entry by one array or mask each, or both; None where one is something else."""
+    if not (a.factors and b.factors and _is_diagonal(a) and _is_diagonal(b)):
         return None
-    (f,), (g,) = a.factors, b.factors
-    if bool(f.labels) != bool(g.labels) or is_mask(f.array) or is_mask(g.array):
+    if len({bool(f.labels) for f in (*a.factors, *b.factors)}) > 1:
         return None
     if [a.sizes[k] for k in a.out] != [b.sizes[k] for k in b.out]:
         return None
+    parts = [[[f for f in op.factors if is_mask(f.array) == masks] for masks in (False, True)] for op in (a, b)]
+    if any(len(some) > 1 for part in parts for some in part):
+        return None
+    if any(masks for _, masks in parts):
+        (f, m), (g, n) = ([some[0] if some else None for some in part] for part in parts)
+        return _add_masked(a, b, f, g, m, n)
+    (f,), (g,) = a.factors, b.factors
     coef: Any = 1
     if a.coef == b.coef:
         coef, total = a.coef, add(f.array, g.array)
@@ -109,6 +119,32 @@ def _add_diagonals(a: Einsum, b: Einsum) -> Einsum | None:
         total = add(first, second)
     dtypes = (a.dtypes[0] or b.dtypes[0], a.dtypes[1] or b.dtypes[1])
     return Einsum((Factor(total, f.labels and a.out, _sum_name(a, b)),), a.out, a.out, a.sizes, coef, dtypes)
+
+
+def _add_masked(a: Einsum, b: Einsum, f: Factor | None, g: Factor | None, m: Factor | None, n: Factor | None) -> Einsum:
+    """a + b, entry by entry, of numbers f and g (None: 1) behind masks m and n (None: none): a mask where both have one."""
+    labels = a.factors[0].labels and a.out
+    dtypes = (a.dtypes[0] or b.dtypes[0], a.dtypes[1] or b.dtypes[1])
+    masks = [] if m is None or n is None else [Factor(m.array if m.array is n.array else m.array | n.array, labels)]
+    if m is None or n is None or m.array is not n.array:
+        total = add(_selected(a.coef, f, m), _selected(b.coef, g, n))
+    elif f is None and g is None:
+        return Einsum(tuple(masks), a.out, a.out, a.sizes, a.coef + b.coef, dtypes)
+    else:
+        terms = [op.coef if x is None else _times(op.coef, x.array) for op, x in ((a, f), (b, g))]
+        total = add(*(terms if f is not None else reversed(terms)))  # an array first
+    return Einsum((Factor(total, labels), *masks), a.out, a.out, a.sizes, 1, dtypes)
+
+
+def _selected(coef: Any, number: Factor | None, mask: Factor | None) -> Any:
+    """coef times the numbers that a mask lets through, as an array."""
+    if mask is None or number is None:
+        return _times(coef, (number or mask).array)  # type: ignore[union-attr]
+    return _times(coef, multiply(mask.array, number.array))
+
+
+def _times(coef: Any, x: Any) -> Any:
+    return x if coef == 1 else scale(coef, x)
 
 
 def _renamed(f: Factor, labels: list[int]) -> Factor:
@@ -125,8 +161,11 @@ def _renamed(f: Factor, labels: list[int]) -> Factor:
 
 
 def merge(factors: list[Factor], outer: set[int]) -> list[Factor]:
-    """Multiply factors two by two, cheapest product first, while a product is no larger than its two operands."""
-    factors = list(factors)
+    """Multiply factors two by two, cheapest product first, while a product is no larger than its two operands.
+
+    A mask whose axes all stay is multiplied with masks alone: it comes last of all, to hide what is infinite or NaN by then.
+    """
+    factors = _summed_alone(factors, outer)
     while True:
         best: tuple[tuple[bool, int], int, int, Labels] | None = None
         for i, j in combinations(range(len(factors)), 2):
@@ -140,18 +179,49 @@ def merge(factors: list[Factor], outer: set[int]) -> list[Factor]:
             result = prod(size[k] for k in keep)
             summed = len(keep) < len(size)
             tidy = summed or set(keep) <= set(f.labels) or set(keep) <= set(g.labels)
-            rank = (is_mask(f.array) or is_mask(g.array), prod(size.values()))  # selections last: they may hide an inf
+            one_mask = is_mask(f.array) != is_mask(g.array)
+            if one_mask and outer.issuperset((f if is_mask(f.array) else g).labels):
+                continue
+            rank = (one_mask, prod(size.values()))
             if tidy and result <= f.size + g.size and (best is None or rank < best[0]):
                 best = (rank, i, j, keep)
         if best is None:
-            return factors
+            return sorted(factors, key=lambda f: is_mask(f.array))
         _, i, j, keep = best
         f, g = factors[i], factors[j]
+        if is_mask(f.array) != is_mask(g.array):
+            factors = _hidden(factors, *((f, g) if is_mask(f.array) else (g, f)), outer)
         array, labels = contract(f.array, f.labels, g.array, g.labels, keep)
         name = f"{f.name} {g.name}" if f.name and g.name and len(f.labels) == len(g.labels) == 2 else ""
         made = Factor(array, labels, name if set(f.labels) != set(g.labels) else name.replace(" ", "∘"))
         factors = [h for k, h in enumerate(factors) if k not in (i, j)]
         factors.insert(i, made)
+
+
+def _hidden(factors: list[Factor], mask: Factor, one: Factor, outer: set[int]) -> list[Factor]:
+    """The factors beside ``one`` with what a mask hides from all products with them set to zero: it may be infinite or NaN.
+
+    The mask is about to be multiplied with that one: with the zeros that this makes, the others would make NaN.
+    """
+    made = []
+    for f in factors:
+        if f is not one and not is_mask(f.array) and any(label in f.labels for label in mask.labels if label not in outer):
+            axes = tuple(axis for axis, label in enumerate(mask.labels) if label not in f.labels)
+            shown = namespace(mask.array).any(mask.array, axis=axes) if axes else mask.array
+            labels = tuple(label for label in mask.labels if label in f.labels)
+            f = Factor(*contract(f.array, f.labels, shown, labels, f.labels), f.name)
+        made.append(f)
+    return made
+
+
+def _summed_alone(factors: list[Factor], outer: set[int]) -> list[Factor]:
+    """The factors without the axes that neither another factor nor the operator has."""
+    made = []
+    for i, f in enumerate(factors):
+        others = outer.union(*(g.labels for k, g in enumerate(factors) if k != i))
+        alone = tuple(axis for axis, label in enumerate(f.labels) if label not in others)
+        made.append(Factor(sum_axes(f.array, alone), tuple(k for k in f.labels if k in others)) if alone else f)
+    return made
 
 
 def merged(op: Einsum) -> Einsum:
@@ -193,12 +263,45 @@ def add_einsums(a: Einsum, b: Einsum, *, grow: bool = False) -> Einsum | None:
     order = tuple(k for k in dict.fromkeys(labels) if k in covered)
     first = _as_single(a, ax, labels, sizes, order, b)
     second = _as_single(b, bx, labels, sizes, order, a)
-    if is_mask(first) and is_mask(second):  # selections; added up, they are numbers
-        if not grow or dtypes[1] is None:
-            return None
-        first, second = astype(first, dtypes[1]), astype(second, dtypes[1])
     total = add(first, second)
-    return Einsum((Factor(total, order, _sum_name(a, b)),), out, into, sizes, 1, dtypes)
+    masks = []
+    if any(is_mask(f.array) for f in (*a.factors, *b.factors)):  # what it hides may be infinite
+        masks = _either(_mask_of(a, ax, labels, sizes), _mask_of(b, bx, labels, sizes), sizes)
+    return Einsum((Factor(total, order, _sum_name(a, b)), *masks), out, into, sizes, 1, dtypes)
+
+
+def _mask_of(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes) -> Factor | None:
+    """Where an operator is not zero by its structure: its masks and the deltas it loses, as one; None for everywhere."""
+    first, deltas = _lost(axes, labels)
+    xp = namespace(op.factors[0].array) if op.factors else None
+    parts = [Factor(f.array, tuple(first[k] for k in f.labels)) for f in op.factors if is_mask(f.array)
+             if first.keys() >= set(f.labels)]  # fmt: skip
+    if xp is not None:
+        parts += [Factor(xp.eye(sizes[p], dtype=xp.bool), (p, q)) for p, q in deltas]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    keep = tuple(dict.fromkeys(k for f in parts for k in f.labels))
+    return Factor(*_contract_all(parts[0].array, parts[0].labels, parts[1:], keep, {}))
+
+
+def _either(m: Factor | None, n: Factor | None, sizes: Sizes) -> list[Factor]:
+    """The mask behind which one or the other is not zero, where that is not everywhere."""
+    if m is None or n is None:
+        return []
+    if m.array is n.array and m.labels == n.labels:
+        return [m]
+    keep = tuple(dict.fromkeys(m.labels + n.labels))
+    return [Factor(place(m.array, m.labels, keep, sizes) | place(n.array, n.labels, keep, sizes), keep)]
+
+
+def _lost(axes: Labels, labels: Labels) -> tuple[dict[int, int], list[Labels]]:
+    """The first shared label of each of an operator's, and the pairs of shared labels that are equal in it."""
+    first: dict[int, int] = {}
+    pairs: dict[Labels, None] = {}
+    for axis, label in zip(axes, labels, strict=True):
+        if first.setdefault(axis, label) != label:
+            pairs[first[axis], label] = None
+    return first, list(pairs)
 
 
 def _sum_name(a: Einsum, b: Einsum) -> str:
@@ -235,13 +338,8 @@ def _as_single(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes, order: La
     like = next(f.array for f in (*op.factors, *other.factors))
     xp = namespace(like)
     dtype = xp.bool if op.factors else like.dtype  # beside a factor a delta selects, so that no NaN gets past it
-    first: dict[int, int] = {}  # op's label -> the shared label that stands for it
-    deltas: list[Factor] = []
-    for axis, label in zip(axes, labels, strict=True):
-        if axis not in first:
-            first[axis] = label
-        elif first[axis] != label and (first[axis], label) not in [d.labels for d in deltas]:
-            deltas.append(Factor(xp.eye(sizes[label], dtype=dtype), (first[axis], label)))
+    first, pairs = _lost(axes, labels)
+    deltas = [Factor(xp.eye(sizes[label], dtype=dtype), (p, label)) for p, label in pairs]
     fresh = max((*labels, 0)) + 1
     inner = {k: fresh + i for i, k in enumerate(sorted({k for f in op.factors for k in f.labels} - set(first)))}
     factors = [Factor(f.array, tuple(first.get(k, inner.get(k, k)) for k in f.labels)) for f in op.factors] + deltas
@@ -249,8 +347,4 @@ def _as_single(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes, order: La
         return op.coef
     x, found = _contract_all(factors[0].array, factors[0].labels, factors[1:], order, sizes)
     x = place(x, found, order, sizes) if set(found) != set(order) or found != order else x
-    if op.coef == 1:
-        return x
-    if is_mask(x):  # a multiple of a selection, as numbers
-        x = astype(x, op.dtypes[1] or other.dtypes[1] or namespace(x).float64)
-    return scale(op.coef, x)
+    return x if op.coef == 1 else scale(op.coef, x)

@@ -23,40 +23,48 @@ __all__ = ["Single", "as_operator", "as_single", "single_dtype"]
 
 
 class Single:
-    """x ↦ coef · array · x.  ``array`` has no axes; None stands for 1, a mask selects.  ``coef`` is a number."""
+    """x ↦ coef · array · x where ``mask`` is true, 0 elsewhere.  Both are arrays without axes, or None (1, true)."""
 
-    __slots__ = ("array", "coef")
+    __slots__ = ("array", "coef", "mask")
 
-    def __init__(self, coef: Any, array: Any) -> None:
+    def __init__(self, coef: Any, array: Any, mask: Any = None) -> None:
         self.coef = coef
         self.array = array
+        self.mask = mask
 
     def __matmul__(self, other: Single) -> Single:
-        a, b, coef = self.array, other.array, self.coef * other.coef
-        if a is None or b is None:
-            return Single(coef, b if a is None else a)
-        if is_mask(a) and not is_mask(b):  # a selection last: what it hides may be inf
-            a, b = b, a
-        return Single(coef, multiply(a, b))
+        # What the mask hides may be infinite, and so may what it will be multiplied with: it stays a mask.
+        return Single(self.coef * other.coef, _both(self.array, other.array), _both(self.mask, other.mask))
 
     def plus(self, other: Single, dtype: Any) -> Single:
         """The sum, whose numbers have this dtype."""
-        a, b, c, d = _number(self.array, dtype), _number(other.array, dtype), self.coef, other.coef
+        mask, one, two = self.mask, self, other
+        if mask is not other.mask:
+            mask = None if mask is None or other.mask is None else mask | other.mask
+            one, two = self._numbers(dtype), other._numbers(dtype)
+        a, b, c, d = one.array, two.array, one.coef, two.coef
         if a is None and b is None:
-            return Single(c + d, None)
+            return Single(c + d, None, mask)
         if a is None or b is None:
             number, coef, array = (c, d, b) if a is None else (d, c, a)
-            return Single(1, add(_scaled(coef, array), number))
+            return Single(1, add(_scaled(coef, array), number), mask)
         if c == d:
-            return Single(c, add(a, b))
+            return Single(c, add(a, b), mask)
         if c == -d:
-            return Single(c, subtract(a, b)) if d < c else Single(d, subtract(b, a))
-        return Single(1, add(_scaled(c, a), _scaled(d, b)))
+            return Single(c, subtract(a, b), mask) if d < c else Single(d, subtract(b, a), mask)
+        return Single(1, add(_scaled(c, a), _scaled(d, b)), mask)
+
+    def _numbers(self, dtype: Any) -> Single:
+        """The same without a mask."""
+        if self.mask is None:
+            return self
+        array = astype(self.mask, dtype) if self.array is None else multiply(self.mask, self.array)
+        return Single(self.coef, array)
 
 
-def _number(array: Any, dtype: Any) -> Any:
-    """The array as numbers: added up, selections are."""
-    return array if array is None or not is_mask(array) else astype(array, dtype)
+def _both(a: Any, b: Any) -> Any:
+    """The product of two arrays, of two masks; None stands for the one that changes nothing."""
+    return b if a is None or (a is b and is_mask(a)) else a if b is None else multiply(a, b)
 
 
 def _scaled(coef: Any, array: Any) -> Any:
@@ -88,7 +96,8 @@ def as_single(op: Any, dtype: Any) -> Single | None:
         for f in op.factors:
             if f.name or f.size != 1 or not (is_mask(f.array) or f.array.dtype == dtype):
                 return None
-            made = made @ Single(1, reshape(f.array, ()) if f.array.shape else f.array)
+            array = reshape(f.array, ()) if f.array.shape else f.array
+            made = made @ (Single(1, None, array) if is_mask(array) else Single(1, array))
         return made
     if isinstance(op, (Identity, Reshape)):
         return Single(1, None)
@@ -105,10 +114,10 @@ def as_operator(single: Single, domain: Space, codomain: Space) -> LinearOperato
     assert isinstance(domain, ArraySpace)
     assert isinstance(codomain, ArraySpace)
     out, into = codomain.shape or (), domain.shape or ()
-    if single.array is None:
+    if single.array is None and single.mask is None:
         op = Identity(domain) if single.coef == 1 else Scaling(single.coef, domain)
         return op if out == into else Product((Reshape(out, into, domain.dtype), op))
     labels = tuple(range(len(out) + len(into)))
     ends, starts = labels[: len(out)], labels[len(out) :]
-    factors = (Factor(single.array, ()),)
+    factors = tuple([Factor(array, ()) for array in (single.array, single.mask) if array is not None])
     return Einsum(factors, ends, starts, dict.fromkeys(labels, 1), single.coef, (domain.dtype, codomain.dtype))

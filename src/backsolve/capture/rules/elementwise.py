@@ -26,10 +26,16 @@ def _full(x: Any, c: float) -> Any:
     return lax.full_like(x, c)
 
 
-def _balanced(a: Any, y: Any, b: Any) -> Any:
-    """1 where a is the result, ½ where a and b tie, 0 elsewhere."""
-    win = lax.select(jnp.broadcast_to(lax.eq(b, y), y.shape), _full(y, 0.5), _full(y, 1.0))
-    return lax.select(lax.eq(jnp.broadcast_to(a, y.shape), y), win, _full(y, 0.0))
+def _chosen(beats: Any, a: Any, b: Any, y: Any) -> Any:
+    """1 where a beats b, ½ where they tie, 0 elsewhere.
+
+    The operands are compared with each other.  Compared with the result, an operand that a compiler works out twice, in two
+    loops, and rounds differently would be neither of the two: then the derivative would be zero.
+    """
+    a, b = jnp.broadcast_to(a, y.shape), jnp.broadcast_to(b, y.shape)
+    if y.dtype.kind == "c":  # ordered by real, then by imaginary part
+        y, a, b = lax.real(y), *(lax.select(lax.eq(lax.real(a), lax.real(b)), lax.imag(x), lax.real(x)) for x in (a, b))
+    return lax.select(beats(a, b), _full(y, 1.0), lax.select(lax.eq(a, b), _full(y, 0.5), _full(y, 0.0)))
 
 
 def _squares(a: Any, b: Any) -> Any:
@@ -79,8 +85,8 @@ BINARY: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any]
     "add": (lambda a, b, y: 1, lambda a, b, y: 1),
     "add_any": (lambda a, b, y: 1, lambda a, b, y: 1),
     "sub": (lambda a, b, y: 1, lambda a, b, y: -1),
-    "max": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
-    "min": (lambda a, b, y: _balanced(a, y, b), lambda a, b, y: _balanced(b, y, a)),
+    "max": (lambda a, b, y: _chosen(lax.gt, a, b, y), lambda a, b, y: _chosen(lax.gt, b, a, y)),
+    "min": (lambda a, b, y: _chosen(lax.lt, a, b, y), lambda a, b, y: _chosen(lax.lt, b, a, y)),
     "atan2": (lambda a, b, y: lax.div(b, _squares(a, b)), lambda a, b, y: lax.div(lax.neg(a), _squares(a, b))),
     "rem": (lambda a, b, y: 1, lambda a, b, y: -_truncate(a / b)),
 }
