@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .capture import Traced, in_one_kernel, linearize_with_aux, traced
+from .capture import Traced, linearize_with_aux, traced
 from .order import Plan
 from .sparse_transforms import pattern_of, sparse_derivative
 from .system import System
@@ -160,13 +160,9 @@ def jacobian(
     @_like(fun, "Jacobian of")
     def matrix(*args: Any, **kwargs: Any) -> Any:
         program = _traced(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
-
-        def evaluated() -> Any:
-            system, aux = program.system(hold=True)
-            _check_real_output(fun, system.value, holomorphic)
-            return system.jacobian(order, format=format, plans=plans), aux
-
-        found, aux = in_one_kernel(evaluated, program.jaxpr) if format == "array" else evaluated()
+        system, aux = program.system(hold=True)
+        _check_real_output(fun, system.value, holomorphic)
+        found = system.jacobian(order, format=format, plans=plans)
         return (found, aux) if has_aux else found
 
     return matrix

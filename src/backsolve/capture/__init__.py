@@ -4,4 +4,3 @@ from .linearize import Traced as Traced
 from .linearize import linearize as linearize
 from .linearize import linearize_with_aux as linearize_with_aux
 from .linearize import traced as traced
-from .one_kernel import in_one_kernel as in_one_kernel

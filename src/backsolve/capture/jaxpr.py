@@ -38,7 +38,6 @@ __all__ = [
 ad: Any = _ad  # untyped in JAX
 mlir: Any = _mlir
 Primitive = core.Primitive
-ONE_KERNEL = "one_kernel"  # the primitive of `one_kernel`, a call like others
 Aval = Any
 Value = Any
 
@@ -240,7 +239,7 @@ def carries_derivatives(aval: Aval) -> bool:
 
 def inner_jaxpr(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
     """The body and its constants of an equation that only calls it (a nested ``jit``), else None."""
-    if eqn.primitive.name in ("jit", "pjit", "closed_call", "core_closed_call", ONE_KERNEL):
+    if eqn.primitive.name in ("jit", "pjit", "closed_call", "core_closed_call"):
         closed = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
         return closed.jaxpr, closed.consts
     return None
@@ -319,70 +318,6 @@ def identity_primitive(name: str, on_cpu: Callable[[Any], Any]) -> Any:
     mlir.register_lowering(made, lambda context, x: [x])
     mlir.register_lowering(made, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
     return made
-
-
-def inlined(*args: Any, jaxpr: Any) -> list[Any]:
-    """The values of a closed jaxpr."""
-    return list(core.eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args))
-
-
-def called_primitive(name: str, attributes: dict[str, str]) -> Any:
-    """A primitive that stands for the equations of a closed jaxpr, ``bind(*inputs, jaxpr=…)``.
-
-    To all of JAX, and on all devices, it is as if the equations stood there; only compiled for a single CPU they are a
-    function of their own, whose call bears these attributes.
-    """
-    made: Any = core.Primitive(name)
-    made.multiple_results = True
-
-    def batched(args: Any, axes: Any, *, jaxpr: Any) -> Any:
-        out = jax.vmap(lambda *xs: inlined(*xs, jaxpr=jaxpr), in_axes=tuple(axes), out_axes=0)(*args)
-        return out, [0] * len(out)
-
-    def moved_along(primals: Any, tangents: Any, *, jaxpr: Any) -> Any:
-        return jax.jvp(lambda *xs: inlined(*xs, jaxpr=jaxpr), tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
-
-    inline = mlir.lower_fun(inlined, multiple_results=True)
-
-    def called(context: Any, *args: Any, jaxpr: Any) -> Any:
-        sharding = context.module_context.axis_context
-        if getattr(sharding, "num_devices", None) != 1:  # a partitioner would have to look into the function
-            return inline(context, *args, jaxpr=jaxpr)
-        # The inputs come back as outputs that nobody reads: XLA's CPU compiler stops the process where a parameter of such a
-        # function has no reader, and whatever else reads one may be simplified away.
-        body = jaxpr.jaxpr
-        out, _ = mlir.call_lowering(
-            name,
-            jaxpr.replace(jaxpr=body.replace(outvars=[*body.outvars, *body.invars])),
-            None,
-            context.module_context,
-            context.avals_in,
-            [*context.avals_out, *context.avals_in],
-            context.tokens_in,
-            *args,
-            dim_var_values=context.dim_var_values,
-            const_lowering=context.const_lowering,
-            attributes={key: mlir.ir.StringAttr.get(value) for key, value in attributes.items()},
-        )
-        return out[: len(body.outvars)]
-
-    made.def_impl(inlined)
-    made.def_abstract_eval(lambda *avals, jaxpr: jaxpr.out_avals)
-    batching.primitive_batchers[made] = batched
-    ad.primitive_jvps[made] = moved_along
-    mlir.register_lowering(made, inline)
-    mlir.register_lowering(made, called, platform="cpu")
-    return made
-
-
-def under_jit() -> bool:
-    """Whether what is computed now becomes part of a program that is compiled, as it stands."""
-    return type(core.trace_ctx.trace) is pe.DynamicJaxprTrace
-
-
-def closed(jaxpr: Any) -> Any:
-    """A jaxpr whose constants are among its inputs, before the others, as a parameter of an equation."""
-    return core.ClosedJaxpr(pe.convert_constvars_jaxpr(jaxpr), [])
 
 
 def zeros(aval: Aval) -> Any:
