@@ -25,7 +25,7 @@ from .operators.spaces import Space
 from .operators.sparse import Sparse, sparse
 from .sparse_blocks import Opaque
 from .sparse_elimination import Elimination
-from .thinning import all_eliminated, eliminate_complex, eliminate_without_fill
+from .thinning import all_eliminated, eliminate_without_fill
 
 __all__ = ["Bordered", "bordered"]
 
@@ -63,7 +63,6 @@ def bordered(
     Cost: one walk over the edges, and the products of those eliminated.
     """
     work = Elimination(Network(M, L, S), edge)
-    eliminate_complex(work)
     eliminate_without_fill(work)
     work = all_eliminated(work, formed) or work
     network, spaces = work.network, work.spaces

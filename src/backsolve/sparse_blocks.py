@@ -13,7 +13,7 @@ from .arrays import astype, map_columns, namespace, permute, reshape
 from .operators import LinearOperator, O, Product, Sum
 from .operators.gathers import concatenate
 from .operators.patterns import Pattern, dense
-from .operators.settle import is_opaque
+from .operators.settle import attempt, first_of, is_opaque
 from .operators.spaces import ArraySpace, Space, TupleSpace
 from .operators.sparse import Keep, Sparse, compose_sparse
 from .operators.tuples import Parts
@@ -42,11 +42,6 @@ class Opaque:
     def work(self) -> float:
         """About how many operations one application takes."""
         return sum(term.work for term in self.terms)
-
-    @property
-    def is_complex(self) -> bool:
-        """Whether it may be linear over the reals alone: then only real columns may be pushed through it."""
-        return any("c" in _kinds(space) for term in self.terms for space in (term.domain, term.codomain))
 
     @property
     def spaces(self) -> tuple[ArraySpace, ArraySpace]:
@@ -79,7 +74,7 @@ class Opaque:
         if self._matrix is None:
             into, out = self.spaces
             pattern = dense(self.m, self.n)
-            columns_first = self.n <= self.m or self.is_complex
+            columns_first = self.n <= self.m
 
             def by_columns() -> Any:
                 return self.image(np.eye(self.n, dtype=into.dtype))
@@ -87,7 +82,7 @@ class Opaque:
             def by_rows() -> Any:
                 return _turned(self.preimage(np.eye(self.m, dtype=out.dtype)))
 
-            array = _first(by_columns, by_rows) if columns_first else _first(by_rows, by_columns)
+            array = first_of(by_columns, by_rows) if columns_first else first_of(by_rows, by_columns)
             self._matrix = Sparse(pattern, Values.of(reshape(array, (self.m * self.n,)), self.m * self.n), into, out)
         return self._matrix
 
@@ -97,12 +92,12 @@ def pushed(left: Opaque, right: Sparse | Opaque | None, keep: Keep | None = None
     if right is None:
         return left.matrix().restricted(keep)
     if isinstance(right, Opaque):
-        if min(right.n, left.n) <= left.m or left.is_complex or right.is_complex:
+        if min(right.n, left.n) <= left.m:
             return pushed(left, right.matrix(), keep)
         return pulled(left.matrix(), right, keep)
     cols = np.flatnonzero(right.pattern.col_counts)
-    if left.is_complex or (left._matrix is None and cols.size <= min(left.m, left.n)):
-        made: Sparse | None = _attempt(lambda: _pushed(left, right, cols))
+    if left._matrix is None and cols.size <= min(left.m, left.n):
+        made: Sparse | None = attempt(lambda: _pushed(left, right, cols))
         if made is not None:
             return made.restricted(keep)
     return compose_sparse(left.matrix(), right, keep=keep)
@@ -126,8 +121,8 @@ def pulled(left: Sparse | Opaque, right: Opaque, keep: Keep | None = None) -> Sp
     if isinstance(left, Opaque):
         return pushed(left, right, keep)
     rows = np.flatnonzero(left.pattern.row_counts)
-    if not right.is_complex and right._matrix is None and rows.size <= min(right.m, right.n):
-        made: Sparse | None = _attempt(lambda: _pulled(left, right, rows))
+    if right._matrix is None and rows.size <= min(right.m, right.n):
+        made: Sparse | None = attempt(lambda: _pulled(left, right, rows))
         if made is not None:
             return made.restricted(keep)
     return compose_sparse(left, right.matrix(), keep=keep)
@@ -179,10 +174,6 @@ def _moves(dtype: Any) -> bool:
     return getattr(dtype, "itemsize", 1) > 0
 
 
-def _kinds(space: Space) -> str:
-    return "".join(map(_kinds, space.parts)) if isinstance(space, TupleSpace) else str(getattr(space.dtype, "kind", ""))
-
-
 def _split(x: Any, space: Space) -> Any:
     """A flat vector as an element of the space."""
     if isinstance(space, TupleSpace):
@@ -211,26 +202,3 @@ def _raveled(y: Any, space: Space) -> Any:
 
 def _turned(x: Any) -> Any:
     return permute(namespace(x), x, (1, 0))
-
-
-REFUSALS = (TypeError, ValueError, NotImplementedError)  # what array libraries say where an operator has no such direction
-
-
-def _attempt(make: Any) -> Any:
-    """What ``make`` returns; None where the operator refuses this direction (the other one then serves, or says why not)."""
-    try:
-        return make()
-    except REFUSALS:
-        return None
-
-
-def _first(one: Any, other: Any) -> Any:
-    """What the first returns; where it refuses, the second, whose own error tells of both."""
-    try:
-        return one()
-    except REFUSALS as refusal:
-        try:
-            return other()
-        except REFUSALS as error:
-            error.add_note(f"(the other direction was refused as well: {refusal})")
-            raise

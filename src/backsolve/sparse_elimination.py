@@ -49,8 +49,6 @@ def eliminated_sparse(
     """
     network = Network(M, L, S)
     work = Elimination(network, edge, lower)
-    if work.is_complex:  # what is linear over the reals alone meets real columns only if sources come first
-        order = network.inner
     if order is None:
         work.by_price()
     else:
@@ -104,11 +102,6 @@ class Elimination:
         other.out_of = {j: dict(row) for j, row in self.out_of.items()}
         other.ends = {place: list(terms) for place, terms in self.ends.items()}
         return other
-
-    @property
-    def is_complex(self) -> bool:
-        """Whether an opaque operator acts on complex numbers."""
-        return any(isinstance(op, Opaque) and op.is_complex for row in self.into.values() for op in row.values())
 
     # ---- order ------------------------------------------------------------------------------------------------------
     def by_price(self) -> None:

@@ -61,7 +61,7 @@ def sparse_derivative(build: Build, name: str, order: Any, *, lower: bool, has_a
             system, aux = build(args, kwargs)
             inputs, outputs = system.inputs, system.outputs
             rows = sparse_jacobian(system, order, lower=lower)
-            return outputs.nested(inputs, rows), aux  # type: ignore[attr-defined]
+            return outputs.nested(inputs, rows), jax.tree_util.tree_map(_kept, aux)  # type: ignore[attr-defined]
 
         return computed_once(found, arrays)
 
@@ -75,9 +75,28 @@ def sparse_derivative(build: Build, name: str, order: Any, *, lower: bool, has_a
         found, aux = run(static, [x for x, m in zip(leaves, moving, strict=True) if m])
         if not warned:
             warned.extend(warn_if_dense(found, name))
-        return (found, aux) if has_aux else found
+        return (found, _taken_out(aux)) if has_aux else found
 
     return derivative
+
+
+@jax.tree_util.register_static
+class _Kept:
+    """Auxiliary data that is no array, on its way out of compiled code."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _kept(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.Array) else _Kept(leaf)
+
+
+def _taken_out(aux: Any) -> Any:
+    def out(leaf: Any) -> Any:
+        return leaf.value if isinstance(leaf, _Kept) else leaf
+
+    return jax.tree_util.tree_map(out, aux, is_leaf=lambda leaf: isinstance(leaf, _Kept))
 
 
 def pattern_of(build: Build, primals: Sequence[Any]) -> Any:

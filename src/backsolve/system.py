@@ -40,6 +40,9 @@ class Frame(Protocol):
     def format(self) -> str:
         """The format a Jacobian has where none is asked for: "array" or "operator"."""
 
+    def over_reals(self, system: System) -> System:
+        """The system whose Jacobian is worked out: one over the reals, where no complex matrix stands for an edge."""
+
     def jacobian(self, system: System, order: Any, form: str, plans: Plans | None = None) -> Any:
         """dy/dp in the caller's form, of a system whose outputs these are."""
 
@@ -62,6 +65,10 @@ class Plain:
     def tree(self, blocks: Any) -> Any:
         """The vector itself."""
         return blocks
+
+    def over_reals(self, system: System) -> System:
+        """The system itself: operators made by hand are linear over the numbers they act on."""
+        return system
 
     def jacobian(self, system: System, order: Any, form: str, plans: Plans | None = None) -> OperatorMatrix:
         """The Jacobian as an OperatorMatrix."""
@@ -257,7 +264,16 @@ class System(Showable):
 
     def network(self) -> Network:
         """The graph between sources and outputs that plans are made for."""
-        return Network(self.M, self.L, self.sinks)
+        whole = self.over_reals
+        return Network(whole.M, whole.L, whole.sinks)
+
+    @cached_property
+    def over_reals(self) -> System:
+        """The system with pairs of real numbers for complex ones, where an edge is linear over the reals alone; else itself.
+
+        It has the same nodes.  `vjp` and `jvp` need none of it; products of edges do.
+        """
+        return self.outputs.over_reals(self)
 
     def planned(self, order: Any, *, dense: bool, plans: Plans | None = None) -> tuple[Network, Plan]:
         """The network and the plan for an order, which may be a plan; ``plans`` keeps what was made, by structure."""

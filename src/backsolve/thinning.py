@@ -8,33 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from .operators.spaces import Space
 from .operators.sparse import Sparse
 from .sparse_blocks import Opaque
 from .sparse_elimination import Elimination, meetings
 
-__all__ = ["all_eliminated", "eliminate_complex", "eliminate_without_fill"]
+__all__ = ["all_eliminated", "eliminate_without_fill"]
 
 FEW_MORE = 1.25  # times as many entries are a fair price for a matrix of sources and outputs alone
 DEAR = 64.0  # products for every entry taken away are no fair price for it,
 DEAR_FROM = 4_000_000  # if they are so many: each is planned one by one
 SLACK = 4.0  # times the limit is what a bound on the growth may say: much of what it counts coincides
-
-
-def eliminate_complex(work: Elimination) -> None:
-    """Eliminate the complex nodes of a program with real sources, from the sources on.
-
-    So what is linear over the reals alone (a real part, a conjugate) meets real columns.
-    """
-    if any(_is_complex(work.spaces[k]) for k in work.network.sources):
-        return
-    for v in work.network.inner:
-        if _is_complex(work.spaces[v]):
-            work.eliminate(v)
-
-
-def _is_complex(space: Space) -> bool:
-    return getattr(getattr(space, "dtype", None), "kind", "") == "c"
 
 
 def eliminate_without_fill(work: Elimination) -> None:

@@ -87,7 +87,8 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         (Array(5., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
     """
     system, aux = linearize_with_aux(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
-    return (system.value, system.vjp, aux) if has_aux else (system.value, system.vjp)
+    pull = jax.tree_util.Partial(System.vjp, system)  # type: ignore[no-untyped-call]  # a pytree: it may leave jit
+    return (system.value, pull, aux) if has_aux else (system.value, pull)
 
 
 def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
@@ -149,7 +150,9 @@ def jacobian(
     """
 
     def build(args: Any, kwargs: Any) -> tuple[System, Any]:
-        return _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int, fold=True)
+        system, aux = _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int, fold=True)
+        _check_real_output(fun, system.value, holomorphic)
+        return system, aux
 
     if format == "sparse":
         made = sparse_derivative(build, f"Jacobian of {_name(fun)}", order, lower=False, has_aux=has_aux)
@@ -329,8 +332,8 @@ def _traced(
             else (lambda *a: positional(*a, **kwargs))
         )
     found = traced(fun, args, argnums, has_aux=has_aux)
-    for i, v in enumerate(found.jaxpr.invars):
-        _check_input(what, i, v.aval.dtype, holomorphic, allow_int)
+    for i, aval in enumerate(found.in_avals):
+        _check_input(what, i, aval.dtype, holomorphic, allow_int)
     return found
 
 

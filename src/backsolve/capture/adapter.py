@@ -120,7 +120,8 @@ class JaxAdapter:
                 a, b = lax.convert_element_type(a, dtype), lax.convert_element_type(b, dtype)
             dims = tuple((tuple(ls.index(k) for k in summed), tuple(ls.index(k) for k in batch)) for ls in (la, lb))
             (ca, ba), (cb, bb) = dims
-            c = lax.dot_general(a, b, ((ca, cb), (ba, bb)))
+            sharding = jx.sharding_of_product(a, b, dims)
+            c = lax.dot_general(a, b, ((ca, cb), (ba, bb)), out_sharding=sharding)
             return c, tuple(batch + free[0] + free[1])
         if summed:  # no matrix product, or a mask: an entrywise one, which fuses with its sum
             product, out = self.contract(a, la, b, lb, la + lb)

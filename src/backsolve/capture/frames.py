@@ -13,9 +13,10 @@ import numpy as np
 from ..algebra import is_zero
 from ..blocks import BlockVector
 from ..operators import O
-from ..operators.settle import dense_array
+from ..operators.settle import dense_array, first_of
 from ..system import Plans, System
 from . import jaxpr as jx
+from .reals import as_operators, as_pairs, avals_in_pairs, is_complex_value, joined_array, needs_reals
 from .solving import inverse_of, solved
 from .sparse_edges import sparse_jacobian
 
@@ -60,6 +61,8 @@ class TreeFrame:
             )
         if isinstance(leaf, (bool, int, float, complex)):
             return jx.weak(leaf, aval)
+        if isinstance(leaf, np.ndarray | np.generic):
+            leaf = jnp.asarray(leaf)  # double precision is single where JAX has none
         if leaf.dtype != aval.dtype:
             raise TypeError(
                 f"{self.what}, leaf {i}: dtype {leaf.dtype} does not match the leaf's dtype {aval.dtype}; "
@@ -101,9 +104,15 @@ class TreeFrame:
         """One block as its leaf."""
         if not jx.carries_derivatives(aval):
             return np.zeros(aval.shape, jax.dtypes.float0)
-        if is_zero(block) or not isinstance(block, jax.Array):  # nothing between input and output
-            return jx.zeros(aval)
-        return block
+        return jx.zeros(aval) if is_zero(block) else jx.as_array(block, aval)  # a zero: nothing between input and output
+
+    def over_reals(self, system: System) -> System:
+        """The system over pairs of real numbers, if it needs that; else itself."""
+        if not needs_reals(system):
+            return system
+        inputs: Any = system.inputs
+        frames = [TreeFrame(f.structure, avals_in_pairs(f.avals), f.what) for f in (inputs, self)]
+        return as_pairs(system, *frames)
 
     def jacobian(self, system: System, order: Any, form: str, plans: Plans | None = None) -> Any:
         """dy/dp of a system with this frame as its outputs: a pytree (outputs of inputs) of arrays, or an OperatorMatrix."""
@@ -114,16 +123,33 @@ class TreeFrame:
             raise ValueError(f"unknown format {form!r}; use one of {', '.join(map(repr, FORMATS))}.")
         if form == "sparse":
             return self.nested(inputs, sparse_jacobian(system, order))
-        dense = form == "array"
+        whole = system.over_reals
+        outputs: Any = whole.outputs
+        found = outputs._worked_out(whole, order, form == "array", plans)
+        if form == "operator":
+            return found if whole is system else as_operators(found, system.sinks.row_spaces, system.M.col_spaces)
+        rows = [[found[j][i] for j in range(len(inputs.avals))] for i in range(len(self.avals))]
+        return self.nested(
+            inputs,
+            [
+                [
+                    x if whole is system or not (is_complex_value(a) or is_complex_value(b)) else joined_array(x, a, b)
+                    for x, b in zip(row, inputs.avals, strict=True)
+                ]
+                for row, a in zip(rows, self.avals, strict=True)
+            ],
+        )
+
+    def _worked_out(self, system: System, order: Any, dense: bool, plans: Plans | None) -> Any:
+        """The Jacobian of a system over the reals, where it has to be: its columns of arrays, or an OperatorMatrix."""
+        inputs: Any = system.inputs
         network, plan = system.planned(order, dense=dense, plans=plans)
         if dense and plan.method != "elimination":
-            columns = self._substituted(system, inputs, plan.method)
-        else:
-            J = network.eliminated(plan.order)
-            if not dense:
-                return J
-            columns = [[self._dense(J, inputs, i, j) for i in range(len(self.avals))] for j in range(len(inputs.avals))]
-        return self.nested(inputs, [[column[i] for column in columns] for i in range(len(self.avals))])
+            return self._substituted(system, inputs, plan.method)
+        J = network.eliminated(plan.order)
+        if not dense:
+            return J
+        return [[self._dense(J, inputs, i, j) for i in range(len(self.avals))] for j in range(len(inputs.avals))]
 
     def nested(self, inputs: TreeFrame, rows: Sequence[Sequence[Any]]) -> Any:
         """Blocks, a row for each output leaf, as a pytree of outputs of pytrees of inputs."""
@@ -141,10 +167,15 @@ class TreeFrame:
 
     def _substituted(self, system: System, inputs: TreeFrame, method: str) -> list[list[Any]]:
         """Columns by forward substitution, or rows by back substitution, an identity on the right."""
-        if method == "columns":
+
+        def columns() -> list[list[Any]]:
             return [_pushed(system, self, inputs, j) for j in range(len(inputs.avals))]
-        rows = [_pulled(system, self, inputs, i) for i in range(len(self.avals))]
-        return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in inputs.avals]
+
+        def by_rows() -> list[list[Any]]:
+            rows = [_pulled(system, self, inputs, i) for i in range(len(self.avals))]
+            return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in inputs.avals]
+
+        return first_of(columns, by_rows) if method == "columns" else first_of(by_rows, columns)  # type: ignore[no-any-return]
 
 
 def _one_hot(count: int, i: int, block: Any) -> BlockVector:

@@ -60,6 +60,20 @@ def trace(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any],
     return closed.jaxpr, closed.consts, trees[-1]
 
 
+# What JAX raises where a program asks for a value that is only traced.
+NOT_CONCRETE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
+def type_of(value: Value) -> Aval:
+    """The type of a value: shape, dtype, weakness."""
+    return core.typeof(value)
+
+
 def hoisted(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
     """fun with the outer tracers that it closes over as further arguments, and those.
 
@@ -157,6 +171,27 @@ def entrywise(primitive: Any, a: Value, b: Value, **params: Any) -> Value:
     return primitive.bind(a, b, **params)
 
 
+def sharding_of_product(a: Value, b: Value, dims: Any) -> Any:
+    """How a contraction over axes with an explicit sharding is sharded: along the axes that stay, as the operands are.
+
+    None where JAX knows.  ``dims`` holds the summed and the batch axes of each operand.
+    """
+    shardings = [getattr(core.typeof(x), "sharding", None) for x in (a, b)]
+    specs = [getattr(s, "spec", None) or (None,) * np.ndim(x) for s, x in zip(shardings, (a, b), strict=True)]
+    if all(spec[k] is None for spec, (summed, _) in zip(specs, dims, strict=True) for k in summed):
+        return None
+    taken: set[Any] = set()
+    out = []
+    for n, (spec, (summed, batch)) in enumerate(zip(specs, dims, strict=True)):
+        free = [k for k in range(len(spec)) if k not in summed and k not in batch]
+        for k in (*batch, *free) if n == 0 else free:
+            names = spec[k] if isinstance(spec[k], tuple) else () if spec[k] is None else (spec[k],)
+            out.append(None if taken & set(names) else spec[k])
+            taken.update(names)
+    mesh = next(s.mesh for s in shardings if s is not None)
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*out))
+
+
 @contextlib.contextmanager
 def equation_context(eqn: Any) -> Any:
     """What JAX knows about an equation (its configuration and the user's line) while it is evaluated again."""
@@ -250,6 +285,7 @@ def linearize_equation(eqn: Any, inputs: Sequence[Value], active: Sequence[bool]
 
     Returns the wanted output values, which outputs depend on the active operands, and the linear jaxpr with its constants.
     """
+    inputs = [as_array(x, v.aval) for x, v in zip(inputs, eqn.invars, strict=True)]
     moving = [x for x, a in zip(inputs, active, strict=True) if a]
 
     def one(*values: Any) -> Any:
@@ -257,14 +293,19 @@ def linearize_equation(eqn: Any, inputs: Sequence[Value], active: Sequence[bool]
         operands = [next(it) if a else x for x, a in zip(inputs, active, strict=True)]
         return [value for value, w in zip(bind(eqn, operands), wanted, strict=True) if w]
 
+    return linearized(one, moving)
+
+
+def linearized(fun: Callable[..., Any], point: Sequence[Value]) -> tuple[list[Value], list[bool], Any, Sequence[Value]]:
+    """JAX's linearization of a function, which returns a list of arrays, at a point; see `linearize_equation`."""
     try:
-        out, zero, jaxpr, consts = ad.linearize(one, FlatTree.flatten(tuple(moving)))
+        out, zero, jaxpr, consts = ad.linearize(fun, FlatTree.flatten(tuple(point)))
     except ValueError as error:
         if "known values" not in str(error):
             raise
         # A rule that computes value and tangent in one go: forward mode as it stands, which JAX cannot transpose.
-        closed = jax.make_jaxpr(lambda *ts: jax.jvp(one, tuple(moving), ts)[1])(*moving)
-        value = one(*moving)
+        closed = jax.make_jaxpr(lambda *ts: jax.jvp(fun, tuple(point), ts)[1])(*point)
+        value = fun(*point)
         return value, [True] * len(value), closed.jaxpr, closed.consts
     return list(out), [not z for z in zero], jaxpr, consts
 
@@ -279,16 +320,25 @@ def push_tangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any], t
             value = zeros(v.aval) if is_zero(t) else t
         given.append(value)
     primitive = eqn.primitive
+    given = [as_array(x, v.aval) for x, v in zip(given, eqn.invars, strict=True)]
     out = primitive.bind(*given, **primitive.get_bind_params(params))
     return list(out) if primitive.multiple_results else [out]
 
 
 def pull_cotangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any], cotangents: Sequence[Any]) -> list[Any]:
     """The images of cotangents under the transpose of a linear equation, by JAX's own rule; one for each moving operand."""
-    cts: Any = [zeros(v.aval) if is_zero(ct) else ct for ct, v in zip(cotangents, eqn.outvars, strict=True)]
+    moving = [x is None for x in operands]
+    avals = [v.aval for v, m in zip(eqn.invars, moving, strict=True) if m]
+    if all(map(is_zero, cotangents)):
+        return [zeros(aval) for aval in avals]
+    # A rule may look at which cotangents are zero, and return what is no array yet.
+    cts: Any = [
+        ad.Zero(v.aval.to_ct_aval()) if is_zero(ct) else as_array(ct, v.aval)
+        for ct, v in zip(cotangents, eqn.outvars, strict=True)
+    ]
     if not eqn.primitive.multiple_results:
         (cts,) = cts
-    moving = [x is None for x in operands]
+    operands = [None if m else as_array(x, v.aval) for x, v, m in zip(operands, eqn.invars, moving, strict=True)]
     if eqn.primitive in ad.fancy_transposes:
         accumulators = [
             ad.ValAccum(v.aval.to_ct_aval()) if m else x for x, v, m in zip(operands, eqn.invars, moving, strict=True)
@@ -299,8 +349,9 @@ def pull_cotangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any],
         undefined = [ad.UndefinedPrimal(v.aval) if m else x for x, v, m in zip(operands, eqn.invars, moving, strict=True)]
         found = ad.get_primitive_transpose(eqn.primitive)(cts, *undefined, **params)
         out = [ct for ct, m in zip(found, moving, strict=True) if m]
-    avals = [v.aval for v, m in zip(eqn.invars, moving, strict=True) if m]
-    return [zeros(aval) if ct is None or type(ct) is ad.Zero else ct for ct, aval in zip(out, avals, strict=True)]
+    return [
+        zeros(aval) if ct is None or type(ct) is ad.Zero else as_array(ct, aval) for ct, aval in zip(out, avals, strict=True)
+    ]
 
 
 def inner_equations(params: dict[str, Any]) -> list[Any]:
@@ -318,6 +369,17 @@ def identity_primitive(name: str, on_cpu: Callable[[Any], Any]) -> Any:
     mlir.register_lowering(made, lambda context, x: [x])
     mlir.register_lowering(made, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
     return made
+
+
+def as_array(x: Value, aval: Aval) -> Value:
+    """A value as an array of JAX's (or a tracer) and of this type's dtype: literals and NumPy arrays are none."""
+    if isinstance(x, jax.Array) and x.dtype == aval.dtype:
+        return x
+    if getattr(x, "dtype", None) == jax.dtypes.float0 or not hasattr(aval, "dtype"):
+        return x
+    if jnp.issubdtype(aval.dtype, jax.dtypes.extended):
+        return x
+    return jnp.asarray(x, aval.dtype)
 
 
 def zeros(aval: Aval) -> Any:

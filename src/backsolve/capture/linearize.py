@@ -51,36 +51,77 @@ def linearize_with_aux(
 
 
 @dataclass(frozen=True)
+class Aux:
+    """Auxiliary data: its arrays come out of the program, anything else is kept as it is."""
+
+    structure: Any
+    leaves: list[Any]
+
+    def filled(self, arrays: Sequence[Any]) -> Any:
+        """The data with these arrays."""
+        it = iter(arrays)
+        return jx.unflatten(self.structure, [next(it) if leaf is _ARRAY else leaf for leaf in self.leaves])
+
+
+_ARRAY: Any = object()
+
+
+@dataclass(frozen=True)
 class Traced:
-    """A function as its jaxpr, and the values it is to be linearized at."""
+    """A function as its jaxpr, and the values it is to be linearized at.
+
+    Where it asks for values (``if x > 0``), the jaxpr is that of its linearization at the point, and ``known`` what it
+    returned, with which of that depends on the inputs.
+    """
 
     name: str
     jaxpr: Any
-    consts: list[Any]
+    consts: Sequence[Any]
     inputs: list[Any]  # the leaves of the arguments by which it is differentiated
     tree: Any  # of these arguments
-    out_tree: Any  # of the output and the auxiliary data
+    out_tree: Any  # of the output and the arrays of the auxiliary data
     structure: Any  # of the output alone
+    aux: Aux
+    known: tuple[list[Any], list[bool]] | None = None
+
+    @property
+    def in_avals(self) -> list[Any]:
+        """The types of the inputs."""
+        return [jx.type_of(x) for x in self.inputs]
 
     def system(self, *, fold: bool = False, hold: bool = False) -> tuple[System, Any]:
         """The system, and the auxiliary data.
 
         With ``hold`` XLA works out the sines of single numbers once (see `held`); ``fold`` as in `linearize_with_aux`.
         """
-        jaxpr, count = self.jaxpr, self.structure.num_leaves
-        program = Program([jx.space_of_aval(v.aval) for v in jaxpr.invars], fold=fold, hold=hold)
-        values, nodes = walk(jaxpr, self.consts, self.inputs, program)
-        out_avals = [v.aval for v in jaxpr.outvars[:count]]
+        count = self.structure.num_leaves
+        program = Program([jx.space_of_aval(a) for a in self.in_avals], fold=fold, hold=hold)
+        values, nodes = self._walked(program)
+        out_avals = [jx.type_of(x) for x in values[:count]] if self.known else [v.aval for v in self.jaxpr.outvars[:count]]
         M, L, S = program.matrices(nodes[:count], [jx.space_of_aval(a) for a in out_avals])
-        values = [jnp.asarray(x) if jx.is_literal(v) else x for v, x in zip(jaxpr.outvars, values, strict=True)]
-        value, aux = jx.unflatten(self.out_tree, values)
-        inputs = TreeFrame(self.tree, [v.aval for v in jaxpr.invars], f"the tangents for {self.name}")
+        value, arrays = jx.unflatten(self.out_tree, values)
+        inputs = TreeFrame(self.tree, self.in_avals, f"the tangents for {self.name}")
         outputs = TreeFrame(self.structure, out_avals, f"the cotangents for {self.name}")
-        return System(M, L, S, value, inputs, outputs), aux
+        return System(M, L, S, value, inputs, outputs), self.aux.filled(arrays)
+
+    def _walked(self, program: Program) -> tuple[list[Any], list[int | None]]:
+        """The values and the nodes of all outputs."""
+        jaxpr = self.jaxpr
+        if self.known is None:
+            values, nodes = walk(jaxpr, self.consts, self.inputs, program)
+            return [jnp.asarray(x) if jx.is_literal(v) else x for v, x in zip(jaxpr.outvars, values, strict=True)], nodes
+        values, moves = self.known
+        moving = [k for k, a in enumerate(self.in_avals) if jx.carries_derivatives(a)]
+        _, found = walk(jaxpr, self.consts, [None] * len(moving), program, moving)
+        it = iter(found)
+        return values, [next(it) if moved else None for moved in moves]
 
 
 def traced(f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequence[int], *, has_aux: bool = False) -> Traced:
-    """Trace f, which returns (output, auxiliary data) if ``has_aux``, as `linearize` does before it evaluates."""
+    """Trace f, which returns (output, auxiliary data) if ``has_aux``, as `linearize` does before it evaluates.
+
+    An f that asks for values is run at the point, as `jax.grad` would, where the point is known (outside ``jit``).
+    """
     if not callable(f):
         raise TypeError(f"expected a function of JAX arrays, got {f!r} of type {type(f).__name__}.")
     numbers = normalized_argnums(argnums, len(primals), f)
@@ -94,7 +135,7 @@ def traced(f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequenc
                 "differentiate by other arguments, or close over it."
             )
     leaves = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in leaves]
-    shapes: list[Any] = []
+    outputs: list[tuple[Any, Aux]] = []
 
     def flat(*values: Any) -> tuple[Any, Any]:
         given = jx.unflatten(tree, values)
@@ -106,13 +147,39 @@ def traced(f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequenc
             out = (out, None)
         elif not isinstance(out, (tuple, list)) or len(out) != 2:
             raise TypeError(f"with has_aux, {_name(f)} must return a pair (output, auxiliary data), got {out!r}.")
-        shapes.append(jax.tree_util.tree_structure(out[0]))
-        return out[0], out[1]
+        data, structure = jax.tree_util.tree_flatten(out[1])
+        arrays = [leaf for leaf in data if isinstance(leaf, jax.Array)]
+        aux = Aux(structure, [_ARRAY if isinstance(leaf, jax.Array) else leaf for leaf in data])
+        outputs.append((jax.tree_util.tree_structure(out[0]), aux))
+        return out[0], arrays
 
     flat.__name__ = _name(f)
     flat.__wrapped__ = f  # type: ignore[attr-defined]  # so that errors point at the user's own line
-    jaxpr, consts, out_tree = jx.trace(flat, leaves)
-    return Traced(_name(f), jaxpr, consts, leaves, tree, out_tree, shapes[-1])
+    try:
+        jaxpr, consts, out_tree = jx.trace(flat, leaves)
+    except jx.NOT_CONCRETE as error:
+        try:
+            return _at_the_point(flat, leaves, tree, outputs)
+        except jx.NOT_CONCRETE:  # nor does JAX know it
+            raise error from None
+    return Traced(_name(f), jaxpr, consts, leaves, tree, out_tree, *outputs[-1])
+
+
+def _at_the_point(flat: Callable[..., Any], leaves: list[Any], tree: Any, outputs: list[tuple[Any, Aux]]) -> Traced:
+    """A function that asks for values, by JAX's linearization at the point."""
+    moving = [jx.carries_derivatives(jx.type_of(x)) for x in leaves]
+    trees: list[Any] = []
+
+    def listed(*values: Any) -> list[Any]:
+        it = iter(values)
+        out, out_tree = jax.tree_util.tree_flatten(
+            flat(*[next(it) if m else x for x, m in zip(leaves, moving, strict=True)])
+        )
+        trees.append(out_tree)
+        return [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in out]
+
+    values, moves, jaxpr, consts = jx.linearized(listed, [x for x, m in zip(leaves, moving, strict=True) if m])
+    return Traced(flat.__name__, jaxpr, consts, leaves, tree, trees[-1], *outputs[-1], known=(values, moves))
 
 
 def normalized_argnums(argnums: int | Sequence[int], count: int, f: Callable[..., Any]) -> list[int]:
@@ -127,6 +194,8 @@ def normalized_argnums(argnums: int | Sequence[int], count: int, f: Callable[...
                 f"{'' if count == 1 else 's'}."
             )
         out.append(int(i) % count)
+        if out.index(out[-1]) < len(out) - 1:
+            raise ValueError(f"argnums {argnums!r} names argument {out[-1]} of {_name(f)} twice; name each one once.")
     return out
 
 

@@ -119,15 +119,19 @@ class Frame:
                 self.nodes[v] = node
 
 
-def walk(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], program: Program) -> tuple[list[Any], list[int | None]]:
+def walk(
+    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], program: Program, sources: Sequence[int] | None = None
+) -> tuple[list[Any], list[int | None]]:
     """Evaluate a jaxpr once and record the edges between its inputs (the program's sources) and its outputs.
 
+    Of a linear jaxpr the inputs are tangents (None), of the sources with these numbers.
     Returns the values and the nodes of the outputs.  Nested calls are entered, linearized equations spliced in, on a
     stack of their own: nothing recurses.
     """
     results: list[tuple[list[Any], list[int | None]]] = []
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
-    nodes = {v: -1 - k for k, v in enumerate(jaxpr.invars) if jx.carries_derivatives(v.aval)}
+    numbers = range(len(jaxpr.invars)) if sources is None else sources
+    nodes = {v: -1 - k for k, v in zip(numbers, jaxpr.invars, strict=True) if jx.carries_derivatives(v.aval)}
     stack = [Frame(jaxpr, values, nodes, lambda vs, ns: results.append((vs, ns)), None)]
     while stack:
         frame = stack[-1]

@@ -23,6 +23,7 @@ from ..system import System
 from . import gathers as gathers  # registers how JAX moves entries to static places
 from .frames import TreeFrame
 from .linear_equation import LinearEquation
+from .reals import Paired, RealLinear
 
 __all__: list[str] = []
 
@@ -100,6 +101,12 @@ def _register() -> None:
         lambda aux, kids: Quotient(kids[0], *aux),
     )
     register(LinearEquation, _equation_flatten, _equation_unflatten)
+    register(Paired, lambda op: ((op.op,), op.conjugated), lambda conjugated, kids: Paired(kids[0], conjugated))
+    register(
+        RealLinear,
+        lambda op: ((op.inner,), (op.domain, op.codomain, op.cotangents)),
+        lambda aux, kids: RealLinear(kids[0], *aux),
+    )
     register(Scaling, _scaling_flatten, lambda aux, kids: Scaling(kids[0] if kids else aux[0], aux[1]))
     register(Identity, lambda op: ((), op.space), lambda space, _: Identity(space))
     register(Zero, lambda op: ((), (op.domain, op.codomain)), lambda aux, _: Zero(*aux))

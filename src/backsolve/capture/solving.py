@@ -24,6 +24,7 @@ from ..operators import LinearOperator
 from ..operators.sparse import Sparse
 from ..system import System
 from . import jaxpr as jx
+from .reals import from_pairs, in_pairs, is_complex_value
 from .sparse_edges import sparse_edge
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ TOLERANCE = 1e-10  # of an iterative solution, relative
 LOOSE = 100  # times the tolerance is what rounding may make of a residual that the iteration thinks it has reached
 RESTART = 100  # directions that GMRES keeps
 STEPS = 100  # and ten for each unknown, at most
-PLAINLY_WRONG = 0.01  # a residual, relative, that only a function which is not holomorphic leaves
 
 
 def is_concrete(*trees: Any) -> bool:
@@ -45,8 +45,19 @@ def is_concrete(*trees: Any) -> bool:
 
 
 def bordered_system(system: System, damping: Any = None, *, square: bool = True, formed: int = 0) -> Bordered:
-    """The bordered matrix of a linearized function; on NumPy where all its values are concrete, so that nothing compiles."""
+    """The bordered matrix of a linearized function; on NumPy where all its values are concrete, so that nothing compiles.
+
+    Raises `ValueError` where it would be one of pairs of real numbers: of complex unknowns, but not linear in them.
+    """
     require_solvable(system, square=square)
+    if system.over_reals is not system:
+        inputs, outputs = (frame.avals for frame in (system.inputs, system.outputs))  # type: ignore[attr-defined]
+        if any(map(is_complex_value, (*inputs, *outputs))):
+            raise ValueError(
+                "the function is not holomorphic: its derivative is linear over the reals alone and has no complex matrix. "
+                "Take real and imaginary parts as unknowns and as outputs, or solve with solve_jacobian."
+            )
+        system = system.over_reals
     parts = system.M, system.L, system.sinks
     if is_concrete(parts, damping):
         parts = jax.tree_util.tree_map(np.asarray, parts)
@@ -73,16 +84,12 @@ def require_solvable(system: System, *, square: bool = True) -> None:
         return
     shapes = [", ".join(str(tuple(a.shape)) for a in f.avals) for f in (outputs, inputs)]
     require_square(outputs.size, inputs.size, f" (outputs {shapes[0]}, unknowns {shapes[1]})")
-    rows, cols = (sum(prod(a.shape) for a in f.avals if _is_complex(a)) for f in (outputs, inputs))
+    rows, cols = (sum(prod(a.shape) for a in f.avals if is_complex_value(a)) for f in (outputs, inputs))
     if rows != cols:
         raise ValueError(
             f"{rows:,} outputs and {cols:,} unknowns are complex: over the reals the Jacobian is not square. Take real and "
             "imaginary parts as outputs or as unknowns."
         )
-
-
-def _is_complex(aval: Any) -> bool:
-    return bool(jnp.issubdtype(aval.dtype, np.complexfloating))
 
 
 def require_engine(engine: str) -> None:
@@ -105,8 +112,10 @@ def solved(system: System, outputs: TreeFrame, b: Any, damping: Any, engine: str
     require_engine(engine)
     inputs: Any = system.inputs
     before, after = (inputs, outputs) if transposed else (outputs, inputs)
-    rhs = before.flat(before.blocks(b))
     damping = _number(damping, inputs.avals)
+    if system.over_reals is not system:
+        return _solved_over_reals(system.over_reals, before, after, b, damping, engine, transposed)
+    rhs = before.flat(before.blocks(b))
     if not rhs.size:
         return after.unflat(rhs)
     concrete = is_concrete(system.M, system.L, system.sinks, damping, rhs)
@@ -120,16 +129,9 @@ def solved(system: System, outputs: TreeFrame, b: Any, damping: Any, engine: str
         return change if damping is None else change + damping * y
 
     forward, backward = (product_transposed, product) if transposed else (product, product_transposed)
-    holomorphic = any(map(_is_complex, inputs.avals))
     if concrete and engine not in KRYLOV:
         kept = system.factored(damping=damping, engine=engine)
-        x = jnp.asarray((kept.solve_transpose if transposed else kept.solve)(np.asarray(rhs)))
-        if holomorphic and not _serves(forward, x, rhs):
-            raise ValueError(
-                "F is not holomorphic here: its derivative is linear over the reals alone. Take real and imaginary parts "
-                "as unknowns and as outputs."
-            )
-        return after.unflat(x)
+        return after.unflat(jnp.asarray((kept.solve_transpose if transposed else kept.solve)(np.asarray(rhs))))
     dtype = jnp.result_type(rhs, *(a.dtype for a in inputs.avals))
     rhs = rhs.astype(dtype)
     if engine in KRYLOV and concrete:
@@ -145,9 +147,26 @@ def solved(system: System, outputs: TreeFrame, b: Any, damping: Any, engine: str
         here = engine == "auto" or engine in TRACED
         inverse: Any = Inverse(matrix, "blocks") if here else _OnTheHost(matrix, dtype, engine)
         ways = inverse.solve, inverse.solve_transpose
-        solve, solve_transpose = (_refined(way, holomorphic, int(here)) for way in (ways[::-1] if transposed else ways))
+        solve, solve_transpose = (_refined(way, int(here)) for way in (ways[::-1] if transposed else ways))
     x = jax.lax.custom_linear_solve(forward, rhs, solve=solve, transpose_solve=lambda _, r: solve_transpose(backward, r))
     return after.unflat(x)
+
+
+def _solved_over_reals(
+    whole: System, before: TreeFrame, after: TreeFrame, b: Any, damping: Any, engine: str, transposed: bool
+) -> Any:
+    """The solution with a system over pairs of real numbers, for complex unknowns and outputs that these stand for."""
+    if jnp.iscomplexobj(damping):
+        raise TypeError(
+            f"damping must be real where the function is not holomorphic (linear over the reals alone), got {damping!r}."
+        )
+    outputs: Any = whole.outputs
+    inputs: Any = whole.inputs
+    own, other = (inputs, outputs) if transposed else (outputs, inputs)
+    given = [in_pairs(x, jx.space_of_aval(a), conjugated=transposed) for x, a in zip(before.blocks(b), before.avals)]
+    found = solved(whole, outputs, own.tree(given), damping, engine, transposed=transposed)
+    leaves = [from_pairs(x, jx.space_of_aval(a), conjugated=transposed) for x, a in zip(other.blocks(found), after.avals)]
+    return after.tree(leaves)
 
 
 def _number(damping: Any, avals: Sequence[Any]) -> Any:
@@ -155,26 +174,21 @@ def _number(damping: Any, avals: Sequence[Any]) -> Any:
     if damping is None:
         return None
     shape = getattr(damping, "shape", () if isinstance(damping, int | float | complex) else None)
-    if shape != () or (jnp.iscomplexobj(damping) and not all(map(_is_complex, avals))):
+    if shape != () or (jnp.iscomplexobj(damping) and not all(map(is_complex_value, avals))):
         raise TypeError(f"damping must be a single number, real where an unknown is, got {damping!r}.")
     return damping
 
 
-def _refined(solve: Callable[[Any], Any], holomorphic: bool, steps: int) -> Callable[[Any, Any], Any]:
-    """A solution refined in so many steps; NaN where F turns out not to be holomorphic, as nothing can be raised."""
+def _refined(solve: Callable[[Any], Any], steps: int) -> Callable[[Any, Any], Any]:
+    """A solution refined in so many steps."""
 
     def run(multiply: Callable[[Any], Any], r: Any) -> Any:
         x = solve(r).astype(r.dtype)
         for _ in range(steps):
             x = x + solve(r - multiply(x)).astype(r.dtype)
-        return jnp.where(_serves(multiply, x, r), x, jnp.nan) if holomorphic else x
+        return x
 
     return run
-
-
-def _serves(multiply: Callable[[Any], Any], x: Any, b: Any) -> Any:
-    """Whether x solves the system about as well as numbers of its precision can; False only where it is plainly wrong."""
-    return ~(jnp.linalg.norm(b - multiply(x)) > PLAINLY_WRONG * jnp.linalg.norm(b))
 
 
 def _frozen(x: Any) -> Any:

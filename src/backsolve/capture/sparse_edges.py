@@ -13,7 +13,7 @@ import numpy as np
 from ..operators import Einsum, LinearOperator
 from ..operators.as_sparse import as_sparse
 from ..operators.einsum import Factor
-from ..operators.patterns import Pattern
+from ..operators.patterns import Pattern, from_entries
 from ..operators.quotient import Quotient
 from ..operators.sparse import Sparse, join_sparse, mirror_sparse
 from ..operators.tuples import Inject, Project
@@ -27,6 +27,7 @@ from . import jaxpr as jx
 from .index_maps import index_operator
 from .known import known_value
 from .linear_equation import LinearEquation
+from .reals import Paired, is_complex_value, joined_sparse
 
 __all__ = ["sparse_edge", "sparse_jacobian"]
 
@@ -55,6 +56,8 @@ def _from_equation(op: LinearOperator) -> Sparse | None:
         if all(f.array is g.array for f, g in zip(op.factors, known, strict=True)):
             return None
         return as_sparse(Einsum(known, op.out, op.into, op.sizes, op.coef, op.dtypes))
+    if isinstance(op, Paired):
+        return _of_pairs(op)
     if not isinstance(op, LinearEquation):
         return None
     moving = [k for k, value in enumerate(op.operands) if value is None]
@@ -71,6 +74,18 @@ def _from_equation(op: LinearOperator) -> Sparse | None:
         placed = [(part, None, np.arange(part.domain.size) + k) for part, k in zip(found, begins)]
         made = join_sparse(placed, into, out)
     return made.transpose() if op.transposed else made  # type: ignore[return-value]
+
+
+def _of_pairs(op: Paired) -> Sparse | None:
+    """Of an equation that moves complex numbers: each pair moves as they do."""
+    one = _from_equation(op.op)
+    if one is None:
+        return None
+    into, out = flat_space(op.domain), flat_space(op.codomain)
+    rows, cols = (np.concatenate([2 * at, 2 * at + 1]) for at in (one.rows, one.cols))
+    pattern, groups = from_entries(rows, cols, (out.size, into.size))
+    index = np.tile(np.arange(one.nnz), 2)
+    return Sparse(pattern, one.values.take(index if groups.order is None else index[groups.order]), into, out)
 
 
 def _known(array: Any) -> Any:
@@ -96,7 +111,13 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
     """
     inputs, outputs = system.inputs.avals, system.outputs.avals  # type: ignore[attr-defined]
     nodes = None if isinstance(order, str) and order == "auto" else _nodes(order, system)
-    found = eliminated_sparse(system.M, system.L, system.sinks, sparse_edge, nodes, lower=lower)
+    whole = system.over_reals
+    lower = lower and not any(map(is_complex_value, inputs))  # pairs of a complex Hessian are not symmetric
+    found = eliminated_sparse(whole.M, whole.L, whole.sinks, sparse_edge, nodes, lower=lower)
+    if whole is not system:
+        for i, j in found:
+            if is_complex_value(outputs[i]) or is_complex_value(inputs[j]):
+                found[i, j] = joined_sparse(found[i, j], outputs[i], inputs[j])
     rows: list[list[SparseMatrix]] = []
     for i, out in enumerate(outputs):
         row = []

@@ -100,7 +100,7 @@ class LinearOperator(ABC):
 
         Raises `SpaceError` while a size is unknown.  Cost: one application for every entry of the domain.
         """
-        return _dense_by_columns(self)
+        return _dense(self)
 
     def diagonal(self) -> Any:
         """Return A[i, i] for every index i of a domain that is the codomain, as an array of that shape.
@@ -239,7 +239,10 @@ def _refuse_object_array(x: Any) -> None:
                 )
 
 
-def _dense_by_columns(op: LinearOperator) -> Any:
+def _dense(op: LinearOperator) -> Any:
+    """The columns that op makes of unit arrays; where it has no such direction, the rows that its transpose does."""
+    from .settle import first_of
+
     domain, codomain = op.domain, op.codomain
     if isinstance(domain, TupleSpace) or isinstance(codomain, TupleSpace):
         raise SpaceError(f"{op!r} acts on tuples; take one part of it before todense().")
@@ -248,11 +251,29 @@ def _dense_by_columns(op: LinearOperator) -> Any:
             f"cannot form {op.label} densely: its domain is {domain}. Compose it or place it in a matrix where its "
             "neighbours fix the sizes, or use op.refine(domain, codomain)."
         )
+
+    def by_columns() -> Any:
+        return _images(op)
+
+    def by_rows() -> Any:
+        turned = _images(op.transpose())
+        n = len(domain.shape or ())
+        return namespace(turned).permute_dims(turned, (*range(n, len(turned.shape)), *range(n)))
+
+    return first_of(by_columns, by_rows) if codomain.known else by_columns()
+
+
+def _images(op: LinearOperator) -> Any:
+    """The images of the unit arrays, along the domain's axes, which come last."""
+    domain, codomain = op.domain, op.codomain
+    assert isinstance(domain, ArraySpace)
+    assert isinstance(codomain, ArraySpace)
+    shape = domain.shape or ()
     dtype = domain.dtype if domain.dtype is not None else np.dtype(float)
-    basis = np.eye(domain.size, dtype=dtype).reshape(domain.size, *domain.shape)
+    basis = np.eye(domain.size, dtype=dtype).reshape(domain.size, *shape)
     columns = [op.apply(e) for e in basis]
     if not columns:
-        return np.zeros((*(codomain.shape or ()), *domain.shape), dtype)
+        return np.zeros((*(codomain.shape or ()), *shape), dtype)
     xp = namespace(*columns)
     dense = xp.stack([asarray(c) for c in columns], axis=-1)
-    return xp.reshape(dense, (*dense.shape[:-1], *domain.shape))
+    return xp.reshape(dense, (*dense.shape[:-1], *shape))

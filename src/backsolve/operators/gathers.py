@@ -223,7 +223,7 @@ def weigh(x: Any, coef: Any) -> Any:
             return multiply(x, _along(numbers, x))
     if coef == 1:
         return x
-    return scale(int(coef) if coef == -1 else coef, x)
+    return scale(-1 if coef == -1 else coef, x)
 
 
 def _numpy_dtype(x: Any) -> Any:

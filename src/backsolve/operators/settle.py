@@ -25,7 +25,7 @@ from .table import compose
 from .trivial import Identity, Scaling, Zero
 from .tuples import Inject, Project
 
-__all__ = ["densified", "is_opaque", "settled", "settled_product"]
+__all__ = ["attempt", "densified", "first_of", "is_opaque", "settled", "settled_product"]
 
 _STRUCTURED = (Identity, Scaling, Zero, Einsum, Slice, Reshape, Inject, Project)
 
@@ -46,7 +46,7 @@ def settled(op: LinearOperator) -> LinearOperator:
         op = factors[-1]
         for f in factors[-2::-1]:
             op = compose(f, op)
-    if not isinstance(op, Sum) or _real_linear(op):
+    if not isinstance(op, Sum):
         return op
     terms = [as_plain_einsum(settled(term)) for term in op.terms]
     total = terms[0]
@@ -77,7 +77,7 @@ def is_opaque(op: LinearOperator) -> bool:
 
 
 def _must_push(op: LinearOperator) -> bool:
-    if not isinstance(op, Product) or not _array_ends(op) or _real_linear(op):
+    if not isinstance(op, Product) or not _array_ends(op):
         return False
     heavy = [f for f in op.factors if not isinstance(f, (Slice, Reshape, Inject, Project, Scaling))]
     return len(heavy) > 1 and any(is_opaque(f) for f in heavy)
@@ -115,19 +115,6 @@ def _array_ends(first: LinearOperator, last: LinearOperator | None = None) -> bo
     return all(space.known and not isinstance(space, TupleSpace) for space in spaces)
 
 
-def _real_linear(op: LinearOperator) -> bool:
-    """Whether an opaque part acts on complex numbers: it may be linear over the reals alone, so no matrix stands for it."""
-    if isinstance(op, (Product, Sum)):
-        return any(_real_linear(part) for part in (op.factors if isinstance(op, Product) else op.terms))
-    return is_opaque(op) and "c" in (_kind(op.domain) + _kind(op.codomain))
-
-
-def _kind(space: Any) -> str:
-    if isinstance(space, TupleSpace):
-        return "".join(map(_kind, space.parts))
-    return str(getattr(space.dtype, "kind", ""))
-
-
 def densified(op: LinearOperator) -> Einsum:
     """op as an `Einsum` with one array over codomain and domain: columns pushed through it, or rows, whichever are fewer."""
     return _from_array(dense_array(op), op.codomain, op.domain)
@@ -143,16 +130,21 @@ def dense_array(op: LinearOperator) -> Any:
     factors = op.factors if isinstance(op, Product) else (op,)
     if len(factors) == 1 and not is_opaque(op):
         return op.todense()
-    closed = _closed(op) if any(map(is_opaque, factors)) and _array_ends(op) and not _real_linear(op) else None
+    closed = _closed(op) if any(map(is_opaque, factors)) and _array_ends(op) else None
     if closed is not None:
         return dense_array(closed)
     domain, codomain = op.domain, op.codomain
-    if codomain.size < domain.size:
+
+    def by_columns() -> Any:
+        return _pushed(factors)
+
+    def by_rows() -> Any:
         array = _pushed(tuple(f.transpose() for f in reversed(factors)))
         n = len(domain.shape or ())  # type: ignore[union-attr]
         order = (*range(n, len(array.shape)), *range(n))
         return namespace(array).permute_dims(array, order)
-    return _pushed(factors)
+
+    return first_of(by_rows, by_columns) if codomain.size < domain.size else first_of(by_columns, by_rows)
 
 
 def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
@@ -206,3 +198,26 @@ def _from_array(array: Any, codomain: Any, domain: Any) -> Einsum:
     n = len(codomain.shape)
     sizes: dict[int, int | None] = dict(zip(labels, array.shape, strict=True))
     return Einsum((Factor(array, labels),), labels[:n], labels[n:], sizes, 1, (domain.dtype, codomain.dtype))
+
+
+REFUSALS = (TypeError, ValueError, NotImplementedError)  # what array libraries say where an operator has no such direction
+
+
+def attempt(make: Any) -> Any:
+    """What ``make`` returns; None where the operator refuses this direction (the other one then serves, or says why not)."""
+    try:
+        return make()
+    except REFUSALS:
+        return None
+
+
+def first_of(one: Any, other: Any) -> Any:
+    """What the first returns; where it refuses, the second, whose own error tells of both."""
+    try:
+        return one()
+    except REFUSALS as refusal:
+        try:
+            return other()
+        except REFUSALS as error:
+            error.add_note(f"(the other direction was refused as well: {refusal})")
+            raise

@@ -7,7 +7,7 @@ from typing import Any
 from ...operators import Einsum, LinearOperator
 from ...operators.einsum import Factor
 from ..edges import linear
-from ..jaxpr import Equation
+from ..jaxpr import Equation, as_array
 
 __all__ = ["dot_general"]
 
@@ -17,7 +17,7 @@ def dot_general(eq: Equation, k: int) -> LinearOperator:
 
     With a precision, a sharding or an accumulation dtype of its own, the primitive itself.
     """
-    params, other = eq.params, eq.inputs[1 - k]
+    params, other = eq.params, as_array(eq.inputs[1 - k], eq.eqn.invars[1 - k].aval)
     plain = params.get("precision") is None and params.get("out_sharding") is None
     if not plain or other.dtype != eq.in_dtype(k) or eq.dtype != eq.in_dtype(k):
         return linear(eq, k)

@@ -1,0 +1,281 @@
+"""Programs with complex numbers inside, over the reals: where some equation is linear over the reals alone.
+
+The convention is that of `jax.jacobian`.  The derivative of a real output by a complex input z = x + iy is the number
+∂f/∂x − i ∂f/∂y, so that df = Re(J dz); that of a complex output by a real input is ∂u/∂x + i ∂v/∂x; of a complex output by a
+complex input (``holomorphic=True``) it is ∂u/∂x − i ∂u/∂y, which for a holomorphic function is f'(z).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ..algebra import is_zero
+from ..matrix import OperatorMatrix
+from ..operators import Einsum, LinearOperator, Product, Sum
+from ..operators.einsum import Factor
+from ..operators.over_reals import is_complex, over_reals, pairs, real_dtype
+from ..operators.settle import dense_array
+from ..operators.spaces import ArraySpace, Space, TupleSpace
+from ..operators.sparse import Sparse, compose_sparse, sparse
+from ..operators.tuples import Parts
+from ..system import System
+from .linear_equation import LinearEquation
+
+__all__ = [
+    "Paired",
+    "RealLinear",
+    "as_operators",
+    "as_pairs",
+    "avals_in_pairs",
+    "from_pairs",
+    "in_pairs",
+    "is_complex_value",
+    "joined_array",
+    "joined_sparse",
+    "needs_reals",
+]
+
+# Linear over the complex numbers in a complex operand: primitives that may stand on an edge as they are.
+COMPLEX_LINEAR = frozenset(
+    ("fft", "dot_general", "conv_general_dilated", "triangular_solve", "reduce_sum", "cumsum", "reduce_window_sum", "rev",
+     "gather", "scatter", "scatter-add", "scatter-sub", "dynamic_slice", "dynamic_update_slice", "pad", "select_n",
+     "concatenate", "transpose", "broadcast_in_dim", "reshape", "slice", "mul", "div", "reduce_precision")
+)  # fmt: skip
+
+
+def needs_reals(system: System) -> bool:
+    """Whether complex numbers occur in a system and some edge may be linear over the reals alone."""
+    for A, outs, ins in (
+        (system.M, system.L.row_spaces, system.M.col_spaces),
+        (system.L, system.L.row_spaces, system.L.row_spaces),
+        (system.sinks, system.sinks.row_spaces, system.L.row_spaces),
+    ):
+        if not any(map(is_complex, (*outs, *ins))):
+            continue
+        for (i, j), op in A.entries.items():
+            if (is_complex(outs[i]) or is_complex(ins[j])) and not _complex_linear(op):
+                return True
+    return False
+
+
+def _complex_linear(op: Any) -> bool:
+    if isinstance(op, Product | Sum):
+        return all(map(_complex_linear, op.factors if isinstance(op, Product) else op.terms))
+    if not (_wholly_complex(op.domain) and _wholly_complex(op.codomain)):
+        return False
+    return not isinstance(op, LinearEquation) or op.eqn.primitive.name in COMPLEX_LINEAR
+
+
+def _wholly_complex(space: Space) -> bool:
+    if isinstance(space, TupleSpace):
+        return all(map(_wholly_complex, space.parts))
+    return space.dtype is None or is_complex(space)
+
+
+def as_pairs(system: System, inputs: Any, outputs: Any) -> System:
+    """The system with a pair of real numbers in place of each complex one; ``inputs`` and ``outputs`` are its frames."""
+
+    def real(A: OperatorMatrix) -> OperatorMatrix:
+        entries = {place: over_reals(op, _edge) for place, op in A.entries.items()}
+        spaces = [[pairs(space) for space in side] for side in (A.row_spaces, A.col_spaces)]
+        return OperatorMatrix(entries, A.shape, *spaces, names=A.names)
+
+    return System(real(system.M), real(system.L), real(system.sinks), None, inputs, outputs)
+
+
+# ---- edges -------------------------------------------------------------------------------------------------------------
+_REAL, _IMAGINARY = (np.array(mask) for mask in ((True, False), (False, True)))  # masks: they hide what the other part is
+
+
+def _part(shape: tuple[int, ...], mask: Any, dtypes: Any, *, into: bool, out: bool) -> Einsum:
+    """Pairs to one of their parts, one part to pairs, or (a conjugate) pairs to pairs."""
+    labels = tuple(range(len(shape)))
+    p = len(shape)
+    sizes: dict[int, int | None] = {**dict(zip(labels, shape, strict=True)), p: 2}
+    return Einsum((Factor(mask, (p,)),), (*labels, p) if out else labels, (*labels, p) if into else labels, sizes, 1, dtypes)
+
+
+def _edge(op: LinearOperator) -> LinearOperator:
+    """An operator of which `over_reals` knows nothing: the parts of complex numbers, and anything else as it stands."""
+    if isinstance(op, LinearEquation):
+        name = op.eqn.primitive.name
+        domain, codomain = (op.codomain, op.domain) if op.transposed else (op.domain, op.codomain)
+        made: LinearOperator | None = None
+        if isinstance(domain, ArraySpace) and isinstance(codomain, ArraySpace):
+            dtypes = pairs(domain).dtype, pairs(codomain).dtype  # type: ignore[union-attr]
+            shape, ends = domain.shape or (), {"into": is_complex(domain), "out": is_complex(codomain)}
+            if name in ("real", "convert_element_type") and domain.shape == codomain.shape and len(set(ends.values())) == 2:
+                made = _part(shape, _REAL, dtypes, **ends)
+            elif name == "imag" and ends == {"into": True, "out": False}:
+                made = _part(shape, _IMAGINARY, dtypes, **ends)
+            elif name == "complex" and domain.shape == codomain.shape:
+                made = _part(shape, _IMAGINARY if op.operands[0] is not None else _REAL, dtypes, **ends)
+            elif name == "conj":
+                made = _part(shape, np.array([1, -1], dtypes[1]) if ends["into"] else _REAL, dtypes, **ends)
+        if made is not None:
+            return made.transpose() if op.transposed else made
+    return Paired(op)
+
+
+class Paired(LinearOperator):
+    """An operator between complex arrays, applied to pairs of real ones.
+
+    In the pairing ⟨g, z⟩ = Re Σ g z of cotangents, which JAX transposes by, a pair (a, b) stands for the cotangent a − ib.
+    """
+
+    __slots__ = ("conjugated", "op")
+
+    def __init__(self, op: LinearOperator, conjugated: bool = False) -> None:
+        self.op = op
+        self.conjugated = conjugated
+
+    @property
+    def domain(self) -> Space:
+        return pairs(self.op.domain)
+
+    @property
+    def codomain(self) -> Space:
+        return pairs(self.op.codomain)
+
+    def apply(self, x: Any) -> Any:
+        z = from_pairs(x, self.op.domain, conjugated=self.conjugated)
+        return in_pairs(self.op.apply(z), self.op.codomain, conjugated=self.conjugated)
+
+    def transpose(self) -> LinearOperator:
+        return Paired(self.op.transpose(), not self.conjugated)
+
+    def aligned(self, into: int, out: int) -> frozenset[tuple[int, int]]:
+        return self.op.aligned(into, out)
+
+    @property
+    def work(self) -> float:
+        return 2 * self.op.work
+
+    def lifted(self, x: Any) -> Any:
+        return jnp.asarray(x)
+
+    @property
+    def label(self) -> str:
+        return self.op.label
+
+
+def from_pairs(x: Any, space: Space, *, conjugated: bool = False) -> Any:
+    """Pairs as complex numbers (their conjugates)."""
+    if isinstance(space, TupleSpace):
+        parts = zip(x, space.parts, strict=True)
+        return Parts(part if is_zero(part) else from_pairs(part, own, conjugated=conjugated) for part, own in parts)
+    if not is_complex(space) or is_zero(x):
+        return x
+    return lax.complex(x[..., 0], -x[..., 1] if conjugated else x[..., 1])
+
+
+def in_pairs(z: Any, space: Space, *, conjugated: bool = False) -> Any:
+    """Complex numbers (their conjugates) as pairs."""
+    if isinstance(space, TupleSpace):
+        parts = zip(z, space.parts, strict=True)
+        return Parts(part if is_zero(part) else in_pairs(part, own, conjugated=conjugated) for part, own in parts)
+    if not is_complex(space) or is_zero(z):
+        return z
+    z = jnp.asarray(z)
+    return jnp.stack([lax.real(z), -lax.imag(z) if conjugated else lax.imag(z)], axis=-1)
+
+
+# ---- Jacobians over pairs as JAX has them ------------------------------------------------------------------------------
+def joined_array(x: Any, out: Any, into: Any) -> Any:
+    """The array of a Jacobian between pairs, as `jax.jacobian` has it (see the module)."""
+    if is_complex_value(into):
+        if is_complex_value(out):  # ∂u by x and y
+            x = jnp.take(x, 0, axis=len(out.shape))
+        return lax.complex(x[..., 0], -x[..., 1])
+    re, im = (jnp.take(x, k, axis=len(out.shape)) for k in (0, 1))
+    return lax.complex(re, im)
+
+
+def joined_sparse(op: Sparse, out: Any, into: Any) -> Sparse:
+    """The same of a sparse operator between flat vectors of pairs."""
+    if is_complex_value(into):
+        n = op.domain.size // 2
+        every = np.arange(2 * n)
+        factor = sparse(every, every // 2, np.where(every % 2 == 0, 1, -1j), ArraySpace((n,), into.dtype), (2 * n,))
+        op = compose_sparse(op, factor)
+    if is_complex_value(out):
+        m = op.codomain.size // 2
+        every = np.arange(m) if is_complex_value(into) else np.arange(2 * m)
+        rows, cols = (every, 2 * every) if is_complex_value(into) else (every // 2, every)
+        numbers = None if is_complex_value(into) else np.where(every % 2 == 0, 1, 1j)
+        op = compose_sparse(sparse(rows, cols, numbers, (2 * m,), ArraySpace((m,), out.dtype)), op)
+    return op
+
+
+def is_complex_value(aval: Any) -> bool:
+    """Whether values of this type are complex."""
+    return bool(jnp.issubdtype(aval.dtype, np.complexfloating))
+
+
+class RealLinear(LinearOperator):
+    """An operator between complex arrays that is linear over the reals alone: ``inner`` acts on their pairs.
+
+    ``op @ dz`` is the change along dz, ``op.T @ g`` the cotangent as JAX's `vjp` gives it, ``todense()`` the array that
+    `jax.jacobian` gives (see the module): for a real output Re(array · dz) is the change.
+    """
+
+    __slots__ = ("_codomain", "_domain", "cotangents", "inner")
+
+    def __init__(self, inner: LinearOperator, domain: Space, codomain: Space, cotangents: bool = False) -> None:
+        self.inner = inner
+        self.cotangents = cotangents  # whether it maps cotangents, whose pairs are conjugated
+        self._domain = domain
+        self._codomain = codomain
+
+    @property
+    def domain(self) -> Space:
+        return self._domain
+
+    @property
+    def codomain(self) -> Space:
+        return self._codomain
+
+    def apply(self, x: Any) -> Any:
+        y = self.inner.apply(in_pairs(x, self._domain, conjugated=self.cotangents))
+        return from_pairs(y, self._codomain, conjugated=self.cotangents)
+
+    def transpose(self) -> LinearOperator:
+        return RealLinear(self.inner.transpose(), self._codomain, self._domain, not self.cotangents)
+
+    def lifted(self, x: Any) -> Any:
+        return jnp.asarray(x)
+
+    def todense(self) -> Any:
+        if self.cotangents:
+            turned = self.transpose().todense()
+            n = len(self._domain.shape)  # type: ignore[union-attr, arg-type]
+            return jnp.transpose(turned, (*range(n, turned.ndim), *range(n)))
+        out, into = (jax.ShapeDtypeStruct(s.shape, s.dtype) for s in (self._codomain, self._domain))  # type: ignore[union-attr, no-untyped-call]
+        return joined_array(jnp.asarray(dense_array(self.inner)), out, into)
+
+    @property
+    def label(self) -> str:
+        return f"ℝ-linear({self.inner.label})"
+
+
+def as_operators(J: OperatorMatrix, rows: Sequence[Space], columns: Sequence[Space]) -> OperatorMatrix:
+    """A Jacobian between pairs as one between the spaces they stand for."""
+    entries: dict[tuple[int, int], Any] = {}
+    for (i, j), op in J.entries.items():
+        plain = not is_complex(rows[i]) and not is_complex(columns[j])
+        entries[i, j] = op if plain else RealLinear(op, columns[j], rows[i])
+    return OperatorMatrix(entries, J.shape, list(rows), list(columns))
+
+
+def avals_in_pairs(avals: Sequence[Any]) -> list[Any]:
+    """The types of leaves whose complex numbers are pairs."""
+    return [
+        jax.ShapeDtypeStruct((*a.shape, 2), real_dtype(a.dtype)) if is_complex_value(a) else a  # type: ignore[no-untyped-call]
+        for a in avals
+    ]
