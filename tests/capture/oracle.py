@@ -187,3 +187,34 @@ def primitives_in(jaxpr: Any) -> Iterator[str]:
             yield eqn.primitive.name
             params = jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda p: hasattr(p, "eqns"))
             stack.extend(p for p in params if hasattr(p, "eqns") or hasattr(p, "jaxpr"))
+
+
+ORDERS = ("auto", "forward", "reverse", "markowitz")
+FORMATS = ("array", "operator", "sparse")
+
+
+def as_arrays(found: Any, like: Any) -> Any:
+    """A derivative in whatever format as the arrays of the pytree ``like``."""
+    if isinstance(found, bs.OperatorMatrix):
+        m, n = found.shape
+        leaves = [found[i, j].todense() for i in range(m) for j in range(n)]
+    else:
+        leaves = jax.tree.leaves(found, is_leaf=lambda leaf: hasattr(leaf, "to_scipy"))
+        leaves = [leaf.todense() if hasattr(leaf, "to_scipy") else leaf for leaf in leaves]
+    shapes = jax.tree.leaves(like)
+    assert len(leaves) == len(shapes)
+    arrays = [jnp.reshape(jnp.asarray(leaf), jnp.shape(s)) for leaf, s in zip(leaves, shapes, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(like), arrays)
+
+
+def assert_everywhere(
+    derivative: Any, f: Callable[..., Any], args: Any, expected: Any, rtol: float = 1e-9, **options: Any
+) -> None:
+    """A Jacobian or Hessian of ours is this in every order and format, eagerly and compiled with all optimizations."""
+    for order in ORDERS:
+        for form in FORMATS:
+            run = derivative(f, order=order, format=form, **options)
+            for way in (run, jax.jit(run)):
+                got = as_arrays(way(*args), expected)
+                for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+                    assert_close(a, b, rtol, f"{order}, {form}, {'eager' if way is run else 'jit'}")

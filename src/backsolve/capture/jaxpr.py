@@ -310,6 +310,10 @@ def linearized(fun: Callable[..., Any], point: Sequence[Value]) -> tuple[list[Va
     return list(out), [not z for z in zero], jaxpr, consts
 
 
+# Primitives whose transposes look at which cotangents are zero (that of a scan, say, takes arrays only).
+SYMBOLIC_ZEROS = frozenset(("custom_linear_solve", "custom_lin"))
+
+
 def push_tangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any], tangents: Sequence[Any]) -> list[Any]:
     """The images of tangents under a linear equation: of its moving operands, those that are None."""
     moving = iter(tangents)
@@ -331,9 +335,9 @@ def pull_cotangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any],
     avals = [v.aval for v, m in zip(eqn.invars, moving, strict=True) if m]
     if all(map(is_zero, cotangents)):
         return [zeros(aval) for aval in avals]
-    # A rule may look at which cotangents are zero, and return what is no array yet.
+    symbolic = eqn.primitive.name in SYMBOLIC_ZEROS
     cts: Any = [
-        ad.Zero(v.aval.to_ct_aval()) if is_zero(ct) else as_array(ct, v.aval)
+        as_array(ct, v.aval) if not is_zero(ct) else ad.Zero(v.aval.to_ct_aval()) if symbolic else zeros(v.aval)
         for ct, v in zip(cotangents, eqn.outvars, strict=True)
     ]
     if not eqn.primitive.multiple_results:
@@ -379,7 +383,10 @@ def as_array(x: Value, aval: Aval) -> Value:
         return x
     if jnp.issubdtype(aval.dtype, jax.dtypes.extended):
         return x
-    return jnp.asarray(x, aval.dtype)
+    if is_traced(x):
+        return jnp.asarray(x, aval.dtype)
+    with jax.ensure_compile_time_eval():  # what is known stays so
+        return jnp.asarray(x, aval.dtype)
 
 
 def zeros(aval: Aval) -> Any:

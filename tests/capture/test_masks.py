@@ -1,0 +1,136 @@
+"""Masks are numbers where they are summed or added, and hide what is infinite or NaN wherever they are multiplied."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import backsolve as bs
+
+from .oracle import ORDERS, assert_close, assert_everywhere, normal
+
+ROWS = np.arange(-3.0, 4.0)[:, None] + np.zeros(3)
+KEEP = np.arange(7)[:, None] != 5
+B = np.array([0.1, 0.2, -0.3])
+
+
+@pytest.fixture(autouse=True)
+def all_optimizations():
+    """Two of these cases were wrong only in what an optimizing compiler made of them."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
+def reach(q):
+    """A robot arm's reach: the maximum inside `hypot` is read by several loops."""
+    x = y = a = 0.0
+    for i, length in enumerate((0.3, 0.25, 0.2)):
+        a = a + q[i]
+        x = x + length * jnp.cos(a) * jnp.cos(q[0])
+        y = y + length * jnp.cos(a) * jnp.sin(q[0])
+    return jnp.stack([jnp.hypot(y, x)])
+
+
+FUNCTIONS = {
+    "mask of a mask, summed": (lambda b: jnp.where(KEEP, jax.nn.relu(ROWS + b), 0.0).sum(0), B),
+    "mask, summed": (lambda b: jax.nn.relu(ROWS + b).sum(0), B),
+    "mean where": (lambda b: jnp.mean(ROWS - b, axis=0, where=KEEP), B),
+    "sum where, of a product": (lambda b: jnp.sum((ROWS - b) * b, axis=1, where=KEEP), B),
+    "nanmean": (lambda b: jnp.nanmean(jnp.where(KEEP, jnp.nan, ROWS * b), axis=0), B),
+    "relu plus identity": (lambda x: jax.nn.relu(x) + x, B),
+    "relu plus relu": (lambda x: jax.nn.relu(x) + jnp.where(x < 0.15, x, 0.0), B),
+    "relu minus relu": (lambda x: jax.nn.relu(x) - jax.nn.relu(-x) - jax.nn.relu(x - 0.15), B),
+    "half of a mask": (lambda x: 0.5 * jax.nn.relu(x) + 0.25 * jnp.where(x < 0.15, x, 0.0), B),
+    "triangles": (lambda x: jnp.tril(jnp.triu(jnp.outer(x, x), -1), 1), B),
+    "select": (lambda b: jnp.select([ROWS + b > 1, ROWS + b > 0], [ROWS * 0 + b * 0, ROWS + b], 0.0).sum(0), B),
+    "hypot of sums": (reach, np.array([0.9, 0.8, 1.1])),
+    "clip of a clip": (lambda x: jnp.clip(jnp.clip(jnp.outer(x, x), -0.05, 0.03).sum(0), -0.1, 0.02), B),
+    "mask times matrix": (lambda x: jax.nn.relu(normal(4, 3) @ jax.nn.relu(normal(3, 3, seed=1) @ x)), B),
+    "masks of a batch": (lambda x: jax.nn.relu(normal(5, 3) * x) @ jax.nn.relu(normal(3, 2, seed=1) * x[0]), B),
+    "one number": (
+        lambda x: jnp.where(x > 0, x, 0.0) + jnp.where(x < 1, x * x, x) * jnp.where(x > 0, 1.0, x),
+        np.array(0.7),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_jacobians(name):
+    f, x = FUNCTIONS[name]
+    x = jnp.asarray(x)
+    assert_everywhere(bs.jacobian, f, (x,), jax.jacobian(f)(x))
+
+
+def test_known_values():
+    assert_close(bs.jacobian(FUNCTIONS["mean where"][0])(B), -np.eye(3))
+    assert_close(bs.hessian(lambda t: jnp.sum(jnp.where(ROWS[:, 0] > 0, t, 0.0)) ** 2)(1.5), 18.0)
+    assert_close(jax.jit(bs.jacobian(lambda x: jax.nn.relu(x) + x))(jnp.array([0.5, -1.0])), np.diag([2.0, 1.0]))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+def test_counting_leaves_the_precision(dtype):
+    x = jnp.asarray(B, dtype)
+    for order in ("auto", "forward", "reverse", "markowitz"):
+        got = jax.jit(bs.jacobian(lambda x: jax.nn.relu(x[:, None] + jnp.zeros((3, 4), dtype)).sum(1), order=order))(x)
+        assert got.dtype == dtype
+        assert_close(got, 4 * np.diag(B > 0))
+
+
+def lennard_jones(R):
+    """Pairs masked twice, as programs of molecular dynamics do: at distance zero both branches are infinite."""
+    d = R[:, None] - R[None]
+    squares = jnp.sum(d * d, -1)
+    away = squares > 0
+    r = jnp.where(away, jnp.sqrt(jnp.where(away, squares, 0.0)), 0.0)
+    near = (r > 0) & (r < 2.5)
+    s = jnp.where(near, (1.0 / jnp.where(near, r, 1.0)) ** 6, 0.0)
+    return jnp.sum(4 * (s * s - s)) / 2
+
+
+def coulomb(R):
+    d = R[:, None] - R[None]
+    off = ~jnp.eye(3, dtype=bool)
+    r = jnp.where(off, jnp.sqrt(jnp.where(off, jnp.sum(d * d, -1), 0.0)), 0.0)
+    return jnp.sum(jnp.where(off, 1.0 / jnp.where(off, r, 1.0), 0.0)[jnp.triu_indices(3, 1)])
+
+
+def entropy(x):
+    p = jax.nn.relu(x)
+    safe = jnp.where(p > 0, p, 1.0)
+    return -(jnp.sum(jnp.where(p > 0, p * jnp.log(safe), 0.0)) ** 2)
+
+
+HIDDEN = {
+    "Lennard-Jones": (lennard_jones, np.array([[0.0, 0.0], [1.0, 0.2], [0.3, 1.0]])),
+    "Coulomb": (coulomb, np.array([[0.0, 0.0], [1.0, 0.2], [0.3, 1.0]])),
+    "entropy": (entropy, B),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_hidden_infinities(name):
+    f, x = HIDDEN[name]
+    x = jnp.asarray(x)
+    expected = jax.hessian(f)(x)
+    assert np.isfinite(expected).all()
+    assert_everywhere(bs.hessian, f, (x,), expected)
+    assert_close(jax.jacfwd(bs.jacobian(f))(x), expected)
+    assert_close(jax.jit(bs.jacobian(jax.grad(f), order="reverse"))(x), expected)
+
+
+def test_what_is_hidden_stays_so_in_products_on_both_sides():
+    """In every order of a dense Jacobian, though only one of JAX's modes has no infinity times zero here."""
+
+    def one_sided(x):
+        y = jnp.where(x > 0.15, jnp.sqrt(jnp.maximum(x - 0.15, 0.0)), 0.0)
+        return normal(2, 3) @ jnp.sin(y)
+
+    expected = jax.jacfwd(one_sided)(B)
+    assert np.isnan(jax.jacrev(one_sided)(B)).any()
+    for order in ORDERS:
+        for run in (bs.jacobian(one_sided, order=order), jax.jit(bs.jacobian(one_sided, order=order))):
+            assert_close(run(B), expected)
