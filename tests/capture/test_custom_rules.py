@@ -1,4 +1,4 @@
-"""Derivatives that a program's author wrote: pulled where they cannot be pushed, with what JAX gives them and takes from them."""
+"""Derivatives that a program's author wrote: pulled where they cannot be pushed, with what JAX gives and takes."""
 
 import jax
 import jax.numpy as jnp

@@ -12,7 +12,7 @@ from .oracle import assert_close, assert_same, normal
 X = normal(3)
 
 
-# ---- control flow on values ------------------------------------------------------------------------------------------------
+# ---- control flow on values ---------------------------------------------------------------------------------------
 def branch(x):
     return x * x if x > 0 else -3.0 * x
 
@@ -155,7 +155,7 @@ def test_traced_parts_of_aux_are_values():
         assert_close(aux["y"], np.sin(X))
 
 
-# ---- pullbacks -------------------------------------------------------------------------------------------------------------
+# ---- pullbacks ---------------------------------------------------------------------------------------------------
 PULLED = {
     "sine": jnp.sin,
     "net": lambda x: jnp.tanh(normal(4, 3) @ jax.nn.relu(normal(3, 3, seed=1) @ x)),
