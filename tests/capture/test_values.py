@@ -127,7 +127,7 @@ TOKEN = Opaque()
 
 
 @pytest.mark.parametrize(
-    "aux", ["hi", None, 3, 2.5, TOKEN, {"a": "b", "n": [1, TOKEN]}, np.arange(3), (jnp.ones(2), "x", 1)], ids=str
+    "aux", ["hi", None, 3, 2.5, TOKEN, {"a": "b", "n": [1, TOKEN]}, np.arange(3), (jnp.ones(2), "x", 1)]
 )
 def test_aux_is_handed_back(aux):
     def f(x):

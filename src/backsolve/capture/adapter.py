@@ -80,8 +80,8 @@ class JaxAdapter:
         return jnp.stack([lax.convert_element_type(x, dtype) for x in arrays])
 
     def map_columns(self, function: Any, x: Any) -> Any:
-        """One ``vmap``."""
-        return jax.vmap(function, in_axes=-1, out_axes=-1)(x)
+        """One ``vmap``, over a first axis: some of JAX's own batching rules know no other."""
+        return jax.vmap(function, out_axes=-1)(jnp.moveaxis(x, -1, 0))
 
     def solve_triangular(self, R: Any, b: Any, transposed: bool) -> Any:
         """One ``triangular_solve``."""

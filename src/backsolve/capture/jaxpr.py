@@ -310,6 +310,13 @@ def linearized(fun: Callable[..., Any], point: Sequence[Value]) -> tuple[list[Va
     return list(out), [not z for z in zero], jaxpr, consts
 
 
+def _cotangent(ct: Any, aval: Aval, symbolic: bool) -> Any:
+    """A cotangent as a transpose rule takes it; of what has no derivatives (integers) it is always symbolic."""
+    if not carries_derivatives(aval) or (symbolic and is_zero(ct)):
+        return ad.Zero(aval.to_ct_aval())
+    return zeros(aval) if is_zero(ct) else as_array(ct, aval)
+
+
 # Primitives whose transposes look at which cotangents are zero (that of a scan, say, takes arrays only).
 SYMBOLIC_ZEROS = frozenset(("custom_linear_solve", "custom_lin"))
 
@@ -335,10 +342,8 @@ def pull_cotangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any],
     avals = [v.aval for v, m in zip(eqn.invars, moving, strict=True) if m]
     if all(map(is_zero, cotangents)):
         return [zeros(aval) for aval in avals]
-    symbolic = eqn.primitive.name in SYMBOLIC_ZEROS
     cts: Any = [
-        as_array(ct, v.aval) if not is_zero(ct) else ad.Zero(v.aval.to_ct_aval()) if symbolic else zeros(v.aval)
-        for ct, v in zip(cotangents, eqn.outvars, strict=True)
+        _cotangent(ct, v.aval, eqn.primitive.name in SYMBOLIC_ZEROS) for ct, v in zip(cotangents, eqn.outvars, strict=True)
     ]
     if not eqn.primitive.multiple_results:
         (cts,) = cts
