@@ -13,11 +13,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 demo: $(VENV)/.installed-demo
 	@$(BIN)/backsolve demo -o demo-output
 
+# The second run draws random programs that no run before it has seen; a failing one prints how to get it again.
 test: lint
 	$(BIN)/python -m pytest -n 2
+	BACKSOLVE_FRESH=1 $(BIN)/python -m pytest -n 2 -m "hypothesis or fresh" --hypothesis-profile=fresh tests
 
 nightly: $(VENV)/.installed-dev
-	BACKSOLVE_NIGHTLY=1 $(BIN)/python -m pytest -n 2 tests/capture/test_random_programs.py
+	BACKSOLVE_NIGHTLY=1 $(BIN)/python -m pytest -n 2 -m fresh --hypothesis-profile=fresh tests/capture
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks

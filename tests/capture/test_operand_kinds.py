@@ -1,4 +1,4 @@
-"""Operands that are literals or NumPy values, axes of size zero, several precisions, zeros: compositions and known values."""
+"""Operands that are literals or NumPy values, axes of size zero, several precisions, zeros, JAX's sparse matrices."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jax.experimental.sparse import BCOO, BCSR
 
 import backsolve as bs
 
-from .oracle import FORMATS, ORDERS, assert_close, assert_everywhere, normal
+from .oracle import FORMATS, ORDERS, assert_close, assert_everywhere
 
 X = np.array([0.3, 0.7, 1.2])
 N = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 2.0]])
