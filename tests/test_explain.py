@@ -40,6 +40,9 @@ def after_default(x, y=1.0, z=2.0):
 def keyword(x, *, y):
     return x * y
 
+def loops(x):
+    return jax.lax.while_loop(lambda c: c < 10.0, lambda c: 2 * c, x)
+
 class Net:
     @staticmethod
     def loss(x):
@@ -139,13 +142,21 @@ def test_keywords_methods_jitted_functions_and_modules(program):
         ("{program}:loss", ["W=3,-1"], [], "must be whole numbers"),
         ("{program}:loss", [], ["float31"], "no dtype 'float31'"),
         ("{program}:loss", [], ["q=int32"], "no parameter 'q'"),
-        ("{program}:counted", [], ["int32"], "no input can be varied"),
+        ("{program}:counted", [], ["int32"], "no input of counted can be varied"),
         ("{program}:loss", ["W=4,3", "b=4", "x=5"], [], r"(?s)linearized.*x : float32\[5\].*TypeError: .*Other inputs"),
     ],
 )
 def test_what_cannot_be_explained(program, target, shapes, dtypes, message):
     with pytest.raises(ExplainError, match=message):
         explain(target.format(program=program), shapes, dtypes)
+
+
+def test_a_gradient_that_cannot_be_compiled_has_no_cost(program):
+    text = explain(f"{program}:loops")
+    assert "Nodes" in text
+    assert " ".join(text[text.index("Cost") :].split()).startswith(
+        "Cost not known, since loops or its gradient cannot be compiled: ValueError: Reverse-mode differentiation does not"
+    )
 
 
 def test_a_module_that_misses_another_names_it(tmp_path, monkeypatch):

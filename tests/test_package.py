@@ -80,7 +80,7 @@ def test_only_jaxpr_touches_the_internals_of_jax():
 
 def test_files_are_short():
     for path in [*ROOT.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]:
-        assert len(path.read_text(encoding="utf-8").splitlines()) < 400, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 600, path
 
 
 PUBLIC = """I O left_mul right_mul hadamard kron tdot linear_map LinearOperator matrix diagonal bidiagonal row column

@@ -11,6 +11,7 @@ Two elements are universal, whatever the others are: a *one* and a *zero*, recog
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Number
@@ -32,13 +33,17 @@ __all__ = [
     "SingularError",
     "add",
     "adjoint",
+    "array_of_numbers",
     "describe",
+    "is_element",
     "is_one",
     "is_zero",
     "left_divide",
     "multiply",
     "negate",
     "one_like",
+    "refuse_non_elements",
+    "short",
     "subtract",
     "transpose",
 ]
@@ -80,6 +85,50 @@ def is_number(x: Any) -> bool:
     return isinstance(x, Number)
 
 
+_PRODUCTS = ("__mul__", "__rmul__", "__matmul__", "__rmatmul__", "mv")
+_REPETITIONS = (str.__mul__, bytes.__mul__, bytearray.__mul__, list.__mul__, tuple.__mul__)
+
+
+def is_element(kind: type) -> bool:
+    """Whether values of this type can be elements: they offer a product, which the repetition of a sequence is not."""
+    return getattr(kind, "__mul__", None) not in _REPETITIONS and any(hasattr(kind, name) for name in _PRODUCTS)
+
+
+def refuse_non_elements(elements: Mapping[Any, Any], name: Callable[[Any], str]) -> None:
+    """Raise `AlgebraError` for an element without a product (text, None, a list); ``name(key)`` says where it stands."""
+    if all(map(is_element, set(map(type, elements.values())))):
+        return
+    key, wrong = next((key, x) for key, x in elements.items() if not is_element(type(x)))
+    raise AlgebraError(
+        f"{name(key)} is {short(wrong)}, which cannot be multiplied: elements are numbers, arrays, operators, or anything "
+        "else with a sum and a product. Write a block as an array, O where there is nothing."
+    )
+
+
+def array_of_numbers(x: Any, what: str) -> Any:
+    """Return x as an array (`arrays.asarray`); ``what`` says in an error who needs it.
+
+    Raises `TypeError` where an entry is no number, `ValueError` where rows differ in length.
+    """
+    try:
+        array = arrays.asarray(x)
+    except ValueError:
+        raise ValueError(f"{what} takes an array of numbers, got {short(x)}, whose rows differ in length.") from None
+    if isinstance(array, np.ndarray | np.generic) and array.dtype.kind in "SUTMm":
+        raise TypeError(f"{what} takes an array of numbers, got {short(x)}, of dtype {array.dtype}.")
+    for entry in array.flat if isinstance(array, np.ndarray) and array.dtype.kind == "O" else ():
+        if not is_element(type(entry)) or _acts(entry) or getattr(entry, "shape", ()) != ():
+            inside = f", with {short(entry)} in it" if array.ndim else ""
+            raise TypeError(f"{what} takes an array of numbers, got {short(x)}{inside}.")
+    return array
+
+
+def short(x: Any) -> str:
+    """Show x in an error message: as it prints, where that is short, else by `describe`."""
+    text = repr(x)
+    return text if len(text) <= 60 and "\n" not in text and " at 0x" not in text else f"<{describe(x)}>"
+
+
 def describe(x: Any) -> str:
     """Name x for an error message: its type, and its shape where it has one."""
     if _acts(x):
@@ -89,8 +138,22 @@ def describe(x: Any) -> str:
     return f"{name} of shape {tuple(shape)}" if isinstance(shape, tuple) and shape else name
 
 
-def _failed(verb: str, a: Any, b: Any, error: Exception, remedy: str) -> AlgebraError:
-    return AlgebraError(f"cannot {verb} {describe(a)} and {describe(b)}: {error}. {remedy}")
+def _failed(verb: str, a: Any, b: Any, error: Exception, remedy: str) -> AlgebraError | ValueError:
+    what = f"cannot {verb} {describe(a)} and {describe(b)}"
+    if isinstance(error, ValueError):
+        return ValueError(f"{what}; check their shapes and the order of the factors.")
+    if getattr(a, "shape", ()) and getattr(b, "shape", ()):
+        remedy = "Check their shapes and the order of the factors."
+    return AlgebraError(f"{what}: {str(error).rstrip('.')}. {remedy}")
+
+
+def _foreign(error: Exception) -> Exception | None:
+    """The error where it comes from an element's own code, whose traceback is worth seeing; None for that of a mere sign."""
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    name = "" if step is None else step.tb_frame.f_globals.get("__name__", "")
+    return None if name.partition(".")[0] in ("backsolve", "jax", "numpy") else error
 
 
 def add(a: Any, b: Any) -> Any:
@@ -108,7 +171,7 @@ def add(a: Any, b: Any) -> Any:
     try:
         return arrays.add(a, b)
     except TypeError as error:
-        raise _failed("add", a, b, error, "Every element of the matrix needs '+' with the others.") from error
+        raise _failed("add", a, b, error, "Every element of the matrix needs '+' with the others.") from _foreign(error)
 
 
 def _refuse_broadcasting(a: Any, b: Any) -> None:
@@ -130,7 +193,7 @@ def multiply(a: Any, b: Any) -> Any:
 
     An operator times a number is the operator applied to it.
 
-    Raises `AlgebraError` where the elements offer no product.
+    Raises `AlgebraError` where the elements offer no product, `ValueError` where two arrays do not fit.
     """
     if hasattr(type(b), "left_multiplied_by"):  # a bundle of right-hand sides
         return b.left_multiplied_by(a)
@@ -158,8 +221,11 @@ def multiply(a: Any, b: Any) -> Any:
                 return a.mv(b)
             return a @ b
         return a * b
-    except TypeError as error:
-        raise _failed("multiply", a, b, error, "Every element of the matrix needs a product with the others.") from error
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ValueError) and not (arrays.is_array(a) and arrays.is_array(b)):
+            raise
+        remedy = "Every element of the matrix needs a product with the others."
+        raise _failed("multiply", a, b, error, remedy) from _foreign(error)
 
 
 def negate(a: Any) -> Any:
@@ -170,7 +236,7 @@ def negate(a: Any) -> Any:
         raise AlgebraError(
             f"cannot negate {describe(a)}: {error}. Elements without a minus (semirings) are solved with "
             "substitute(L, b), which computes x = L x + b and needs only + and a product."
-        ) from error
+        ) from _foreign(error)
 
 
 def subtract(a: Any, b: Any) -> Any:
@@ -251,8 +317,10 @@ def left_divide(d: Any, x: Any) -> Any:
             return multiply(1 / d, x)
         if hasattr(type(d), "__truediv__") and not hasattr(d, "matvec"):
             return multiply((d / d) / d, x)
+    except SingularError:
+        raise
     except (AlgebraError, ArithmeticError, ValueError) as error:
-        raise SingularError(f"cannot divide by {describe(d)}: {error}") from error
+        raise SingularError(f"cannot divide {describe(x)} by {describe(d)}: {error}") from _foreign(error)
     raise SingularError(
         f"{describe(d)} offers no inverse; give it an inverse() method, or scale the row so that its diagonal is I."
     )
@@ -278,8 +346,8 @@ def _divide_by_block(d: Any, x: Any) -> Any:
         return namespace(d).linalg.inv(d)
     try:
         return namespace(d).linalg.solve(d, x)
-    except (np.linalg.LinAlgError, RuntimeError) as error:  # PyTorch raises the latter
-        raise SingularError(f"the block of shape {tuple(d.shape)} is singular.") from error
+    except (np.linalg.LinAlgError, RuntimeError):  # PyTorch raises the latter
+        raise SingularError(f"the block of shape {tuple(d.shape)} is singular.") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 
 from . import arrays
-from .algebra import add, describe, is_zero, left_divide, multiply, negate, subtract
+from .algebra import add, describe, is_zero, left_divide, multiply, negate, short, subtract
 from .arrays import is_array
 from .operators import Einsum, O
 from .operators.base import is_scalar
@@ -28,6 +28,8 @@ class BlockVector(Sequence[Any]):
     __array_ufunc__ = None
 
     def __init__(self, blocks: Iterable[Any], products: SharedProducts | None = None) -> None:
+        if not isinstance(blocks, Iterable):
+            raise TypeError(f"a BlockVector holds a sequence of blocks, got {short(blocks)}.")
         self.blocks: tuple[Any, ...] = tuple(blocks)
         self.products = SharedProducts() if products is None else products
 

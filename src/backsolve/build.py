@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from .algebra import describe, is_number, is_one, is_zero
+from .algebra import describe, is_number, is_one, is_zero, short
 from .blocks import BlockVector
 from .matrix import OperatorMatrix
 from .operators.spaces import SpaceError
@@ -17,7 +17,7 @@ def matrix(rows: Sequence[Sequence[Any]]) -> OperatorMatrix:
     """Return the matrix with these rows of elements; an OperatorMatrix among them is flattened, as ``np.block`` does.
 
     Zeros (`O`, the number 0) are not stored; beside a flattened matrix `I` and `O` grow to its size.
-    Raises `SpaceError` where rows differ in length or elements do not fit together.
+    Raises `SpaceError` where rows differ in length or elements do not fit together, `AlgebraError` for what is no element.
 
     Example:
         >>> import numpy as np
@@ -26,7 +26,7 @@ def matrix(rows: Sequence[Sequence[Any]]) -> OperatorMatrix:
         >>> A.shape, len(A.entries)
         ((2, 2), 3)
     """
-    rows = [list(r) for r in rows]
+    rows = [_listed(r, f"row {i} of matrix") for i, r in enumerate(_listed(rows, "matrix", "rows"))]
     width = len(rows[0]) if rows else 0
     for i, r in enumerate(rows):
         if len(r) != width:
@@ -44,7 +44,7 @@ def diagonal(blocks: Iterable[Any]) -> OperatorMatrix:
         >>> diagonal([row([2.0, 3.0]), row([4.0, 5.0])]).shape
         (2, 4)
     """
-    blocks = list(blocks)
+    blocks = _listed(blocks, "diagonal")
     return _assemble({(i, i): block for i, block in enumerate(blocks)}, (len(blocks), len(blocks)))
 
 
@@ -59,7 +59,7 @@ def bidiagonal(diag: Iterable[Any], sub: Iterable[Any]) -> OperatorMatrix:
         ⎢ -2   1  · ⎥
         ⎣  ·  -3  1 ⎦
     """
-    on, below = list(diag), list(sub)
+    on, below = _listed(diag, "the diagonal of bidiagonal"), _listed(sub, "the line below the diagonal of bidiagonal")
     if len(below) != max(len(on) - 1, 0):
         raise ValueError(
             f"a bidiagonal matrix with {len(on)} elements on the diagonal has {max(len(on) - 1, 0)} below it, "
@@ -77,7 +77,7 @@ def row(blocks: Iterable[Any]) -> OperatorMatrix:
         >>> row([1, 2, 3]).shape
         (1, 3)
     """
-    return matrix([list(blocks)])
+    return matrix([_listed(blocks, "row")])
 
 
 def column(blocks: Iterable[Any]) -> OperatorMatrix:
@@ -87,7 +87,7 @@ def column(blocks: Iterable[Any]) -> OperatorMatrix:
         >>> column([1, 2, 3]).shape
         (3, 1)
     """
-    return matrix([[block] for block in blocks])
+    return matrix([[block] for block in _listed(blocks, "column")])
 
 
 def vector(blocks: Iterable[Any]) -> BlockVector:
@@ -99,15 +99,28 @@ def vector(blocks: Iterable[Any]) -> BlockVector:
         BlockVector([1.0, 3.0])
     """
     out: list[Any] = []
-    for block in blocks:
+    for k, block in enumerate(_listed(blocks, "vector", "blocks")):
         if isinstance(block, OperatorMatrix):
             raise TypeError("a vector holds blocks, not matrices; use column([...]) for a matrix of one column.")
+        if block is None:
+            raise TypeError(f"block {k} of the vector is None; a zero of any size is written O.")
         out.extend(block if isinstance(block, BlockVector) else (block,))
     return BlockVector(out)
 
 
+def _listed(given: Any, what: str, of: str = "elements") -> list[Any]:
+    if isinstance(given, str | bytes | Mapping | Set) or not isinstance(given, Iterable):
+        raise TypeError(f"{what} takes a list of {of}, got {short(given)}.")
+    if getattr(given, "ndim", 1) == 0:
+        raise TypeError(f"{what} takes a list of {of}, got an array without axes.")
+    return list(given)
+
+
 def _assemble(places: dict[tuple[int, int], Any], shape: tuple[int, int]) -> OperatorMatrix:
     """Lay elements out in bands as high and wide as the matrices among them."""
+    for place, element in places.items():
+        if isinstance(element, BlockVector):
+            raise TypeError(f"element {place} is a vector of blocks; a matrix of one column is column([...]).")
     if not any(isinstance(element, OperatorMatrix) for element in places.values()):
         return OperatorMatrix.from_entries(places, shape)
     heights: list[int | None] = [None] * shape[0]

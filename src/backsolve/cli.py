@@ -28,7 +28,19 @@ def _run_demo(arguments: argparse.Namespace) -> int:
         return 2
     from backsolve.demo import run
 
-    return run(arguments.output)
+    try:
+        return run(arguments.output)
+    except OSError as error:
+        return _misused("demo", error)
+
+
+def _misused(command: str, error: Exception) -> int:
+    """Say in a line on stderr what is wrong with what was asked for."""
+    told = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        told = f"cannot write {str(error.filename)!r}: {error.strerror}"
+    print(f"backsolve {command}: {told}", file=sys.stderr)
+    return 2
 
 
 def _explain(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,8 +80,7 @@ def _run_explain(arguments: argparse.Namespace) -> int:
     try:
         print(explain(arguments.function, arguments.shape, arguments.dtype))
     except ExplainError as error:
-        print(f"backsolve explain: {error}", file=sys.stderr)
-        return 2
+        return _misused("explain", error)
     return 0
 
 
@@ -91,7 +102,7 @@ def _show(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--output",
         type=Path,
         metavar="FILE",
-        help=".html, or .svg, .png, .pdf, .dot, .tex (default: the function's name with .html)",
+        help=".html, or .svg, .png, .pdf, .dot, .tex, in a folder that exists (default: the function's name with .html)",
     )
     parser.set_defaults(run=_run_show)
 
@@ -102,9 +113,8 @@ def _run_show(arguments: argparse.Namespace) -> int:
 
     try:
         path = show_function(arguments.function, arguments.shape, arguments.dtype, arguments.order, arguments.output)
-    except (ExplainError, ModuleNotFoundError) as error:
-        print(f"backsolve show: {error}", file=sys.stderr)
-        return 2
+    except (ExplainError, ModuleNotFoundError, OSError) as error:
+        return _misused("show", error)
     print(path)
     return 0
 

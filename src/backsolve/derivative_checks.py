@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import transforms
+from .algebra import describe, is_number, short
 from .capture import linearize
 from .capture.jaxpr import Primitive
 from .operators import SpaceError
+from .testing import require_number
 
 __all__ = ["check_grad", "check_rule"]
 
@@ -26,7 +28,8 @@ def check_grad(
     unit directions t and for random cotangents g, ⟨g, J t⟩ is compared, as `backsolve.jvp` and `backsolve.vjp` give it,
     with  ⟨g, f(x + h t) − f(x − h t)⟩ / 2h  at h and h/2, extrapolated (Richardson), in double precision.
 
-    Raises `AssertionError` saying which mode is wrong and by how much.
+    Raises `AssertionError` saying which mode is wrong and by how much; `TypeError` and `ValueError` where it is asked
+    wrongly, or there is nothing to check.
     Cost: four evaluations of f and one derivative of each mode, for each direction.
     Source: Nocedal & Wright, *Numerical Optimization*, section 8.1.
 
@@ -43,11 +46,18 @@ def check_grad(
         AssertionError: f: forward mode is wrong in direction 0: ⟨g, J t⟩ = -0.377191, but by central differences -0.25146
     """
 
+    given: Any = args
+    if not isinstance(given, tuple | list):
+        raise TypeError(f"args of check_grad are a tuple or list of arguments, got {describe(args)}.")
+    require_number("rtol", rtol)
+    require_number("step", step, positive=True)
+    require_number("directions", directions, positive=True, whole=True)
     name = getattr(f, "__name__", type(f).__name__)
     rng = np.random.default_rng(seed)
     with jax.enable_x64(True):
         args = tuple(jax.tree.map(_double, a) for a in args)
         value, pull = transforms.vjp(f, *args)
+        _require_floats(name, args, value)
         for direction in range(directions):
             g, t = _random(value, rng), _unit(_random(args, rng))
             coarse, fine = (_slope(f, args, t, g, h) for h in (step, step / 2))
@@ -56,6 +66,10 @@ def check_grad(
                 "forward": _inner(g, transforms.jvp(f, args, t)[1]),
                 "reverse": _inner(pull(g), t),
             }
+            if not np.isfinite(expected):
+                raise AssertionError(
+                    f"{name} is not finite at these arguments, or next to them: its differences are {expected}."
+                )
             scale = max(abs(expected), _size(g) * _size(value) * 1e-3, 1e-9)
             for mode, got in found.items():
                 if not abs(got - expected) <= rtol * scale:
@@ -72,7 +86,7 @@ def check_rule(primitive: Any, *args: Any, rtol: float = 1e-6, seed: int = 0, **
     ⟨g, J t⟩ = ⟨Jᵀ g, t⟩;  and the value of J t, against `jax.linearize` where JAX can differentiate the primitive, and
     against central differences where it cannot.  ``params`` are the primitive's parameters.
 
-    Raises `AssertionError` saying which of these fails, with both values.
+    Raises `AssertionError` saying which of these fails, with both values; otherwise as `check_grad`.
     Cost: one evaluation and a few derivatives.
 
     Example:
@@ -89,6 +103,9 @@ def check_rule(primitive: Any, *args: Any, rtol: float = 1e-6, seed: int = 0, **
     """
 
     f, name = _callable(primitive, params)
+    require_number("rtol", rtol)
+    if not args:
+        raise TypeError(f"check_rule needs the arguments at which {name} is checked: check_rule({name}, *arrays).")
     rng = np.random.default_rng(seed)
     with jax.enable_x64(True):
         args = tuple(jax.tree.map(_double, a) for a in args)
@@ -102,8 +119,11 @@ def _check_rule(f: Callable[..., Any], name: str, args: tuple[Any, ...], rng: np
         value = system.value
         g, t = _random(value, rng), _unit(_random(args, rng))
         change, gradient = system.jvp(t), system.vjp(g)
-    except (SpaceError, ValueError) as error:
+    except SpaceError as error:
         raise AssertionError(f"{name}: the rule's operator has the wrong shape: {error}") from error
+    except ValueError as error:
+        raise AssertionError(f"{name}: the rule does not serve: {error}") from error
+    _require_floats(name, args, value)
     _check_like(name, "J t", change, value)
     _check_like(name, "Jᵀ g", gradient, args)
     left, right = _inner(g, change), _inner(gradient, t)
@@ -136,7 +156,16 @@ def _callable(primitive: Any, params: dict[str, Any]) -> tuple[Callable[..., Any
 
 
 # ---- pytrees of NumPy numbers: leaves that are not floating-point stay as they are and have tangents of dtype float0 -----
+def _require_floats(name: str, args: Any, value: Any) -> None:
+    """Raise `ValueError` where there is no derivative to check."""
+    for what, tree in (("input", args), ("output", value)):
+        if not any(jnp.issubdtype(jnp.result_type(leaf), np.inexact) for leaf in jax.tree.leaves(tree)):
+            raise ValueError(f"{name} has no floating-point {what} here, so that there is nothing to check.")
+
+
 def _double(leaf: Any) -> Any:
+    if not (is_number(leaf) or hasattr(leaf, "dtype")):
+        raise TypeError(f"the arguments of a check are arrays and numbers, got {short(leaf)}.")
     array = jnp.asarray(leaf)
     if not jnp.issubdtype(array.dtype, np.inexact):
         return array

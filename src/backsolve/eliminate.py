@@ -26,14 +26,16 @@ def eliminate(L: OperatorMatrix, order: Iterable[int]) -> OperatorMatrix:
         {(2, 0): 7.0}
     """
     n = L.shape[0]
+    if L.shape != (n, n):
+        raise ValueError(f"nodes are eliminated from a square matrix, got {n} × {L.shape[1]} blocks.")
     into: list[dict[int, Any]] = [dict(L.row(i)) for i in range(n)]
     out_of: list[set[int]] = [set() for _ in range(L.shape[1])]
     for i, j in L.entries:
         out_of[j].add(i)
     done: set[int] = set()
     for v in order:
-        if not 0 <= v < n:
-            raise ValueError(f"the order names node {v}, but the nodes are 0 to {n - 1}.")
+        if not hasattr(v, "__index__") or not 0 <= v < n:
+            raise ValueError(f"the order names node {v!r}, but the nodes are 0 to {n - 1}.")
         if v in done:
             raise ValueError(f"the order eliminates {L.name(v)} twice.")
         if v in into[v]:
@@ -42,8 +44,12 @@ def eliminate(L: OperatorMatrix, order: Iterable[int]) -> OperatorMatrix:
         for i in sorted(out_of[v]):
             left = into[i].pop(v)
             for j, right in into[v].items():
-                term = multiply(left, right)
-                into[i][j] = add(into[i][j], term) if j in into[i] else term
+                try:
+                    term = multiply(left, right)
+                    into[i][j] = add(into[i][j], term) if j in into[i] else term
+                except (TypeError, ValueError) as error:
+                    error.add_note(f"This was on the way through {L.name(v)} to {L.name(i)}.")
+                    raise
                 out_of[j].add(i)
         for j in into[v]:
             out_of[j].discard(v)

@@ -8,10 +8,14 @@ import importlib.util
 import inspect
 import re
 import sys
+import sysconfig
+import textwrap
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .capture import linearize
+from .operators.memory import available_memory
 from .system import System
 
 __all__ = ["ExplainError", "Inputs", "explain", "find_function", "linearize_target", "make_inputs", "wide_enough"]
@@ -27,6 +32,7 @@ __all__ = ["ExplainError", "Inputs", "explain", "find_function", "linearize_targ
 WIDTH = 80
 ROWS = 40  # of edges
 LINE = 20  # characters of file:line
+WIDE = ("float64", "complex128", "int64", "uint64")
 
 
 class ExplainError(ValueError):
@@ -36,25 +42,31 @@ class ExplainError(ValueError):
 def find_function(target: str) -> Callable[..., Any]:
     """The function that MODULE:FUNCTION or path/to/file.py:FUNCTION names; FUNCTION may have dots.
 
-    Raises `ExplainError` where there is no such module, file or function.
+    Raises `ExplainError` where there is no such module, file or function, and where it cannot be imported.
     """
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
         raise ExplainError(f"expected MODULE:FUNCTION or path/to/file.py:FUNCTION, got {target!r}.")
     found: Any = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
-    for part in name.split("."):
+    owner, parts = found, name.split(".")
+    for k, part in enumerate(parts):
         if not hasattr(found, part):
-            offered = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
+            inside = getattr(found, "__dict__", {})
+            offered = sorted(key for key, value in inside.items() if callable(value) and not key.startswith("_"))
             close = difflib.get_close_matches(part, offered, n=3)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(sorted(offered)[:8]) or 'none'}."
-            raise ExplainError(f"{place} has no function {part!r}; {hint}")
-        found = getattr(found, part)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(offered[:8]) or 'none'}."
+            raise ExplainError(f"{':'.join([place, '.'.join(parts[:k])]).rstrip(':')} has no function {part!r}; {hint}")
+        owner, found = found, getattr(found, part)
     if not callable(found):
         raise ExplainError(f"{target} is no function but {type(found).__name__}.")
+    if isinstance(owner, type) and inspect.isfunction(inspect.getattr_static(owner, part)):
+        raise ExplainError(f"{target} is a method; name that of an instance, it.{part} with it = {owner.__name__}().")
     return found  # type: ignore[no-any-return]
 
 
 def _load_module(name: str) -> Any:
+    if name.startswith("."):
+        raise ExplainError(f"a module is named from its outermost package on, got {name!r}.")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -65,6 +77,8 @@ def _load_module(name: str) -> Any:
                 f"there is no module {name!r}, neither here nor installed; a file is named as path/to/file.py:FUNCTION."
             ) from None
         raise ExplainError(f"module {name!r} imports {error.name!r}, which is not installed.") from None
+    except (Exception, SystemExit) as error:  # whatever the module raises is told as its own
+        raise ExplainError(f"module {name!r} cannot be imported: {_told(error)}.") from error
 
 
 def _load_file(path: Path) -> Any:
@@ -77,8 +91,24 @@ def _load_file(path: Path) -> Any:
         raise ExplainError(f"{str(path)!r} cannot be imported as Python.")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)  # dataclasses and pickles look their module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever the file raises is told as its own
+        raise ExplainError(f"{str(path)!r} cannot be imported: {_told(error)}.") from error
     return module
+
+
+def _told(error: BaseException) -> str:
+    """An exception of the user's code in a line: type, message, and the last line of theirs that it went through."""
+    text, place = " ".join(str(error).split()).rstrip("."), ""
+    if isinstance(error, SyntaxError):
+        text, place = error.msg, f"{error.filename}:{error.lineno}" if error.lineno else ""
+    else:
+        paths = sysconfig.get_paths()
+        ours = str(Path(__file__).parent), paths["stdlib"], paths["purelib"], paths["platlib"], "<frozen"
+        for frame in traceback.extract_tb(error.__traceback__):
+            place = place if frame.filename.startswith(ours) else f"{frame.filename}:{frame.lineno}"
+    return f"{type(error).__name__}: {text}" + (f", at {place}" if place else "")
 
 
 @dataclass(frozen=True)
@@ -98,14 +128,9 @@ def make_inputs(function: Callable[..., Any], shapes: Sequence[str], dtypes: Seq
     Raises `ExplainError` for a parameter that the function does not have, and for what is no shape or dtype.
     """
     parameters = _parameters(function)
-    given = {name: _shape(name, text) for name, text in (_named(entry) for entry in shapes)}
-    default, named = "float32", {}
-    for entry in dtypes:
-        if "=" in entry:
-            name, text = _named(entry)
-            named[name] = _dtype(text)
-        else:
-            default = _dtype(entry)
+    given = {name: _shape(name, text) for name, text in _by_name("--shape", shapes).items()}
+    named = {name: _dtype(text) for name, text in _by_name("--dtype", [d for d in dtypes if "=" in d]).items()}
+    default = [_dtype(entry) for entry in ["float32", *dtypes] if "=" not in entry][-1]
     for name in [*given, *named]:
         if name not in parameters:
             raise ExplainError(f"the function has no parameter {name!r}; it has {', '.join(parameters) or 'none'}.")
@@ -120,6 +145,7 @@ def make_inputs(function: Callable[..., Any], shapes: Sequence[str], dtypes: Seq
             skipped = True
             continue
         shape, dtype = given.get(name, ()), named.get(name, default)
+        _require_room(name, shape, dtype)
         value = [_array(rng, s, dtype) for s in shape] if isinstance(shape, list) else _array(rng, shape, dtype)
         assumed = "" if name in given else " (assumed; --shape " + name + "=3,4 says otherwise)"
         lines.append(f"{name} : {_spaces(value)}{assumed}")
@@ -130,7 +156,10 @@ def make_inputs(function: Callable[..., Any], shapes: Sequence[str], dtypes: Seq
             argnums.append(len(arguments))
         arguments.append(value)
     if not argnums:
-        raise ExplainError("no input can be varied: the function needs at least one real argument without a default.")
+        raise ExplainError(
+            f"no input of {_name(function)} can be varied: that takes a positional parameter of real or complex numbers; "
+            "one with a default is varied if --shape names it."
+        )
     return Inputs(tuple(arguments), keywords, tuple(lines), tuple(argnums))
 
 
@@ -150,6 +179,15 @@ def _named(entry: str) -> tuple[str, str]:
     return name.strip(), text.strip()
 
 
+def _by_name(option: str, entries: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, text in map(_named, entries):
+        if name in found:
+            raise ExplainError(f"{option} names {name!r} twice: {found[name]!r} and {text!r}.")
+        found[name] = text
+    return found
+
+
 def _shape(name: str, text: str) -> tuple[int, ...] | list[tuple[int, ...]]:
     if ";" in text:
         return [_sizes(name, part) for part in text.split(";")]
@@ -157,7 +195,8 @@ def _shape(name: str, text: str) -> tuple[int, ...] | list[tuple[int, ...]]:
 
 
 def _sizes(name: str, text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = [part.strip() for part in text.split(",")]
+    parts = parts if parts[-1] else parts[:-1]  # as Python writes (3,)
     if not all(part.isdecimal() for part in parts):
         raise ExplainError(f"the shape of {name!r} must be whole numbers such as 3,4, got {text!r}.")
     return tuple(int(part) for part in parts)
@@ -165,9 +204,23 @@ def _sizes(name: str, text: str) -> tuple[int, ...]:
 
 def _dtype(text: str) -> str:
     try:
-        return np.dtype(jnp.dtype(text)).name
+        dtype = np.dtype(jnp.dtype(text))
     except TypeError:
-        raise ExplainError(f"there is no dtype {text!r}; use float32, float64, bfloat16, complex64, int32, ...") from None
+        dtype = None
+    if dtype is None or not (jnp.issubdtype(dtype, np.number) or dtype.kind == "b"):
+        raise ExplainError(f"there is no dtype {text!r}; use float32, float64, bfloat16, complex64, int32, ...")
+    return dtype.name
+
+
+def _require_room(name: str, shape: Any, dtype: str) -> None:
+    """Raise `ExplainError` where random numbers of these shapes do not fit into memory, before any are drawn."""
+    shapes = shape if isinstance(shape, list) else [shape]
+    needed = sum(prod(max(n, 1) for n in s) for s in shapes) * (8 + jnp.dtype(dtype).itemsize)  # they are drawn in float64
+    if needed > 2**24 and needed > (limit := available_memory()):
+        sizes = ", ".join("×".join(map(str, s)) for s in shapes)
+        raise ExplainError(
+            f"{name} : {dtype}[{sizes}] is too large: to make it takes {needed:,} bytes, and {limit:,} are available."
+        )
 
 
 def _array(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Any:
@@ -191,7 +244,7 @@ def _name(function: Any) -> str:
 
 def wide_enough(dtypes: Sequence[str]) -> AbstractContextManager[Any]:
     """A context in which JAX keeps the dtypes that are asked for: with 64 bits where one of them has 64."""
-    wide = any(name in entry for entry in dtypes for name in ("float64", "complex128", "int64"))
+    wide = any(_dtype(entry.rpartition("=")[2]) in WIDE for entry in dtypes)
     context: AbstractContextManager[Any] = jax.enable_x64(wide or jnp.result_type(float) == np.float64)
     return context
 
@@ -208,13 +261,14 @@ def linearize_target(target: str, shapes: Sequence[str], dtypes: Sequence[str]) 
         return function(*arguments, **inputs.keywords)
 
     called.__name__ = _name(function)
+    called.__wrapped__ = function  # type: ignore[attr-defined]  # so that errors point at the user's own line
     try:
         return called, inputs, linearize(called, *inputs.arguments, argnums=inputs.argnums)
-    except Exception as error:  # whatever the user's function raises is told as its own
-        taken = "\n  ".join(inputs.lines)
+    except (Exception, SystemExit) as error:  # whatever the user's function raises is told as its own
+        taken = ", ".join(inputs.lines)
         raise ExplainError(
-            f"{target} cannot be linearized with these inputs:\n  {taken}\n"
-            f"{type(error).__name__}: {str(error).strip()}\nOther inputs: --shape NAME=3,4 --dtype NAME=int32"
+            f"{target} cannot be linearized with these inputs, {taken}: {_told(error)}. "
+            "Other inputs: --shape NAME=3,4 --dtype NAME=int32"
         ) from error
 
 
@@ -336,7 +390,15 @@ def _cost_lines(function: Callable[..., Any], inputs: Inputs, system: System) ->
         return linearize(function, *arguments, argnums=inputs.argnums).vjp(ones)
 
     rows = [["Cost", "f", "gradient", "ratio"]]
-    compiled = [jax.jit(g).lower(*inputs.arguments).compile() for g in (function, gradient)]
+    try:
+        compiled = [jax.jit(g).lower(*inputs.arguments).compile() for g in (function, gradient)]
+    except (
+        TypeError,
+        ValueError,
+        NotImplementedError,
+    ) as error:  # branches on values, forward mode alone
+        told = f"not known, since {_name(function)} or its gradient cannot be compiled: {_told(error)}"
+        return ["Cost", *textwrap.wrap(told, WIDTH, initial_indent="  ", subsequent_indent="  ")]
     flops = [float((c.cost_analysis() or {}).get("flops", np.nan)) for c in compiled]
     memory = [float(getattr(c.memory_analysis(), "temp_size_in_bytes", np.nan)) for c in compiled]
     for name, (of_f, of_gradient) in (("  flops", flops), ("  temporary bytes", memory)):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .algebra import SemiringScalar, add, is_one, is_zero, multiply, one_like
+from .algebra import SemiringScalar, add, describe, is_one, is_zero, multiply, one_like, refuse_non_elements, short
 from .eliminate import eliminate
 from .matrix import OperatorMatrix
 from .numeric import all_float
@@ -29,7 +29,8 @@ class Graph(Showable):
     weight of u → v).  A path's product is that of its weights from source to sink, left to right, and never reordered;
     the empty path has weight one.
 
-    Raises `CycleError` naming a cycle, `ValueError` for an edge given twice.
+    Raises `CycleError` naming a cycle, `ValueError` for an edge given twice, `TypeError` for what is no edge,
+    `AlgebraError` for a weight that cannot be multiplied.
 
     Example:
         >>> g = Graph({(1, 3): 2, (2, 3): 5, (3, 4): 3, (4, 5): 7})
@@ -106,9 +107,10 @@ class Graph(Showable):
             self._index = {name: i for i, name in enumerate(self.nodes)}
         try:
             return self._index[node]
-        except KeyError:
+        except (KeyError, TypeError):  # the latter where it is not hashable
             some = ", ".join(map(repr, self.nodes[:5])) + (", …" if len(self.nodes) > 5 else "")
-            raise KeyError(f"{word} {node!r} is not among the graph's {len(self.nodes)} nodes: {some}.") from None
+            listed = f" is not among the graph's {len(self.nodes)} nodes: {some}." if some else ": the graph has no nodes."
+            raise KeyError(f"{word} {node!r}{listed}") from None
 
     def path_weights(
         self, source: Node | None = None, sink: Node | None = None, *, order: str | Sequence[Node] = "auto"
@@ -129,7 +131,7 @@ class Graph(Showable):
         rows = self._source_places if source is None else [self._position(source, "source")]
         cols = self._sink_places if sink is None else [self._position(sink, "sink")]
         by_row: Sequence[Sequence[Any]]  # the weights, a list for each start
-        if not isinstance(order, str):
+        if not isinstance(order, str) and isinstance(order, Iterable):
             by_row = self._by_elimination(rows, cols, order)
         elif order == "forward" or (order == "auto" and len(rows) < len(cols)):
             by_row = [self._along(self._matrix.T, i, cols, flip=True) for i in rows]
@@ -222,7 +224,12 @@ def _edge_pairs(edges: Any) -> Iterable[tuple[tuple[Node, Node], Any]]:
         if not edges.is_directed() or edges.is_multigraph():
             raise TypeError(f"Graph takes a DiGraph, got a {type(edges).__name__}; direct and merge its edges first.")
         return [((u, v), data.get("weight", 1)) for u, v, data in edges.edges(data=True)]
-    return list(edges)
+    if isinstance(edges, str) or hasattr(edges, "shape") or not isinstance(edges, Iterable):
+        raise TypeError(
+            "Graph takes a mapping {(u, v): weight}, pairs ((u, v), weight), a NetworkX DiGraph or a SciPy sparse matrix "
+            f"(of an array A: scipy.sparse.csr_array(A)), got {describe(edges)}."
+        )
+    return edges
 
 
 def _from_edges(
@@ -230,14 +237,23 @@ def _from_edges(
 ) -> tuple[Sequence[Node], OperatorMatrix]:
     index: dict[Node, int] = {}
     found: dict[tuple[int, int], Any] = {}
-    for (u, v), weight in pairs:
-        place = (index.setdefault(u, len(index)), index.setdefault(v, len(index)))
+    ends: Any
+    for k, pair in enumerate(pairs):
+        try:
+            ends, weight = pair
+            if isinstance(ends, str):  # whose letters are no nodes
+                raise TypeError
+            u, v = ends
+            place = (index.setdefault(u, len(index)), index.setdefault(v, len(index)))
+        except (TypeError, ValueError):
+            raise TypeError(f"edge {k} is {short(pair)}, not ((u, v), weight) with hashable nodes u and v.") from None
         if place in found:
             raise ValueError(f"the edge {u!r} → {v!r} is given twice; add the two weights first.")
         found[place] = weight
     for node in alone:
         index.setdefault(node, len(index))
     names = list(index)
+    refuse_non_elements(found, lambda place: f"the weight of {names[place[0]]!r} → {names[place[1]]!r}")
     before: list[list[tuple[int, Any]]] = [[] for _ in names]
     for (u_i, v_i), weight in found.items():
         before[v_i].append((u_i, weight))

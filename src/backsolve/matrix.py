@@ -7,12 +7,14 @@ insertion, so that a matrix that exists fits together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import index
 from typing import Any, cast
 
 import numpy as np
 
 from . import algebra
 from .algebra import is_number
+from .arrays import is_array
 from .blocks import BlockVector, Bundle, times_row, unpack_vector
 from .fitting import Entries, is_structural_zero, refuse_numbers_among_operators, unified, unify_spaces
 from .measured import Measured
@@ -20,6 +22,7 @@ from .numeric import NumericMatrix, all_float
 from .operators import Identity, O
 from .operators.base import is_scalar
 from .operators.spaces import ANY, ArraySpace, Space, SpaceError, lies_in, space_of, unify
+from .operators.trivial import Zero
 from .showable import Showable
 from .solve import RightHandSide, solve, topological_order
 
@@ -48,6 +51,10 @@ class OperatorMatrix(Measured, Showable):
         names: Sequence[str] | None = None,
     ) -> None:
         """Wrap entries that are known to fit together; `from_entries` checks and unifies."""
+        given: Any = (entries, shape)
+        if not (isinstance(given[0], dict) and isinstance(given[1], tuple)):
+            got = f"{algebra.short(entries)} and {algebra.short(shape)}"
+            raise TypeError(f"OperatorMatrix wraps a dict of entries and a shape, got {got}; use backsolve.matrix(rows).")
         self._entries: Entries | None = entries if numeric is None else None
         self.shape = shape
         self.row_spaces: Sequence[Space] = row_spaces if row_spaces is not None else (ANY,) * shape[0]
@@ -68,14 +75,29 @@ class OperatorMatrix(Measured, Showable):
         """Return the matrix of this shape with element ``entries[i, j]`` in block row i and block column j.
 
         Elements stay as they are, a nested OperatorMatrix too; zeros (`O`, the number 0) are dropped.
-        Raises `IndexError` for a place outside the shape, `ValueError` for a place given twice, `SpaceError` where the
-        elements of one row or column do not fit together, `TypeError` where numbers stand among operators.
+        Raises `IndexError` for a place outside the shape, `ValueError` for a place given twice and for a wrong shape,
+        `SpaceError` where the elements of one row or column do not fit together, `TypeError` where numbers stand among
+        operators and for what is no place, `AlgebraError` for what is no element.
         """
-        pairs = entries.items() if isinstance(entries, Mapping) else entries
+        shape = _checked_shape(shape)
+        given: Any = names
+        if given is not None and (not isinstance(given, Sequence) or isinstance(given, str) or len(given) != shape[0]):
+            raise ValueError(f"names must hold one name for each of the {shape[0]} block rows, got {algebra.short(names)}.")
         kept: Entries = {}
-        rows: list[Space] = [ANY] * shape[0]
-        cols: list[Space] = [ANY] * shape[1]
-        for (i, j), element in pairs:
+        try:
+            rows, cols = [cast(Space, ANY)] * shape[0], [cast(Space, ANY)] * shape[1]
+        except (MemoryError, OverflowError):
+            raise MemoryError(f"a matrix of {_blocks(shape)} blocks does not fit into memory.") from None
+        if not isinstance(entries, Iterable):
+            raise TypeError(f"entries are a mapping {{(i, j): element}} or pairs ((i, j), element), got {entries!r}.")
+        for k, pair in enumerate(entries.items() if isinstance(entries, Mapping) else entries):
+            try:
+                (i, j), element = pair
+                i, j = index(i), index(j)
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"entry {k} is {algebra.short(pair)}, not ((i, j), element) with whole numbers i and j."
+                ) from None
             if not (0 <= i < shape[0] and 0 <= j < shape[1]):
                 raise IndexError(f"entry ({i}, {j}) lies outside a matrix of {shape[0]} × {shape[1]} blocks.")
             if (i, j) in kept:
@@ -84,6 +106,7 @@ class OperatorMatrix(Measured, Showable):
                     "add the two first."
                 )
             kept[i, j] = element
+        algebra.refuse_non_elements(kept, "entry {}".format)
         refuse_numbers_among_operators(kept)
         unify_spaces(kept, rows, cols)
         kept = {place: element for place, element in kept.items() if not is_structural_zero(element)}
@@ -94,7 +117,12 @@ class OperatorMatrix(Measured, Showable):
         """Return a SciPy sparse matrix (or a dense 2-D array of numbers) as an OperatorMatrix of numbers.
 
         It is kept in compressed form, and solved with by compiled code.
+        Raises `TypeError` for what is no array of numbers, `ValueError` where it has not two axes.
         """
+        if not hasattr(A, "tocsr"):
+            A = algebra.array_of_numbers(A, "from_scipy")
+        if len(A.shape) != 2:
+            raise ValueError(f"from_scipy takes a matrix (2 axes), got shape {tuple(A.shape)}.")
         numeric = NumericMatrix.of(A)
         return cls({}, numeric.shape, numeric=numeric)
 
@@ -113,11 +141,19 @@ class OperatorMatrix(Measured, Showable):
         return self.shape[0]
 
     def __getitem__(self, place: tuple[int, int]) -> Any:
+        if not _is_place(place):
+            raise TypeError(f"an element is A[i, j] with two whole numbers, got A[{algebra.short(place).strip('()')}].")
         i, j = place
         m, n = self.shape
         if not (-m <= i < m and -n <= j < n):
             raise IndexError(f"entry ({i}, {j}) lies outside a matrix of {m} × {n} blocks.")
-        return self.entries.get((i % m, j % n), O)
+        found = self.entries.get((i % m, j % n))
+        return self._zero(i % m, j % n) if found is None else found
+
+    def _zero(self, i: int, j: int) -> Any:
+        """The element where there is none: O, between its row's and its column's space where these are known."""
+        into, out = self.col_spaces[j], self.row_spaces[i]
+        return O if ANY in (into, out) else Zero(into, out)
 
     def row(self, i: int) -> Sequence[tuple[int, Any]]:
         """The entries of row i as (column, element), by column."""
@@ -163,6 +199,11 @@ class OperatorMatrix(Measured, Showable):
             return self
         if isinstance(other, Identity):
             other = _identity_like(self)
+        if is_array(other) or is_number(other):
+            raise TypeError(
+                f"cannot add {algebra.describe(other)} to a matrix of {_blocks(self.shape)} blocks; make a matrix of it: "
+                "backsolve.matrix(rows), or backsolve.diagonal([c] * n) for a multiple of the identity."
+            )
         if not isinstance(other, OperatorMatrix):
             return NotImplemented
         if self.shape != other.shape:
@@ -369,6 +410,16 @@ class _Complement(OperatorMatrix):
             ones: Entries = {(i, i): Identity(space) for i, space in enumerate(N.row_spaces)}
             self._entries = ones | {place: algebra.negate(element) for place, element in N.entries.items()}
         return self._entries
+
+
+def _is_place(place: Any) -> bool:
+    return isinstance(place, tuple) and len(place) == 2 and all(hasattr(k, "__index__") for k in place)
+
+
+def _checked_shape(shape: Any) -> tuple[int, int]:
+    if not _is_place(shape) or min(shape) < 0:
+        raise ValueError(f"the shape of a matrix is two numbers of blocks such as (2, 3), got {algebra.short(shape)}.")
+    return int(shape[0]), int(shape[1])
 
 
 def _blocks(shape: tuple[int, int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from .network import Network
@@ -88,7 +89,8 @@ def make_plan(
     steps nor the totals of other orders.
     Raises `ValueError` for an unknown name and for an order that misses, repeats or invents a node.
     """
-    if search is not None and not 0 <= search < math.inf:
+    given: Any = search
+    if given is not None and (isinstance(given, bool) or not isinstance(given, Real) or not 0 <= float(given) < math.inf):
         raise ValueError(f"search is a time in seconds, zero or more, got {search!r}.")
     costs = _Costs(network, dense)
     if order not in ORDERS if isinstance(order, str) else not isinstance(order, Iterable):
@@ -143,7 +145,8 @@ def _checked(network: Network, order: Iterable[Any]) -> list[int]:
     seen: set[int] = set()
     for v in nodes:
         if not hasattr(v, "__index__") or not 0 <= v < network.nodes:
-            raise ValueError(f"the order names node {v!r}, but the nodes are 0 to {network.nodes - 1}.")
+            there = f"the nodes are 0 to {network.nodes - 1}" if network.nodes else "there are none"
+            raise ValueError(f"the order names node {v!r}, but {there}.")
         if v in seen:
             raise ValueError(f"the order eliminates {network.label(v)} twice.")
         seen.add(v)

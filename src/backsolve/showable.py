@@ -22,7 +22,8 @@ class Showable:
         or to a temporary file which the browser opens, and the path is returned.  The page needs nothing else and opens
         offline.  ``order`` is a Plan or a sequence of nodes to step through besides forward and back substitution, ``names``
         holds one name for each source of a System.
-        Raises `ValueError` for an order that is not one, or for more entries than can be drawn.
+        Raises `ValueError` for an order that is not one, or for more entries than can be drawn, `FileNotFoundError` where
+        the folder of ``path`` does not exist.
         """
         from .show import show
 
@@ -31,7 +32,8 @@ class Showable:
     def save(self, path: str | Path, *, order: Any = None, title: str = "", names: Any = None) -> Path:
         """Write the page (.html), the picture (.svg, .png, .pdf), the graph (.dot) or the formula (.tex), by the ending.
 
-        Pictures need matplotlib.  Raises `ValueError` for another ending.
+        Pictures need matplotlib.  Raises `ValueError` for another ending, `FileNotFoundError` where the folder of ``path``
+        does not exist.
         """
         from .show import save
 

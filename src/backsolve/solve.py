@@ -106,12 +106,17 @@ def _solve(diagonal: Sequence[Any] | None, N: Triangular, b: Any) -> Any:
     blocks, repack = N.unpack(b)
     multiply = N.product(b)
     for i in topological_order(rows, N.row, N.name):
-        total = times_row(N.row(i), blocks, multiply, blocks[i])
+        try:
+            total = times_row(N.row(i), blocks, multiply, blocks[i])
+        except (TypeError, ValueError) as error:
+            error.add_note(f"This was in {N.name(i)}.")
+            raise
         if diagonal is not None:
             try:
                 total = left_divide(diagonal[i], total)
             except SingularError as error:
-                raise SingularError(f"{N.name(i)}, diagonal element {describe(diagonal[i])}: {error}") from error
+                told = SingularError(f"{N.name(i)}, diagonal element {describe(diagonal[i])}: {error}")
+                raise told from error.__cause__
         blocks[i] = total
     return repack(blocks)
 

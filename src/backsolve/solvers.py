@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .algebra import describe
 from .capture import linearize
 from .transforms import grad
 
@@ -46,7 +47,11 @@ def inverse_hvp(f: Callable[..., Any], primals: Sequence[Any], b: Any, damping: 
         Array([1. , 0.5], dtype=float32)
     """
     if not isinstance(primals, tuple | list) or not primals:
-        raise TypeError(f"primals of inverse_hvp must be a tuple or list of arguments, got {type(primals).__name__}.")
+        got = type(primals).__name__ if not isinstance(primals, tuple | list) else "none"
+        raise TypeError(f"primals of inverse_hvp must be a tuple or list of one argument or more, got {got}.")
+    if len(primals) > 1 and not (isinstance(b, tuple | list) and len(b) == len(primals)):
+        got = f"{len(b)} parts" if isinstance(b, tuple | list) else describe(b)
+        raise TypeError(f"b of inverse_hvp must be a tuple with a part for each of the {len(primals)} primals, got {got}.")
     argnums: Any = 0 if len(primals) == 1 else tuple(range(len(primals)))
     damping = None if isinstance(damping, float | int) and damping == 0 else damping
     system = linearize(grad(f, argnums), *primals, argnums=argnums)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import asarray, multiply, reshape
+from .algebra import array_of_numbers, describe, short
+from .arrays import multiply, reshape
 from .operators.gathers import combine, take
 from .operators.patterns import Pattern, from_entries, transposed
-from .operators.spaces import ArraySpace, SpaceError
+from .operators.spaces import ArraySpace, SpaceError, as_sizes
 from .operators.sparse import Sparse
 from .operators.values import Arrangement, Values
 
@@ -40,6 +41,8 @@ class SparseMatrix:
 
     def __init__(self, pattern: Pattern, data: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> None:
         """Wrap a pattern and its data; `from_entries` and `from_operator` check."""
+        if not isinstance(pattern, Pattern):
+            raise TypeError(f"SparseMatrix wraps a Pattern, got {short(pattern)}; use SparseMatrix.from_entries.")
         self.pattern = pattern
         self.data = data
         self.domain = domain
@@ -57,17 +60,20 @@ class SparseMatrix:
     ) -> SparseMatrix:
         """Return the matrix of this shape with these entries, in any order; places given twice add up.
 
-        Raises `SpaceError` where lengths differ, a place lies outside, or the shape is not that of codomain and domain.
+        Raises `SpaceError` where lengths differ, a place lies outside, or the shape is not that of codomain and domain,
+        `TypeError` where data are no numbers or a shape is none.
         """
-        domain = (shape[1],) if domain is None else domain
-        codomain = (shape[0],) if codomain is None else codomain
+        if len(as_sizes(shape, "shape of a sparse matrix")) != 2:
+            raise TypeError(f"the shape of a sparse matrix is that of rows and columns, such as (3, 4), got {shape!r}.")
+        domain = (shape[1],) if domain is None else as_sizes(domain, "domain")
+        codomain = (shape[0],) if codomain is None else as_sizes(codomain, "codomain")
         if (prod(codomain), prod(domain)) != tuple(shape):
             raise SpaceError(
                 f"a matrix of shape {tuple(shape)} does not map {domain} to {codomain}: that takes "
                 f"{(prod(codomain), prod(domain))}."
             )
         pattern, groups = from_entries(rows, cols, (shape[0], shape[1]))
-        data = asarray(data)
+        data = array_of_numbers(data, "from_entries")
         if tuple(data.shape) != (np.size(rows),):
             raise SpaceError(f"{np.size(rows)} places need data of shape ({np.size(rows)},), got {tuple(data.shape)}.")
         values = Values.of(data, np.size(rows)).take(groups.order).summed(groups.starts)
@@ -75,7 +81,9 @@ class SparseMatrix:
 
     @classmethod
     def from_operator(cls, op: Sparse) -> SparseMatrix:
-        """Return the matrix of a sparse operator."""
+        """Return the matrix of a sparse operator.  Raises `TypeError` for another kind; `as_sparse` makes one of it."""
+        if not isinstance(op, Sparse):
+            raise TypeError(f"from_operator takes a sparse operator, got {describe(op)}; operators.as_sparse makes one.")
         into, out = op.domain, op.codomain
         assert isinstance(into, ArraySpace)
         assert isinstance(out, ArraySpace)
@@ -136,7 +144,7 @@ class SparseMatrix:
         Raises `SpaceError` where x has another length.  Cost: one multiplication and addition an entry (and column).
         """
         if not hasattr(x, "shape"):
-            x = asarray(x)
+            x = array_of_numbers(x, "a product with a sparse matrix")
         shape, n = tuple(x.shape), self.shape[1]
         if len(shape) not in (1, 2) or shape[0] != n:
             flat = f" Ravel it to ({n},) first." if prod(shape) == n else ""

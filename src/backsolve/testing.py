@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .algebra import describe
 from .arrays import asarray
 from .operators import ArraySpace, LinearOperator, Space, SpaceError, TupleSpace
-from .operators.spaces import unify
+from .operators.spaces import as_sizes, unify
 
 if TYPE_CHECKING:
     from .derivative_checks import check_grad as check_grad
@@ -45,7 +47,8 @@ def check_operator(
 
     ``domain`` gives the shape to test on where the operator leaves sizes open.  Unknown sizes of the codomain are taken
     from its result.
-    Raises `AssertionError` saying which law failed, where, and by how much; `SpaceError` where sizes are unknown.
+    Raises `AssertionError` saying which law failed, where, and by how much; `SpaceError` where sizes are unknown,
+    `TypeError` and `ValueError` where it is asked wrongly.
     Cost: about ten applications, and one for each entry of the domain for the dense form.
 
     Example:
@@ -57,11 +60,15 @@ def check_operator(
         ...
         AssertionError: f : 2 → 2: the transpose is wrong: ⟨A x, y⟩ = 0.0776764 but ⟨x, Aᵀ y⟩ = 0.116515
     """
+    if not isinstance(op, LinearOperator):
+        raise TypeError(f"check_operator takes a LinearOperator, got {describe(op)}.")
+    require_number("rtol", rtol)
     rng = np.random.default_rng(seed)
     space = op.domain
     if domain is not None:
-        op = op.refine(ArraySpace(tuple(domain)), ArraySpace())
-        space = unify(op.domain, ArraySpace(tuple(domain)), f"the domain of {op!r} and the one given")
+        given = ArraySpace(as_sizes(domain, "domain of check_operator"))
+        op = op.refine(given, ArraySpace())
+        space = unify(op.domain, given, f"the domain of {op!r} and the one given")
     if not space.known:
         raise SpaceError(f"{op!r} leaves sizes of its domain open; pass check_operator(op, domain=shape).")
     x, z = (_random(space, rng, complex_values) for _ in range(2))
@@ -89,6 +96,13 @@ def check_operator(
             raise AssertionError(f"{op!r}: the adjoint is wrong: ⟨A x, y⟩ = {left:.6g} but ⟨x, Aᴴ y⟩ = {right:.6g}")
     if op.domain.known and isinstance(op.domain, ArraySpace) and isinstance(op.codomain, ArraySpace):
         _check_dense(op.refine(op.domain, ArraySpace(np.shape(ax))), x, ax, rtol)
+
+
+def require_number(what: str, value: Any, *, positive: bool = False, whole: bool = False) -> None:
+    """Raise `ValueError` where an option is no number from 0 on (or above it, or no whole one)."""
+    if not isinstance(value, Integral if whole else Real) or not (float(value) > 0 or (value == 0 and not positive)):
+        kind, which = "a whole number" if whole else "a number", "above zero" if positive else "from zero on"
+        raise ValueError(f"{what} must be {kind} {which}, got {value!r}.")
 
 
 def _check_dense(op: LinearOperator, x: Any, ax: Any, rtol: float) -> None:

@@ -6,6 +6,7 @@ import pytest
 import sympy
 
 from backsolve import Graph, I, O, System, diagonal, linear_map, linearize, matrix, vector
+from backsolve.algebra import Counting, MinPlus
 from backsolve.show import page
 from backsolve.show.model import picture_of
 from backsolve.show.steps import costs, runs, vectors
@@ -133,7 +134,7 @@ def test_vectors_of_arrays_are_norms():
 
 
 def test_a_page_without_values_says_why():
-    odd = Graph({("a", "b"): object(), ("b", "c"): object()})
+    odd = Graph({("a", "b"): MinPlus(1), ("b", "c"): Counting(1)})
     one_way = linear_map(lambda x: 2 * x, None, (3,), (3,))
     nodes = matrix([[O, O], [one_way, O]])
     notes = {

@@ -69,5 +69,4 @@ def write(path: Path, title: str, parts: Sequence[str]) -> None:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(head + "\n".join([f"<h1>{escape(title)}</h1>", *parts]) + "</body></html>\n", encoding="utf-8")

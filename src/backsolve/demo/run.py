@@ -22,7 +22,11 @@ FORMULA = "gradient = M.T @ np.linalg.solve(ImL.T, g)"
 
 
 def run(output: Path, *, steps: int = STEPS) -> int:
-    """As `_run`, with NumPy on one thread: on matrices this small more are no faster, and slow where cores are busy."""
+    """As `_run`, with NumPy on one thread: on matrices this small more are no faster, and slow where cores are busy.
+
+    The folder is made, the one that holds it is not.  Raises `OSError` where it cannot be.
+    """
+    output.mkdir(exist_ok=True)
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]  # scikit-learn brings it
 
     with threadpool_limits(limits=1, user_api="blas"):

@@ -228,8 +228,10 @@ def merged(op: Einsum) -> Einsum:
     """op with its factors multiplied together where that does not grow them: what every product with it would do again."""
     if len(op.factors) < 2:
         return op
-    factors = tuple(merge(list(op.factors), {*op.out, *op.into}))
-    return Einsum(factors, op.out, op.into, op.sizes, op.coef, op.dtypes)
+    outer = {*op.out, *op.into}
+    factors = tuple(merge(list(op.factors), outer))
+    kept = outer.union(*(f.labels for f in factors))
+    return Einsum(factors, op.out, op.into, {k: n for k, n in op.sizes.items() if k in kept}, op.coef, op.dtypes)
 
 
 def add_einsums(a: Einsum, b: Einsum, *, grow: bool = False) -> Einsum | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..arrays import asarray
+from ..algebra import array_of_numbers, short
 from .einsum import Einsum, Factor, einsum
 from .linear_map import LinearMap
-from .spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace
+from .spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, as_sizes
 from .trivial import Identity, Zero
 
 __all__ = ["I", "O", "hadamard", "kron", "left_mul", "linear_map", "right_mul", "tdot"]
@@ -18,7 +18,7 @@ O = Zero()
 
 
 def _matrix(x: Any, what: str) -> Any:
-    x = asarray(x)
+    x = array_of_numbers(x, what)
     if len(x.shape) != 2:
         raise SpaceError(f"{what} needs a matrix (2 axes), got an array of shape {tuple(x.shape)}.")
     return x
@@ -68,7 +68,7 @@ def hadamard(M: Any, name: str = "") -> Einsum:
         >>> hadamard(np.array([1.0, 2.0])) @ np.array([3.0, 4.0])
         array([3., 8.])
     """
-    M = asarray(M)
+    M = array_of_numbers(M, "hadamard")
     labels = tuple(range(len(M.shape)))
     return Einsum((Factor(M, labels, name),), labels, labels, dict(zip(labels, M.shape, strict=True)))
 
@@ -86,6 +86,9 @@ def kron(A: Any, B: Any, names: tuple[str, str] = ("", "")) -> Einsum:
         >>> bool(((kron(A, B) @ X) == B @ X @ A.T).all())
         True
     """
+    given: Any = names
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise TypeError(f"names of kron are two, such as ('A', 'B'), got {names!r}.")
     return einsum("ij", "kl", (_matrix(A, "kron"), "jl"), (_matrix(B, "kron"), "ik"), names=names)
 
 
@@ -100,7 +103,7 @@ def tdot(G: Any, name: str = "") -> Einsum:
         >>> float(tdot(np.array([1.0, 2.0])) @ np.array([3.0, 4.0]))
         11.0
     """
-    G = asarray(G)
+    G = array_of_numbers(G, "tdot")
     labels = tuple(range(len(G.shape)))
     return Einsum((Factor(G, labels, name),), (), labels, dict(zip(labels, G.shape, strict=True)))
 
@@ -117,6 +120,7 @@ def linear_map(
     ``domain`` and ``codomain`` are shapes (entries may be None), a list of shapes for tuples, or None for unknown.
     Without ``transpose_apply`` the operator can be applied but not transposed.
     `backsolve.testing.check_operator` tells whether the two functions belong together.
+    Raises `TypeError` for what is no function or no shape.
 
     Example:
         >>> import numpy as np
@@ -124,16 +128,17 @@ def linear_map(
         >>> shift.T @ np.array([1.0, 2.0, 3.0])
         array([2., 3., 1.])
     """
-    return LinearMap(apply, transpose_apply, _as_space(domain), _as_space(codomain), name)
+    for what, function in (("apply", apply), ("transpose_apply", transpose_apply)):
+        if not callable(function) and (what == "apply" or function is not None):
+            raise TypeError(f"{what} of linear_map must be a function, got {short(function)}.")
+    return LinearMap(apply, transpose_apply, _as_space(domain, "domain"), _as_space(codomain, "codomain"), name)
 
 
-def _as_space(given: Any) -> Space:
+def _as_space(given: Any, what: str) -> Space:
     if given is None:
         return ANY
     if isinstance(given, ArraySpace | TupleSpace):
         return given
-    if isinstance(given, int):
-        return ArraySpace((given,))
     if isinstance(given, list):
-        return TupleSpace(tuple(_as_space(part) for part in given))
-    return ArraySpace(tuple(given))
+        return TupleSpace(tuple(_as_space(part, what) for part in given))
+    return ArraySpace(as_sizes(given, what, open_ends=True))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
+from numbers import Integral
 from typing import Any
 
-__all__ = ["ANY", "ArraySpace", "Space", "SpaceError", "TupleSpace", "lies_in", "space_of", "unify"]
+__all__ = ["ANY", "ArraySpace", "Space", "SpaceError", "TupleSpace", "as_sizes", "lies_in", "space_of", "unify"]
 
 
 class SpaceError(ValueError):
@@ -67,6 +68,20 @@ class TupleSpace:
 
 Space = ArraySpace | TupleSpace
 ANY = ArraySpace()
+
+
+def as_sizes(given: Any, what: str, *, open_ends: bool = False) -> tuple[Any, ...]:
+    """Return a shape as a tuple, an int as that of a vector; ``what`` says in an error whose shape it is.
+
+    With ``open_ends`` sizes may be None (not known yet), the last ``...``.  Raises `TypeError` where it is no shape.
+    """
+    sizes = tuple(given) if isinstance(given, Iterable) else (given,)
+    named = sizes[:-1] if open_ends and sizes[-1:] == (...,) else sizes
+    fits = all((open_ends and n is None) or (isinstance(n, Integral) and int(n) >= 0) for n in named)
+    if isinstance(given, str | Mapping) or not fits:
+        more = ", with None for a size that is not known" if open_ends else ""
+        raise TypeError(f"the {what} must be sizes such as (3, 4){more}, got {given!r}.")
+    return sizes
 
 
 def space_of(x: Any) -> Space:

@@ -10,7 +10,7 @@ import jax
 
 from ..explain import ExplainError, Inputs, linearize_target, wide_enough
 from ..system import System
-from .output import save
+from .output import save, writable
 
 __all__ = ["show_function"]
 
@@ -20,12 +20,13 @@ def show_function(
 ) -> Path:
     """Write the page (or the picture, by the ending of ``output``) of MODULE:FUNCTION and return its path.
 
-    Raises `ExplainError` for what cannot be found, called, ordered or written.
+    Raises `ExplainError` for what cannot be found, called or ordered, `OSError` for what cannot be written.
     """
     with wide_enough(dtypes):
-        _, inputs, system = linearize_target(target, shapes, dtypes)
         name = target.rpartition(":")[2]
-        return _save(system, inputs, name, order, Path(f"{name}.html") if output is None else output)
+        path = Path(f"{name}.html") if output is None else writable(output)
+        _, inputs, system = linearize_target(target, shapes, dtypes)
+        return _save(system, inputs, name, order, path)
 
 
 def _save(system: System, inputs: Inputs, name: str, order: str | None, path: Path) -> Path:
@@ -38,7 +39,7 @@ def _save(system: System, inputs: Inputs, name: str, order: str | None, path: Pa
     try:
         return save(system, path, order=_order(order), title=name, names=names)
     except ValueError as error:
-        raise ExplainError(str(error)) from error
+        raise ExplainError(str(error)) from None
 
 
 def _order(text: str | None) -> Any:

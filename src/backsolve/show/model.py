@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..algebra import is_one
+from ..algebra import is_one, short
 from ..graph import Graph
 from ..matrix import OperatorMatrix
 from ..operators.spaces import ANY, Space
@@ -71,11 +71,16 @@ class Picture:
 def picture_of(thing: Any, title: str = "", names: Sequence[str] | None = None) -> Picture:
     """The picture of a System, a Graph or an OperatorMatrix; ``names`` are those of a System's sources.
 
-    Raises `TypeError` for anything else, `ValueError` where it is too large to be drawn block by block.
+    Raises `TypeError` for anything else, `ValueError` where it is too large to be drawn block by block and for names of
+    what is no System.
     """
+    if not isinstance(title, str | None):
+        raise TypeError(f"title must be text, got {title!r}.")
     if isinstance(thing, System):
         _refuse_too_many(len(thing.M.entries) + len(thing.L.entries), "this System")
         return _of_system(thing, title or "System", names)
+    if names is not None:
+        raise ValueError(f"names are those of the sources of a System, got them for a {type(thing).__name__}.")
     if isinstance(thing, Graph):
         _refuse_too_many(_count(thing.matrix()), "this Graph")
         return _of_graph(thing, title or "Graph")
@@ -101,8 +106,9 @@ def _refuse_too_many(count: int, what: str) -> None:
 def _of_system(system: System, title: str, names: Sequence[str] | None) -> Picture:
     M, L, S = system.M, system.L, system.sinks
     n, p, q = L.shape[0], M.shape[1], S.shape[0]
-    if names is not None and len(names) != p:
-        raise ValueError(f"names must hold one name for each of the {p} sources, got {len(names)}.")
+    if names is not None and (not isinstance(names, list | tuple) or len(names) != p):
+        got = len(names) if isinstance(names, list | tuple) else short(names)
+        raise ValueError(f"names must hold one name for each of the {p} sources, got {got}.")
     into, inside, out = spaces_of(system)
     sources = [_end("p", j, "source", into[j], names) for j in range(p)]
     nodes = [_node(f"x{i}", L.name(i), inside[i]) for i in range(n)]

@@ -7,6 +7,7 @@ import tempfile
 import webbrowser
 from collections.abc import Sequence
 from html import escape
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from .dot import to_dot
 from .page import page
 from .tex import to_latex
 
-__all__ = ["inline", "save", "show", "spy"]
+__all__ = ["inline", "save", "show", "spy", "writable"]
 
 INLINE = 20_000  # entries of what a notebook shows by itself
 _HEIGHT = 780
@@ -28,8 +29,9 @@ def show(
 ) -> Path | None:
     """Show a page inline in a notebook, or write it to ``path``, or to a temporary file that the browser opens.
 
-    Returns the path of what was written.
+    Returns the path of what was written.  Raises `FileNotFoundError` where the folder of ``path`` does not exist.
     """
+    path = None if path is None else writable(path)
     html = page(thing, order, title=title, names=names)
     if path is None and _in_notebook():
         from IPython.display import display
@@ -37,7 +39,7 @@ def show(
         display(_Inline(_frame(html, title)))  # type: ignore[no-untyped-call]
         return None
     if path is not None:
-        return _write(Path(path), html)
+        return _write(path, html)
     with tempfile.NamedTemporaryFile("w", suffix=".html", prefix="backsolve-", delete=False, encoding="utf-8") as file:
         file.write(html)
     webbrowser.open(Path(file.name).as_uri())
@@ -47,12 +49,15 @@ def show(
 def save(thing: Any, path: str | Path, *, order: Any = None, title: str = "", names: Sequence[str] | None = None) -> Path:
     """Write a page, a picture, DOT or LaTeX, as the ending of ``path`` says.
 
-    Raises `ValueError` for another ending.
+    Raises `ValueError` for another ending and for an order where nothing steps through it, `FileNotFoundError` where the
+    folder of ``path`` does not exist.
     """
-    path = Path(path)
+    path = writable(path)
     ending = path.suffix.lower()
     if ending in (".html", ".htm"):
         return _write(path, page(thing, order, title=title, names=names))
+    if order is not None:
+        raise ValueError(f"order is what a page steps through, but {path.name!r} is none; save it as .html.")
     if ending in (".dot", ".gv"):
         return _write(path, to_dot(thing) + "\n")
     if ending == ".tex":
@@ -62,7 +67,6 @@ def save(thing: Any, path: str | Path, *, order: Any = None, title: str = "", na
         from .drawing import draw
 
         figure = draw(thing, title=title, names=names)
-        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=160)
         return path
     raise ValueError(f"cannot save as {path.name!r}: the ending must be .html, .svg, .png, .pdf, .dot or .tex.")
@@ -76,9 +80,9 @@ def spy(thing: Any, path: str | Path | None = None) -> Any:
     _need_matplotlib("spy()")
     from .entries import figure_of
 
+    path = None if path is None else writable(path)
     figure = figure_of(thing)
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=160)
     return figure
 
@@ -117,8 +121,20 @@ def _in_notebook() -> bool:
     return hasattr(shell, "kernel")
 
 
+def writable(path: str | Path) -> Path:
+    """Return the path of a file to be written.  Raises `FileNotFoundError` where its folder does not exist.
+
+    Folders are not made: a name that somebody mistyped should not leave one behind.
+    """
+    if not isinstance(path, str | PathLike):
+        raise TypeError(f"path is the name of a file, got {path!r}.")
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"cannot write {str(path)!r}: there is no folder {str(folder)!r}; make it first.")
+    return Path(path)
+
+
 def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 

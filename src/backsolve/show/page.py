@@ -46,7 +46,8 @@ def page(
     picture = picture_of(thing, title, names)
     picture, items = folded(picture)
     lay_out(items, picture.edges)
-    found = runs(picture, order, order_name) if picture.nodes and len(picture.vertices) <= STEPPED else []
+    found = runs(picture, order, order_name) if len(picture.vertices) <= STEPPED else []
+    found = found if picture.nodes else []  # what has no inner nodes has nothing to step through
     values = vectors(picture) if found else Values({})
     data = _data(picture, items, found, values.found)
     text = Template(_read("page.html"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -41,7 +41,7 @@ def runs(picture: Picture, order: Any = None, name: str = "") -> list[Run]:
     """Forward and back substitution, and the order given: a Plan, the name of one, or a sequence of nodes.
 
     With a Plan the multiplications are the plan's own, which knows the operators; otherwise those of `costs`.
-    Raises `ValueError` where an order misses, repeats or invents a node.
+    Raises `ValueError` where an order misses, repeats or invents a node, and for a plan of another system.
     """
     subject = picture.subject
     if isinstance(order, str) and order in ("auto", "markowitz") and isinstance(subject, System):
@@ -56,13 +56,13 @@ def runs(picture: Picture, order: Any = None, name: str = "") -> list[Run]:
         return found
     if isinstance(order, str) and order == "reverse":
         return found[::-1]
-    if isinstance(order, str):
+    if isinstance(order, str) or not isinstance(getattr(order, "order", order), Iterable):
         raise ValueError(
             f"unknown order {order!r}; use 'forward', 'reverse', of a System also 'auto' or 'markowitz', "
             "or a sequence of nodes."
         )
     named = list(getattr(order, "order", order))
-    unknown = [node for node in named if node not in picture.nodes]
+    unknown = [node for node in named if not isinstance(node, Hashable) or node not in picture.nodes]
     if unknown:
         raise ValueError(f"the order names {unknown[0]!r}, which is none of the {len(inner)} nodes that can be eliminated.")
     if len(set(named)) < len(named):
@@ -77,6 +77,7 @@ def runs(picture: Picture, order: Any = None, name: str = "") -> list[Run]:
 
 def _planned(picture: Picture, system: System, plan: Any, name: str) -> list[Run]:
     """The plan's order and those it is compared with, each counted as plans count."""
+    plan.check(system.network())
 
     def run(name: str, plan: Any) -> Run:
         by_node = {step.node: step.multiplications for step in plan.steps}
