@@ -88,7 +88,10 @@ def _operators(A: Any) -> list[tuple[tuple[int, int], LinearOperator]]:
 def _sizes(spaces: Sequence[Any]) -> list[int]:
     for space in spaces:
         if isinstance(space, TupleSpace) or not space.known:
-            raise SpaceError(f"cannot form a matrix densely whose blocks lie in {space}: a size is unknown.")
+            raise SpaceError(
+                f"cannot form a matrix densely whose blocks lie in {space}: a size is unknown. That takes operators which "
+                "know their sizes; of numbers and arrays take the entries."
+            )
     return [space.size for space in spaces]
 
 

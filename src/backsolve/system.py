@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
-from .algebra import is_zero
+from .algebra import array_of_numbers, describe, is_number, is_zero, short
 from .arrays import asarray
+from .blocks import unpack_vector
 from .bordered import bordered
 from .engines import FORMED
 from .inverse import Inverse, block_vector, flat_vector, require_square, with_operators
@@ -21,7 +22,9 @@ from .shadow import Tally, shadow_of
 from .showable import Showable
 from .solve import solve
 
-__all__ = ["System"]
+__all__ = ["FORMATS", "System"]
+
+FORMATS = ("array", "operator", "sparse")  # of a Jacobian
 
 
 Plans = MutableMapping[Any, Plan]
@@ -92,7 +95,11 @@ class Plain:
 
     def solve(self, system: System, b: Any, damping: Any, engine: str, transposed: bool) -> Any:
         """The solution as a vector of blocks."""
-        blocks = list(b)
+        n = system.M.shape[1] if transposed else system.sinks.shape[0]
+        blocks, _ = unpack_vector(b, n, "solve_transpose" if transposed else "solve")
+        for k, block in enumerate(blocks):
+            if not is_zero(block):
+                array_of_numbers(block, f"block {k} of the right-hand side")
         key = transposed, tuple(None if is_zero(block) else tuple(asarray(block).shape) for block in blocks)
         if key not in system._sized:
             sides: dict[str, Any] = {"sources" if transposed else "outputs": blocks}
@@ -136,6 +143,9 @@ class System(Showable):
     outputs: Frame = PLAIN
 
     def __post_init__(self) -> None:
+        for name, A in self._parts():
+            if not isinstance(A, OperatorMatrix):
+                raise TypeError(f"{name} of a System must be a matrix such as backsolve.matrix makes, got {describe(A)}.")
         n = self.L.shape[0]
         if self.L.shape != (n, n) or self.M.shape[0] != n or self.sinks.shape[1] != n:
             sizes = [f"{name} {A.shape[0]} × {A.shape[1]}" for name, A in self._parts()]
@@ -221,6 +231,8 @@ class System(Showable):
 
     def factored(self, *, damping: Any = None, engine: str = "auto") -> Inverse:
         """Return J⁻¹ (or (J + damping · I)⁻¹), factored: what `solve` applies, between flat vectors.  Kept by the system."""
+        if damping is not None and getattr(damping, "shape", () if is_number(damping) else None) != ():
+            raise TypeError(f"damping must be a single number, got {short(damping)}.")
         if not isinstance(damping, float | int | None):
             return self.outputs.inverse(self, damping, engine)
         key = (engine, damping or None)
@@ -245,6 +257,8 @@ class System(Showable):
             >>> System(M, L, S).plan().multiplications
             1
         """
+        if format is not None and format not in FORMATS:
+            raise ValueError(f"unknown format {format!r}; use one of {', '.join(map(repr, FORMATS))}.")
         plan = make_plan(self.network(), order, search, dense=(format or self.outputs.format) == "array")
         return replace(plan, outline=self.outline())
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .algebra import is_number, short
 from .capture import Traced, linearize_with_aux, traced
 from .order import Plan
 from .sparse_transforms import pattern_of, sparse_derivative
@@ -202,6 +203,7 @@ def plan(
         found.append(system.plan(order, search, format=format))
         return system.value
 
+    require_shaped(fun, primals)
     jax.eval_shape(planned, *primals)
     return found[0]
 
@@ -246,6 +248,11 @@ def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
         >>> hvp(lambda x: jnp.sum(x**3), (jnp.array([1.0, 2.0]),), (jnp.array([1.0, 0.0]),))
         Array([6., 0.], dtype=float32)
     """
+    if not all(isinstance(given, tuple | list) for given in (primals, tangents)) or not 0 < len(primals) == len(tangents):
+        raise TypeError(
+            "primals and tangents of hvp must be tuples or lists, of one argument or more and as many of the one as of the "
+            f"other, got {short(primals)} and {short(tangents)}."
+        )
     argnums: Argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
     return jvp(grad(fun, argnums), primals, tangents)[1]
 
@@ -268,6 +275,7 @@ def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> An
     def build(args: Any, kwargs: Any) -> tuple[System, Any]:
         return _system(fun, args, kwargs, argnums, "jacobian", False, False, False, fold=True)
 
+    require_shaped(fun, primals)
     return pattern_of(build, primals)
 
 
@@ -275,7 +283,9 @@ def _sparse_hessian(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool
     inner = grad(fun, argnums, has_aux, holomorphic)
 
     def build(args: Any, kwargs: Any) -> tuple[System, Any]:
-        shape = jax.eval_shape(fun, *args, **kwargs)
+        if not callable(fun):
+            raise TypeError(f"expected a function of JAX arrays, got {fun!r} of type {type(fun).__name__}.")
+        shape = jax.eval_shape(lambda: fun(*args, **kwargs))  # arguments may be anything
         shape = shape[0] if has_aux and isinstance(shape, (tuple, list)) else shape
         if jax.tree_util.all_leaves([shape]) and shape.shape != ():
             raise TypeError(
@@ -289,6 +299,14 @@ def _sparse_hessian(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool
 
 
 # ---- shared by the above ------------------------------------------------------------------------------------------------
+def require_shaped(fun: Any, primals: Sequence[Any]) -> None:
+    """Raise `TypeError` where a leaf of an argument is neither an array, nor a number, nor a `jax.ShapeDtypeStruct`."""
+    for i, primal in enumerate(primals):
+        for leaf in jax.tree_util.tree_leaves(primal):
+            if not (is_number(leaf) or (hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not isinstance(leaf, type))):
+                raise TypeError(f"argument {i} of {_name(fun)} is {short(leaf)}, no array and no jax.ShapeDtypeStruct.")
+
+
 def _name(fun: Any) -> str:
     return getattr(fun, "__name__", type(fun).__name__)
 

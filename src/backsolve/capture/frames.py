@@ -10,19 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..algebra import is_zero
+from ..algebra import is_number, is_zero, short
 from ..blocks import BlockVector
 from ..operators import O
 from ..operators.settle import dense_array, first_of
-from ..system import Plans, System
+from ..system import FORMATS, Plans, System
 from . import jaxpr as jx
 from .reals import as_operators, as_pairs, avals_in_pairs, is_complex_value, joined_array, needs_reals
 from .solving import inverse_of, solved
 from .sparse_edges import sparse_jacobian
 
 __all__ = ["TreeFrame"]
-
-FORMATS = ("array", "operator", "sparse")
 
 
 class TreeFrame:
@@ -35,38 +33,41 @@ class TreeFrame:
         self.avals = list(avals)
         self.what = what
 
-    def blocks(self, tree: Any) -> BlockVector:
-        """Tangents or cotangents given as a pytree, as blocks, checked against the leaves.
+    def blocks(self, tree: Any, what: str | None = None) -> BlockVector:
+        """Tangents or cotangents given as a pytree, as blocks, checked against the leaves; messages call them ``what``.
 
         Raises `TypeError` for another tree or dtype, `ValueError` for another shape.
         """
         leaves, structure = jax.tree_util.tree_flatten(tree)
         if structure != self.structure:
-            raise TypeError(f"{self.what} must have the tree {self.structure}, got {structure}.")
-        return BlockVector(self._leaf(i, leaf, aval) for i, (leaf, aval) in enumerate(zip(leaves, self.avals, strict=True)))
+            raise TypeError(f"{what or self.what} must have the tree {self.structure}, got {structure}.")
+        pairs = enumerate(zip(leaves, self.avals, strict=True))
+        return BlockVector(self._leaf(f"{what or self.what}, leaf {i}", leaf, aval) for i, (leaf, aval) in pairs)
 
-    def _leaf(self, i: int, leaf: Any, aval: Any) -> Any:
+    def _leaf(self, what: str, leaf: Any, aval: Any) -> Any:
+        dtype = getattr(leaf, "dtype", None)
+        if not (is_zero(leaf) or is_number(leaf) or dtype is not None) or getattr(dtype, "kind", "f") in "OSU":
+            raise TypeError(f"{what}: expected an array of numbers of shape {tuple(aval.shape)}, got {short(leaf)}.")
         if not jx.carries_derivatives(aval):
             if getattr(leaf, "dtype", None) != jax.dtypes.float0 and jnp.issubdtype(jnp.result_type(leaf), np.inexact):
                 raise TypeError(
-                    f"{self.what}, leaf {i}: the leaf has dtype {aval.dtype}, whose tangents have dtype float0, "
+                    f"{what}: the leaf has dtype {aval.dtype}, whose tangents have dtype float0, "
                     f"got {jnp.result_type(leaf)}."
                 )
             return O
         if is_zero(leaf):
             return leaf
         if jnp.shape(leaf) != tuple(aval.shape):
-            raise ValueError(
-                f"{self.what}, leaf {i}: shape {jnp.shape(leaf)} does not match the leaf's shape {tuple(aval.shape)}."
-            )
+            raise ValueError(f"{what}: shape {jnp.shape(leaf)} does not match the leaf's shape {tuple(aval.shape)}.")
+        if isinstance(leaf, complex) and not jnp.issubdtype(aval.dtype, np.complexfloating):
+            raise TypeError(f"{what}: {leaf!r} is complex, but the leaf has dtype {aval.dtype}; take its real part.")
         if isinstance(leaf, (bool, int, float, complex)):
             return jx.weak(leaf, aval)
         if isinstance(leaf, np.ndarray | np.generic):
             leaf = jnp.asarray(leaf)  # double precision is single where JAX has none
         if leaf.dtype != aval.dtype:
             raise TypeError(
-                f"{self.what}, leaf {i}: dtype {leaf.dtype} does not match the leaf's dtype {aval.dtype}; "
-                "convert it with .astype."
+                f"{what}: dtype {leaf.dtype} does not match the leaf's dtype {aval.dtype}; convert it with .astype."
             )
         return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
 

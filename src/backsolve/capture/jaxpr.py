@@ -80,7 +80,12 @@ def hoisted(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Callable[...,
     Unlike `jax.closure_convert`, which leaves those of ``vmap`` where they are.
     """
     leaves, structure = jax.tree_util.tree_flatten(tuple(args))
-    jaxpr, consts, tree = trace(lambda *leaves: fun(*unflatten(structure, leaves)), leaves)
+
+    def flat(*leaves: Any) -> Any:
+        return fun(*unflatten(structure, leaves))
+
+    flat.__wrapped__ = fun  # type: ignore[attr-defined]  # so that errors point at the user's own line
+    jaxpr, consts, tree = trace(flat, leaves)
     moved = [is_traced(c) for c in consts]
     count = len(args)
 
@@ -185,11 +190,12 @@ def sharding_of_product(a: Value, b: Value, dims: Any) -> Any:
     for n, (spec, (summed, batch)) in enumerate(zip(specs, dims, strict=True)):
         free = [k for k in range(len(spec)) if k not in summed and k not in batch]
         for k in (*batch, *free) if n == 0 else free:
-            names = spec[k] if isinstance(spec[k], tuple) else () if spec[k] is None else (spec[k],)
-            out.append(None if taken & set(names) else spec[k])
+            at: Any = spec[k]
+            names = at if isinstance(at, tuple) else () if at is None else (at,)
+            out.append(None if taken & set(names) else at)
             taken.update(names)
     mesh = next(s.mesh for s in shardings if s is not None)
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*out))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*out))  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
@@ -293,7 +299,15 @@ def linearize_equation(eqn: Any, inputs: Sequence[Value], active: Sequence[bool]
         operands = [next(it) if a else x for x, a in zip(inputs, active, strict=True)]
         return [value for value, w in zip(bind(eqn, operands), wanted, strict=True) if w]
 
-    return linearized(one, moving)
+    try:
+        return linearized(one, moving)
+    except NotImplementedError as error:
+        if eqn.primitive in ad.primitive_jvps or "Differentiation rule" not in str(error):
+            raise
+        raise NotImplementedError(
+            f"the derivative of primitive {eqn.primitive.name!r} is not implemented, neither here nor in JAX; give it "
+            "a rule with backsolve.extend (elementwise, linear or rule)."
+        ) from None
 
 
 def linearized(fun: Callable[..., Any], point: Sequence[Value]) -> tuple[list[Value], list[bool], Any, Sequence[Value]]:

@@ -129,7 +129,8 @@ def traced(f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequenc
     chosen = primals[numbers[0]] if isinstance(argnums, int) else tuple(primals[i] for i in numbers)
     leaves, tree = jax.tree_util.tree_flatten(chosen)
     for i, leaf in enumerate(leaves):
-        if not isinstance(leaf, (jax.Array, bool, int, float, complex)) and not hasattr(leaf, "__array__"):
+        is_text = getattr(getattr(leaf, "dtype", None), "kind", "") in ("O", "S", "U")
+        if is_text or (not isinstance(leaf, (jax.Array, bool, int, float, complex)) and not hasattr(leaf, "__array__")):
             raise TypeError(
                 f"argument {argnums} of {_name(f)}, leaf {i}, is {leaf!r} of type {type(leaf).__name__}, not an array; "
                 "differentiate by other arguments, or close over it."
@@ -186,7 +187,7 @@ def normalized_argnums(argnums: int | Sequence[int], count: int, f: Callable[...
     """argnums as a list of positions from 0.  Raises `ValueError` where one is out of range, `TypeError` for no int."""
     out = []
     for i in argnums if isinstance(argnums, Sequence) else (argnums,):
-        if not hasattr(i, "__index__"):
+        if not hasattr(i, "__index__") or jnp.ndim(i):
             raise TypeError(f"argnums must be an int or a sequence of ints, got {argnums!r}.")
         if not -count <= i < count:
             raise ValueError(

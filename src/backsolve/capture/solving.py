@@ -38,6 +38,8 @@ LOOSE = 100  # times the tolerance is what rounding may make of a residual that 
 RESTART = 100  # directions that GMRES keeps
 STEPS = 100  # and ten for each unknown, at most
 
+RIGHT = "the right-hand side b", "the right-hand side g"  # of solve, of solve_transpose
+
 
 def is_concrete(*trees: Any) -> bool:
     """Whether no leaf is traced."""
@@ -115,7 +117,7 @@ def solved(system: System, outputs: TreeFrame, b: Any, damping: Any, engine: str
     damping = _number(damping, inputs.avals)
     if system.over_reals is not system:
         return _solved_over_reals(system.over_reals, before, after, b, damping, engine, transposed)
-    rhs = before.flat(before.blocks(b))
+    rhs = before.flat(before.blocks(b, RIGHT[transposed]))
     if not rhs.size:
         return after.unflat(rhs)
     concrete = is_concrete(system.M, system.L, system.sinks, damping, rhs)
@@ -163,7 +165,10 @@ def _solved_over_reals(
     outputs: Any = whole.outputs
     inputs: Any = whole.inputs
     own, other = (inputs, outputs) if transposed else (outputs, inputs)
-    given = [in_pairs(x, jx.space_of_aval(a), conjugated=transposed) for x, a in zip(before.blocks(b), before.avals)]
+    given = [
+        in_pairs(x, jx.space_of_aval(a), conjugated=transposed)
+        for x, a in zip(before.blocks(b, RIGHT[transposed]), before.avals)
+    ]
     found = solved(whole, outputs, own.tree(given), damping, engine, transposed=transposed)
     leaves = [from_pairs(x, jx.space_of_aval(a), conjugated=transposed) for x, a in zip(other.blocks(found), after.avals)]
     return after.tree(leaves)

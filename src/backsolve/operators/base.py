@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import AlgebraError, describe, is_number
+from ..algebra import AlgebraError, array_of_numbers, describe, is_number
 from ..arrays import asarray, conjugate, is_array, namespace
 from .spaces import ArraySpace, Space, SpaceError, TupleSpace, lies_in, space_of, unify
 
@@ -161,6 +161,7 @@ class LinearOperator(ABC):
         else:
             x = asarray(other)
             _refuse_object_array(x)
+            x = array_of_numbers(x, repr(self))
         space = space_of(x)
         dtype_free = isinstance(self.domain, ArraySpace) and self.domain.dtype is None
         if dtype_free and isinstance(space, ArraySpace):

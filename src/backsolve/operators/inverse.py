@@ -85,8 +85,8 @@ def _inverse_block(op: Einsum, group: list[Factor], labels: set[int], deltas: se
         raise SingularError(f"{op!r} is not square: a block of it maps {n} numbers to {m}.")
     try:
         y = xp.linalg.inv(xp.reshape(x, (*shape[: len(batch)], m, n)))
-    except (np.linalg.LinAlgError, RuntimeError) as error:
-        raise SingularError(f"{op!r} is singular: {error}.") from error
+    except (np.linalg.LinAlgError, RuntimeError):
+        raise SingularError(f"{op!r} is singular.") from None
     sizes = dict(zip(every, shape, strict=True))
     y = xp.reshape(y, tuple(sizes[label] for label in batch + cols + rows))
     return Factor(y, batch + cols + rows, name)

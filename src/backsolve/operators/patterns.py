@@ -186,6 +186,7 @@ def from_entries(rows: Any, cols: Any, shape: tuple[int, int]) -> tuple[Pattern,
             raise SpaceError(f"{word} {worst} lies outside a sparse matrix of shape {shape}; {word}s count from 0.")
     if rows.size != cols.size:
         raise SpaceError(f"{rows.size} rows against {cols.size} columns: a sparse matrix needs one of each for every entry.")
+    require_memory(rows.size, _BYTES, f"a pattern of {rows.size} places, in order")
     return _grouped(rows.astype(np.int64) * _width(shape) + cols, shape)
 
 
@@ -299,6 +300,7 @@ def union(a: Pattern, b: Pattern) -> UnionPlan:
 def _union(a: Pattern, b: Pattern) -> UnionPlan:
     if a == b:
         return UnionPlan(a, None, None)
+    require_memory(a.nnz + b.nnz, _BYTES, f"the sum of patterns with {a.nnz} and {b.nnz} places")
     before = np.searchsorted(a.keys, b.keys)  # how many of a's places come before each of b's
     new = a.keys[np.minimum(before, a.nnz - 1)] != b.keys if a.nnz else np.ones(b.nnz, bool)
     if not new.any():
