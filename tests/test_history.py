@@ -67,6 +67,7 @@ def test_newton_shows_its_steps_to_a_terminal(monkeypatch):
 def test_a_solution_prints_its_history():
     solution = Solution(1.0, 0.0, filled(3))
     assert solution.steps == 2
+    assert solution.converged is True
     assert repr(solution) == f"newton: 2 steps\n{filled(3)}"
 
 

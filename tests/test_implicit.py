@@ -166,3 +166,103 @@ def test_refusals():
         root(lambda z: z[:1] - 1, jnp.zeros(2))
     with pytest.raises(bs.SingularError, match="singular"):
         jax.grad(lambda a: fixed_point(lambda z, a: z + 0 * a, jnp.array(1.0), a))(1.0)
+
+
+# ---- when Newton's method stops: the traced loop as the eager one ---------------------------------------------------------
+def test_a_root_from_far_and_its_derivative():
+    def solved(a):
+        return root(lambda z, a: jnp.exp(z) - a, 30.0, a)
+
+    for s in (solved, jax.jit(solved)):
+        np.testing.assert_allclose(s(2.0), np.log(2), rtol=1e-12)
+        np.testing.assert_allclose(jax.grad(s)(2.0), 0.5, rtol=1e-9)
+        np.testing.assert_allclose(jax.vmap(s)(jnp.array([2.0, 5.0])), np.log([2, 5]), rtol=1e-9)
+
+
+ROOTS = {
+    "logarithm": (jnp.log, 3.0, 1.0, 1e-9),
+    "tangent": (lambda z: jnp.tan(z) - 5, 0.1, np.arctan(5), 1e-9),
+    "from 1e12": (lambda z: z - jnp.cos(z), 1e12, 0.7390851332151607, 1e-9),
+    "small": (lambda z: z**2 - 1e-20, 1.0, 1e-10, 1e-17),
+    "zero": (lambda z: z + z**2, 0.5, 0.0, 1e-15),
+    "zero with rounding": (lambda z: jnp.sin(z + jnp.pi), 0.5, 0.0, 1e-15),
+    "double": (lambda z: z**2 - 2 * z + 1, 2.0, 1.0, 1e-7),
+    "double at zero": (lambda z: z**2, 1.0, 0.0, 1e-15),
+    "huge": (lambda z: 1e300 * (z**2 - 2), 1.0, np.sqrt(2), 1e-9),
+    "scales": (
+        lambda z: jnp.array([1e12 * (z[0] / 3 - 1 / 9), 1e-8 * jnp.arctan(z[1] - 2)]),
+        np.array([1.0, 5]),
+        [1 / 3, 2],
+        1e-9,
+    ),
+    "at the root": (lambda z: z**2 - 2, np.sqrt(2), np.sqrt(2), 1e-15),
+    "single precision": (lambda z: 1e12 * (z**3 - 2), np.float32(30.0), 2 ** (1 / 3), 1e-6),
+    "single precision, lost in large terms": (lambda z, a: (z + a) - a - 1.1, np.float32(0.5), 1.1, 1e-3),
+    "nothing": (lambda z: z, np.zeros(0), np.zeros(0), 0),
+}
+
+
+@pytest.mark.parametrize("name", ROOTS)
+@pytest.mark.parametrize("way", [lambda s: s, jax.jit], ids=["eager", "jit"])
+def test_roots(name, way):
+    F, z0, want, close = ROOTS[name]
+    args = [np.float32(1e3)] * (F.__code__.co_argcount - 1) if hasattr(F, "__code__") else []
+    found = way(lambda z, *args: root(F, z, *args))(jnp.asarray(z0), *args)
+    np.testing.assert_allclose(found, want, atol=close)
+
+
+ROOTLESS = {
+    "parabola": (lambda z: z**2 + 1, 0.5),
+    "almost": (lambda z: (z - 1) ** 2 + 1e-12, 2.0),
+    "pole": (jnp.tan, np.pi / 2),
+    "by a pole": (lambda z: 1 / (z - 1), 1 + 1e-11),
+    "levels off": (lambda z: jnp.exp(-z), 0.0),
+    "beyond the domain": (jnp.log, -1.0),
+    "one entry": (lambda z: jnp.array([1e12 * (z[0] - 1), 1e-8 * (z[1] ** 2 + 1)]), np.array([3.0, 0.5])),
+    "single precision": (lambda z: z**2 + 1e-6, np.float32(0.5)),
+}
+
+
+@pytest.mark.parametrize("name", ROOTLESS)
+def test_functions_without_a_root(name):
+    F, z0 = ROOTLESS[name]
+    with pytest.raises(ConvergenceError, match=r"newton (is stuck|has not converged in 100 steps)"):
+        root(F, z0)
+    assert np.isnan(jax.jit(lambda z: root(F, z))(jnp.asarray(z0))).all()
+
+
+def test_a_fixed_point_by_newton_is_one():
+    """z + 1/z has none, though z comes as near to it as one likes (in floating point, to it)."""
+    with pytest.raises(ConvergenceError, match="newton has not converged in 20 steps"):
+        fixed_point(lambda z: z + 1 / z, 1.0, method="newton", max_steps=20)
+    assert np.isnan(jax.jit(lambda z: fixed_point(lambda z: z + 1 / z, z, method="newton", max_steps=20))(1.0))
+    np.testing.assert_allclose(fixed_point(lambda z: 1e-12 * jnp.cos(z), 30.0, method="newton"), 1e-12, rtol=1e-9)
+
+
+def test_a_multiple_root_has_no_derivative():
+    with pytest.raises(
+        bs.SingularError, match=r"^the solution has no derivative, since the equation does not fix it: .* singular"
+    ):
+        jax.grad(lambda a: root(lambda z, a: (z - a) ** 2, 2.0, a))(2.0)
+
+
+@pytest.mark.parametrize(
+    ("F", "want"),
+    [
+        (lambda z, a: z**2 - a, np.sqrt(1 + 2j)),
+        (lambda z, a: z - 0.5 * jnp.conj(z) - a, 2 + 4j / 3),
+        (lambda z, a: z * jnp.conj(z) - a, np.nan),
+        (lambda z, a: jnp.exp(z) + 0.3 * jnp.real(z) - a, None),
+    ],
+    ids=["holomorphic", "linear", "no root", "in parts"],
+)
+def test_complex_unknowns_are_refused_or_right(F, want):
+    """Where F is not holomorphic, what comes out under jit is a root or NaN, and never near to one."""
+    a = 1 + 2j
+    with pytest.raises(TypeError, match="take real and imaginary parts of complex numbers"):
+        root(F, 1 + 1j, a)
+    z = jax.jit(lambda a: root(F, 1 + 1j, a))(a)
+    if np.isfinite(z):
+        np.testing.assert_allclose(F(z, a), 0, atol=1e-9)
+    else:
+        assert want != np.sqrt(1 + 2j)

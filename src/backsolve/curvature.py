@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .algebra import SingularError
 from .capture.repeated import Repeated
 from .engines.symmetric import SymmetricLU
 
@@ -36,16 +37,18 @@ class Curvature:
         """The d with (∇²f + σI) d = −g and the σ ≥ ``least`` that makes the matrix positive definite.
 
         Of a small Hessian |H| is taken instead, eigenvalue by eigenvalue, and σ is what the lowest lacks.
+        Raises `SingularError` where the Hessian is not finite.
         """
-        H = self.work.symmetric(x)
+        H = self._hessian(x)
         if H is not None and x.size <= DENSE:
             values, vectors = np.linalg.eigh(H.toarray())
             floor = FLAT * float(np.abs(values).max(initial=0.0)) + np.finfo(float).tiny
             d = vectors @ ((vectors.T @ -g) / np.maximum(np.abs(values) + least, floor))
             return d, max(least, -2 * float(values[0]))
         if H is None:
-            low = self._lowest(x, None)[0]
-            damping = max(least, -1.5 * low)  # not at the edge, where the step would be endless
+            low, size = self._lowest(x, None)[0], self._size(x, None)
+            flat = FIRST * (size or 1.0) if low < FLAT * size or not size else 0.0
+            damping = max(least, flat - 1.5 * low)  # not at the edge, where the step would be endless
             return self.work.inverse(x, damping).solve(-g), damping
         first = FIRST * (float(np.abs(H.data).max(initial=0.0)) or 1.0)
         damping = least
@@ -58,7 +61,7 @@ class Curvature:
 
     def escape(self, x: Array) -> tuple[Array | None, float]:
         """A direction of negative curvature and how negative it is; None where the Hessian has none."""
-        H = self.work.symmetric(x)
+        H = self._hessian(x)
         if H is not None:
             size = float(np.abs(H.data).max(initial=0.0))
             if SymmetricLU(H, FLAT * size + np.finfo(float).tiny).positive_definite:
@@ -67,6 +70,13 @@ class Curvature:
         if not low < -FLAT * self._size(x, H):
             return None, 0.0
         return v * (1 + float(np.abs(x).max(initial=0.0))), low
+
+    def _hessian(self, x: Array) -> Any:
+        """The Hessian as a sparse matrix; None where it is not formed."""
+        H = self.work.symmetric(x)
+        if H is not None and not np.isfinite(H.data).all():
+            raise SingularError("the Hessian has entries that are NaN or infinite here; take another x0.")
+        return H
 
     def _size(self, x: Array, H: Any) -> float:
         if H is not None:

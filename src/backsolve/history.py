@@ -61,12 +61,14 @@ class History:
 class Solution:
     """What an iteration found: ``x``, the function's ``value`` there, and the ``history`` of the steps.
 
-    Prints as its history.
+    ``converged`` says that x is what was asked for: always True of what is returned, since `ConvergenceError` is raised
+    where it is not.  Prints as its history.
     """
 
     x: Any
     value: Any
     history: History
+    converged: bool = True
 
     @property
     def steps(self) -> int:

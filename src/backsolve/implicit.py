@@ -6,6 +6,7 @@ In reverse mode it is the solve with its transpose.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,21 +16,24 @@ import jax.numpy as jnp
 from .capture import linearize
 from .capture.jaxpr import hoisted
 from .capture.solving import is_concrete, require_engine
+from .engines.base import SingularError, SingularMatrixError
 from .history import ConvergenceError, History
-from .optimize import newton
+from .optimize import DECREASE, SHORTEST, Stopping, newton
 
 __all__ = ["fixed_point", "root"]
 
 METHODS = ("iteration", "newton")
 
 
-def root(F: Callable[..., Any], z0: Any, *args: Any, tol: float = 1e-10, max_steps: int = 50, engine: str = "auto") -> Any:
+def root(F: Callable[..., Any], z0: Any, *args: Any, tol: float = 1e-10, max_steps: int = 100, engine: str = "auto") -> Any:
     """Return the z with F(z, *args) = 0, by Newton's method from z0; differentiable by ``args``, in both modes.
 
     z and F(z, *args) are pytrees with as many entries.  The derivative is  dz = −F_z⁻¹ F_p dp,  exact at the root; z0 has
     none.  What F closes over counts as an argument too.  Works under ``jit``, ``vmap`` and ``grad``, where F_z is eliminated
-    block by block in JAX, and where nothing can be raised: z is NaN if the iteration has not converged.
-    Raises `ConvergenceError` with the residual history, `SingularError` where F_z is singular, and as `newton`.
+    block by block in JAX, and where nothing can be raised: z is NaN if the iteration has not converged.  When it has is told
+    as in `newton`, traced or not; complex unknowns are taken under ``jit`` alone, of a holomorphic F.
+    Raises `ConvergenceError` with the residual history, `SingularError` where F_z is singular (at a multiple root, where a
+    derivative is asked for), and as `newton`.
     Cost: Newton's steps; a derivative, one solve.
     Source: Krantz and Parks, *The Implicit Function Theorem*, 2002; Blondel et al., *Efficient and Modular Implicit
     Differentiation*, NeurIPS 2022.
@@ -61,9 +65,9 @@ def fixed_point(
     """Return the z with z = g(z, *args), from z0 on; differentiable by ``args``, in both modes.
 
     ``method`` is "iteration", z ← g(z), which converges where g contracts, or "newton", on z − g(z) = 0 (see `root`).
-    The derivative is  dz = (I − g_z)⁻¹ g_p dp,  however z was found.  z0 and g(z0, *args) have the same shapes.  Converged
-    where max |g(z) − z| ≤ tol · max(1, max |z|), or what the dtype can reach.  Under ``jit`` nothing can be raised: z is NaN
-    if the iteration has not converged.
+    The derivative is  dz = (I − g_z)⁻¹ g_p dp,  however z was found.  z0 and g(z0, *args) have the same shapes.  The
+    iteration has converged where max |g(z) − z| ≤ tol · max(1, max |z|), or what the dtype can reach; Newton's method as in
+    `newton`.  Under ``jit`` nothing can be raised: z is NaN if it has not converged.
     Raises `ConvergenceError` with the history of max |g(z) − z|, `ValueError` for an unknown method or where g changes
     the shape, and as `root`.
     Cost: the iteration; a derivative, one solve.
@@ -114,7 +118,11 @@ def _implicit(F: Callable[..., Any], found: Callable[..., Any], z0: Any, args: A
         z = solution(z0, args)
         moved = jax.jvp(lambda args: closed(z, *args), (args,), (change,))[1]
         system = linearize(lambda z: closed(z, *args), z)
-        step = system.solve(moved, engine=engine)
+        try:
+            step = system.solve(moved, engine=engine)
+        except SingularError as error:
+            told = error.fact if isinstance(error, SingularMatrixError) else error
+            raise SingularError(f"the solution has no derivative, since the equation does not fix it: {told}") from error
         return z, jax.tree_util.tree_map(jnp.negative, step)
 
     return solution(z0, (*args, *outer))
@@ -164,33 +172,68 @@ def _iterated_traced(image: Callable[[Any], Any], z: Any, tol: float, max_steps:
 
 
 def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int) -> Any:
-    """Newton's method as one loop of JAX, the step halved while ‖F‖ does not fall."""
-    first = _max(F(z0))
-    goal = _tolerance(tol, z0) * jnp.maximum(1.0, first)
+    """`newton` as one loop of JAX, on z as one flat vector."""
+    flat, tree = _flattening(z0)
 
-    def moved(z: Any, d: Any, t: Any) -> Any:
-        return jax.tree_util.tree_map(lambda z, d: z - (t * d).astype(z.dtype), z, d)
+    def value(x: Any) -> Any:
+        return flat(F(tree(x)))
 
     def step(state: Any) -> Any:
-        z, _, n, _ = state
-        system = linearize(F, z)
-        d = system.solve(system.value)
-        size = _norm(system.value)
+        x, now, zero, largest, n, _, _ = state
+        largest = jnp.maximum(largest, abs(x))
+        system = linearize(F, tree(x))
+        d = -flat(system.solve(system.value))
+        counted = ~zero | zero.all()
 
-        def too_long(t: Any) -> Any:
-            return ~(_norm(F(moved(z, d, t))) <= (1 - 1e-4 * t) * size) & (t > 2.0**-30)
+        def enough(t: Any, there: Any) -> Any:
+            size = abs(jnp.where(counted, now, 0)).max(initial=0.0)  # so that no square overflows
+            after, before = (jnp.linalg.norm(jnp.where(counted, y, 0) / size) for y in (there, now))
+            less = (after <= (1 - DECREASE * t) * before) & (after < before)  # in single precision the factor may be 1
+            return less & jnp.isfinite(there).all()
 
-        t = jax.lax.while_loop(too_long, lambda t: t / 2, jnp.ones((), size.dtype))
-        better = moved(z, d, t)
-        return better, _max(F(better)), n + 1, t
+        def shortened(tried: Any) -> Any:
+            t = tried[0] / 2
+            return t, value(x + t * d)
+
+        start = jnp.full((), 2.0, largest.dtype), jnp.full_like(now, jnp.nan)
+        t, there = jax.lax.while_loop(lambda tried: ~enough(*tried) & (tried[0] > SHORTEST), shortened, start)
+        t = jnp.where(enough(t, there), t, 0)
+        x, now = jnp.where(t > 0, x + t * d, x), jnp.where(t > 0, there, now)
+        scale = rule.scale(x, largest, d)
+        before, zero = zero, rule.near(x, now, scale)
+        last = (t == 0) | rule.short(d, scale)
+        wide = jnp.where(t == 0, largest, scale)
+        zero |= jax.lax.cond(last, lambda: rule.noise(x, now, wide), lambda: jnp.zeros_like(zero))
+        converged = (last & zero.all()) | (now == 0).all()
+        return x, now, zero, largest, n + 1, converged, (t == 0) & (zero == before).all()
 
     def going(state: Any) -> Any:
-        _, error, n, t = state
-        return (error > goal) & (n < max_steps) & (t > 2.0**-29)
+        _, _, _, _, n, converged, stuck = state
+        return ~converged & ~stuck & (n < max_steps)
 
-    start = (z0, first, 0, jnp.ones((), first.dtype))
-    z, error, _, _ = jax.lax.while_loop(going, step, start)
-    return _nan_unless(error <= 1e3 * goal, z)
+    x = flat(z0)
+    rule = Stopping(lambda points: jax.lax.map(value, points), z0, x.size, tol)
+    now = value(x)
+    start = x, now, jnp.zeros(now.shape, bool), abs(x), 0, (now == 0).all(), False
+    x, _, _, _, _, converged, _ = jax.lax.while_loop(going, step, start)
+    return _nan_unless(converged, tree(x))
+
+
+def _flattening(like: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """From pytrees to vectors, and back to pytrees like this one."""
+    leaves, structure = jax.tree_util.tree_flatten(like)
+    ends = [0, *itertools.accumulate(leaf.size for leaf in leaves)]
+    nothing = jnp.zeros(0, jnp.result_type(jnp.float16, *leaves))
+
+    def flat(tree: Any) -> Any:
+        return jnp.concatenate([nothing, *(jnp.ravel(leaf) for leaf in jax.tree_util.tree_leaves(tree))])
+
+    def unflat(x: Any) -> Any:
+        parts = (x[a:b].reshape(leaf.shape) for a, b, leaf in zip(ends, ends[1:], leaves))
+        real = (part if jnp.iscomplexobj(leaf) else part.real for part, leaf in zip(parts, leaves, strict=True))
+        return jax.tree_util.tree_unflatten(structure, [p.astype(leaf.dtype) for p, leaf in zip(real, leaves, strict=True)])
+
+    return flat, unflat
 
 
 def _tolerance(tol: float, z: Any) -> float:
@@ -200,10 +243,6 @@ def _tolerance(tol: float, z: Any) -> float:
 
 def _max(tree: Any) -> Any:
     return jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), initial=0.0) for leaf in jax.tree_util.tree_leaves(tree)]))
-
-
-def _norm(tree: Any) -> Any:
-    return jnp.sqrt(sum(jnp.sum(jnp.abs(leaf) ** 2) for leaf in jax.tree_util.tree_leaves(tree)))
 
 
 def _nan_unless(good: Any, tree: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .algebra import describe, is_number, is_zero
+from .algebra import describe, is_number, is_zero, short
 from .arrays import asarray, pad, reshape
 from .blocks import BlockVector
 from .bordered import Bordered
@@ -72,7 +72,11 @@ def require_square(outputs: int, sources: int, shapes: str = "") -> None:
 
 
 def _placed(b: Any, at: Any, size: int) -> Any:
-    """A vector of this size that is b at these places and zero elsewhere."""
+    """A vector of this size that is b at these places and zero elsewhere.  Raises `ValueError` for a b of another length."""
+    shape = getattr(b, "shape", None)
+    if shape is None or len(shape) not in (1, 2) or shape[0] != at.size:
+        got = short(b) if shape is None else tuple(shape)
+        raise ValueError(f"the right-hand side must be an array of shape ({at.size},) or ({at.size}, k), got {got}.")
     index = np.full(size, at.size)
     index[at] = np.arange(at.size)
     return take(pad(b, (0,) * len(b.shape), (1, *(0 for _ in b.shape[1:]))), index)

@@ -276,6 +276,7 @@ OPERATIONS = {
     "guarded root": guarded_root,
     "clipped": clipped,
     "relu": unary(jax.nn.relu),
+    "both branches": unary(lambda x: 0.7 * jnp.where(x > 0.1, x, x) + jnp.where(x > 0, x, 0.5 * x)),
     "power spectrum": power_spectrum,
     "filtered": filtered,
     "complex product": complex_product,

@@ -143,7 +143,7 @@ def test_a_branch_on_a_value():
         return x if x > 0 else -x
 
     with pytest.raises(jax.errors.TracerBoolConversionError, match="branching"):
-        bs.grad(branching)(1.0)
+        jax.jit(bs.grad(branching))(1.0)
 
 
 def test_a_leaked_tracer():

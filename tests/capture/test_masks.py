@@ -45,6 +45,8 @@ FUNCTIONS = {
     "relu plus relu": (lambda x: jax.nn.relu(x) + jnp.where(x < 0.15, x, 0.0), B),
     "relu minus relu": (lambda x: jax.nn.relu(x) - jax.nn.relu(-x) - jax.nn.relu(x - 0.15), B),
     "half of a mask": (lambda x: 0.5 * jax.nn.relu(x) + 0.25 * jnp.where(x < 0.15, x, 0.0), B),
+    "one value in both branches": (lambda x: 0.3 * jnp.where(x > 0, x, x) + jnp.where(x > 0.15, x, -0.7 * x), B),
+    "counts of columns": (lambda x: 0.1 * jax.nn.relu(x + ROWS).sum(0) * jax.nn.relu(x - ROWS).sum(0), B),
     "triangles": (lambda x: jnp.tril(jnp.triu(jnp.outer(x, x), -1), 1), B),
     "select": (lambda b: jnp.select([ROWS + b > 1, ROWS + b > 0], [ROWS * 0 + b * 0, ROWS + b], 0.0).sum(0), B),
     "hypot of sums": (reach, np.array([0.9, 0.8, 1.1])),

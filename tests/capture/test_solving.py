@@ -240,12 +240,15 @@ def test_holomorphic_functions(engine):
 
 
 @pytest.mark.parametrize("f", [lambda z: jnp.conj(z) * 2, lambda z: z * jnp.conj(z) + z, lambda z: z.real + 2j * z.imag])
-def test_functions_that_are_not_holomorphic_are_refused(f):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_functions_that_are_not_holomorphic(f, engine):
+    """The derivative is linear over the reals alone: the change along the solution is the right-hand side."""
     z, b = as_jax((complex_normal(3), complex_normal(3, seed=1)))
-    for engine in ENGINES:
-        with pytest.raises(ValueError, match="not holomorphic"):
-            bs.solve_jacobian(f, z, b, engine=engine)
-        assert np.isnan(jax.jit(lambda z, e=engine: bs.solve_jacobian(f, z, b, engine=e))(z).real).all()
+    for solve in (
+        lambda z: bs.solve_jacobian(f, z, b, engine=engine),
+        jax.jit(lambda z: bs.solve_jacobian(f, z, b, engine=engine)),
+    ):
+        assert_close(jax.jvp(f, (z,), (solve(z),))[1], b)
 
 
 @pytest.mark.parametrize("f", [jnp.real, jnp.abs, lambda z: jnp.abs(z) ** 2])

@@ -405,7 +405,7 @@ def as_array(x: Value, aval: Aval) -> Value:
     if is_traced(x):
         return jnp.asarray(x, aval.dtype)
     with jax.ensure_compile_time_eval():  # what is known stays so
-        return jnp.asarray(x, aval.dtype)
+        return weak(np.asarray(x).item(), aval) if aval.weak_type and not aval.shape else jnp.asarray(x, aval.dtype)
 
 
 def zeros(aval: Aval) -> Any:

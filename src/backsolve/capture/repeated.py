@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..algebra import is_number, short
 from ..bordered import Bordered
 from ..inverse import Inverse
 from ..least_squares import least_squares
@@ -29,7 +30,12 @@ class Repeated:
     """
 
     def __init__(self, F: Callable[..., Any], x0: Any, *, square: bool = True, formed: int = 0) -> None:
+        if not callable(F):
+            raise TypeError(f"expected a function of JAX arrays, got {F!r} of type {type(F).__name__}.")
         leaves, self.structure = jax.tree_util.tree_flatten(x0)
+        for i, leaf in enumerate(leaves):
+            if not (is_number(leaf) or hasattr(leaf, "dtype")):
+                raise TypeError(f"leaf {i} of x0 is {short(leaf)}; the unknowns must be real floating-point numbers.")
         leaves = [jnp.asarray(leaf) for leaf in leaves]
         for i, leaf in enumerate(leaves):
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -38,11 +44,13 @@ class Repeated:
                     "integers with .astype(float), and take real and imaginary parts of complex numbers."
                 )
         self._shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
-        self._matrix: list[Bordered] = []
+        self._matrix: dict[bool, Bordered] = {}  # with a place for damping on the diagonal, and without
         self.x0 = np.concatenate([np.zeros(0), *(np.ravel(leaf) for leaf in leaves)])
 
         def values(x: Any) -> Any:
             y = F(self.tree(x))
+            if self.x0.size and not jax.tree_util.tree_leaves(y):
+                raise TypeError(f"the function returns {y!r}, which holds no array; return its values.")
             flat = jnp.concatenate([jnp.zeros(0), *(jnp.ravel(leaf) for leaf in jax.tree_util.tree_leaves(y))])
             if jnp.iscomplexobj(flat):
                 raise TypeError("the function has complex values; return their real and imaginary parts.")
@@ -52,7 +60,7 @@ class Repeated:
             system, _ = linearize_with_aux(F, (self.tree(x),), 0, fold=True)
             made = bordered_system(system, damping if square else None, square=square, formed=formed)
             made = made if square else least_squares(made, damping)
-            self._matrix.append(made)
+            self._matrix[damping is not None] = made
             return made.data
 
         self._values = jax.jit(values)
@@ -79,8 +87,8 @@ class Repeated:
         """F(x), as F returns it."""
         return self._values(x)[1]
 
-    def inverse(self, x: Array, damping: float = 0.0) -> Inverse:
-        """(J + damping · I)⁻¹ at x, or the least-squares one, factored.  Raises `SingularError`."""
+    def inverse(self, x: Array, damping: float | None = None) -> Inverse:
+        """J⁻¹ or (J + damping · I)⁻¹ at x, or the least-squares one, factored.  Raises `SingularError`."""
         return Inverse(self._at(x, damping), "superlu")
 
     def symmetric(self, x: Array) -> Any:
@@ -96,6 +104,6 @@ class Repeated:
         below = tril(A[matrix.out][:, matrix.into], -1)
         return (below + below.T + tril(A[matrix.out][:, matrix.into]) - below).tocsc()
 
-    def _at(self, x: Array, damping: float) -> Bordered:
+    def _at(self, x: Array, damping: float | None) -> Bordered:
         numbers = tuple(map(np.asarray, self._numbers(x, damping)))
-        return replace(self._matrix[0], data=numbers)
+        return replace(self._matrix[damping is not None], data=numbers)

@@ -6,7 +6,16 @@ from typing import Any, Protocol
 
 from ..algebra import SingularError as SingularError
 
-__all__ = ["Factors", "SingularError"]
+__all__ = ["Factors", "SingularError", "SingularMatrixError"]
+
+
+class SingularMatrixError(SingularError):
+    """A matrix without an inverse: ``fact`` says why, ``remedy`` what may help where there is no damping to pass."""
+
+    def __init__(self, fact: str, remedy: str) -> None:
+        super().__init__(f"{fact} Pass damping, or {remedy}.")
+        self.fact = fact
+        self.remedy = remedy
 
 
 class Factors(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..operators.memory import PatternTooLargeError
-from .base import SingularError
+from .base import SingularError, SingularMatrixError
 from .layout import Layout
 
 __all__ = ["HostFactors"]
@@ -80,7 +80,7 @@ class HostFactors(ABC):
         if not error <= POOR * scale:
             if self._more_careful():
                 return self._refined(b, A, trans)
-            raise SingularError(self._diagnosis())
+            raise self._singular()
         self.residual = error / scale if scale else 0.0
         return x
 
@@ -111,28 +111,33 @@ class HostFactors(ABC):
         column = int(np.searchsorted(self.layout.columns.indptr, bad, "right")) - 1
         return f"the column of {self.layout.column_label(column)}"
 
-    def _diagnosis(self) -> str:
-        """Which unknown has no pivot: one no equation is left for, or the one whose pivot is the smallest."""
+    def _singular(self) -> SingularMatrixError:
+        """Which unknown has no pivot: one that no equation is left for, by the pattern or by zeros, or the smallest one."""
         from scipy.sparse.csgraph import maximum_bipartite_matching
         from scipy.sparse.linalg import splu
 
         label, A = self.layout.column_label, self.matrix
         nonzero = A.copy()
         nonzero.eliminate_zeros()
-        unmatched = np.flatnonzero(maximum_bipartite_matching(nonzero.tocsr(), perm_type="row") < 0)
-        if unmatched.size:
-            return (
-                f"the Jacobian is singular for its pattern alone: {unmatched.size} of {A.shape[0]:,} unknowns have no "
-                f"equation of their own, the first is {label(int(unmatched[0]))}. "
-                "Pass damping, or leave out what changes nothing."
-            )
+        for matrix, where, remedy in (
+            (A, "for its pattern alone", "leave out what changes nothing"),
+            (nonzero, "here, where entries are 0", "start from another point, where they are not"),
+        ):
+            unmatched = np.flatnonzero(maximum_bipartite_matching(matrix.tocsr(), perm_type="row") < 0)
+            if unmatched.size:
+                return SingularMatrixError(
+                    f"the Jacobian is singular {where}: {unmatched.size} of {A.shape[0]:,} unknowns have no equation of "
+                    f"their own (what is known to be 0 is none), the first is {label(int(unmatched[0]))}.",
+                    remedy,
+                )
         size = np.abs(A.data).max(initial=0.0)
         nudged = A.copy()
         nudged.data = A.data + 1e-13 * size * np.random.default_rng(0).standard_normal(A.nnz)
         lu = splu(nudged)
         pivots = np.abs(lu.U.diagonal()) / np.maximum(abs(lu.U).max(axis=0).toarray().ravel(), 1e-300)
         worst = int(np.argmin(pivots))
-        return (
+        return SingularMatrixError(
             f"the Jacobian is singular to working precision: the pivot of {label(int(np.argsort(lu.perm_c)[worst]))} is "
-            f"{pivots[worst]:.1e} times its column. Pass damping, or remove the equation or unknown that others determine."
+            f"{pivots[worst]:.1e} times its column.",
+            "remove the equation or unknown that others determine",
         )

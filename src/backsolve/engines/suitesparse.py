@@ -133,7 +133,7 @@ class GeneralLU(SuiteSparse):
     def _factor(self) -> None:
         kept = self._kept
         if not self.matrix.nnz:
-            raise SingularError(self._diagnosis())
+            raise self._singular()
         with kept.lock:
             known, kept.owner = kept.factor is not None and kept.factor.dtype == self.matrix.dtype, None
             try:
@@ -144,7 +144,7 @@ class GeneralLU(SuiteSparse):
             except self._complaints as error:
                 kept.factor = None
                 if not known:
-                    raise SingularError(self._diagnosis()) from error
+                    raise self._singular() from error
                 self._factor()  # the pivots of earlier numbers do not serve
             kept.owner = self._me
             self._careful = kept.strict and not known
@@ -175,7 +175,7 @@ class GeneralLU(SuiteSparse):
                 with self._watched("ignore"):  # near to singular: the residual tells how near
                     return self._by(self._kept.factor, b, trans)
             except self._complaints as error:
-                raise SingularError(self._diagnosis()) from error
+                raise self._singular() from error
 
     @abstractmethod
     def _by(self, factor: Any, b: Array, trans: str) -> Array:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .base import SingularError
 from .hosted import HostFactors
 from .layout import Columns, Layout
 from .stretch import LONG, Stretched
@@ -68,9 +67,9 @@ class SuperLU(HostFactors):
             if order.paired:
                 self._with_all_pivots()
                 return
-            raise SingularError(self._diagnosis()) from error
-        except MemoryError as error:
-            raise self._too_large(N, A.nnz) from error
+            raise self._singular() from None
+        except MemoryError:
+            raise self._too_large(N, A.nnz) from None
         self._order = order
         kept: list[Order] = self.layout.remember("order", list)
         kept[:] = [order if order.final else _reordered(order, np.argsort(self._lu.perm_c))]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..algebra import is_number
-from ..arrays import is_mask
+from ..arrays import astype, is_mask, namespace
 from .base import LinearOperator
 from .einsum import Einsum, Factor, _contract_all
 from .lazy import Product, Sum
@@ -91,7 +91,10 @@ def _from_einsum(op: Einsum, into: ArraySpace, out: ArraySpace, limit: int | Non
     values = Values.of(op.coef if is_number(op.coef) else 1, pattern.nnz)
     for f, places in zip(factors, index, strict=True):
         if keep is None or not _is_static_mask(f):
-            values = values.times(Values.of(f.array, f.size).take(places), into.dtype or out.dtype)
+            array = f.array
+            if str(array.dtype).rpartition(".")[2].startswith(("int", "uint")):  # counts of masks: numbers among numbers
+                array = astype(array, into.dtype or out.dtype or namespace(array).float64)
+            values = values.times(Values.of(array, f.size).take(places), into.dtype or out.dtype)
     return Sparse(pattern, values if is_number(op.coef) else values.scaled(op.coef), into, out)
 
 
