@@ -178,3 +178,12 @@ def test_symbolic_zeros():
         assert_close(run(1.0), expected)
     assert [False, True] in seen[1:]
     assert [False, False] not in seen
+
+
+def test_tangents_of_another_shape_are_refused():
+    """A constant value under vmap, whose batch JAX drops: its gradient once had the shape of a scalar."""
+    f = jax.custom_jvp(lambda x: jnp.zeros(x.shape, x.dtype))
+    f.defjvp(lambda p, t: (f(p[0]), t[0]))
+    for way in (lambda g: g, jax.jit):
+        with pytest.raises(TypeError, match=r"custom_jvp_call .* its derivative has shape \(3,\), its value shape \(\)"):
+            way(bs.grad(lambda x: jax.vmap(f)(x).sum()))(jnp.arange(3.0))

@@ -105,7 +105,14 @@ class TreeFrame:
         """One block as its leaf."""
         if not jx.carries_derivatives(aval):
             return np.zeros(aval.shape, jax.dtypes.float0)
-        return jx.zeros(aval) if is_zero(block) else jx.as_array(block, aval)  # a zero: nothing between input and output
+        if is_zero(block) or (is_number(block) and block == 0):  # nothing between input and output
+            return jx.zeros(aval)
+        if tuple(block.shape) != tuple(aval.shape):
+            raise ValueError(
+                f"{self.what}: a derivative of shape {tuple(block.shape)} for a leaf of shape {tuple(aval.shape)}; a rule "
+                "of the program gives tangents or cotangents of another shape than its values."
+            )
+        return jx.as_array(block, aval)
 
     def over_reals(self, system: System) -> System:
         """The system over pairs of real numbers, if it needs that; else itself."""

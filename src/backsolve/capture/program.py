@@ -258,6 +258,13 @@ def _as_it_stands(frame: Frame, eq: jx.Equation, preds: list[int | None], progra
 def _linearized(frame: Frame, eq: jx.Equation, preds: list[int | None], wanted: list[bool], origin: Any) -> Frame:
     """JAX's linearization of the equation, spliced in as a frame over the tangents of its active operands."""
     out, moves, jaxpr, consts = jx.linearize_equation(eq.eqn, eq.inputs, eq.active, wanted)
+    given = [v.aval for v, w in zip(eq.eqn.outvars, wanted, strict=True) if w]
+    for aval, v in zip([a for a, m in zip(given, moves, strict=True) if m], jaxpr.outvars, strict=True):
+        if tuple(v.aval.shape) != tuple(aval.shape):
+            raise TypeError(
+                f"{jx.where(*origin)}: its derivative has shape {tuple(v.aval.shape)}, its value shape {tuple(aval.shape)}. "
+                "A custom rule must give tangents of the shape of its values; under vmap JAX drops the batch of constant ones."
+            )
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     nodes: dict[Any, int] = {}
     moving = [node for node in preds if node is not None]
