@@ -263,7 +263,7 @@ def _linearized(frame: Frame, eq: jx.Equation, preds: list[int | None], wanted: 
         if tuple(v.aval.shape) != tuple(aval.shape):
             raise TypeError(
                 f"{jx.where(*origin)}: its derivative has shape {tuple(v.aval.shape)}, its value shape {tuple(aval.shape)}. "
-                "A custom rule must give tangents of the shape of its values; under vmap JAX drops the batch of constant ones."
+                "A custom rule must give tangents of the shape of its values; under vmap JAX drops the batch of constants."
             )
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     nodes: dict[Any, int] = {}
