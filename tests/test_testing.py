@@ -5,6 +5,7 @@ import pytest
 
 from backsolve import SpaceError, hadamard, left_mul, linear_map
 from backsolve.operators import ArraySpace, TupleSpace
+from backsolve.operators.einsum import einsum
 from backsolve.testing import check_operator
 
 from .zoo import NAMES, Minimal, zoo
@@ -141,3 +142,19 @@ def test_axes_said_to_be_aligned():
     wrong.pairs = frozenset({(1, 0)})
     with pytest.raises(AssertionError, match=r"axis 1 of the codomain and axis 0 of the domain cannot be aligned"):
         check_operator(wrong)
+
+
+def test_operators_that_are_zero_by_cancellation():
+    """What is left of them is rounding, which no law holds for."""
+    rng = np.random.default_rng(0)
+    A, B = rng.standard_normal((2, 3, 3))
+    one = linear_map(lambda x: A @ (B @ x), lambda y: B.T @ (A.T @ y), (3,), (3,))
+    other = linear_map(lambda x: -(A @ B) @ x, lambda y: -(A @ B).T @ y, (3,), (3,))
+    check_operator(one + other)
+    check_operator(left_mul(np.eye(3)) @ (one + other))
+    cancelling = einsum("i", "j", (np.stack([A, A]), "kij"), (np.array([1.0, -1.0 + 1e-16]), "k"))
+    check_operator(cancelling)
+    with pytest.raises(AssertionError, match="the transpose is wrong"):
+        check_operator(one + linear_map(lambda x: -(A @ B) @ x, lambda y: -(A @ B) @ y, (3,), (3,)))
+    with pytest.raises(AssertionError, match="A is not linear"):
+        check_operator(one + linear_map(lambda x: -(A @ B) @ x + 1e-6, lambda y: -(A @ B).T @ y, (3,), (3,)))
