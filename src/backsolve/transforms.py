@@ -232,8 +232,25 @@ def hessian(
     """
     if format == "sparse":
         return _sparse_hessian(fun, argnums, has_aux, holomorphic, order)
-    inner = jacobian(fun, argnums, has_aux, holomorphic)
+    inner = _first_derivative(fun, argnums, has_aux, holomorphic)
     return jacobian(inner, argnums, has_aux, holomorphic, order=order, format=format)
+
+
+def _first_derivative(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool) -> Callable[..., Any]:
+    """The Jacobian as it is differentiated again: of a scalar by back substitution.
+
+    That program selects what `fun` selects, so that infinities and NaN it hides stay hidden in every mode.
+    """
+
+    @_like(fun, "derivative of")
+    def derivative(*args: Any, **kwargs: Any) -> Any:
+        system, aux = _system(fun, args, kwargs, argnums, "hessian", has_aux, holomorphic, False)
+        _check_real_output(fun, system.value, holomorphic)
+        scalar = jax.tree_util.all_leaves([system.value]) and jnp.shape(system.value) == ()
+        found = system.vjp(jax.lax.full_like(system.value, 1)) if scalar else system.jacobian()
+        return (found, aux) if has_aux else found
+
+    return derivative
 
 
 def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:

@@ -21,6 +21,7 @@ class JaxAdapter:
         """Entrywise product; a boolean operand selects."""
         da, db = getattr(a, "dtype", None), getattr(b, "dtype", None)
         if isinstance(a, (int, float)):
+            b = counted(b)
             if a == -1:
                 return lax.neg(b)
             free = getattr(b, "weak_type", False) or b.dtype.kind in "iu"  # of a count, half is no integer
