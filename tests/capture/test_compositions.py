@@ -27,7 +27,7 @@ from .oracle import FORMATS, ORDERS, compiled, normal
 
 NIGHTLY = os.environ.get("BACKSOLVE_NIGHTLY") == "1"
 FRESH = os.environ.get("BACKSOLVE_FRESH") == "1"  # other programs in each run, and fewer
-PROGRAMS = 5_000 if NIGHTLY else 60 if FRESH else 300
+PROGRAMS = 5_000 if NIGHTLY else 24 if FRESH else 300
 PARTS = 6  # tests of their own, for several workers
 WAYS = ("eager", "vmap", "twice")
 EVERY = list(itertools.product(ORDERS, FORMATS))

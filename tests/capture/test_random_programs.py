@@ -16,7 +16,7 @@ from jax import lax
 
 from .oracle import check, normal
 
-PROGRAMS = 2_000 if os.environ.get("BACKSOLVE_NIGHTLY") == "1" else 40 if os.environ.get("BACKSOLVE_FRESH") == "1" else 200
+PROGRAMS = 2_000 if os.environ.get("BACKSOLVE_NIGHTLY") == "1" else 20 if os.environ.get("BACKSOLVE_FRESH") == "1" else 200
 SHAPES = ((), (1,), (2,), (3,), (1, 3), (2, 1), (2, 3), (3, 3), (2, 1, 2))
 
 
