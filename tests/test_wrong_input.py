@@ -544,7 +544,7 @@ def test_command_line(arguments, message, folder, capsys):
 
 
 def test_the_exception_of_a_users_file_is_kept_for_python(folder):
-    with pytest.raises(ExplainError) as caught:
+    with pytest.raises(ExplainError, match="wrong_raise") as caught:
         find_function("wrong_raise.py:f")
     assert isinstance(caught.value.__cause__, RuntimeError)
 
