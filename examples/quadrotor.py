@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from scipy.interpolate import make_interp_spline
 
 import backsolve
-from backsolve.capture.repeated import Repeated  # what newton does in each step
+from backsolve.transforms.repeated import Repeated  # what newton does in each step
 
 try:
     from common import command_line, timed

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backsolve.operators import Einsum, einsum
 from backsolve.operators.reshape import Reshape
-from backsolve.operators.slicing import Slice
+from backsolve.operators.slices import Slice
 
 NIGHTLY = os.environ.get("BACKSOLVE_NIGHTLY") == "1"
 MOST = 24  # entries of a space

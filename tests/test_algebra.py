@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backsolve import I, O, SingularError, hadamard
-from backsolve import algebra as al
 from backsolve.algebra import AlgebraError, Boolean, Counting, LogSumExp, MaxTimes, MinPlus
+from backsolve.algebra import elements as al
 
 VALUES = {
     MinPlus: st.integers(-50, 50) | st.just(math.inf),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from backsolve import I, O, bidiagonal, diagonal, hadamard, kron, left_mul, matrix, right_mul, row, solve, tdot, vector
-from backsolve.arrays import is_array, namespace
+from backsolve.algebra.arrays import is_array, namespace
 from backsolve.operators import einsum
 
 LIBRARIES = {"numpy": np.asarray, "jax": jnp.asarray, "torch": torch.asarray}

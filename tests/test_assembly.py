@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from backsolve.operators.assembly import assemble
+from backsolve.sparse.materialize import assemble
 
 
 def reference(sources, index, starts, coef, const, count):

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from backsolve import __version__, cli
+from backsolve import __version__
+from backsolve.cli import main as cli
 
 
 def test_version(capsys):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import backsolve as bs
-from backsolve import curvature
-from backsolve.capture.repeated import Repeated
-from backsolve.curvature import Curvature
+from backsolve.transforms import curvature
+from backsolve.transforms.curvature import Curvature
+from backsolve.transforms.repeated import Repeated
 
 RNG = np.random.default_rng(0)
 B = RNG.standard_normal((6, 6))

@@ -7,8 +7,8 @@ import sys
 import jax
 import pytest
 
-from backsolve import cli
-from backsolve.explain import ExplainError, explain, find_function, make_inputs
+from backsolve.cli import main as cli
+from backsolve.cli.explain import ExplainError, explain, find_function, make_inputs
 
 PROGRAM = """
 import jax

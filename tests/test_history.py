@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backsolve import ConvergenceError, Solution, newton
-from backsolve.history import LONG, History
+from backsolve.transforms.history import LONG, History
 
 
 class Terminal(io.StringIO):

@@ -21,8 +21,8 @@ from backsolve import (
     matrix,
     vector,
 )
-from backsolve.build import column
-from backsolve.inverse import require_square
+from backsolve.matrices.build import column
+from backsolve.system.inverse import require_square
 
 RNG = np.random.default_rng(0)
 

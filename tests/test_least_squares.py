@@ -8,8 +8,8 @@ import pytest
 
 import backsolve as bs
 from backsolve.capture.solving import bordered_system
-from backsolve.inverse import Inverse
-from backsolve.least_squares import least_squares
+from backsolve.system.inverse import Inverse
+from backsolve.system.least_squares import least_squares
 
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((9, 4))

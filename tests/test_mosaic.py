@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backsolve.algebra.spaces import ArraySpace
 from backsolve.operators import LinearMap, Sum
 from backsolve.operators.einsum import einsum
-from backsolve.operators.mosaic import Mosaic, Tile
-from backsolve.operators.slicing import Slice
-from backsolve.operators.spaces import ArraySpace
+from backsolve.operators.slices import Slice
+from backsolve.operators.tiled import Mosaic, Tile
 from backsolve.testing import check_operator
 
 from .chains import dense_slice, einsums, examples, same, shapes, turned

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from backsolve import SpaceError, hadamard, matrix
 from backsolve.operators import Einsum, Identity, Product, Sum, Zero, einsum
-from backsolve.operators.moves import parted
+from backsolve.operators.commute import parted
 from backsolve.operators.reshape import Reshape
-from backsolve.operators.slicing import Slice, disjoint, side_by_side
-from backsolve.operators.table import compose
+from backsolve.operators.rules import compose
+from backsolve.operators.slices import Slice, disjoint, side_by_side
 from backsolve.testing import check_operator
 
 from .chains import (

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from backsolve import I, O, OperatorMatrix, System, hadamard, left_mul, matrix
-from backsolve.network import Network, composed
+from backsolve.elimination.borders import Network, composed
 from backsolve.operators import ArraySpace, Identity, Product, Zero, einsum
-from backsolve.operators.mosaic import Mosaic
-from backsolve.operators.slicing import Slice
+from backsolve.operators.slices import Slice
+from backsolve.operators.tiled import Mosaic
 
 RNG = np.random.default_rng(0)
 

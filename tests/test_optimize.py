@@ -9,7 +9,8 @@ import pytest
 import scipy.optimize
 
 import backsolve as bs
-from backsolve import ConvergenceError, gauss_newton, minimize_newton, newton, optimize
+from backsolve import ConvergenceError, gauss_newton, minimize_newton, newton
+from backsolve.transforms import newton as optimize
 
 RNG = np.random.default_rng(0)
 

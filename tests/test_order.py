@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backsolve import I, O, OperatorMatrix, System, hadamard, left_mul, matrix
 from backsolve.operators import ArraySpace, Identity, einsum
-from backsolve.order import ORDERS, make_plan
+from backsolve.planning.plan import ORDERS, make_plan
 
 from .chains import examples
 from .test_search import Sets

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backsolve.operators.pairs import CONSTANT, Singles, multiplied
-from backsolve.operators.values import Values
+from backsolve.sparse.lazy_products import CONSTANT, Singles, multiplied
+from backsolve.sparse.lazy_values import Values
 
 
 def value(v):

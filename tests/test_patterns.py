@@ -6,8 +6,9 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backsolve.operators import SpaceError, memory
-from backsolve.operators.patterns import (
+from backsolve.algebra import memory
+from backsolve.operators import SpaceError
+from backsolve.sparse.pattern import (
     Pattern,
     PatternTooLargeError,
     dense,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from backsolve.operators import ArraySpace, Einsum, LinearOperator, Product, TupleSpace, einsum
-from backsolve.operators.probing import probed
+from backsolve.operators.batched_columns import probed
+from backsolve.operators.closed_form import dense_array, is_opaque, settled_product
 from backsolve.operators.reshape import Reshape
-from backsolve.operators.settle import dense_array, is_opaque, settled_product
-from backsolve.operators.slicing import Slice
+from backsolve.operators.slices import Slice
 from backsolve.operators.tuples import Inject, Parts, Project
 from backsolve.testing import check_operator
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backsolve import cli
+from backsolve.cli import main as cli
 from benchmarks import report
 
 ROOT = Path(__file__).parent.parent

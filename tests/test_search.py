@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backsolve.progress import progress_line
-from backsolve.search import REACH, Bits, _Order, anneal, anneal_whole, chains_first, greedy, least_fill
+from backsolve.planning.progress import progress_line
+from backsolve.planning.search import REACH, Bits, _Order, anneal, anneal_whole, chains_first, greedy, least_fill
 
 from .chains import examples
 

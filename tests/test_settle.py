@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backsolve.algebra.spaces import ArraySpace
 from backsolve.operators import Einsum, LinearMap, LinearOperator, Product, Sum, einsum
-from backsolve.operators.settle import dense_array, densified, is_opaque, settled, settled_product
-from backsolve.operators.slicing import Slice
-from backsolve.operators.spaces import ArraySpace
+from backsolve.operators.closed_form import dense_array, densified, is_opaque, settled, settled_product
+from backsolve.operators.slices import Slice
 from backsolve.testing import check_operator
 
 from .chains import MOST, Pair, dense_product, einsums, examples, multiplied, operators, same, shapes, turned

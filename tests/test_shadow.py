@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backsolve.operators import Einsum, Product, Scaling, Sum, einsum
+from backsolve.operators.closed_form import dense_array, settled_product
 from backsolve.operators.reshape import Reshape
-from backsolve.operators.settle import dense_array, settled_product
-from backsolve.operators.slicing import Slice
-from backsolve.operators.table import add
-from backsolve.shadow import Shadow, Tally, shadow_of
-from backsolve.structures import Structures
+from backsolve.operators.rules import add
+from backsolve.operators.slices import Slice
+from backsolve.planning.abstract import Shadow, Tally, shadow_of
+from backsolve.planning.costs import Structures
 
 from .chains import chains, einsums, examples, multiplied
 from .test_settle import mixed_chains

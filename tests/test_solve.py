@@ -12,21 +12,9 @@ import sympy
 from scipy.sparse.linalg import LinearOperator as ScipyOperator
 from scipy.sparse.linalg import aslinearoperator
 
-from backsolve import (
-    I,
-    O,
-    OperatorMatrix,
-    hadamard,
-    kron,
-    left_mul,
-    matrix,
-    right_mul,
-    solve,
-    substitute,
-    vector,
-)
+from backsolve import I, O, OperatorMatrix, hadamard, kron, left_mul, matrix, right_mul, solve, substitute, vector
 from backsolve.algebra import AlgebraError, Boolean, Counting, LogSumExp, MaxTimes, MinPlus
-from backsolve.solve import topological_order
+from backsolve.matrices.solve import topological_order
 
 from .zoo import Minimal
 

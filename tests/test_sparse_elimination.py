@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from backsolve import OperatorMatrix, linear_map
+from backsolve.elimination.opaque_edges import Opaque, pulled, pushed
+from backsolve.elimination.sparse_edges import eliminated_sparse
 from backsolve.operators import ArraySpace, Identity
-from backsolve.operators.as_sparse import as_sparse
-from backsolve.operators.sparse import Sparse, mirror_sparse, sparse
-from backsolve.sparse_blocks import Opaque, pulled, pushed
-from backsolve.sparse_elimination import eliminated_sparse
+from backsolve.sparse.convert import as_sparse
+from backsolve.sparse.operator import Sparse, mirror_sparse, sparse
 
 RNG = np.random.default_rng(0)
 

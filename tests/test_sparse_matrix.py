@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backsolve.operators import SpaceError
-from backsolve.operators.patterns import dense, diagonal, from_entries
-from backsolve.operators.sparse import sparse
-from backsolve.sparse_matrix import SparseMatrix, braille
+from backsolve.sparse.matrix import SparseMatrix, braille
+from backsolve.sparse.operator import sparse
+from backsolve.sparse.pattern import dense, diagonal, from_entries
 
 
 @st.composite

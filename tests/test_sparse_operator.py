@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from backsolve import I, O, SpaceError, hadamard, left_mul, linear_map, tdot
 from backsolve.operators import ArraySpace, Einsum, Identity, Product, Scaling, Sum, Zero, einsum
-from backsolve.operators.as_sparse import as_sparse
-from backsolve.operators.gathers import combine, take
-from backsolve.operators.patterns import PatternTooLargeError
 from backsolve.operators.quotient import Quotient
 from backsolve.operators.reshape import Reshape
-from backsolve.operators.slicing import Slice
-from backsolve.operators.sparse import Sparse, sparse
-from backsolve.operators.values import Arrangement, Values
+from backsolve.operators.slices import Slice
+from backsolve.sparse.convert import as_sparse
+from backsolve.sparse.kernels import combine, take
+from backsolve.sparse.lazy_values import Arrangement, Values
+from backsolve.sparse.operator import Sparse, sparse
+from backsolve.sparse.pattern import PatternTooLargeError
 from backsolve.testing import check_operator
 
 from .zoo import NAMES, zoo

@@ -7,20 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from backsolve import (
-    I,
-    O,
-    OperatorMatrix,
-    SpaceError,
-    System,
-    diagonal,
-    hadamard,
-    left_mul,
-    matrix,
-    right_mul,
-    row,
-    vector,
-)
+from backsolve import I, O, OperatorMatrix, SpaceError, System, diagonal, hadamard, left_mul, matrix, right_mul, row, vector
 
 SIZES, K = (4, 3, 5, 2), 6
 RNG = np.random.default_rng(0)

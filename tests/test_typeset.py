@@ -8,8 +8,8 @@ import pytest
 import sympy
 
 from backsolve import I, O, bidiagonal, hadamard, kron, left_mul, linear_map, matrix, right_mul, row, tdot
+from backsolve.matrices.text import latex_body, to_latex
 from backsolve.operators import einsum
-from backsolve.typeset import latex_body, to_latex
 
 M, W, R = np.ones((2, 5)), np.ones((2, 3)), np.ones((4, 5))
 

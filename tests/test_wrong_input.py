@@ -30,7 +30,6 @@ from backsolve import (
     SparseMatrix,
     System,
     bidiagonal,
-    cli,
     column,
     diagonal,
     extend,
@@ -44,14 +43,15 @@ from backsolve import (
     solve,
     substitute,
     tdot,
-    testing,
     vector,
 )
-from backsolve.algebra import AlgebraError, Counting, MinPlus, multiply
-from backsolve.eliminate import eliminate
-from backsolve.explain import ExplainError, find_function, make_inputs, wide_enough
-from backsolve.order import make_plan
+from backsolve.algebra.elements import AlgebraError, Counting, MinPlus, multiply
+from backsolve.cli import main as cli
+from backsolve.cli.explain import ExplainError, find_function, make_inputs, wide_enough
+from backsolve.elimination.eliminate import eliminate
+from backsolve.planning.plan import make_plan
 from backsolve.show import save, show, spy, to_dot
+from backsolve.testing import operators as testing
 
 from .zoo import Minimal
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, cg, minres, splu
 
 import backsolve
-from backsolve.capture.repeated import Repeated
+from backsolve.transforms.repeated import Repeated
 from benchmarks.machine import cores
 from benchmarks.models.solve_models import Control, Net, net
 from benchmarks.runner import Contestant, Ratios, Row, Runner, Section, Target, optional

@@ -8,64 +8,64 @@ import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from .algebra import AlgebraError as AlgebraError
-from .algebra import SingularError as SingularError
-from .blocks import BlockVector as BlockVector
-from .build import bidiagonal as bidiagonal
-from .build import column as column
-from .build import diagonal as diagonal
-from .build import matrix as matrix
-from .build import row as row
-from .build import vector as vector
-from .graph import Graph as Graph
-from .history import ConvergenceError as ConvergenceError
-from .history import Solution as Solution
-from .matrix import OperatorMatrix as OperatorMatrix
-from .operators import I as I
-from .operators import LinearOperator as LinearOperator
-from .operators import O as O
-from .operators import SpaceError as SpaceError
-from .operators import hadamard as hadamard
-from .operators import kron as kron
-from .operators import left_mul as left_mul
-from .operators import linear_map as linear_map
-from .operators import right_mul as right_mul
-from .operators import tdot as tdot
-from .solve import CycleError as CycleError
-from .solve import solve as solve
-from .solve import substitute as substitute
-from .sparse_matrix import SparseMatrix as SparseMatrix
-from .system import System as System
+from backsolve.algebra.elements import AlgebraError as AlgebraError
+from backsolve.algebra.elements import SingularError as SingularError
+from backsolve.elimination.paths import Graph as Graph
+from backsolve.matrices.build import bidiagonal as bidiagonal
+from backsolve.matrices.build import column as column
+from backsolve.matrices.build import diagonal as diagonal
+from backsolve.matrices.build import matrix as matrix
+from backsolve.matrices.build import row as row
+from backsolve.matrices.build import vector as vector
+from backsolve.matrices.matrix import OperatorMatrix as OperatorMatrix
+from backsolve.matrices.solve import CycleError as CycleError
+from backsolve.matrices.solve import solve as solve
+from backsolve.matrices.solve import substitute as substitute
+from backsolve.matrices.vector import BlockVector as BlockVector
+from backsolve.operators import I as I
+from backsolve.operators import LinearOperator as LinearOperator
+from backsolve.operators import O as O
+from backsolve.operators import SpaceError as SpaceError
+from backsolve.operators import hadamard as hadamard
+from backsolve.operators import kron as kron
+from backsolve.operators import left_mul as left_mul
+from backsolve.operators import linear_map as linear_map
+from backsolve.operators import right_mul as right_mul
+from backsolve.operators import tdot as tdot
+from backsolve.sparse.matrix import SparseMatrix as SparseMatrix
+from backsolve.system.system import System as System
+from backsolve.transforms.history import ConvergenceError as ConvergenceError
+from backsolve.transforms.history import Solution as Solution
 
 if _TYPE_CHECKING:
-    from .capture import linearize as linearize
-    from .implicit import fixed_point as fixed_point
-    from .implicit import root as root
-    from .optimize import gauss_newton as gauss_newton
-    from .optimize import minimize_newton as minimize_newton
-    from .optimize import newton as newton
-    from .solvers import inverse_hvp as inverse_hvp
-    from .solvers import solve_jacobian as solve_jacobian
-    from .transforms import grad as grad
-    from .transforms import hessian as hessian
-    from .transforms import hvp as hvp
-    from .transforms import jacobian as jacobian
-    from .transforms import jvp as jvp
-    from .transforms import plan as plan
-    from .transforms import sparsity as sparsity
-    from .transforms import value_and_grad as value_and_grad
-    from .transforms import vjp as vjp
+    from backsolve.capture import linearize as linearize
+    from backsolve.transforms.derivatives import grad as grad
+    from backsolve.transforms.derivatives import hessian as hessian
+    from backsolve.transforms.derivatives import hvp as hvp
+    from backsolve.transforms.derivatives import jacobian as jacobian
+    from backsolve.transforms.derivatives import jvp as jvp
+    from backsolve.transforms.derivatives import plan as plan
+    from backsolve.transforms.derivatives import sparsity as sparsity
+    from backsolve.transforms.derivatives import value_and_grad as value_and_grad
+    from backsolve.transforms.derivatives import vjp as vjp
+    from backsolve.transforms.implicit import fixed_point as fixed_point
+    from backsolve.transforms.implicit import root as root
+    from backsolve.transforms.newton import gauss_newton as gauss_newton
+    from backsolve.transforms.newton import minimize_newton as minimize_newton
+    from backsolve.transforms.newton import newton as newton
+    from backsolve.transforms.solve import inverse_hvp as inverse_hvp
+    from backsolve.transforms.solve import solve_jacobian as solve_jacobian
 
 __version__ = "0.1.0"
 
 # What needs JAX is imported when it is first asked for, so that the core does without.
 _NEEDS_JAX = {
     "linearize": "capture",
-    **dict.fromkeys(("inverse_hvp", "solve_jacobian"), "solvers"),
-    **dict.fromkeys(("gauss_newton", "minimize_newton", "newton"), "optimize"),
-    **dict.fromkeys(("fixed_point", "root"), "implicit"),
-    **dict.fromkeys(("grad", "hessian", "hvp", "jacobian", "jvp", "plan"), "transforms"),
-    **dict.fromkeys(("sparsity", "value_and_grad", "vjp"), "transforms"),
+    **dict.fromkeys(("inverse_hvp", "solve_jacobian"), "transforms.solve"),
+    **dict.fromkeys(("gauss_newton", "minimize_newton", "newton"), "transforms.newton"),
+    **dict.fromkeys(("fixed_point", "root"), "transforms.implicit"),
+    **dict.fromkeys(("grad", "hessian", "hvp", "jacobian", "jvp", "plan"), "transforms.derivatives"),
+    **dict.fromkeys(("sparsity", "value_and_grad", "vjp"), "transforms.derivatives"),
 }
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from backsolve.cli import main
+from backsolve.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

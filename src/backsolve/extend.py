@@ -15,17 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .algebra import describe, is_number, short
-from .capture.edges import diagonal as diagonal
-from .capture.edges import linear as as_it_stands
-from .capture.edges import multiple as multiple
-from .capture.jaxpr import Equation as Equation
-from .capture.jaxpr import Primitive as Primitive
-from .capture.rules.table import FALLBACK as FALLBACK
-from .capture.rules.table import Rule, add_rule
-from .operators import ArraySpace, Einsum, LinearOperator
-from .operators.einsum import Factor
-from .operators.spaces import unify
+from backsolve.algebra.elements import describe, is_number, short
+from backsolve.algebra.spaces import unify
+from backsolve.capture.edges import diagonal as diagonal
+from backsolve.capture.edges import linear as as_it_stands
+from backsolve.capture.edges import multiple as multiple
+from backsolve.capture.primitives.table import FALLBACK as FALLBACK
+from backsolve.capture.primitives.table import Rule, add_rule
+from backsolve.operators import ArraySpace, Einsum, LinearOperator
+from backsolve.operators.einsum import Factor
+from backsolve.tracing.jaxpr import Equation as Equation
+from backsolve.tracing.jaxpr import Primitive as Primitive
 
 __all__ = ["FALLBACK", "Equation", "Primitive", "dense", "diagonal", "elementwise", "linear", "multiple", "rule"]
 

@@ -7,11 +7,11 @@ import pytest
 from jax import lax
 
 import backsolve as bs
-from backsolve.capture import jaxpr as jx
-from backsolve.capture.linear_equation import LinearEquation
+from backsolve.capture.opaque import LinearEquation
 from backsolve.operators import Einsum, Product, TupleSpace
-from backsolve.operators.probing import probed
+from backsolve.operators.batched_columns import probed
 from backsolve.operators.tuples import Inject, Project
+from backsolve.tracing import jaxpr as jx
 
 from .oracle import assert_close, assert_same, normal
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
-from backsolve.capture.held import held
+from backsolve.xla.hold import held
 
 from .oracle import assert_close, assert_same, normal
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from jax import lax
 
 from backsolve import linearize
+from backsolve.capture.constants import fold, known_value
 from backsolve.capture.index_maps import index_operator
-from backsolve.capture.known import fold, known_value
-from backsolve.capture.sparse_edges import sparse_edge
-from backsolve.operators.patterns import PatternTooLargeError
+from backsolve.capture.sparse import sparse_edge
+from backsolve.sparse.pattern import PatternTooLargeError
 from backsolve.testing import check_operator
 
 from .oracle import normal

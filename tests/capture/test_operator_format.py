@@ -7,7 +7,7 @@ import pytest
 
 import backsolve as bs
 from backsolve.operators import Einsum, Product
-from backsolve.operators.mosaic import Mosaic
+from backsolve.operators.tiled import Mosaic
 
 from .oracle import as_jax, assert_close, compiled, complex_normal, normal, positive
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
-from backsolve.order import ORDERS
+from backsolve.planning.plan import ORDERS
 
 from .oracle import as_jax, assert_close, assert_same, compiled, normal, positive
 from .test_plans import Scalars, nodes_of

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import backsolve as bs
-from backsolve.order import ORDERS
+from backsolve.planning.plan import ORDERS
 
 from ..chains import examples
 from .oracle import as_jax, assert_close, assert_same, compiled, complex_normal, normal

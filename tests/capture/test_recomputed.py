@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
-from backsolve.capture.recomputed import computed_once
+from backsolve.xla.materialize import computed_once
 from benchmarks.models import sparse_models as models
 
 from .oracle import assert_close, normal

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
-from backsolve.operators.patterns import PatternTooLargeError
+from backsolve.sparse.pattern import PatternTooLargeError
 from benchmarks.models import sparse_models as models
 
 from .oracle import normal

@@ -10,8 +10,8 @@ import pytest
 
 import backsolve as bs
 from backsolve.algebra import SingularError
+from backsolve.algebra.memory import PatternTooLargeError
 from backsolve.engines import factored
-from backsolve.operators.memory import PatternTooLargeError
 
 from .installed import GENERAL, SUITESPARSE
 from .test_superlu import SIZES, in_blocks, random, with_copied_row, with_zeros

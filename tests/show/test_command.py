@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from backsolve import cli
+from backsolve.cli import main as cli
 
 SOURCE = """
 import jax.numpy as jnp

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 import backsolve as bs
-from backsolve.order import make_plan
+from backsolve.planning.plan import make_plan
 
 
 def net(W, x):

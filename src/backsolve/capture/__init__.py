@@ -1,6 +1,6 @@
 """A JAX function as a `System`."""
 
-from .linearize import Traced as Traced
-from .linearize import linearize as linearize
-from .linearize import linearize_with_aux as linearize_with_aux
-from .linearize import traced as traced
+from backsolve.capture.linearize import Traced as Traced
+from backsolve.capture.linearize import linearize as linearize
+from backsolve.capture.linearize import linearize_with_aux as linearize_with_aux
+from backsolve.capture.linearize import traced as traced

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..arrays import Labels, counted, is_mask, register_adapter, selects
-from . import jaxpr as jx
+from backsolve.algebra.arrays import Labels, counted, is_mask, register_adapter, selects
+from backsolve.tracing import jaxpr as jx
 
 __all__ = ["JaxAdapter"]
 

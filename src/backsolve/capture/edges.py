@@ -6,13 +6,13 @@ from typing import Any
 
 from jax import lax
 
-from ..arrays import Labels
-from ..operators import Einsum, Identity, LinearOperator, Scaling
-from ..operators.einsum import Factor
-from ..operators.quotient import Quotient
-from ..operators.spaces import ArraySpace
-from .jaxpr import Equation, carries_derivatives, number_of
-from .linear_equation import LinearEquation
+from backsolve.algebra.arrays import Labels
+from backsolve.algebra.spaces import ArraySpace
+from backsolve.capture.opaque import LinearEquation
+from backsolve.operators import Einsum, Identity, LinearOperator, Scaling
+from backsolve.operators.einsum import Factor
+from backsolve.operators.quotient import Quotient
+from backsolve.tracing.jaxpr import Equation, carries_derivatives, number_of
 
 __all__ = ["diagonal", "jointly", "linear", "multiple", "quotient"]
 

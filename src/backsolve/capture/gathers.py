@@ -9,13 +9,13 @@ import jax
 import numpy as np
 from jax import lax
 
-from ..operators.gathers import register_kernels
+from backsolve.sparse.kernels import register_kernels
 
 __all__ = ["JaxKernels"]
 
 
 class JaxKernels:
-    """See `backsolve.operators.gathers.Kernels`."""
+    """See `backsolve.sparse.kernels.Kernels`."""
 
     def gather(self, x: Any, index: np.ndarray[Any, Any]) -> Any:
         """One ``lax.gather`` that checks no bounds."""

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import lax
 
-from ..operators.patterns import Pattern, diagonal, from_entries, require_memory
-from ..operators.spaces import ArraySpace
-from ..operators.sparse import Sparse
-from ..operators.values import Values
-from .known import known_value
+from backsolve.algebra.spaces import ArraySpace
+from backsolve.capture.constants import known_value
+from backsolve.sparse.lazy_values import Values
+from backsolve.sparse.operator import Sparse
+from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_memory
 
 __all__ = ["index_operator"]
 

@@ -9,12 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..system import System
-from . import adapter as adapter  # registers how JAX arrays are multiplied
-from . import jaxpr as jx
-from . import pytrees as pytrees  # registers operators as pytrees
-from .frames import TreeFrame
-from .program import Program, walk
+from backsolve.capture import adapter as adapter  # registers how JAX arrays are multiplied
+from backsolve.capture.interpret import Program, walk
+from backsolve.capture.linearized import TreeFrame
+from backsolve.system.system import System
+from backsolve.tracing import jaxpr as jx
 
 __all__ = ["Traced", "linearize", "linearize_with_aux", "traced"]
 

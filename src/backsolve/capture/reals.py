@@ -15,17 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..algebra import is_zero
-from ..matrix import OperatorMatrix
-from ..operators import Einsum, LinearOperator, Product, Sum
-from ..operators.einsum import Factor
-from ..operators.over_reals import is_complex, over_reals, pairs, real_dtype
-from ..operators.settle import dense_array
-from ..operators.spaces import ArraySpace, Space, TupleSpace
-from ..operators.sparse import Sparse, compose_sparse, sparse
-from ..operators.tuples import Parts
-from ..system import System
-from .linear_equation import LinearEquation
+from backsolve.algebra.elements import is_zero
+from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
+from backsolve.capture.opaque import LinearEquation
+from backsolve.matrices.matrix import OperatorMatrix
+from backsolve.operators import Einsum, LinearOperator, Product, Sum
+from backsolve.operators.closed_form import dense_array
+from backsolve.operators.einsum import Factor
+from backsolve.operators.over_reals import is_complex, over_reals, pairs, real_dtype
+from backsolve.operators.tuples import Parts
+from backsolve.sparse.operator import Sparse, compose_sparse, sparse
+from backsolve.system.system import System
 
 __all__ = [
     "Paired",

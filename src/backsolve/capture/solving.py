@@ -16,19 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..algebra import SingularError
-from ..bordered import Bordered, bordered
-from ..engines import ENGINES, FORMED, TRACED, require_package
-from ..inverse import Inverse, require_square
-from ..operators import LinearOperator
-from ..operators.sparse import Sparse
-from ..system import System
-from . import jaxpr as jx
-from .reals import from_pairs, in_pairs, is_complex_value
-from .sparse_edges import sparse_edge
+from backsolve.algebra.elements import SingularError
+from backsolve.capture.reals import from_pairs, in_pairs, is_complex_value
+from backsolve.capture.sparse import sparse_edge
+from backsolve.engines import ENGINES, FORMED, TRACED, require_package
+from backsolve.operators import LinearOperator
+from backsolve.sparse.operator import Sparse
+from backsolve.system.bordered import Bordered, bordered
+from backsolve.system.inverse import Inverse, require_square
+from backsolve.system.system import System
+from backsolve.tracing import jaxpr as jx
 
 if TYPE_CHECKING:
-    from .frames import TreeFrame
+    from backsolve.capture.linearized import TreeFrame
 
 __all__ = ["bordered_system", "inverse_of", "is_concrete", "require_engine", "solved"]
 

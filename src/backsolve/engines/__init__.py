@@ -1,7 +1,7 @@
 """Engines that solve with a square matrix in sparse blocks; none knows what a derivative is."""
 
-from .choose import ENGINES as ENGINES
-from .choose import FORMED as FORMED
-from .choose import TRACED as TRACED
-from .choose import factored as factored
-from .choose import require_package as require_package
+from backsolve.engines.choose import ENGINES as ENGINES
+from backsolve.engines.choose import FORMED as FORMED
+from backsolve.engines.choose import TRACED as TRACED
+from backsolve.engines.choose import factored as factored
+from backsolve.engines.choose import require_package as require_package

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ..algebra import SingularError as SingularError
+from backsolve.algebra.elements import SingularError as SingularError
 
 __all__ = ["Factors", "SingularError", "SingularMatrixError"]
 

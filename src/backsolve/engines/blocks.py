@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import astype, namespace
-from ..operators.gathers import take
-from ..operators.memory import require_memory
-from .fronts import Block, FrontFactors, FrontPlan
-from .layout import Layout
+from backsolve.algebra.arrays import astype, namespace
+from backsolve.algebra.memory import require_memory
+from backsolve.engines.fronts import Block, FrontFactors, FrontPlan
+from backsolve.engines.layout import Layout
+from backsolve.sparse.kernels import take
 
 __all__ = ["block_factors"]
 

@@ -6,26 +6,26 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from .base import Factors
-from .layout import Layout
+from backsolve.engines.base import Factors
+from backsolve.engines.layout import Layout
 
 __all__ = ["ENGINES", "FORMED", "TRACED", "factored", "require_package"]
 
 
 def _superlu(layout: Layout, data: Sequence[Any]) -> Factors:
-    from .superlu import SuperLU
+    from backsolve.engines.superlu import SuperLU
 
     return SuperLU(layout, data)
 
 
 def _blocks(layout: Layout, data: Sequence[Any]) -> Factors:
-    from .blocks import block_factors
+    from backsolve.engines.blocks import block_factors
 
     return block_factors(layout, data)
 
 
 def _suitesparse(name: str, layout: Layout, data: Sequence[Any]) -> Factors:
-    from . import suitesparse
+    from backsolve.engines import suitesparse
 
     made: Factors = getattr(suitesparse, name)(layout, data)
     return made
@@ -46,7 +46,7 @@ FORMED = {"cholmod": 1_000_000}  # entries up to which a Jacobian is formed in a
 def require_package(engine: str) -> None:
     """Raise `ImportError` where what is behind this engine is not installed."""
     if engine in ("umfpack", "klu", "cholmod"):
-        from .suitesparse import package
+        from backsolve.engines.suitesparse import package
 
         package(engine)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..operators.gathers import combine, concatenate
-from .base import SingularError
-from .block_order import Front, Pattern, depths
+from backsolve.engines.base import SingularError
+from backsolve.engines.block_order import Front, Pattern, depths
+from backsolve.sparse.kernels import combine, concatenate
 
 __all__ = ["CONSTANTS", "Batch", "Block", "IntArray", "Layout", "Move", "check_places", "check_rank"]
 

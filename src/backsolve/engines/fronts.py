@@ -12,12 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import add, concat, conjugate, contract, namespace, pad, reshape, solve_triangular, subtract, take
-from ..operators.gathers import common_dtype, concatenate, same_library
-from ..operators.gathers import take as gather
-from .base import SingularError
-from .block_order import Pattern, fronts_of, qr_flops
-from .front_layout import CONSTANTS, Batch, Block, IntArray, Layout, check_places, check_rank
+from backsolve.algebra.arrays import (
+    add,
+    concat,
+    conjugate,
+    contract,
+    namespace,
+    pad,
+    reshape,
+    solve_triangular,
+    subtract,
+    take,
+)
+from backsolve.engines.base import SingularError
+from backsolve.engines.block_order import Pattern, fronts_of, qr_flops
+from backsolve.engines.front_layout import CONSTANTS, Batch, Block, IntArray, Layout, check_places, check_rank
+from backsolve.sparse.kernels import common_dtype, concatenate, same_library
+from backsolve.sparse.kernels import take as gather
 
 __all__ = ["Block", "FrontFactors", "FrontPlan"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..operators.memory import PatternTooLargeError
-from .base import SingularError, SingularMatrixError
-from .layout import Layout
+from backsolve.algebra.memory import PatternTooLargeError
+from backsolve.engines.base import SingularError, SingularMatrixError
+from backsolve.engines.layout import Layout
 
 __all__ = ["HostFactors"]
 

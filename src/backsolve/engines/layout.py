@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..operators.gathers import common_dtype, concatenate, take
-from ..operators.patterns import Pattern
+from backsolve.sparse.kernels import common_dtype, concatenate, take
+from backsolve.sparse.pattern import Pattern
 
 __all__ = ["Layout", "Part"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .layout import Columns
+from backsolve.engines.layout import Columns
 
 __all__ = ["Stretched"]
 

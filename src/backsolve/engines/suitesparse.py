@@ -18,9 +18,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from .base import SingularError
-from .hosted import HostFactors
-from .layout import Columns, Layout
+from backsolve.engines.base import SingularError
+from backsolve.engines.hosted import HostFactors
+from backsolve.engines.layout import Columns, Layout
 
 __all__ = ["CHOLMOD", "KLU", "UMFPACK", "package"]
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .hosted import HostFactors
-from .layout import Columns, Layout
-from .stretch import LONG, Stretched
+from backsolve.engines.hosted import HostFactors
+from backsolve.engines.layout import Columns, Layout
+from backsolve.engines.stretch import LONG, Stretched
 
 __all__ = ["SuperLU"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import AlgebraError, array_of_numbers, describe, is_number
-from ..arrays import asarray, conjugate, is_array, namespace
-from .spaces import ArraySpace, Space, SpaceError, TupleSpace, lies_in, space_of, unify
+from backsolve.algebra.arrays import asarray, conjugate, is_array, namespace
+from backsolve.algebra.elements import AlgebraError, array_of_numbers, describe, is_number
+from backsolve.algebra.spaces import ArraySpace, Space, SpaceError, TupleSpace, lies_in, space_of, unify
 
 __all__ = ["LinearOperator", "is_scalar"]
 
@@ -58,7 +58,7 @@ class LinearOperator(ABC):
 
     def conj(self) -> LinearOperator:
         """Return x ↦ conj(A conj(x)), the operator whose matrix is conjugated."""
-        from .linear_map import LinearMap
+        from backsolve.operators.linear_map import LinearMap
 
         def conjugated(op: LinearOperator) -> Any:
             return lambda x: _map_parts(conjugate, op.apply(_map_parts(conjugate, x)))
@@ -81,8 +81,8 @@ class LinearOperator(ABC):
 
     def scaled(self, c: Any) -> LinearOperator:
         """Return c · self for a scalar c."""
-        from .table import compose
-        from .trivial import Scaling
+        from backsolve.operators.identity import Scaling
+        from backsolve.operators.rules import compose
 
         return compose(Scaling(c), self)
 
@@ -107,25 +107,25 @@ class LinearOperator(ABC):
 
         It comes from the factors where there are some; nothing is formed.  Raises `SpaceError` between different spaces.
         """
-        from .measures import diagonal
+        from backsolve.operators.measures import diagonal
 
         return diagonal(self)
 
     def trace(self) -> Any:
         """Return Σᵢ A[i, i], as `diagonal`."""
-        from .measures import trace
+        from backsolve.operators.measures import trace
 
         return trace(self)
 
     def norm(self) -> Any:
         """Return the Frobenius norm (Σ |A[i, j]|²)^½, from the factors where there are some."""
-        from .measures import norm_squared
+        from backsolve.operators.measures import norm_squared
 
         return norm_squared(self) ** 0.5
 
     def row_norms(self) -> Any:
         """Return (Σⱼ |A[i, j]|²)^½ for every index i of the codomain: of a batch of losses, each one's gradient norm."""
-        from .measures import row_norms_squared
+        from backsolve.operators.measures import row_norms_squared
 
         return row_norms_squared(self) ** 0.5
 
@@ -149,7 +149,7 @@ class LinearOperator(ABC):
 
     def __matmul__(self, other: Any) -> Any:
         if isinstance(other, LinearOperator):
-            from .table import compose
+            from backsolve.operators.rules import compose
 
             return compose(self, other)
         if self.accepts(other):
@@ -183,7 +183,7 @@ class LinearOperator(ABC):
 
     def __add__(self, other: Any) -> Any:
         if isinstance(other, LinearOperator):
-            from .table import add
+            from backsolve.operators.rules import add
 
             return add(self, other)
         if is_number(other) and other == 0:
@@ -242,7 +242,7 @@ def _refuse_object_array(x: Any) -> None:
 
 def _dense(op: LinearOperator) -> Any:
     """The columns that op makes of unit arrays; where it has no such direction, the rows that its transpose does."""
-    from .settle import first_of
+    from backsolve.operators.closed_form import first_of
 
     domain, codomain = op.domain, op.codomain
     if isinstance(domain, TupleSpace) or isinstance(codomain, TupleSpace):

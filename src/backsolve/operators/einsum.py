@@ -13,10 +13,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..algebra import is_number
-from ..arrays import Labels, astype, conjugate, contract, is_mask, multiply, namespace, place, scale, sum_axes
-from .base import LinearOperator
-from .spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, unify
+from backsolve.algebra.arrays import (
+    Labels,
+    astype,
+    conjugate,
+    contract,
+    is_mask,
+    multiply,
+    namespace,
+    place,
+    scale,
+    sum_axes,
+)
+from backsolve.algebra.elements import is_number
+from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, unify
+from backsolve.operators.base import LinearOperator
 
 __all__ = ["Einsum", "Factor", "einsum"]
 
@@ -155,7 +166,7 @@ class Einsum(LinearOperator):
         return Einsum(factors, self.out, self.into, self.sizes, self.coef, self.dtypes)
 
     def inverse(self) -> LinearOperator:
-        from .inverse import inverse_einsum
+        from backsolve.operators.inverse import inverse_einsum
 
         return inverse_einsum(self)
 
@@ -214,7 +225,7 @@ class Einsum(LinearOperator):
 
     @property
     def label(self) -> str:
-        from .printing import einsum_label
+        from backsolve.operators.printing import einsum_label
 
         return einsum_label(self)
 

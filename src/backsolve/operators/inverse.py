@@ -6,9 +6,9 @@ from math import prod
 
 import numpy as np
 
-from ..algebra import SingularError
-from ..arrays import Labels, namespace, place
-from .einsum import Einsum, Factor, _contract_all
+from backsolve.algebra.arrays import Labels, namespace, place
+from backsolve.algebra.elements import SingularError
+from backsolve.operators.einsum import Einsum, Factor, _contract_all
 
 __all__ = ["inverse_einsum"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import algebra
-from .base import LinearOperator
-from .spaces import Space, unify
+from backsolve.algebra import elements as algebra
+from backsolve.algebra.spaces import Space, unify
+from backsolve.operators.base import LinearOperator
 
 __all__ = ["Product", "Sum"]
 

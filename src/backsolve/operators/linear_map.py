@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .base import LinearOperator
-from .spaces import Space, unify
+from backsolve.algebra.spaces import Space, unify
+from backsolve.operators.base import LinearOperator
 
 __all__ = ["LinearMap"]
 

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import is_number
-from ..arrays import namespace
-from .base import LinearOperator
-from .einsum import Einsum, Factor, as_einsum
-from .lazy import Product, Sum
-from .reshape import Reshape
-from .slicing import Slice
-from .spaces import ArraySpace, Space, TupleSpace
-from .table import add, compose
-from .trivial import Identity, Scaling, Zero
-from .tuples import Inject, Project
+from backsolve.algebra.arrays import namespace
+from backsolve.algebra.elements import is_number
+from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
+from backsolve.operators.base import LinearOperator
+from backsolve.operators.einsum import Einsum, Factor, as_einsum
+from backsolve.operators.identity import Identity, Scaling, Zero
+from backsolve.operators.lazy import Product, Sum
+from backsolve.operators.reshape import Reshape
+from backsolve.operators.rules import add, compose
+from backsolve.operators.slices import Slice
+from backsolve.operators.tuples import Inject, Project
 
 __all__ = ["is_complex", "over_reals", "pairs", "real_dtype"]
 

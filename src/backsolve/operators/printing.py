@@ -5,10 +5,10 @@ from __future__ import annotations
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
-from ..algebra import is_number
+from backsolve.algebra.elements import is_number
 
 if TYPE_CHECKING:
-    from .einsum import Einsum, Factor
+    from backsolve.operators.einsum import Einsum, Factor
 
 __all__ = ["coefficient", "einsum_label"]
 

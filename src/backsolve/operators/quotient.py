@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..algebra import is_number
-from ..arrays import conjugate, divide
-from .base import LinearOperator
-from .einsum import Einsum, Factor
-from .spaces import Space, unify
+from backsolve.algebra.arrays import conjugate, divide
+from backsolve.algebra.elements import is_number
+from backsolve.algebra.spaces import Space, unify
+from backsolve.operators.base import LinearOperator
+from backsolve.operators.einsum import Einsum, Factor
 
 __all__ = ["Quotient"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import reshape
-from .base import LinearOperator
-from .spaces import ArraySpace, Space
+from backsolve.algebra.arrays import reshape
+from backsolve.algebra.spaces import ArraySpace, Space
+from backsolve.operators.base import LinearOperator
 
 __all__ = ["Reshape"]
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..algebra import add, is_zero, multiply, negate
-from .base import LinearOperator
-from .spaces import Space, TupleSpace
-from .trivial import Zero
+from backsolve.algebra.elements import add, is_zero, multiply, negate
+from backsolve.algebra.spaces import Space, TupleSpace
+from backsolve.operators.base import LinearOperator
+from backsolve.operators.identity import Zero
 
 __all__ = ["Inject", "Parts", "Project"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .model import Vertex, picture_of
+from backsolve.show.model import Vertex, picture_of
 
 __all__ = ["to_dot"]
 

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.path import Path
 
-from .folds import Item, folded
-from .kinds import KINDS
-from .layout import chain, lay_out
-from .model import Picture, picture_of
-from .routing import BOX, LABEL, Arrow, Box, Point, cut, place, place_labels, wide
+from backsolve.show.folds import Item, folded
+from backsolve.show.kinds import KINDS
+from backsolve.show.layout import chain, lay_out
+from backsolve.show.model import Picture, picture_of
+from backsolve.show.routing import BOX, LABEL, Arrow, Box, Point, cut, place, place_labels, wide
 
 __all__ = ["draw"]
 

@@ -9,9 +9,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..graph import Graph
-from ..matrix import OperatorMatrix
-from ..system import System
+from backsolve.elimination.paths import Graph
+from backsolve.matrices.matrix import OperatorMatrix
+from backsolve.system.system import System
 
 __all__ = ["figure_of", "pattern"]
 

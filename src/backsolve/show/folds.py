@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from .model import Picture, Vertex, renumbered
+from backsolve.show.model import Picture, Vertex, renumbered
 
 __all__ = ["Item", "folded"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..algebra import is_one, is_zero
-from ..operators import LinearOperator
-from ..typeset import element_text
+from backsolve.algebra.elements import is_one, is_zero
+from backsolve.matrices.text import element_text
+from backsolve.operators import LinearOperator
 
 __all__ = ["KINDS", "kind_of", "label_of", "minus"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .folds import Item
-from .model import Edge
+from backsolve.show.folds import Item
+from backsolve.show.model import Edge
 
 __all__ = ["chain", "lay_out"]
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..algebra import is_one, short
-from ..graph import Graph
-from ..matrix import OperatorMatrix
-from ..operators.spaces import ANY, Space
-from ..solve import CycleError, topological_order
-from ..system import System
-from .kinds import kind_of, label_of, minus
+from backsolve.algebra.elements import is_one, short
+from backsolve.algebra.spaces import ANY, Space
+from backsolve.elimination.paths import Graph
+from backsolve.matrices.matrix import OperatorMatrix
+from backsolve.matrices.solve import CycleError, topological_order
+from backsolve.show.kinds import kind_of, label_of, minus
+from backsolve.system.system import System
 
 __all__ = ["Edge", "Picture", "Vertex", "picture_of", "renumbered", "spaces_of"]
 

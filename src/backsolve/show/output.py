@@ -11,12 +11,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..graph import Graph
-from ..matrix import OperatorMatrix
-from ..system import System
-from .dot import to_dot
-from .page import page
-from .tex import to_latex
+from backsolve.elimination.paths import Graph
+from backsolve.matrices.matrix import OperatorMatrix
+from backsolve.show.dot import to_dot
+from backsolve.show.page import page
+from backsolve.show.tex import to_latex
+from backsolve.system.system import System
 
 __all__ = ["inline", "save", "show", "spy", "writable"]
 
@@ -64,7 +64,7 @@ def save(thing: Any, path: str | Path, *, order: Any = None, title: str = "", na
         return _write(path, to_latex(thing, document=True))
     if ending in (".svg", ".png", ".pdf"):
         _need_matplotlib(f"save({path.name!r})")
-        from .drawing import draw
+        from backsolve.show.drawing import draw
 
         figure = draw(thing, title=title, names=names)
         figure.savefig(path, dpi=160)
@@ -78,7 +78,7 @@ def spy(thing: Any, path: str | Path | None = None) -> Any:
     Of a System it shows [M | I − L] above [0 | S], of a Graph I − L.  Cost: linear in the entries.
     """
     _need_matplotlib("spy()")
-    from .entries import figure_of
+    from backsolve.show.entries import figure_of
 
     path = None if path is None else writable(path)
     figure = figure_of(thing)

@@ -11,11 +11,11 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from .folds import Item, folded
-from .kinds import KINDS
-from .layout import lay_out
-from .model import Picture, picture_of
-from .steps import FORWARD, REVERSE, Run, Values, runs, vectors
+from backsolve.show.folds import Item, folded
+from backsolve.show.kinds import KINDS
+from backsolve.show.layout import lay_out
+from backsolve.show.model import Picture, picture_of
+from backsolve.show.steps import FORWARD, REVERSE, Run, Values, runs, vectors
 
 __all__ = ["page"]
 

@@ -11,8 +11,8 @@ from itertools import pairwise
 from math import ceil, floor
 from typing import NamedTuple
 
-from .folds import Item
-from .layout import chain
+from backsolve.show.folds import Item
+from backsolve.show.layout import chain
 
 __all__ = ["BOX", "Arrow", "Box", "Hull", "cut", "place", "place_labels", "wide"]
 

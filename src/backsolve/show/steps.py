@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..algebra import AlgebraError, add, is_number, is_zero, multiply
-from ..blocks import BlockVector
-from ..graph import Graph
-from ..operators import I, O
-from ..operators.spaces import ANY, ArraySpace, Space
-from ..shadow import Shadow
-from ..solve import solve
-from ..system import System
-from .model import Picture, spaces_of
+from backsolve.algebra.elements import AlgebraError, add, is_number, is_zero, multiply
+from backsolve.algebra.spaces import ANY, ArraySpace, Space
+from backsolve.elimination.paths import Graph
+from backsolve.matrices.solve import solve
+from backsolve.matrices.vector import BlockVector
+from backsolve.operators import I, O
+from backsolve.planning.abstract import Shadow
+from backsolve.show.model import Picture, spaces_of
+from backsolve.system.system import System
 
 FORWARD, REVERSE, MARKOWITZ = "forward substitution", "back substitution", "Markowitz order"
 

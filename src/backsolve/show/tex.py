@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..graph import Graph
-from ..matrix import OperatorMatrix
-from ..system import System
-from ..typeset import latex_body
+from backsolve.elimination.paths import Graph
+from backsolve.matrices.matrix import OperatorMatrix
+from backsolve.matrices.text import latex_body
+from backsolve.system.system import System
 
 __all__ = ["to_latex"]
 

@@ -1,0 +1,114 @@
+"""A linear primitive without a structure that we know: one opaque operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from backsolve.capture.batch_axes import Aligned, aligned_axes
+from backsolve.operators import LinearOperator, Space, TupleSpace
+from backsolve.operators.tuples import Parts
+from backsolve.tracing import jaxpr as jx
+
+__all__ = ["LinearEquation"]
+
+
+class LinearEquation(LinearOperator):
+    """A linear primitive as it stands, applied by JAX's own implementation and transposed by JAX's own rule.
+
+    ``operands`` holds the values of the fixed operands and None for the moving ones.  With one moving operand and one
+    output it maps arrays to arrays, otherwise tuples to tuples (`Parts`).
+    """
+
+    __slots__ = ("_aligned", "_codomain", "_domain", "eqn", "operands", "params", "transposed")
+
+    def __init__(
+        self,
+        eqn: Any,
+        operands: Sequence[Any],
+        params: dict[str, Any] | None = None,
+        *,
+        moving: int | None = None,
+        spaces: tuple[Space, Space] | None = None,
+        transposed: bool = False,
+    ) -> None:
+        self.eqn = eqn
+        self.params = eqn.params if params is None else params
+        self.transposed = transposed
+        if moving is not None:  # the other tangent operands are held at zero
+            operands = [
+                None if i == moving else jx.zeros(v.aval) if x is None else x
+                for i, (x, v) in enumerate(zip(operands, eqn.invars, strict=True))
+            ]
+        self.operands = operands
+        if spaces is None:
+            into = [jx.space_of_aval(v.aval) for v, x in zip(eqn.invars, operands, strict=True) if x is None]
+            out = [jx.space_of_aval(v.aval) for v in eqn.outvars]
+            packed = len(into) > 1 or len(out) > 1
+            spaces = (TupleSpace(tuple(into)), TupleSpace(tuple(out))) if packed else (into[0], out[0])
+        self._domain, self._codomain = spaces
+        self._aligned: list[Aligned] | None = None
+
+    @property
+    def domain(self) -> Space:
+        return self._domain
+
+    @property
+    def codomain(self) -> Space:
+        return self._codomain
+
+    def transpose(self) -> LinearOperator:
+        spaces = (self._codomain, self._domain)
+        return LinearEquation(self.eqn, self.operands, self.params, spaces=spaces, transposed=not self.transposed)
+
+    def aligned(self, into: int, out: int) -> frozenset[tuple[int, int]]:
+        if self._aligned is None:
+            self._aligned = aligned_axes(self.eqn, [x is None for x in self.operands])
+        if not self.transposed:
+            return self._aligned[out].get(into, frozenset())
+        return frozenset((b, a) for a, b in self._aligned[into].get(out, frozenset()))
+
+    @property
+    def work(self) -> float:
+        return _work(self.eqn)
+
+    def lifted(self, x: Any) -> Any:
+        return jnp.asarray(x)
+
+    def apply(self, x: Any) -> Any:
+        packed = isinstance(self._domain, TupleSpace)
+        given = list(x) if packed else [x]
+        move = jx.pull_cotangents if self.transposed else jx.push_tangents
+        try:
+            with jx.equation_context(self.eqn):
+                out = move(self.eqn, self.operands, self.params, given)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            error.add_note(
+                f"(backsolve: in {'reverse' if self.transposed else 'forward'} mode through {jx.where(self.eqn)})"
+            )
+            raise
+        return Parts(out) if packed else out[0]
+
+    @property
+    def label(self) -> str:
+        return f"{self.eqn.primitive.name}{'ᵀ' if self.transposed else ''}"
+
+
+def _work(eqn: Any) -> float:
+    """About how many scalar operations an equation takes: the entries it writes, once for each turn of its loops."""
+    total = 0.0
+    waiting = [(eqn, 1.0)]
+    while waiting:
+        at, times = waiting.pop()
+        name, params = at.primitive.name, at.params
+        total += times * sum(float(np.prod(getattr(v.aval, "shape", ()))) for v in (*at.invars, *at.outvars))
+        if name == "conv_general_dilated":
+            kernel = at.invars[1].aval.shape
+            each = np.prod(kernel) / max(kernel[params["dimension_numbers"].rhs_spec[0]], 1)
+            total += times * float(np.prod(at.outvars[0].aval.shape)) * each
+        turns = times * float(params.get("length", 1) or 1)
+        waiting.extend((e, turns) for e in jx.inner_equations(params))
+    return total

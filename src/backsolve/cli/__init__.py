@@ -1,0 +1,1 @@
+"""The commands `backsolve demo`, `explain` and `show`."""

@@ -1,0 +1,88 @@
+"""The methods by which a System, a Graph and an OperatorMatrix let themselves be looked at; `backsolve.show` does it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Showable", "ShowablePlan"]
+
+
+class Showable:
+    """Pages, pictures, DOT and LaTeX.  What draws them is imported when it is first asked for."""
+
+    __slots__ = ()
+
+    def show(self, path: str | Path | None = None, *, order: Any = None, title: str = "", names: Any = None) -> Path | None:
+        """Show the graph, the block matrix and its elimination, step by step.
+
+        In a notebook without ``path`` the page appears inline, and None is returned; elsewhere it is written to ``path``,
+        or to a temporary file which the browser opens, and the path is returned.  The page needs nothing else and opens
+        offline.  ``order`` is a Plan or a sequence of nodes to step through besides forward and back substitution, ``names``
+        holds one name for each source of a System.
+        Raises `ValueError` for an order that is not one, or for more entries than can be drawn, `FileNotFoundError` where
+        the folder of ``path`` does not exist.
+        """
+        from backsolve.show import show
+
+        return show(self, path, order=order, title=title, names=names)
+
+    def save(self, path: str | Path, *, order: Any = None, title: str = "", names: Any = None) -> Path:
+        """Write the page (.html), the picture (.svg, .png, .pdf), the graph (.dot) or the formula (.tex), by the ending.
+
+        Pictures need matplotlib.  Raises `ValueError` for another ending, `FileNotFoundError` where the folder of ``path``
+        does not exist.
+        """
+        from backsolve.show import save
+
+        return save(self, path, order=order, title=title, names=names)
+
+    def spy(self, path: str | Path | None = None) -> Any:
+        """Return a matplotlib figure of where the entries are, for up to millions of them; written to ``path`` if given."""
+        from backsolve.show import spy
+
+        return spy(self, path)
+
+    def to_dot(self) -> str:
+        """Return the graph in DOT, the language of Graphviz."""
+        from backsolve.show import to_dot
+
+        return to_dot(self)
+
+    def to_latex(self, *, document: bool = False) -> str:
+        r"""Return the matrices in the paper's notation as a LaTeX display, ``\[ … \]``, which needs amsmath.
+
+        With ``document`` a whole file, ready to be compiled.
+        """
+        from backsolve.show import to_latex
+
+        return to_latex(self, document=document)
+
+    def _repr_html_(self) -> str | None:
+        from backsolve.show import inline
+
+        return inline(self)
+
+
+class ShowablePlan:
+    """The same for a Plan, which keeps an outline of its system: shapes in place of arrays."""
+
+    outline: Any
+
+    def show(self, path: str | Path | None = None, *, title: str = "") -> Path | None:
+        """Show the graph and its matrix, and the elimination step by step; see `System.show`.
+
+        Raises `ValueError` for a plan that was made from a network alone.
+        """
+        if self.outline is None:
+            raise ValueError("this plan keeps no system to show; make it with System.plan or backsolve.plan.")
+        from backsolve.show import show
+
+        return show(self.outline, path, order=self, title=title)
+
+    def _repr_html_(self) -> str | None:
+        from backsolve.show import inline
+
+        return None if self.outline is None else inline(self.outline, self)

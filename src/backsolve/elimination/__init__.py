@@ -1,0 +1,1 @@
+"""Vertex elimination on a graph of linear operators, in whatever order."""

@@ -1,0 +1,235 @@
+"""Elimination on sparse operators: the Jacobian's non-zeros directly, each product of two edges' patterns made once.
+
+An operator that nothing is known of but what it does to arrays stays one until it meets a neighbour: then the columns (or
+the rows) of the neighbour that are not zero are pushed through it, and a dense block of that width is what is left.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from backsolve.algebra.spaces import ArraySpace, Space
+from backsolve.elimination.borders import Border, Network
+from backsolve.elimination.opaque_edges import Opaque, flat_space, pulled, pushed
+from backsolve.matrices.matrix import OperatorMatrix
+from backsolve.operators import LinearOperator
+from backsolve.sparse.operator import Keep, Sparse, compose_sparse, join_sparse
+
+__all__ = ["Elimination", "eliminated_sparse", "meetings"]
+
+Element = Sparse | Opaque
+Index = np.ndarray[Any, Any]
+
+STATIC = 0.25  # of a product of two numbers: moving and scaling one by a number that is known while planning
+CROWDED = 8  # terms of a block wait to be added until they are so many times the largest
+
+
+def eliminated_sparse(
+    M: OperatorMatrix,
+    L: OperatorMatrix,
+    S: OperatorMatrix,
+    edge: Callable[[LinearOperator], Sparse | None],
+    order: Iterable[int] | None = None,
+    *,
+    lower: bool = False,
+) -> dict[tuple[int, int], Sparse]:
+    """Return the blocks (output, source) of S (I − L)⁻¹ M as sparse operators; a block without a path is absent.
+
+    ``edge`` gives an edge as a sparse operator, None where it is opaque.  The inner nodes are eliminated in this order, or
+    each time the one that takes fewest products of two numbers.  With ``lower`` (a Hessian: source leaf k is output leaf k)
+    only blocks and entries on or below the diagonal are worked out.
+    Cost: one multiplication for each pair of traced numbers that meet.
+    Source: Griewank and Walther, *Evaluating Derivatives*, chapter 9 (vertex elimination by Markowitz degree).
+    """
+    network = Network(M, L, S)
+    work = Elimination(network, edge, lower)
+    if order is None:
+        work.by_price()
+    else:
+        for v in order:
+            if v not in network.terminal:
+                work.eliminate(v)
+    return work.blocks(S.row_spaces, M.col_spaces)
+
+
+class Elimination:
+    """A network in work: ``into[i][j]`` and ``ends[i, j]`` are the edges j → i left, to nodes and between borders."""
+
+    def __init__(self, network: Network, edge: Callable[[LinearOperator], Sparse | None], lower: bool = False) -> None:
+        self.network = network
+        self.lower = lower
+        self.spaces = [flat_space(space) for space in network.spaces]
+        self.places = {k: _places(border) for side in (network.sources, network.outputs) for k, border in side.items()}
+        self.into: dict[int, dict[int, Element]] = {}
+        self.out_of: dict[int, dict[int, None]] = {k: {} for k in range(len(self.spaces))}
+        self.ends: dict[tuple[int, int], list[Sparse]] = {}
+        for i, row in network.into.items():
+            self.into[i] = {}
+            for j, op in row.items():
+                self._add(i, j, self._element(op, edge, i, j))
+
+    def _element(self, op: LinearOperator, edge: Callable[[LinearOperator], Sparse | None], i: int, j: int) -> Element:
+        made = edge(op)
+        if made is None:
+            return Opaque(op)
+        return made.between(self.spaces[j], self.spaces[i])
+
+    def _add(self, i: int, j: int, term: Element) -> None:
+        if i in self.network.outputs and j in self.network.sources:
+            made = pushed(term, None, self._keep(i, j)) if isinstance(term, Opaque) else term.restricted(self._keep(i, j))
+            terms = self.ends.setdefault((i, j), [])
+            terms.append(made)
+            if sum(t.nnz for t in terms) > CROWDED * max(t.nnz for t in terms):
+                self.ends[i, j] = [join_sparse([(t, None, None) for t in terms], self.spaces[j], self.spaces[i])]
+            return
+        row = self.into[i]
+        if j in row:
+            first = row[j]
+            term = Opaque.sum_of(first, term) if isinstance(first, Opaque) or isinstance(term, Opaque) else first + term
+        row[j] = term
+        self.out_of[j][i] = None
+
+    def copy(self) -> Elimination:
+        """Another one in the same state."""
+        other = copy(self)
+        other.into = {i: dict(row) for i, row in self.into.items()}
+        other.out_of = {j: dict(row) for j, row in self.out_of.items()}
+        other.ends = {place: list(terms) for place, terms in self.ends.items()}
+        return other
+
+    # ---- order ------------------------------------------------------------------------------------------------------
+    def by_price(self) -> None:
+        """Eliminate every inner node, each time the cheapest."""
+        outputs, sources = (sum(self.spaces[k].size for k in side) for side in (self.network.outputs, self.network.sources))
+        sign = -1 if outputs <= sources else 1  # of two alike the one nearer to the smaller side
+        left = set(self.network.inner)
+        heap = [(self.products(v), sign * v, v) for v in left]
+        heapq.heapify(heap)
+        while heap:
+            price, _, v = heapq.heappop(heap)
+            if v not in left:
+                continue
+            now = self.products(v)
+            if heap and now > heap[0][0] and now > price:
+                heapq.heappush(heap, (now, sign * v, v))
+                continue
+            near = [k for k in (*self.into.get(v, ()), *self.out_of[v]) if k in left]
+            self.eliminate(v)
+            left.remove(v)
+            for k in dict.fromkeys(near):
+                heapq.heappush(heap, (self.products(k), sign * k, k))
+
+    def products(self, v: int) -> float:
+        """How many products of two numbers it takes to eliminate v."""
+        ins, outs = self.into.get(v, {}), self.out_of[v]
+        if not ins or not outs:
+            return 0.0
+        left, right = _Counts(), _Counts()
+        for i in outs:
+            op = self.into[i][v]
+            left.add(op, op.work if isinstance(op, Opaque) else op.pattern.col_load)
+        for op in ins.values():
+            right.add(op, op.work if isinstance(op, Opaque) else op.pattern.row_load)
+        n = self.spaces[v].size
+        every = meetings(left.traced + left.static, right.traced + right.static, n)
+        return STATIC * every + (1 - STATIC) * meetings(left.traced, right.traced, n)
+
+    # ---- one step -----------------------------------------------------------------------------------------------------
+    def eliminate(self, v: int) -> None:
+        """Take v out: each pair of an in-edge and an out-edge becomes an edge past it."""
+        ins = self.into.pop(v, {})
+        outs = {i: self.into[i].pop(v) for i in self.out_of.pop(v)}
+        for j in ins:
+            del self.out_of[j][v]
+        lefts = {i: _formed_once(op, len(ins)) for i, op in outs.items()}
+        rights = {j: _formed_once(op, len(outs)) for j, op in ins.items()}
+        for i, left in lefts.items():
+            for j, right in rights.items():
+                if self._wanted(i, j):
+                    made = _composed(left, right, self._keep(i, j))
+                    if made.nnz:
+                        self._add(i, j, made)
+
+    def _wanted(self, i: int, j: int) -> bool:
+        if not self.lower or i not in self.network.outputs or j not in self.network.sources:
+            return True
+        return self.network.outputs[i].leaf >= self.network.sources[j].leaf
+
+    def _keep(self, i: int, j: int) -> Keep | None:
+        """Which places of an edge between borders are worked out; None where all are."""
+        outputs, sources = self.network.outputs, self.network.sources
+        if not self.lower or i not in outputs or j not in sources or outputs[i].leaf != sources[j].leaf:
+            return None
+        out, into = self.places[i], self.places[j]
+        return lambda rows, cols: (rows if out is None else out[rows]) >= (cols if into is None else into[cols])
+
+    # ---- the end ------------------------------------------------------------------------------------------------------
+    def blocks(self, rows: Sequence[Space], columns: Sequence[Space]) -> dict[tuple[int, int], Sparse]:
+        """What is left between the borders, as one operator for each pair of leaves."""
+        found: dict[tuple[int, int], list[tuple[Sparse, Any, Any]]] = {}
+        for (i, j), terms in self.ends.items():
+            out, into = self.network.outputs[i], self.network.sources[j]
+            placed = [(term, self.places[i], self.places[j]) for term in terms]
+            found.setdefault((out.leaf, into.leaf), []).extend(placed)
+        return {
+            (i, j): join_sparse(parts, _array(columns[j]), _array(rows[i]))
+            for (i, j), parts in found.items()
+            if not self.lower or i >= j
+        }
+
+
+class _Counts:
+    """How many numbers meet each entry of a node from one side, traced and static ones; a number where all have as many."""
+
+    def __init__(self) -> None:
+        self.traced: Any = 0.0
+        self.static: Any = 0.0
+
+    def add(self, op: Element, counts: Any) -> None:
+        if isinstance(op, Opaque) or not op.values.is_static:
+            self.traced = self.traced + counts
+        elif not op.pattern.is_diagonal:
+            self.static = self.static + counts
+        else:
+            self.static = self.static + 1e-3  # of two free eliminations the one with fewer edges first
+
+
+def meetings(a: Any, b: Any, n: int) -> float:
+    """Σ a b over the n entries of a node."""
+    if isinstance(a, float):
+        return a * (n * b if isinstance(b, float) else float(b.sum()))
+    return b * float(a.sum()) if isinstance(b, float) else float((a * b).sum())  # not BLAS, whose threads cost more
+
+
+def _composed(left: Element, right: Element, keep: Keep | None) -> Sparse:
+    if isinstance(left, Sparse) and isinstance(right, Sparse):
+        return compose_sparse(left, right, keep=keep)
+    if isinstance(right, Opaque):
+        return pulled(left, right, keep)
+    return pushed(left, right, keep)  # type: ignore[arg-type]
+
+
+def _formed_once(op: Element, uses: int) -> Element:
+    """The same operator, its numbers formed if several products would form them."""
+    if isinstance(op, Opaque) or uses < 2 or op.values.is_settled:
+        return op
+    return op.settled()
+
+
+def _places(border: Border) -> Index | None:
+    """The numbers of a box's entries in its leaf; None where that is all of it."""
+    box = border.box
+    if box is None:
+        return None
+    return np.arange(prod(box.shape)).reshape(box.shape)[tuple(map(slice, *box.box))].reshape(-1)
+
+
+def _array(space: Space) -> ArraySpace:
+    assert isinstance(space, ArraySpace)
+    return space

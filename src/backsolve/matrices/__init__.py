@@ -1,0 +1,1 @@
+"""Matrices and vectors of elements of any kind, and the backslash."""

@@ -1,0 +1,223 @@
+"""Products and sums as an elimination needs them: in closed form again, so that the next product stays cheap.
+
+A lazy sum is multiplied out when it is composed further, and an opaque operator is pushed through the columns (or the
+rows) of its neighbour, whichever are fewer.  Where only the ends remain, sums and factors may stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from backsolve.algebra import arrays
+from backsolve.algebra.arrays import map_columns, namespace, reshape
+from backsolve.algebra.spaces import TupleSpace
+from backsolve.operators.base import LinearOperator
+from backsolve.operators.batched_columns import in_turn, probed
+from backsolve.operators.einsum import Einsum, Factor
+from backsolve.operators.einsum_rules import add_einsums
+from backsolve.operators.identity import Identity, Scaling, Zero
+from backsolve.operators.lazy import Product, Sum
+from backsolve.operators.reshape import Reshape
+from backsolve.operators.rules import compose
+from backsolve.operators.slices import Slice
+from backsolve.operators.tuples import Inject, Project
+
+__all__ = ["attempt", "densified", "first_of", "is_opaque", "settled", "settled_product"]
+
+_STRUCTURED = (Identity, Scaling, Zero, Einsum, Slice, Reshape, Inject, Project)
+
+
+def settled_product(a: LinearOperator, b: LinearOperator) -> LinearOperator:
+    """Return a ∘ b without lazy sums inside, opaque operators pushed through columns or rows."""
+    product = compose(settled(a), settled(b))
+    if not _must_push(product):
+        return product
+    closed = _closed(product)
+    return densified(product) if closed is None else closed
+
+
+def settled(op: LinearOperator) -> LinearOperator:
+    """op with a lazy sum multiplied out: over the Kronecker deltas that all its terms share, else densely."""
+    if isinstance(op, Product) and any(isinstance(f, Sum) for f in op.factors):
+        factors = [settled(f) for f in op.factors]
+        op = factors[-1]
+        for f in factors[-2::-1]:
+            op = compose(f, op)
+    if not isinstance(op, Sum):
+        return op
+    terms = [as_plain_einsum(settled(term)) for term in op.terms]
+    total = terms[0]
+    for term in terms[1:]:
+        if total is None or term is None:
+            break
+        total = add_einsums(total, term, grow=True)
+    else:
+        if total is not None:
+            return total
+    return densified(op) if _array_ends(op) else op
+
+
+def as_plain_einsum(op: LinearOperator) -> Einsum | None:
+    """op as an `Einsum`, where it is one or a multiple of the identity."""
+    from backsolve.operators.einsum import as_einsum
+
+    if isinstance(op, Einsum):
+        return op
+    if isinstance(op, Identity):
+        return as_einsum(op.space, 1)
+    return as_einsum(op.space, op.c) if isinstance(op, Scaling) else None
+
+
+def is_opaque(op: LinearOperator) -> bool:
+    """Whether nothing is known of an operator but what it does to an array."""
+    return not isinstance(op, (*_STRUCTURED, Product, Sum)) and type(op).todense is LinearOperator.todense
+
+
+def _must_push(op: LinearOperator) -> bool:
+    if not isinstance(op, Product) or not _array_ends(op):
+        return False
+    heavy = [f for f in op.factors if not isinstance(f, (Slice, Reshape, Inject, Project, Scaling))]
+    return len(heavy) > 1 and any(is_opaque(f) for f in heavy)
+
+
+def _closed(op: LinearOperator) -> LinearOperator | None:
+    """A product whose opaque operators all leave axes side by side, in closed form; None where that is not so or no gain."""
+    most = min(op.domain.size, op.codomain.size) - 1
+    made: LinearOperator | None = None
+    for run in _runs(op.factors if isinstance(op, Product) else (op,)):
+        opaque = [f for f in run if is_opaque(f)]
+        step: LinearOperator | None = run[0]
+        if opaque:
+            step = probed(run, opaque[0], most) if len(opaque) == 1 and _array_ends(run[0], run[-1]) else None
+        if step is None or (len(run) > 1 and not opaque):
+            return None
+        made = step if made is None else compose(step, made)
+    return made
+
+
+def _runs(factors: tuple[LinearOperator, ...]) -> Iterator[list[LinearOperator]]:
+    """The factors in order of application, those together between which there are tuples."""
+    run: list[LinearOperator] = []
+    for f in reversed(factors):
+        run.append(f)
+        if not isinstance(f.codomain, TupleSpace):
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _array_ends(first: LinearOperator, last: LinearOperator | None = None) -> bool:
+    spaces = (first.domain, (last or first).codomain)
+    return all(space.known and not isinstance(space, TupleSpace) for space in spaces)
+
+
+def densified(op: LinearOperator) -> Einsum:
+    """op as an `Einsum` with one array over codomain and domain: columns pushed through it, or rows, whichever are fewer."""
+    return _from_array(dense_array(op), op.codomain, op.domain)
+
+
+def dense_array(op: LinearOperator) -> Any:
+    """The array of op, of shape codomain + domain; structure is used where there is some."""
+    if isinstance(op, Sum):
+        first, *rest = (dense_array(term) for term in op.terms)
+        for array in rest:
+            first = arrays.add(first, array)
+        return first
+    factors = op.factors if isinstance(op, Product) else (op,)
+    if len(factors) == 1 and not is_opaque(op):
+        return op.todense()
+    closed = _closed(op) if any(map(is_opaque, factors)) and _array_ends(op) else None
+    if closed is not None:
+        return dense_array(closed)
+    domain, codomain = op.domain, op.codomain
+
+    def by_columns() -> Any:
+        return _pushed(factors)
+
+    def by_rows() -> Any:
+        array = _pushed(tuple(f.transpose() for f in reversed(factors)))
+        n = len(domain.shape or ())  # type: ignore[union-attr]
+        order = (*range(n, len(array.shape)), *range(n))
+        return namespace(array).permute_dims(array, order)
+
+    return first_of(by_rows, by_columns) if codomain.size < domain.size else first_of(by_columns, by_rows)
+
+
+def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
+    """The array of a product, from the right: closed products as they are, columns through the rest."""
+    domain: Any = factors[-1].domain
+    shape, width = domain.shape, domain.size
+    made: LinearOperator | None = None  # the product so far
+    run: list[LinearOperator] = []
+    for f in reversed(factors):
+        run.append(f)
+        if isinstance(f.codomain, TupleSpace):
+            continue
+        if len(run) == 1 and not is_opaque(f):
+            closed = f if made is None else compose(f, made)
+            if made is not None and not isinstance(closed, Einsum):
+                made = _from_array(dense_array(made), made.codomain, domain)
+                closed = compose(f, made)
+            if isinstance(closed, Einsum) or made is None:
+                made, run = closed, []
+                continue
+        if made is None:
+            columns: Any = np.eye(width, dtype=domain.dtype or float)
+        else:
+            columns = dense_array(made)
+        middle: Any = run[0].domain
+        columns = reshape(columns, (*middle.shape, width))
+        if isinstance(columns, np.ndarray):
+            columns = _opaque_in(list(factors)).lifted(columns)
+        image = map_columns(in_turn(run), columns)
+        codomain: Any = f.codomain
+        image = reshape(image, (*codomain.shape, *shape))
+        made, run = _from_array(image, f.codomain, domain), []
+    assert made is not None
+    return dense_array(made)
+
+
+def _opaque_in(run: list[LinearOperator]) -> LinearOperator:
+    """The first opaque operator of a run, also inside its products and sums; else the first operator."""
+    waiting = run[::-1]
+    while waiting:
+        op = waiting.pop()
+        if is_opaque(op):
+            return op
+        if isinstance(op, (Product, Sum)):
+            waiting.extend(op.factors if isinstance(op, Product) else op.terms)
+    return run[0]
+
+
+def _from_array(array: Any, codomain: Any, domain: Any) -> Einsum:
+    labels = tuple(range(len(array.shape)))
+    n = len(codomain.shape)
+    sizes: dict[int, int | None] = dict(zip(labels, array.shape, strict=True))
+    return Einsum((Factor(array, labels),), labels[:n], labels[n:], sizes, 1, (domain.dtype, codomain.dtype))
+
+
+REFUSALS = (TypeError, ValueError, NotImplementedError)  # what array libraries say where an operator has no such direction
+
+
+def attempt(make: Any) -> Any:
+    """What ``make`` returns; None where the operator refuses this direction (the other one then serves, or says why not)."""
+    try:
+        return make()
+    except REFUSALS:
+        return None
+
+
+def first_of(one: Any, other: Any) -> Any:
+    """What the first returns; where it refuses, the second, whose own error tells of both."""
+    try:
+        return one()
+    except REFUSALS as refusal:
+        try:
+            return other()
+        except REFUSALS as error:
+            error.add_note(f"(the other direction was refused as well: {refusal})")
+            raise

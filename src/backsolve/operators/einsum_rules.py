@@ -1,0 +1,352 @@
+"""Two `Einsum`s made one: composition joins their factor lists, addition adds factor to factor.
+
+Whether factors are multiplied together is decided by size: when the product is no larger than its operands together.
+So Hadamards multiply and left multiplications multiply, and a Kronecker or rank-one operator is never blown up.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import prod
+from typing import Any
+
+from backsolve.algebra.arrays import Labels, add, contract, is_mask, multiply, namespace, place, scale, subtract, sum_axes
+from backsolve.algebra.spaces import SpaceError
+from backsolve.operators.einsum import Einsum, Factor, _contract_all
+
+__all__ = ["add_einsums", "compose_einsums", "merged"]
+
+Sizes = dict[int, int | None]
+
+
+def compose_einsums(a: Einsum, b: Einsum) -> Einsum | None:
+    """Return a ∘ b: b's labels made fresh, a.into unified with b.out, the factors joined and merged.
+
+    None where the result would sum an axis that has no factor and no known size.
+    """
+    if _is_diagonal(a) and _is_diagonal(b):
+        return _compose_diagonals(a, b)
+    shift = max((*a.sizes, -1)) + 1
+    parent = {label: label for label in a.sizes} | {label + shift: label + shift for label in b.sizes}
+
+    def find(label: int) -> int:
+        while parent[label] != label:
+            parent[label] = parent[parent[label]]
+            label = parent[label]
+        return label
+
+    for p, q in zip(a.into, b.out, strict=True):
+        low, high = sorted((find(p), find(q + shift)))
+        parent[high] = low
+    sizes: Sizes = {}
+    for label, n in (*a.sizes.items(), *((label + shift, n) for label, n in b.sizes.items())):
+        root = find(label)
+        known = sizes.get(root)
+        if known is not None and n is not None and known != n:
+            raise SpaceError(f"cannot compose {a!r} with {b!r}: one axis has size {known} and {n}.")
+        sizes[root] = n if known is None else known
+    factors = [_renamed(f, [find(k) for k in f.labels]) for f in a.factors]
+    factors += [_renamed(f, [find(k + shift) for k in f.labels]) for f in b.factors]
+    out = tuple(find(k) for k in a.out)
+    into = tuple(find(k + shift) for k in b.into)
+    coef = a.coef * b.coef
+    used = {*out, *into}.union(*(f.labels for f in factors))
+    for label in set(sizes) - used:  # summed over nothing: a factor of the axis's size
+        n = sizes.pop(label)
+        if n is None:
+            return None
+        if label in {find(p) for p in a.into}:
+            coef = coef * n
+    merged = merge(factors, {*out, *into})
+    kept = {*out, *into}.union(*(f.labels for f in merged))
+    return Einsum(tuple(merged), out, into, {k: n for k, n in sizes.items() if k in kept}, coef, (b.dtypes[0], a.dtypes[1]))
+
+
+def _is_diagonal(op: Einsum) -> bool:
+    """Whether op multiplies entry by entry, by arrays of its own shape and by scalars."""
+    out = op.out
+    if out != op.into or len(set(out)) < len(out):
+        return False
+    return all(f.labels == out or not f.labels for f in op.factors) and None not in op.sizes.values()
+
+
+def _compose_diagonals(a: Einsum, b: Einsum) -> Einsum:
+    """a ∘ b of two that multiply entry by entry: one array, one scalar, and a mask of either kind.
+
+    What a mask hides may be infinite, and so may what the product is multiplied with later: a mask stays one.
+    """
+    for p, q in zip(a.into, b.out, strict=True):
+        if a.sizes[p] != b.sizes[q]:
+            raise SpaceError(f"cannot compose {a!r} with {b!r}: one axis has size {a.sizes[p]} and {b.sizes[q]}.")
+    out = a.out
+    found: dict[tuple[bool, bool], Factor] = {}
+    for f in (*a.factors, *b.factors):
+        key = is_mask(f.array), bool(f.labels)
+        other = found.get(key)
+        found[key] = Factor(f.array, out, f.name) if f.labels else f
+        if other is not None and not (key[0] and other.array is f.array):  # a mask twice is that mask
+            name = f"{other.name}∘{f.name}" if other.name and f.name else ""
+            found[key] = Factor(multiply(other.array, f.array), out if f.labels else (), name)
+    sizes = {label: a.sizes[label] for label in out}
+    factors = tuple(found[key] for key in sorted(found))  # numbers before masks
+    return Einsum(factors, out, out, sizes, a.coef * b.coef, (b.dtypes[0], a.dtypes[1]))
+
+
+def _add_diagonals(a: Einsum, b: Einsum) -> Einsum | None:
+    """a + b of two that multiply entry by entry by one array or mask each, or both; None where one is something else."""
+    if not (a.factors and b.factors and _is_diagonal(a) and _is_diagonal(b)):
+        return None
+    if len({bool(f.labels) for f in (*a.factors, *b.factors)}) > 1:
+        return None
+    if [a.sizes[k] for k in a.out] != [b.sizes[k] for k in b.out]:
+        return None
+    parts = [[[f for f in op.factors if is_mask(f.array) == masks] for masks in (False, True)] for op in (a, b)]
+    if any(len(some) > 1 for part in parts for some in part):
+        return None
+    if any(masks for _, masks in parts):
+        (f, m), (g, n) = ([some[0] if some else None for some in part] for part in parts)
+        return _add_masked(a, b, f, g, m, n)
+    (f,), (g,) = a.factors, b.factors
+    coef: Any = 1
+    if a.coef == b.coef:
+        coef, total = a.coef, add(f.array, g.array)
+    elif b.coef == -1 and a.coef == 1:
+        total = subtract(f.array, g.array)
+    elif a.coef == -1 and b.coef == 1:
+        total = subtract(g.array, f.array)
+    else:
+        first, second = (op.factors[0].array if op.coef == 1 else scale(op.coef, op.factors[0].array) for op in (a, b))
+        total = add(first, second)
+    dtypes = (a.dtypes[0] or b.dtypes[0], a.dtypes[1] or b.dtypes[1])
+    return Einsum((Factor(total, f.labels and a.out, _sum_name(a, b)),), a.out, a.out, a.sizes, coef, dtypes)
+
+
+def _add_masked(a: Einsum, b: Einsum, f: Factor | None, g: Factor | None, m: Factor | None, n: Factor | None) -> Einsum:
+    """a + b, entry by entry, of numbers f and g (None: 1) behind masks m and n (None: none): a mask where both have one."""
+    labels = a.factors[0].labels and a.out
+    dtypes = (a.dtypes[0] or b.dtypes[0], a.dtypes[1] or b.dtypes[1])
+    masks = [] if m is None or n is None else [Factor(m.array if m.array is n.array else m.array | n.array, labels)]
+    if m is None or n is None or m.array is not n.array:
+        total = add(_selected(a.coef, f, m), _selected(b.coef, g, n))
+    elif f is None and g is None:
+        return Einsum(tuple(masks), a.out, a.out, a.sizes, a.coef + b.coef, dtypes)
+    else:
+        terms = [op.coef if x is None else _times(op.coef, x.array) for op, x in ((a, f), (b, g))]
+        total = add(*(terms if f is not None else reversed(terms)))  # an array first
+    return Einsum((Factor(total, labels), *masks), a.out, a.out, a.sizes, 1, dtypes)
+
+
+def _selected(coef: Any, number: Factor | None, mask: Factor | None) -> Any:
+    """coef times the numbers that a mask lets through, as an array."""
+    if mask is None or number is None:
+        return _times(coef, (number or mask).array)  # type: ignore[union-attr]
+    return _times(coef, multiply(mask.array, number.array))
+
+
+def _times(coef: Any, x: Any) -> Any:
+    return x if coef == 1 else scale(coef, x)
+
+
+def _renamed(f: Factor, labels: list[int]) -> Factor:
+    if len(set(labels)) == len(labels):
+        return Factor(f.array, tuple(labels), f.name)
+    array, names = f.array, list(labels)  # two axes became one: keep the diagonal
+    xp = namespace(array)
+    while len(set(names)) < len(names):
+        i, j = next((i, j) for i, j in combinations(range(len(names)), 2) if names[i] == names[j])
+        rest = [axis for axis in range(len(names)) if axis not in (i, j)]
+        array = xp.linalg.diagonal(xp.permute_dims(array, (*rest, i, j)))
+        names = [names[axis] for axis in rest] + [names[i]]
+    return Factor(array, tuple(names))
+
+
+def merge(factors: list[Factor], outer: set[int]) -> list[Factor]:
+    """Multiply factors two by two, cheapest product first, while a product is no larger than its two operands.
+
+    A mask whose axes all stay is multiplied with masks alone: it comes last of all, to hide what is infinite or NaN by then.
+    """
+    factors = _summed_alone(factors, outer)
+    while True:
+        best: tuple[tuple[bool, int], int, int, Labels] | None = None
+        for i, j in combinations(range(len(factors)), 2):
+            f, g = factors[i], factors[j]
+            others = outer.union(*(h.labels for k, h in enumerate(factors) if k not in (i, j)))
+            keep = tuple(k for k in (*f.labels, *(k for k in g.labels if k not in f.labels)) if k in others)
+            size = {
+                **dict(zip(f.labels, f.array.shape, strict=True)),
+                **dict(zip(g.labels, g.array.shape, strict=True)),
+            }
+            result = prod(size[k] for k in keep)
+            summed = len(keep) < len(size)
+            tidy = summed or set(keep) <= set(f.labels) or set(keep) <= set(g.labels)
+            one_mask = is_mask(f.array) != is_mask(g.array)
+            if one_mask and outer.issuperset((f if is_mask(f.array) else g).labels):
+                continue
+            rank = (one_mask, prod(size.values()))
+            if tidy and result <= f.size + g.size and (best is None or rank < best[0]):
+                best = (rank, i, j, keep)
+        if best is None:
+            return sorted(factors, key=lambda f: is_mask(f.array))
+        _, i, j, keep = best
+        f, g = factors[i], factors[j]
+        if is_mask(f.array) != is_mask(g.array):
+            factors = _hidden(factors, *((f, g) if is_mask(f.array) else (g, f)), outer)
+        array, labels = contract(f.array, f.labels, g.array, g.labels, keep)
+        name = f"{f.name} {g.name}" if f.name and g.name and len(f.labels) == len(g.labels) == 2 else ""
+        made = Factor(array, labels, name if set(f.labels) != set(g.labels) else name.replace(" ", "∘"))
+        factors = [h for k, h in enumerate(factors) if k not in (i, j)]
+        factors.insert(i, made)
+
+
+def _hidden(factors: list[Factor], mask: Factor, one: Factor, outer: set[int]) -> list[Factor]:
+    """The factors beside ``one`` with what a mask hides from all products with them set to zero: it may be infinite or NaN.
+
+    The mask is about to be multiplied with that one: with the zeros that this makes, the others would make NaN.
+    """
+    made = []
+    for f in factors:
+        if f is not one and not is_mask(f.array) and any(label in f.labels for label in mask.labels if label not in outer):
+            axes = tuple(axis for axis, label in enumerate(mask.labels) if label not in f.labels)
+            shown = namespace(mask.array).any(mask.array, axis=axes) if axes else mask.array
+            labels = tuple(label for label in mask.labels if label in f.labels)
+            f = Factor(*contract(f.array, f.labels, shown, labels, f.labels), f.name)
+        made.append(f)
+    return made
+
+
+def _summed_alone(factors: list[Factor], outer: set[int]) -> list[Factor]:
+    """The factors without the axes that neither another factor nor the operator has."""
+    made = []
+    for i, f in enumerate(factors):
+        others = outer.union(*(g.labels for k, g in enumerate(factors) if k != i))
+        alone = tuple(axis for axis, label in enumerate(f.labels) if label not in others)
+        made.append(Factor(sum_axes(f.array, alone), tuple(k for k in f.labels if k in others)) if alone else f)
+    return made
+
+
+def merged(op: Einsum) -> Einsum:
+    """op with its factors multiplied together where that does not grow them: what every product with it would do again."""
+    if len(op.factors) < 2:
+        return op
+    outer = {*op.out, *op.into}
+    factors = tuple(merge(list(op.factors), outer))
+    kept = outer.union(*(f.labels for f in factors))
+    return Einsum(factors, op.out, op.into, {k: n for k, n in op.sizes.items() if k in kept}, op.coef, op.dtypes)
+
+
+def add_einsums(a: Einsum, b: Einsum, *, grow: bool = False) -> Einsum | None:
+    """Return a + b as one factor over the Kronecker deltas both have, or None where that would grow (unless it may)."""
+    simple = _add_diagonals(a, b)
+    if simple is not None:
+        return simple
+    ax, bx = _axes(a), _axes(b)
+    shared = _meet(ax, bx)
+    labels = tuple(shared)
+    n = len(a.out)
+    out, into = labels[:n], labels[n:]
+    sizes: Sizes = {}
+    for label, p, q in zip(labels, ax, bx, strict=True):
+        one, other = a.sizes[p], b.sizes[q]
+        sizes[label] = one if sizes.get(label) is None and one is not None else sizes.get(label, other)
+        if sizes[label] is None:
+            sizes[label] = other
+    single_a, single_b = _cost(a, ax, labels, sizes), _cost(b, bx, labels, sizes)
+    if single_a is None or single_b is None:
+        return None
+    covered = single_a | single_b
+    if covered and not a.factors and not b.factors:  # no array says in which library and dtype to write the deltas
+        return None
+    size = prod(sizes[k] or 1 for k in covered)
+    if not grow and size > max(sum(f.size for f in a.factors), 1) + max(sum(f.size for f in b.factors), 1):
+        return None
+    dtypes = (a.dtypes[0] or b.dtypes[0], a.dtypes[1] or b.dtypes[1])
+    if not covered and not a.factors and not b.factors:
+        return Einsum((), out, into, sizes, a.coef + b.coef, dtypes)
+    order = tuple(k for k in dict.fromkeys(labels) if k in covered)
+    first = _as_single(a, ax, labels, sizes, order, b)
+    second = _as_single(b, bx, labels, sizes, order, a)
+    total = add(first, second)
+    masks = []
+    if any(is_mask(f.array) for f in (*a.factors, *b.factors)):  # what it hides may be infinite
+        masks = _either(_mask_of(a, ax, labels, sizes), _mask_of(b, bx, labels, sizes), sizes)
+    return Einsum((Factor(total, order, _sum_name(a, b)), *masks), out, into, sizes, 1, dtypes)
+
+
+def _mask_of(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes) -> Factor | None:
+    """Where an operator is not zero by its structure: its masks and the deltas it loses, as one; None for everywhere."""
+    first, deltas = _lost(axes, labels)
+    xp = namespace(op.factors[0].array) if op.factors else None
+    parts = [Factor(f.array, tuple(first[k] for k in f.labels)) for f in op.factors if is_mask(f.array)
+             if first.keys() >= set(f.labels)]  # fmt: skip
+    if xp is not None:
+        parts += [Factor(xp.eye(sizes[p], dtype=xp.bool), (p, q)) for p, q in deltas]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    keep = tuple(dict.fromkeys(k for f in parts for k in f.labels))
+    return Factor(*_contract_all(parts[0].array, parts[0].labels, parts[1:], keep, {}))
+
+
+def _either(m: Factor | None, n: Factor | None, sizes: Sizes) -> list[Factor]:
+    """The mask behind which one or the other is not zero, where that is not everywhere."""
+    if m is None or n is None:
+        return []
+    if m.array is n.array and m.labels == n.labels:
+        return [m]
+    keep = tuple(dict.fromkeys(m.labels + n.labels))
+    return [Factor(place(m.array, m.labels, keep, sizes) | place(n.array, n.labels, keep, sizes), keep)]
+
+
+def _lost(axes: Labels, labels: Labels) -> tuple[dict[int, int], list[Labels]]:
+    """The first shared label of each of an operator's, and the pairs of shared labels that are equal in it."""
+    first: dict[int, int] = {}
+    pairs: dict[Labels, None] = {}
+    for axis, label in zip(axes, labels, strict=True):
+        if first.setdefault(axis, label) != label:
+            pairs[first[axis], label] = None
+    return first, list(pairs)
+
+
+def _sum_name(a: Einsum, b: Einsum) -> str:
+    if len(a.factors) == len(b.factors) == 1 and a.coef == b.coef == 1 and a.factors[0].name and b.factors[0].name:
+        return f"{a.factors[0].name}+{b.factors[0].name}"
+    return ""
+
+
+def _axes(op: Einsum) -> Labels:
+    return op.out + op.into
+
+
+def _meet(x: Labels, y: Labels) -> list[int]:
+    """Labels for the axes, equal exactly where they are equal in both: the deltas both operators have."""
+    number: dict[tuple[int, int], int] = {}
+    return [number.setdefault(pair, len(number)) for pair in zip(x, y, strict=True)]
+
+
+def _cost(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes) -> set[int] | None:
+    """The shared labels that op's single factor would carry; None where a size it needs is unknown."""
+    used = {k for f in op.factors for k in f.labels}
+    covered: set[int] = set()
+    for axis, label in zip(axes, labels, strict=True):
+        split = len({k for p, k in zip(axes, labels, strict=True) if p == axis}) > 1
+        if axis in used or split:
+            covered.add(label)
+            if sizes[label] is None:
+                return None
+    return covered
+
+
+def _as_single(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes, order: Labels, other: Einsum) -> Any:
+    """op's factors multiplied out to one array over ``order``, with an identity for every delta that is lost."""
+    like = next(f.array for f in (*op.factors, *other.factors))
+    xp = namespace(like)
+    dtype = xp.bool if op.factors else like.dtype  # beside a factor a delta selects, so that no NaN gets past it
+    first, pairs = _lost(axes, labels)
+    deltas = [Factor(xp.eye(sizes[label], dtype=dtype), (p, label)) for p, label in pairs]
+    fresh = max((*labels, 0)) + 1
+    inner = {k: fresh + i for i, k in enumerate(sorted({k for f in op.factors for k in f.labels} - set(first)))}
+    factors = [Factor(f.array, tuple(first.get(k, inner.get(k, k)) for k in f.labels)) for f in op.factors] + deltas
+    if not factors:
+        return op.coef
+    x, found = _contract_all(factors[0].array, factors[0].labels, factors[1:], order, sizes)
+    x = place(x, found, order, sizes) if set(found) != set(order) or found != order else x
+    return x if op.coef == 1 else scale(op.coef, x)

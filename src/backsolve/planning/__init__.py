@@ -1,0 +1,1 @@
+"""Which vertex to eliminate next, and what it costs."""

@@ -1,0 +1,332 @@
+"""Plans: which node to eliminate next, and what that costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+from backsolve.display import ShowablePlan
+from backsolve.elimination.borders import Network
+from backsolve.planning.costs import Structures
+from backsolve.planning.search import Bits, anneal, anneal_whole, chains_first, greedy, least_fill
+
+__all__ = ["ORDERS", "Plan", "Step", "make_plan"]
+
+ORDERS = ("auto", "forward", "reverse", "markowitz")
+MOVES = 2, 500  # of the default search where a move takes some 20 µs: for each node, and at most
+FEW, LARGE = 300, 2_000  # nodes; beyond the one no quadratic greedy rule, beyond the other no search
+WORK, NEW = 10_000, 100  # of the default search elsewhere: products looked up, and worked out
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node's elimination: its in-edges and out-edges, what it multiplies, what it fills in, the total so far."""
+
+    node: int
+    name: str
+    ins: int
+    outs: int
+    space: str
+    multiplications: int
+    fill: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Plan(ShowablePlan):
+    """An order of elimination for systems of one structure, and what it costs.
+
+    ``order`` names every node once.  ``method`` is "elimination", or "columns" or "rows" where plain substitution with an
+    identity on the right is cheaper (what forward and reverse mode do).  ``multiplications`` counts every product of two
+    scalar edge weights, weights ±1 included, as the literature on vertex elimination does (for arrays, of their entries that
+    are not zero by structure, as if every product were multiplied out); ``cost`` is the real cost, factored as it stays,
+    about the number of entries written, with multiples of the identity free.  ``totals`` has the multiplications of the
+    forward, the reverse and the Markowitz order.  ``print(plan)`` shows each step.
+    """
+
+    order: tuple[int, ...]
+    method: str
+    multiplications: int
+    cost: float
+    totals: dict[str, int] = field(hash=False)
+    steps: tuple[Step, ...]
+    signature: Any
+    outline: Any = field(default=None, compare=False, repr=False)  # the system with shapes in place of arrays
+
+    def check(self, network: Network) -> None:
+        """Raise `ValueError` where the plan was made for another network."""
+        here = network.signature()
+        if here == self.signature:
+            return
+        (spaces, _), (others, _) = self.signature, here
+        if len(spaces) != len(others):
+            what = f"{len(spaces)} nodes and borders, this one has {len(others)}"
+        else:
+            differing = [k for k, (a, b) in enumerate(zip(spaces, others, strict=True)) if a != b]
+            k = differing[0] if differing else None
+            what = "other edges" if k is None else f"{network.label(k)} of {spaces[k]}, which here is {others[k]}"
+        raise ValueError(
+            f"the plan was made for a system with {what}; make one with backsolve.plan for inputs of these shapes."
+        )
+
+    def __str__(self) -> str:
+        from backsolve.planning.plan_table import as_table
+
+        return as_table(self)
+
+
+def make_plan(
+    network: Network, order: Any = "auto", search: float | None = None, *, dense: bool = True, explain: bool = True
+) -> Plan:
+    """The plan for a network: the order given, or the best one found.
+
+    ``order`` is one of `ORDERS` or a sequence naming every node once; ``search`` is how many seconds to look for a better
+    one with "auto" (without it, as long as a fixed small number of tries takes; beyond 2,000 nodes nothing is searched).
+    ``dense`` says that the result will be written as arrays, which costs as well; without ``explain`` the plan has neither
+    steps nor the totals of other orders.
+    Raises `ValueError` for an unknown name and for an order that misses, repeats or invents a node.
+    """
+    given: Any = search
+    if given is not None and (isinstance(given, bool) or not isinstance(given, Real) or not 0 <= float(given) < math.inf):
+        raise ValueError(f"search is a time in seconds, zero or more, got {search!r}.")
+    costs = _Costs(network, dense)
+    if order not in ORDERS if isinstance(order, str) else not isinstance(order, Iterable):
+        names = ", ".join(map(repr, ORDERS))
+        raise ValueError(f"unknown order {order!r}; use one of {names}, a sequence of nodes, or a plan.")
+    known = {"forward": network.inner, "reverse": network.inner[::-1]}
+    if explain or (isinstance(order, str) and order in ("auto", "markowitz")):
+        known["markowitz"] = costs.markowitz()
+    if not isinstance(order, str):
+        chosen = _checked(network, order)
+    else:
+        chosen = known[order] if order != "auto" else _best(costs, known, search)
+    cost, method = costs.cost(chosen), "elimination"
+    for name, other in costs.substitutions().items() if isinstance(order, str) and order == "auto" else ():
+        if other < cost:
+            cost, method = other, name
+    steps = tuple(costs.steps(chosen)) if explain else ()
+    totals = {name: costs.multiplications(nodes) for name, nodes in known.items()} if explain else {}
+    rest = sorted(network.terminal)
+    total = steps[-1].total if steps else costs.multiplications(chosen)
+    return Plan((*chosen, *rest), method, total, cost, totals, steps, network.signature())
+
+
+def _best(costs: _Costs, known: dict[str, list[int]], search: float | None) -> list[int]:
+    """The cheapest of the known orders, improved by search from the best two."""
+    ranked = sorted([*known.values(), *costs.greedy_starts()], key=costs.price)
+    first = ranked[0]
+    if len(first) < 2 or search == 0 or len(first) > LARGE:
+        return first
+    progress = _progress(search)
+    found = first
+    best = costs.price(first)
+    for seed, start in enumerate(ranked[:2] if search else ranked[:1]):
+        share = None if search is None else search / 2
+        new = costs.improved(start, share, seed, progress)
+        price = costs.price(new)
+        if price < best:
+            best, found = price, new
+    return found
+
+
+def _progress(search: float | None) -> Callable[[float], None] | None:
+    if search is None or search < 2:
+        return None
+    from backsolve.planning.progress import progress_line
+
+    return progress_line("searching for an order of elimination")
+
+
+def _checked(network: Network, order: Iterable[Any]) -> list[int]:
+    nodes = list(order)
+    seen: set[int] = set()
+    for v in nodes:
+        if not hasattr(v, "__index__") or not 0 <= v < network.nodes:
+            there = f"the nodes are 0 to {network.nodes - 1}" if network.nodes else "there are none"
+            raise ValueError(f"the order names node {v!r}, but {there}.")
+        if v in seen:
+            raise ValueError(f"the order eliminates {network.label(v)} twice.")
+        seen.add(v)
+    missing = sorted(set(network.inner) - seen)
+    if missing:
+        raise ValueError(
+            f"the order misses {network.label(missing[0])}; it must name each of the {network.nodes} nodes once."
+        )
+    return [int(v) for v in nodes if v not in network.terminal]
+
+
+class _Costs:
+    """A network's structures, and the price of orders on them."""
+
+    def __init__(self, network: Network, dense: bool) -> None:
+        self.network = network
+        self.dense = dense
+        self.table = Structures()
+        self.into = {i: {j: self.table.number(e) for j, e in row.items()} for i, row in network.into.items()}
+        sizes = {self.table.uniform(s) for row in self.into.values() for s in row.values()}
+        small = len(network.inner) <= LARGE  # bits for every pair of nodes
+        self.uniform = sizes.pop() if len(sizes) == 1 and small else None
+        self._counts: Bits | None = None
+
+    @property
+    def counts(self) -> Bits:
+        """The bare graph."""
+        if self._counts is None:
+            self._counts = self._bits()
+        return self._counts
+
+    def _bits(self) -> Bits:
+        n = len(self.network.spaces)
+        into, out_of = [0] * n, [0] * n
+        for i, row in self.into.items():
+            for j in row:
+                into[i] |= 1 << j
+                out_of[j] |= 1 << i
+        return Bits(into, out_of)
+
+    def markowitz(self) -> list[int]:
+        """The order by Markowitz degree: in-edges times out-edges, each product weighted by its size."""
+        if self.uniform is not None:
+            return greedy(self.counts, self.network.inner)
+        return greedy(_State(self.table, self.into, len(self.network.spaces)), self.network.inner)
+
+    def greedy_starts(self) -> list[list[int]]:
+        """Further orders to start a search from, where the nodes are few enough to look at all of them at every step."""
+        if len(self.network.inner) > FEW:
+            return []
+        return [least_fill(self.counts, self.network.inner)]
+
+    def improved(self, order: list[int], seconds: float | None, seed: int, progress: Any) -> list[int]:
+        """An order at most as costly, by annealing."""
+        if self.uniform is not None:
+            state, gone, left = chains_first(self.counts, order)
+            moves = min(MOVES[0] * len(left), MOVES[1]) if seconds is None else None
+            return gone + anneal(state, left, moves=moves, seconds=seconds, seed=seed, progress=progress)[1]
+        work = self.counts.total(order) + len(order)
+        moves = max(20, WORK // work) if seconds is None else None
+        enough = self.table.worked_out + NEW
+        return anneal_whole(
+            self.price,
+            order,
+            moves=moves,
+            seconds=seconds,
+            seed=seed,
+            progress=progress,
+            exhausted=lambda: self.table.worked_out > enough,
+        )[1]
+
+    def price(self, order: Sequence[int], limit: float = math.inf) -> float:
+        """What a search makes small: multiplications where every one costs the same, else the real cost."""
+        if self.uniform is not None:
+            return self.counts.total(order) * self.uniform
+        return self.cost(order, limit)
+
+    def cost(self, order: Sequence[int], limit: float = math.inf) -> float:
+        """The real cost, products with multiples of the identity free; it need not be exact beyond the limit."""
+        walk = _State(self.table, self.into, len(self.network.spaces))
+        total = 0.0
+        for v in order:
+            total += walk.step(v)
+            if total > limit:
+                return total
+        if self.dense:
+            for i in self.network.outputs:
+                total += sum(map(self.table.dense, walk.into[i].values()))
+        return total
+
+    def multiplications(self, order: Sequence[int]) -> int:
+        """The multiplications of a whole order."""
+        if self.uniform is not None:
+            return int(self.price(order))
+        walk = _State(self.table, self.into, len(self.network.spaces))
+        total = 0
+        for v in order:
+            walk.step(v)
+            total += walk.multiplications
+        return total
+
+    def steps(self, order: Sequence[int]) -> list[Step]:
+        """Each step of an order."""
+        walk = _State(self.table, self.into, len(self.network.spaces))
+        made, total = [], 0
+        for v in order:
+            ins, outs = len(walk.into[v]), len(walk.out_of[v])
+            walk.step(v)
+            total += walk.multiplications
+            name, space = self.network.label(v), str(self.network.spaces[v])
+            made.append(Step(v, name, ins, outs, space, walk.multiplications, walk.fill, total))
+        return made
+
+    def substitutions(self) -> dict[str, float]:
+        """What columns (forward) and rows (reverse) cost by substitution with an identity on the right."""
+        if not self.dense:
+            return {}
+        each = sum(self.table.application(s) for row in self.into.values() for s in row.values())
+        each += sum((len(row) - 1) * self.network.spaces[i].size for i, row in self.into.items() if row)
+        sides = (("columns", self.network.sources), ("rows", self.network.outputs))
+        return {name: each * sum(self.network.spaces[k].size for k in side) for name, side in sides}
+
+
+class _State:
+    """A graph of structures part-way through its elimination."""
+
+    __slots__ = ("fill", "into", "multiplications", "out_of", "table")
+
+    def __init__(self, table: Structures, into: dict[int, dict[int, int]], n: int) -> None:
+        self.table = table
+        self.into = [into.get(i, {}) for i in range(n)]  # rows are replaced, never changed
+        self.out_of: list[set[int]] = [set() for _ in range(n)]
+        for i, row in enumerate(self.into):
+            for j in row:
+                self.out_of[j].add(i)
+        self.multiplications = self.fill = 0
+
+    def copy(self) -> _State:
+        """An independent state."""
+        twin = object.__new__(_State)
+        twin.table, twin.into, twin.out_of = self.table, self.into[:], [set(row) for row in self.out_of]
+        twin.multiplications = twin.fill = 0
+        return twin
+
+    def neighbours(self, v: int) -> list[int]:
+        """Predecessors and successors of v."""
+        return [*self.into[v], *sorted(self.out_of[v])]
+
+    def price(self, v: int) -> float:
+        """The multiplications of eliminating v."""
+        total = 0
+        for i in self.out_of[v]:
+            left = self.into[i][v]
+            total += sum(self.table.product(left, s).multiplications for s in self.into[v].values())
+        return total
+
+    def step(self, v: int) -> float:
+        """Eliminate v; what it cost."""
+        product, add = self.table.product, self.table.sum
+        ins, outs = self.into[v], self.out_of[v]
+        cost, self.multiplications, self.fill = 0.0, 0, 0
+        for i in sorted(outs):
+            row = dict(self.into[i])
+            left = row.pop(v)
+            for j, right in ins.items():
+                made = product(left, right)
+                cost += made.cost
+                self.multiplications += made.multiplications
+                if made.result is None:
+                    continue
+                if j in row:
+                    total = add(row[j], made.result)
+                    cost += total.cost
+                    row[j] = total.result  # type: ignore[assignment]
+                else:
+                    row[j] = made.result
+                    self.fill += 1
+                    self.out_of[j].add(i)
+            self.into[i] = row
+        for j in ins:
+            self.out_of[j].discard(v)
+        self.into[v], self.out_of[v] = {}, set()
+        return cost

@@ -1,0 +1,1 @@
+"""Linear operators with a sparsity pattern, and the sparse matrices a user gets."""

@@ -1,0 +1,344 @@
+"""The numbers of a sparse operator: static linear combinations of entries of arrays, formed when somebody needs them.
+
+Numbers known while planning cost nothing when values flow; moving entries around (slices, transposes, sums of patterns that
+do not overlap) only changes static places.  What runs is one gather and the arithmetic proper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from backsolve.algebra.arrays import conjugate, is_mask, multiply, reshape
+from backsolve.algebra.elements import is_number
+from backsolve.sparse.kernels import common_dtype
+from backsolve.sparse.lazy_products import CONSTANT, Singles, multiplied
+from backsolve.sparse.materialize import assemble, formed
+
+__all__ = ["Arrangement", "Values", "as_numbers", "sum_consts"]
+
+Index = np.ndarray[Any, Any]
+
+
+class Arrangement:
+    """The static part of `Values`: v[k] = const[k] + Σ coef[t] · s[index[t]] over t = starts[k] … starts[k+1]−1.
+
+    s is the concatenation of the sources, ``sizes`` their numbers of entries.  ``index`` None: all of s in order;
+    ``starts`` None: one term each.  ``coef`` and ``const`` are numbers or NumPy arrays.  Equal by content, so that it may
+    be the static part of a pytree.
+    """
+
+    __slots__ = ("coef", "const", "count", "index", "sizes", "starts")
+
+    def __init__(
+        self,
+        count: int,
+        sizes: tuple[int, ...] = (),
+        index: Index | None = None,
+        starts: Index | None = None,
+        coef: Any = 1,
+        const: Any = 0,
+    ) -> None:
+        self.count = count
+        self.sizes = sizes
+        self.index = index
+        self.starts = starts
+        self.coef = coef
+        self.const = const
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Arrangement) or (self.count, self.sizes) != (other.count, other.sizes):
+            return False
+        return all(_same(getattr(self, name), getattr(other, name)) for name in ("index", "starts", "coef", "const"))
+
+    def __hash__(self) -> int:
+        return hash((self.count, self.sizes))
+
+
+class Values:
+    """A vector of ``count`` numbers: an `Arrangement` of the entries of some arrays.
+
+    ``sources`` are arrays of any shape and library, their entries taken in row-major order; with none, all is static.
+    """
+
+    __slots__ = ("plan", "sources")
+
+    def __init__(self, sources: Sequence[Any], plan: Arrangement) -> None:
+        self.sources = tuple(sources)
+        self.plan = plan
+
+    @classmethod
+    def of(cls, data: Any, count: int) -> Values:
+        """The entries of an array, which has ``count`` of them, or one number (None: 1) that many times."""
+        if data is None or is_number(data):
+            return cls((), Arrangement(count, const=1 if data is None else data))
+        if isinstance(data, (np.ndarray, np.generic)):
+            return cls((), Arrangement(count, const=np.reshape(data, -1)))
+        return cls((data,), Arrangement(count, (prod(data.shape),)))
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the numbers are known while planning."""
+        return not self.sources
+
+    @property
+    def is_gather(self) -> bool:
+        """Whether each number is one entry of a source times a static number."""
+        plan = self.plan
+        return bool(self.sources) and plan.starts is None and is_number(plan.const) and bool(plan.const == 0)
+
+    def array(self, dtype: Any = None) -> Any:
+        """The numbers as one array.  ``dtype`` serves where no array says it (static numbers, masks)."""
+        plan = self.plan
+        if not self.sources:
+            return _formed(plan.const, plan.count, dtype)
+        return assemble(self._flat(dtype), plan.index, plan.starts, plan.coef, plan.const, plan.count)
+
+    def _flat(self, dtype: Any) -> list[Any]:
+        """The sources as vectors of one dtype."""
+        plan, sources = self.plan, self.sources
+        plain = self.is_gather and is_number(plan.coef) and plan.coef == 1
+        if not plain or len(sources) > 1:  # a mask by itself stays one
+            sources = tuple(common_dtype(sources, dtype))
+        return [x if len(x.shape) == 1 else reshape(x, (n,)) for x, n in zip(sources, plan.sizes, strict=True)]
+
+    def settled(self, dtype: Any = None) -> Values:
+        """The same numbers, every sum formed: each is a number, or an entry of a source times one."""
+        plan = self.plan
+        if self.is_settled:
+            return self
+        if not plan.count:
+            return Values((), Arrangement(0))
+        made, places = formed(self._flat(dtype), plan.index, plan.starts, plan.coef, plan.const, plan.count)
+        if places is None:
+            return Values(made, Arrangement(plan.count, (plan.count,)))
+        sizes = [1 if is_number(part) else part.shape[0] for part in made]
+        ends = np.cumsum(sizes)
+        index, numbers = np.empty(ends[-1], np.int64), np.zeros(ends[-1])
+        arrays = [part for part in made if not is_number(part)]
+        total = 0
+        for part, size, end in zip(made, sizes, ends, strict=True):
+            if is_number(part):
+                index[end - 1] = CONSTANT
+                numbers = numbers.astype(complex) if isinstance(part, complex) else numbers
+                numbers[end - 1] = part
+            else:
+                index[end - size : end] = np.arange(total, total + size)
+                total += size
+        numbers = np.where(index == CONSTANT, numbers, 1)
+        return Values._of_singles(Singles(arrays, index[places], numbers[places]))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each number is static, or an entry of a source times a static number."""
+        plan = self.plan
+        if not self.sources:
+            return True
+        if plan.starts is None:
+            return is_number(plan.const) and bool(plan.const == 0)
+        counts = np.diff(plan.starts)
+        if counts.max(initial=0) > 1:
+            return False
+        return _is_zero(plan.const) or (not is_number(plan.const) and not plan.const[counts > 0].any())
+
+    def _singles(self) -> Singles:
+        """The numbers, settled, entry by entry."""
+        plan = self.plan
+        n = plan.count
+        if not self.sources:
+            return Singles((), np.full(n, CONSTANT), np.broadcast_to(as_numbers(np.asarray(plan.const)), (n,)))
+        length = n if plan.starts is None else int(plan.starts[-1])
+        index = np.arange(length) if plan.index is None else plan.index.astype(np.int64, copy=False)
+        coef = np.broadcast_to(np.asarray(plan.coef), (length,))
+        sources = [x if len(x.shape) == 1 else reshape(x, (k,)) for x, k in zip(self.sources, plan.sizes, strict=True)]
+        if plan.starts is None:
+            return Singles(sources, index, coef)
+        has = np.diff(plan.starts) > 0
+        every = np.full(n, CONSTANT)
+        every[has] = index
+        numbers = np.zeros(n, np.result_type(coef, np.asarray(plan.const))) + plan.const
+        numbers[has] = coef
+        return Singles(sources, every, numbers)
+
+    @classmethod
+    def _of_singles(cls, singles: Singles) -> Values:
+        sources, index, coef = singles.sources, singles.places, singles.coef
+        has = index != CONSTANT
+        n, sizes = index.size, tuple(x.shape[0] for x in sources)
+        if not has.any():
+            return cls((), Arrangement(n, const=_uniform(coef)))
+        if has.all():
+            plain = sizes == (n,) and bool((index == np.arange(n)).all())
+            return cls(sources, Arrangement(n, sizes, None if plain else index, None, _uniform(coef)))
+        starts = np.concatenate(([0], np.cumsum(has)))
+        const = _uniform(np.where(has, 0, coef))
+        return cls(sources, Arrangement(n, sizes, index[has], starts, _uniform(coef[has]), const))
+
+    def take(self, index: Index | None) -> Values:
+        """The numbers at these places, a static choice.  Sums that would be done several times over are formed first."""
+        plan = self.plan
+        if index is None:
+            return self
+        const = plan.const if is_number(plan.const) else plan.const[index]
+        if not self.sources:
+            return Values((), Arrangement(index.size, const=const))
+        if plan.starts is None:
+            places = index if plan.index is None else plan.index[index]
+            coef = plan.coef if is_number(plan.coef) else plan.coef[index]
+            return Values(self.sources, Arrangement(index.size, plan.sizes, places, None, coef, const))
+        if index.size > plan.count and not self.is_settled:
+            return self.settled().take(index)
+        terms, starts = _ragged(plan.starts, index)
+        coef = plan.coef if is_number(plan.coef) else plan.coef[terms]
+        places = terms if plan.index is None else plan.index[terms]
+        return Values(self.sources, Arrangement(index.size, plan.sizes, places, starts, coef, const))
+
+    def scaled(self, c: Any) -> Values:
+        """c times the numbers, for a number or an array without axes."""
+        plan = self.plan
+        if is_number(c):
+            if not self.sources:
+                return Values((), Arrangement(plan.count, const=_static_product(plan.const, c)))
+            new = Arrangement(plan.count, plan.sizes, plan.index, plan.starts, plan.coef * c, plan.const * c)
+            return Values(self.sources, new)
+        if not self.sources:
+            return Values((c,), Arrangement(plan.count, (1,), np.zeros(plan.count, np.int64), None, plan.const))
+        if self.is_gather and len(self.sources) == 1 and plan.sizes[0] <= plan.count:
+            return Values((multiply(c, self.sources[0]),), plan)
+        return Values.of(multiply(c, self.array()), plan.count)
+
+    def times(self, other: Values, dtype: Any = None) -> Values:
+        """The products, number by number.  Static numbers become coefficients; a mask selects."""
+        a, b = self.plan, other.plan
+        if not self.sources and not other.sources:
+            return Values((), Arrangement(a.count, const=_static_product(a.const, b.const)))
+        if not self.sources:
+            return other._weighed(a.const)
+        if not other.sources:
+            return self._weighed(b.const)
+        one, two = self.settled(dtype)._singles(), other.settled(dtype)._singles()
+        return Values._of_singles(multiplied(one, two, dtype))
+
+    def _weighed(self, weight: Any) -> Values:
+        plan = self.plan
+        if is_number(weight):
+            return self if weight == 1 and type(weight) is not complex else self.scaled(weight)
+        if is_mask(weight):
+            return self._selected(weight)
+        each = weight if plan.starts is None else np.repeat(weight, np.diff(plan.starts))
+        new = Arrangement(plan.count, plan.sizes, plan.index, plan.starts, plan.coef * each, plan.const * weight)
+        return Values(self.sources, new)
+
+    def _selected(self, mask: Any) -> Values:
+        """The numbers that a mask lets through, zero for the others whatever they are."""
+        return self.take(np.flatnonzero(mask)).spread(np.flatnonzero(mask), self.plan.count)
+
+    def summed(self, starts: Index | None) -> Values:
+        """The sums of runs of numbers: starts[k] … starts[k+1]−1 give number k (None: one each)."""
+        plan = self.plan
+        if starts is None:
+            return self
+        count = starts.size - 1
+        const = plan.const if _is_zero(plan.const) else _run_sums(plan.const, starts)
+        if not self.sources:
+            return Values((), Arrangement(count, const=const))
+        inner = starts if plan.starts is None else plan.starts[starts]
+        return Values(self.sources, Arrangement(count, plan.sizes, plan.index, inner, plan.coef, const))
+
+    def spread(self, places: Index | None, count: int) -> Values:
+        """The numbers at these increasing places of a longer vector, zeros elsewhere."""
+        plan = self.plan
+        if places is None:
+            return self
+        const = sum_consts([(plan.const, places)], count)
+        if not self.sources:
+            return Values((), Arrangement(count, const=const))
+        counts = np.zeros(count, np.int64)
+        counts[places] = 1 if plan.starts is None else np.diff(plan.starts)
+        starts = np.concatenate(([0], np.cumsum(counts)))
+        return Values(self.sources, Arrangement(count, plan.sizes, plan.index, starts, plan.coef, const))
+
+    def mapped(self, function: Callable[[Any], Any]) -> Values:
+        """The numbers with a function that respects sums and products (conjugation) applied to sources and coefficients."""
+        plan = self.plan
+        new = Arrangement(plan.count, plan.sizes, plan.index, plan.starts, function(plan.coef), function(plan.const))
+        return Values([function(x) for x in self.sources], new)
+
+    def conj(self) -> Values:
+        """The complex conjugates."""
+        return self.mapped(conjugate)
+
+
+def sum_consts(parts: Sequence[tuple[Any, Index | None]], count: int) -> Any:
+    """The sum of static numbers at these places (None: everywhere) of ``count``: a number where all are the same."""
+    parts = [(const if is_number(const) else as_numbers(const), places) for const, places in parts if not _is_zero(const)]
+    if not parts:
+        return 0
+    total = np.zeros(count, np.result_type(*(const for const, _ in parts)))
+    for const, places in parts:
+        total[slice(None) if places is None else places] += const
+    return total[0].item() if count and (total == total[0]).all() else total
+
+
+def _ragged(starts: Index, groups: Index) -> tuple[Index, Index]:
+    """The terms of these groups one after the other, and where each group then begins."""
+    counts = np.diff(starts)[groups]
+    new = np.concatenate(([0], np.cumsum(counts)))
+    return np.arange(new[-1]) + np.repeat(starts[groups] - new[:-1], counts), new
+
+
+def _run_sums(const: Any, starts: Index) -> Any:
+    counts = np.diff(starts)
+    if is_number(const):
+        return const * counts if counts.size and counts.min() < counts.max() else const * int(counts.max(initial=0))
+    const = as_numbers(const)
+    total = np.zeros(counts.size, const.dtype)
+    some = counts > 0
+    if some.any():
+        total[some] = np.add.reduceat(const, starts[:-1][some])
+    return total
+
+
+def _static_product(a: Any, b: Any) -> Any:
+    return a * b if is_number(a) or is_number(b) else multiply(a, b)
+
+
+def as_numbers(x: Index) -> Index:
+    """A mask as integers."""
+    return x.astype(np.int64) if is_mask(x) else x
+
+
+def _formed(const: Any, count: int, dtype: Any) -> Index:
+    """Static numbers as a NumPy array, of this dtype if they are not complex in a real one."""
+    made = None if dtype is None else np.dtype(str(dtype).rpartition(".")[2])
+    if is_number(const):
+        made = np.dtype(float) if made is None else made
+        return np.full(count, const, np.result_type(made, 1j) if isinstance(const, complex) else made)
+    keep = made is None or made == const.dtype or (const.dtype.kind == "c" and made.kind != "c")
+    return const if keep else const.astype(made)  # type: ignore[no-any-return]
+
+
+def _uniform(x: Any) -> Any:
+    """A number where all of an array are the same one."""
+    return x[0].item() if x.size and bool((x == x[0]).all()) else x
+
+
+def _is_zero(x: Any) -> bool:
+    return is_number(x) and bool(x == 0)
+
+
+def _is_one(x: Any) -> bool:
+    return is_number(x) and bool(x == 1)
+
+
+def _same(x: Any, y: Any) -> bool:
+    if x is y:
+        return True
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+        return x.dtype == y.dtype and x.shape == y.shape and bool(np.array_equal(x, y))
+    return type(x) is type(y) and bool(x == y)

@@ -1,0 +1,54 @@
+"""The Gauss-Newton step off the same matrix: the bordered system of JᵀJ, with neither J nor JᵀJ formed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backsolve.engines.layout import Layout, Part
+from backsolve.sparse.kernels import take
+from backsolve.sparse.lazy_values import Values
+from backsolve.sparse.pattern import Pattern, diagonal, transposed
+from backsolve.system.bordered import Bordered
+
+__all__ = ["least_squares"]
+
+
+def least_squares(matrix: Bordered, damping: Any = None) -> Bordered:
+    """Return the symmetric matrix whose solution for b at the outputs is the dp of least ‖J dp − b‖² + damping ‖dp‖².
+
+    With B the bordered rows [I − L, −M; S, D], which need not be square, E and F the ones at outputs and at sources, it is
+
+        [ damping F   Bᵀ ] [z]   [0]
+        [     B       −E ] [y] = [b]
+
+    Cost: the entries of B twice.
+    Source: Björck, *Numerical Methods for Least Squares Problems*, 1996, section 1.1.4 (the augmented system).
+    """
+    given = matrix.layout
+    below = len(given.cols)
+    start = int(given.col_starts[-1])
+    places: list[tuple[int, int]] = []
+    patterns: list[Pattern] = []
+    data: list[Any] = []
+    for (i, j), pattern, numbers in zip(given.places, given.patterns, matrix.data, strict=True):
+        mirrored, order = transposed(pattern)
+        places += [(below + i, j), (j, below + i)]
+        patterns += [pattern, mirrored]
+        data += [numbers, take(numbers, order)]
+    dtype = data[0].dtype if data else None
+    for side, starts, at, first, value in (
+        (given.rows, given.row_starts, matrix.out, below, -1.0),
+        (given.cols, given.col_starts, matrix.into, 0, damping),
+    ):
+        if value is None:
+            continue
+        for k, part in enumerate(side):
+            if np.isin(starts[k], at):  # a border, of outputs or of sources, is one as a whole
+                places.append((first + k, first + k))
+                patterns.append(diagonal(part.size))
+                data.append(Values.of(None, part.size).scaled(value).array(dtype))
+    names = (*given.cols, *(Part(f"the multiplier of {part.label}", part.size) for part in given.rows))
+    layout = Layout(names, names, tuple(places), tuple(patterns))
+    return Bordered(layout, start + matrix.out, matrix.into, tuple(data))

@@ -1,0 +1,303 @@
+"""The paper's system: what its matrices say about a program's derivatives, as plain linear algebra."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+from backsolve.algebra.arrays import asarray
+from backsolve.algebra.elements import array_of_numbers, describe, is_number, is_zero, short
+from backsolve.display import Showable
+from backsolve.elimination.borders import Network
+from backsolve.engines import FORMED
+from backsolve.matrices.matrix import OperatorMatrix
+from backsolve.matrices.solve import solve
+from backsolve.matrices.vector import unpack_vector
+from backsolve.operators import I, LinearOperator
+from backsolve.planning.abstract import Tally, shadow_of
+from backsolve.planning.plan import Plan, make_plan
+from backsolve.sparse.convert import as_sparse
+from backsolve.system.bordered import bordered
+from backsolve.system.inverse import Inverse, block_vector, flat_vector, require_square, with_operators
+
+__all__ = ["FORMATS", "System"]
+
+FORMATS = ("array", "operator", "sparse")  # of a Jacobian
+
+
+Plans = MutableMapping[Any, Plan]
+
+
+class Frame(Protocol):
+    """How the caller's values are vectors of blocks and back: the outer shape of inputs or outputs."""
+
+    def blocks(self, tree: Any) -> Any:
+        """The vector of blocks of a caller's tangent or cotangent."""
+
+    def tree(self, blocks: Any) -> Any:
+        """The caller's form of a vector of blocks."""
+
+    @property
+    def format(self) -> str:
+        """The format a Jacobian has where none is asked for: "array" or "operator"."""
+
+    def over_reals(self, system: System) -> System:
+        """The system whose Jacobian is worked out: one over the reals, where no complex matrix stands for an edge."""
+
+    def jacobian(self, system: System, order: Any, form: str, plans: Plans | None = None) -> Any:
+        """dy/dp in the caller's form, of a system whose outputs these are."""
+
+    def inverse(self, system: System, damping: Any, engine: str) -> Inverse:
+        """The inverse of dy/dp + damping · I, factored, of a system whose outputs these are."""
+
+    def solve(self, system: System, b: Any, damping: Any, engine: str, transposed: bool) -> Any:
+        """The solution with dy/dp + damping · I (or its transpose) in the caller's form."""
+
+
+class Plain:
+    """Vectors of blocks as they are."""
+
+    format = "operator"
+
+    def blocks(self, tree: Any) -> Any:
+        """The vector itself."""
+        return tree
+
+    def tree(self, blocks: Any) -> Any:
+        """The vector itself."""
+        return blocks
+
+    def over_reals(self, system: System) -> System:
+        """The system itself: operators made by hand are linear over the numbers they act on."""
+        return system
+
+    def jacobian(self, system: System, order: Any, form: str, plans: Plans | None = None) -> OperatorMatrix:
+        """The Jacobian as an OperatorMatrix."""
+        if form != "operator":
+            raise ValueError(f"a system made by hand has its Jacobian as operators, not in the format {form!r}.")
+        M, L, S = system.M, system.L, system.sinks
+        if order == "forward":
+            return S @ solve(I - L, M)  # type: ignore[no-any-return]
+        if order == "reverse":
+            return (M.T @ solve(I - L.T, S.T)).T  # type: ignore[no-any-return]
+        network, plan = system.planned(order, dense=False, plans=plans)
+        return network.eliminated(plan.order)
+
+    def inverse(self, system: System, damping: Any, engine: str) -> Inverse:
+        """The inverse of a system made by hand, of numbers or operators."""
+        M, L, S = with_operators(system.M, system.L, system.sinks)
+        sizes = [sum(space.size for space in spaces) for spaces in (S.row_spaces, M.col_spaces)]
+        require_square(sizes[0], sizes[1])
+        matrix = bordered(M, L, S, as_sparse, damping=damping, formed=FORMED.get(engine, 0))
+        return Inverse(matrix, "superlu" if engine == "auto" else engine)
+
+    def solve(self, system: System, b: Any, damping: Any, engine: str, transposed: bool) -> Any:
+        """The solution as a vector of blocks."""
+        n = system.M.shape[1] if transposed else system.sinks.shape[0]
+        blocks, _ = unpack_vector(b, n, "solve_transpose" if transposed else "solve")
+        for k, block in enumerate(blocks):
+            if not is_zero(block):
+                array_of_numbers(block, f"block {k} of the right-hand side")
+        key = transposed, tuple(None if is_zero(block) else tuple(asarray(block).shape) for block in blocks)
+        if key not in system._sized:
+            sides: dict[str, Any] = {"sources" if transposed else "outputs": blocks}
+            system._sized[key] = System(*with_operators(system.M, system.L, system.sinks, **sides))
+        sized = system._sized[key]
+        inverse = sized.factored(damping=damping, engine=engine)
+        before, after = sized.sinks.row_spaces, sized.M.col_spaces
+        if transposed:
+            before, after = after, before
+        rhs = flat_vector(b, before)
+        return block_vector(inverse.solve_transpose(rhs) if transposed else inverse.solve(rhs), after)
+
+
+PLAIN = Plain()
+
+
+@dataclass(frozen=True, eq=False)
+class System(Showable):
+    """dx = M dp + L dx,  dy = S dx: a program between its sources p, its inner nodes x and its outputs y.
+
+    ``M`` (nodes × sources) holds the edges from the sources, ``L`` (nodes × nodes, triangular under some numbering) those
+    between nodes, ``sinks`` is S (outputs × nodes), ``value`` what the program returned.  So dy/dp = S (I − L)⁻¹ M, and
+
+    - ``vjp(g)`` is  Mᵀ ((I − Lᵀ) \\ Sᵀ g): back substitution, backpropagation (the paper's equation 1);
+    - ``jvp(t)`` is  S ((I − L) \\ M t): forward substitution, forward mode.
+
+    Raises `ValueError` where the shapes of M, L and S do not fit together.
+
+    Example:
+        >>> from backsolve import matrix, vector
+        >>> M, L, S = matrix([[2.0], [0.0]]), matrix([[0, 0], [3.0, 0]]), matrix([[0, 1.0]])
+        >>> System(M, L, S).vjp(vector([1.0]))
+        BlockVector([6.0])
+    """
+
+    M: OperatorMatrix
+    L: OperatorMatrix
+    sinks: OperatorMatrix
+    value: Any = None
+    inputs: Frame = PLAIN
+    outputs: Frame = PLAIN
+
+    def __post_init__(self) -> None:
+        for name, A in self._parts():
+            if not isinstance(A, OperatorMatrix):
+                raise TypeError(f"{name} of a System must be a matrix such as backsolve.matrix makes, got {describe(A)}.")
+        n = self.L.shape[0]
+        if self.L.shape != (n, n) or self.M.shape[0] != n or self.sinks.shape[1] != n:
+            sizes = [f"{name} {A.shape[0]} × {A.shape[1]}" for name, A in self._parts()]
+            raise ValueError(
+                f"a system needs M of N × sources, L of N × N and sinks of outputs × N blocks, got {', '.join(sizes)}."
+            )
+
+    def __repr__(self) -> str:
+        (n, p), q = self.M.shape, self.sinks.shape[0]
+        edges = len(self.M.entries) + len(self.L.entries)
+        return f"System of {p} sources, {n} nodes, {q} outputs and {edges} edges\nL =\n{self.L}"
+
+    def _parts(self) -> tuple[tuple[str, OperatorMatrix], ...]:
+        return (("M", self.M), ("L", self.L), ("sinks", self.sinks))
+
+    def vjp(self, g: Any) -> Any:
+        """Return Mᵀ ((I − Lᵀ) \\ Sᵀ g), the gradient of ⟨g, y⟩ by the sources.
+
+        g is a vector with one block an output; the result has one block a source.
+        Cost: one application of every edge's transpose.
+        """
+        return self.inputs.tree(self.pull(self.outputs.blocks(g)))
+
+    def pull(self, g: Any) -> Any:
+        """``vjp`` on vectors of blocks."""
+        M, L, S = self.M, self.L, self.sinks
+        return M.T @ solve(I - L.T, S.T.times(g))
+
+    def jvp(self, t: Any) -> Any:
+        """Return S ((I − L) \\ M t), the change of the outputs along t.
+
+        t is a vector with one block a source; the result has one block an output.
+        Cost: one application of every edge.
+        """
+        return self.outputs.tree(self.push(self.inputs.blocks(t)))
+
+    def push(self, t: Any) -> Any:
+        """``jvp`` on vectors of blocks."""
+        M, L, S = self.M, self.L, self.sinks
+        return S @ solve(I - L, M.times(t))
+
+    def jacobian(self, order: Any = "auto", *, format: str | None = None, plans: Plans | None = None) -> Any:
+        """Return dy/dp = S (I − L)⁻¹ M.
+
+        A system made by hand returns an OperatorMatrix (outputs × sources), whose operators stay structured; a linearized
+        function a pytree as `backsolve.jacobian`, with arrays or (``format="operator"``) such an OperatorMatrix.
+        ``order`` is what `plan` takes, or a plan; ``plans`` keeps plans by structure, for further calls.
+        Raises `ValueError` for an unknown or incomplete order, and for a plan made for another system.
+        Cost: what the plan says.
+        """
+        return self.outputs.jacobian(self, order, format or self.outputs.format, plans)
+
+    def solve(self, b: Any, *, damping: Any = None, engine: str = "auto") -> Any:
+        """Return the dp with dy/dp dp (+ damping · dp) = b, without forming dy/dp: J⁻¹ b off the bordered matrix
+
+            [ I − L   −M ] [dx]   [0]
+            [   S      0 ] [dp] = [b]
+
+        b is shaped as the outputs, the result as the sources.  ``engine`` is "superlu" (concrete values: SciPy), "umfpack",
+        "klu" or "cholmod" (the same by scikit-sparse; CHOLMOD for symmetric positive definite J), "blocks" (elimination in
+        the arrays' own library, under ``jit`` and ``vmap`` too), "auto" (the one that fits), or of a linearized function
+        "gmres", "cg" or "bicgstab" (lineax, with the system's products, nothing factored).  The factors are kept: further
+        right-hand sides cost a substitution each.
+        Raises `ValueError` where J is not square (for "cholmod", not symmetric), `SingularError` where it is singular
+        (concrete values; for "cholmod", not positive definite), `ImportError` where the engine's package is missing,
+        `TypeError` for integer unknowns, `PatternTooLargeError` (a `MemoryError`) where the matrix does not fit into memory.
+        Cost: the factors of a matrix with as many unknowns as the program has entries, once; then two substitutions.
+
+        Example:
+            >>> from backsolve import matrix, vector
+            >>> M, L, S = matrix([[2.0], [0.0]]), matrix([[0, 0], [3.0, 0]]), matrix([[0, 1.0]])
+            >>> System(M, L, S).solve(vector([1.5]))
+            BlockVector([0.25])
+        """
+        return self.outputs.solve(self, b, damping, engine, False)
+
+    def solve_transpose(self, g: Any, *, damping: Any = None, engine: str = "auto") -> Any:
+        """Return the y with (dy/dp)ᵀ y (+ damping · y) = g, by the same factors; see `solve`.
+
+        g is shaped as the sources, the result as the outputs.
+        """
+        return self.outputs.solve(self, g, damping, engine, True)
+
+    def factored(self, *, damping: Any = None, engine: str = "auto") -> Inverse:
+        """Return J⁻¹ (or (J + damping · I)⁻¹), factored: what `solve` applies, between flat vectors.  Kept by the system."""
+        if damping is not None and getattr(damping, "shape", () if is_number(damping) else None) != ():
+            raise TypeError(f"damping must be a single number, got {short(damping)}.")
+        if not isinstance(damping, float | int | None):
+            return self.outputs.inverse(self, damping, engine)
+        key = (engine, damping or None)
+        if key not in self._inverses:
+            self._inverses[key] = self.outputs.inverse(self, damping or None, engine)
+        return self._inverses[key]
+
+    @cached_property
+    def _inverses(self) -> dict[Any, Inverse]:
+        return {}
+
+    @cached_property
+    def _sized(self) -> dict[Any, System]:
+        return {}
+
+    def plan(self, order: Any = "auto", search: float | None = None, *, format: str | None = None) -> Plan:
+        """Return the plan of an elimination: see `backsolve.plan`.
+
+        Example:
+            >>> from backsolve import matrix
+            >>> M, L, S = matrix([[2.0], [0.0]]), matrix([[0, 0], [3.0, 0]]), matrix([[0, 1.0]])
+            >>> System(M, L, S).plan().multiplications
+            1
+        """
+        if format is not None and format not in FORMATS:
+            raise ValueError(f"unknown format {format!r}; use one of {', '.join(map(repr, FORMATS))}.")
+        plan = make_plan(self.network(), order, search, dense=(format or self.outputs.format) == "array")
+        return replace(plan, outline=self.outline())
+
+    def outline(self) -> System:
+        """The system with shapes in place of arrays: what a picture needs, and all that a plan keeps."""
+        tally = Tally()
+
+        def shadows(A: OperatorMatrix) -> OperatorMatrix:
+            entries = {
+                place: shadow_of(element, tally) if isinstance(element, LinearOperator) else element
+                for place, element in A.entries.items()
+            }
+            names = None if A.names is None else list(A.names)
+            return OperatorMatrix(entries, A.shape, A.row_spaces, A.col_spaces, names=names)
+
+        return System(shadows(self.M), shadows(self.L), shadows(self.sinks))
+
+    def network(self) -> Network:
+        """The graph between sources and outputs that plans are made for."""
+        whole = self.over_reals
+        return Network(whole.M, whole.L, whole.sinks)
+
+    @cached_property
+    def over_reals(self) -> System:
+        """The system with pairs of real numbers for complex ones, where an edge is linear over the reals alone; else itself.
+
+        It has the same nodes.  `vjp` and `jvp` need none of it; products of edges do.
+        """
+        return self.outputs.over_reals(self)
+
+    def planned(self, order: Any, *, dense: bool, plans: Plans | None = None) -> tuple[Network, Plan]:
+        """The network and the plan for an order, which may be a plan; ``plans`` keeps what was made, by structure."""
+        network = self.network()
+        if isinstance(order, Plan):
+            order.check(network)
+            return network, order
+        if plans is None or not isinstance(order, str):
+            return network, make_plan(network, order, dense=dense, explain=False)
+        key = network.signature()
+        if key not in plans:
+            plans[key] = make_plan(network, order, dense=dense, explain=False)
+        return network, plans[key]

@@ -1,0 +1,1 @@
+"""JAX's internals: the only place that knows them."""

@@ -1,0 +1,413 @@
+"""The only file that touches JAX's internals: tracing, reading equations, linearizing and transposing one of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Container, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax._src import core, source_info_util
+from jax._src.ad_util import zeros_like_aval
+from jax._src.api_util import debug_info, fun_sourceinfo
+from jax._src.interpreters import ad as _ad
+from jax._src.interpreters import batching
+from jax._src.interpreters import mlir as _mlir
+from jax._src.interpreters import partial_eval as pe
+from jax._src.state.discharge import discharge_state
+from jax._src.tree_util import FlatTree, tree_flatten, tree_unflatten
+
+from backsolve.algebra.elements import is_zero
+from backsolve.operators import ArraySpace
+from backsolve.tracing.eager_moves import moved
+
+__all__ = [
+    "Equation",
+    "Primitive",
+    "equation_context",
+    "identity_primitive",
+    "linearize_equation",
+    "live_equations",
+    "space_of_aval",
+    "trace",
+    "where",
+]
+
+ad: Any = _ad  # untyped in JAX
+mlir: Any = _mlir
+Primitive = core.Primitive
+Aval = Any
+Value = Any
+
+
+def trace(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], Any]:
+    """Trace fun(*args) to a jaxpr; return it, its constants (arrays and outer tracers), and the tree of its output."""
+    trees: list[Any] = []
+
+    def flat(*leaves: Any) -> list[Any]:
+        out, tree = tree_flatten(fun(*leaves))
+        trees.append(tree)
+        return out
+
+    with contextlib.suppress(AttributeError):  # so that tracing errors name the user's function
+        flat.__name__ = fun.__name__
+    debug = debug_info("backsolve", flat, args, {}, sourceinfo=fun_sourceinfo(fun))
+    closed, _ = pe.trace_to_jaxpr(flat, FlatTree.flatten_args(*map(core.typeof, args)), debug)
+    if core.internal_mutable_array_effect in closed.effects:  # mutable arrays become plain values
+        closed = discharge_state(closed)
+    return closed.jaxpr, closed.consts, trees[-1]
+
+
+# What JAX raises where a program asks for a value that is only traced.
+NOT_CONCRETE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
+def type_of(value: Value) -> Aval:
+    """The type of a value: shape, dtype, weakness."""
+    return core.typeof(value)
+
+
+def hoisted(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
+    """fun with the outer tracers that it closes over as further arguments, and those.
+
+    Unlike `jax.closure_convert`, which leaves those of ``vmap`` where they are.
+    """
+    leaves, structure = jax.tree_util.tree_flatten(tuple(args))
+
+    def flat(*leaves: Any) -> Any:
+        return fun(*unflatten(structure, leaves))
+
+    flat.__wrapped__ = fun  # type: ignore[attr-defined]  # so that errors point at the user's own line
+    jaxpr, consts, tree = trace(flat, leaves)
+    moved = [is_traced(c) for c in consts]
+    count = len(args)
+
+    def closed(*args: Any) -> Any:
+        outer = iter(args[count:])
+        given = [next(outer) if is_moved else c for c, is_moved in zip(consts, moved, strict=True)]
+        return unflatten(tree, core.eval_jaxpr(jaxpr, given, *jax.tree_util.tree_leaves(args[:count])))
+
+    return closed, [c for c, is_moved in zip(consts, moved, strict=True) if is_moved]
+
+
+def unflatten(tree: Any, leaves: Sequence[Any]) -> Any:
+    """The pytree with this structure and these leaves."""
+    return tree_unflatten(tree, leaves)
+
+
+class Equation:
+    """One equation as a rule sees it.
+
+    ``name`` is the primitive's, ``params`` its parameters, ``inputs`` the values of its operands (None for an operand
+    that is itself a tangent, in a linear equation), ``output`` its value (None likewise), ``in_shapes`` and ``shape`` the
+    shapes, ``in_dtypes`` and ``dtype`` the dtypes, ``active`` which operands carry derivatives.
+    """
+
+    __slots__ = ("active", "eqn", "inputs", "name", "output", "params", "shared")
+
+    def __init__(self, eqn: Any, inputs: list[Value], active: list[bool]) -> None:
+        self.eqn = eqn
+        self.name: str = eqn.primitive.name
+        self.params: dict[str, Any] = eqn.params
+        self.inputs = inputs
+        self.active = active
+        self.output: Value = None
+        self.shared: dict[str, Value] = {}  # what the rules of several operands need, worked out once
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the (first) output."""
+        return tuple(self.eqn.outvars[0].aval.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """Dtype of the (first) output."""
+        return self.eqn.outvars[0].aval.dtype
+
+    def in_shape(self, k: int) -> tuple[int, ...]:
+        """Shape of operand k."""
+        return tuple(self.eqn.invars[k].aval.shape)
+
+    def in_dtype(self, k: int) -> Any:
+        """Dtype of operand k."""
+        return self.eqn.invars[k].aval.dtype
+
+    def bind(self) -> list[Value]:
+        """Evaluate the equation; one value for each output."""
+        return bind(self.eqn, self.inputs)
+
+
+def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
+    """Evaluate one equation on values, under the user's source line; a list with one value an output."""
+    primitive, info = eqn.primitive, eqn.source_info
+    stack = source_info_util.current_name_stack() + info.name_stack
+    current = core.trace_ctx.trace
+    if type(current) is pe.DynamicJaxprTrace and not eqn.effects:
+        return _copied(current, eqn, inputs, info.replace(name_stack=stack))
+    if current is core.eval_trace and not any(map(is_traced, inputs)):
+        out = moved(primitive.name, eqn.params, inputs)
+        if out is not None:
+            return out
+    with eqn.ctx.manager, source_info_util.user_context(info.traceback, name_stack=stack):
+        out = primitive.bind(*inputs, **primitive.get_bind_params(eqn.params))
+    return list(out) if primitive.multiple_results else [out]
+
+
+def _copied(current: Any, eqn: Any, inputs: Sequence[Value], source: Any) -> list[Value]:
+    """Under jit the equation is copied into the program being traced, as JAX inlines one jaxpr into another."""
+    tracers = [current.to_jaxpr_tracer(x, source) for x in inputs]
+    out_avals = [v.aval for v in eqn.outvars]
+    return list(current.emit_eqn(tracers, out_avals, eqn.primitive, eqn.params, eqn.effects, source, eqn.ctx))
+
+
+def entrywise(primitive: Any, a: Value, b: Value, **params: Any) -> Value:
+    """A binary entrywise operation on two arrays of one shape and dtype."""
+    current: Any = core.trace_ctx.trace
+    own = type(current) is pe.DynamicJaxprTrace and getattr(a, "_trace", None) is getattr(b, "_trace", None) is current
+    if own and a.aval == b.aval:  # the result is of that type too: nothing to find out
+        return current.emit_eqn([a, b], [a.aval], primitive, params, core.no_effects, source_info_util.current())[0]
+    return primitive.bind(a, b, **params)
+
+
+def sharding_of_product(a: Value, b: Value, dims: Any) -> Any:
+    """How a contraction over axes with an explicit sharding is sharded: along the axes that stay, as the operands are.
+
+    None where JAX knows.  ``dims`` holds the summed and the batch axes of each operand.
+    """
+    shardings = [getattr(core.typeof(x), "sharding", None) for x in (a, b)]
+    specs = [getattr(s, "spec", None) or (None,) * np.ndim(x) for s, x in zip(shardings, (a, b), strict=True)]
+    if all(spec[k] is None for spec, (summed, _) in zip(specs, dims, strict=True) for k in summed):
+        return None
+    taken: set[Any] = set()
+    out = []
+    for n, (spec, (summed, batch)) in enumerate(zip(specs, dims, strict=True)):
+        free = [k for k in range(len(spec)) if k not in summed and k not in batch]
+        for k in (*batch, *free) if n == 0 else free:
+            at: Any = spec[k]
+            names = at if isinstance(at, tuple) else () if at is None else (at,)
+            out.append(None if taken & set(names) else at)
+            taken.update(names)
+    mesh = next(s.mesh for s in shardings if s is not None)
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*out))  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def equation_context(eqn: Any) -> Any:
+    """What JAX knows about an equation (its configuration and the user's line) while it is evaluated again."""
+    stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+    with eqn.ctx.manager, source_info_util.user_context(eqn.source_info.traceback, name_stack=stack):
+        yield
+
+
+def where(eqn: Any, caller: Any = None) -> str:
+    """The primitive and the user's file and line: ``tanh (net.py:12 (layer))``.
+
+    An equation of a library's own jitted function has no line of the user's; that of its caller serves.
+    """
+    line = source_info_util.summarize(eqn.source_info) or (source_info_util.summarize(caller.source_info) if caller else "")
+    return f"{eqn.primitive.name} ({line})" if line else str(eqn.primitive.name)
+
+
+def is_traced(x: Any) -> bool:
+    """Whether a value stands for one that is not known yet."""
+    return isinstance(x, core.Tracer)
+
+
+def is_literal(atom: Any) -> bool:
+    """Whether an operand is a literal constant."""
+    return isinstance(atom, core.Literal)
+
+
+def live_equations(
+    jaxpr: Any, wanted: Sequence[bool] | None = None, constant: Container[str] = ()
+) -> list[tuple[Any, list[bool]]]:
+    """The equations that the outputs (or the wanted ones) need, and those with effects; each with which outputs are.
+
+    An equation that the outputs need, but not their derivatives (what a comparison or ``stop_gradient`` hides), comes with
+    an empty list.
+    """
+    needed = {v for i, v in enumerate(jaxpr.outvars) if not is_literal(v) and (wanted is None or wanted[i])}
+    moving = set(needed)  # what the derivatives need
+    kept: list[tuple[Any, list[bool]]] = []
+    for eqn in reversed(jaxpr.eqns):
+        if not eqn.effects and needed.isdisjoint(eqn.outvars):
+            continue
+        operands = [v for v in eqn.invars if not is_literal(v)]
+        needed.update(operands)
+        if moving.isdisjoint(eqn.outvars):
+            kept.append((eqn, []))
+        else:
+            kept.append((eqn, [v in needed for v in eqn.outvars]))
+            if eqn.primitive.name not in constant:
+                moving.update(operands)
+    return kept[::-1]
+
+
+def space_of_aval(aval: Aval) -> ArraySpace:
+    """The space of the tangents of a value."""
+    return ArraySpace(tuple(aval.shape), aval.dtype)
+
+
+def number_of(value: Value) -> complex | None:
+    """The value as a Python number where it is a literal scalar, known while tracing; else None."""
+    if type(value) in (bool, int, float, complex):
+        return value  # type: ignore[no-any-return]
+    own = isinstance(value, (int, float, complex))  # one of JAX's, which carries a dtype
+    if not own and (isinstance(value, jax.Array) or getattr(value, "ndim", None) != 0):
+        return None
+    number: Any = np.asarray(value).item()
+    return number if isinstance(number, (int, float, complex)) else None
+
+
+def weak(number: complex, aval: Aval) -> Value:
+    """A Python number as a value of this type, weakly typed where the type is."""
+    array = jnp.asarray(number)
+    return array if aval.weak_type and array.dtype == aval.dtype else jnp.asarray(number, aval.dtype)
+
+
+def carries_derivatives(aval: Aval) -> bool:
+    """Whether values of this type have tangents: floating-point and complex ones."""
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, np.inexact)
+
+
+def inner_jaxpr(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
+    """The body and its constants of an equation that only calls it (a nested ``jit``), else None."""
+    if eqn.primitive.name in ("jit", "pjit", "closed_call", "core_closed_call"):
+        closed = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
+        return closed.jaxpr, closed.consts
+    return None
+
+
+def linearize_equation(eqn: Any, inputs: Sequence[Value], active: Sequence[bool], wanted: Sequence[bool]) -> tuple[Any, ...]:
+    """JAX's linearization of the wanted outputs of one equation in its active operands.
+
+    Returns the wanted output values, which outputs depend on the active operands, and the linear jaxpr with its constants.
+    """
+    inputs = [as_array(x, v.aval) for x, v in zip(inputs, eqn.invars, strict=True)]
+    moving = [x for x, a in zip(inputs, active, strict=True) if a]
+
+    def one(*values: Any) -> Any:
+        it = iter(values)
+        operands = [next(it) if a else x for x, a in zip(inputs, active, strict=True)]
+        return [value for value, w in zip(bind(eqn, operands), wanted, strict=True) if w]
+
+    try:
+        return linearized(one, moving)
+    except NotImplementedError as error:
+        if eqn.primitive in ad.primitive_jvps or "Differentiation rule" not in str(error):
+            raise
+        raise NotImplementedError(
+            f"the derivative of primitive {eqn.primitive.name!r} is not implemented, neither here nor in JAX; give it "
+            "a rule with backsolve.extend (elementwise, linear or rule)."
+        ) from None
+
+
+def linearized(fun: Callable[..., Any], point: Sequence[Value]) -> tuple[list[Value], list[bool], Any, Sequence[Value]]:
+    """JAX's linearization of a function, which returns a list of arrays, at a point; see `linearize_equation`."""
+    try:
+        out, zero, jaxpr, consts = ad.linearize(fun, FlatTree.flatten(tuple(point)))
+    except ValueError as error:
+        if "known values" not in str(error):
+            raise
+        # A rule that computes value and tangent in one go: forward mode as it stands, which JAX cannot transpose.
+        closed = jax.make_jaxpr(lambda *ts: jax.jvp(fun, tuple(point), ts)[1])(*point)
+        value = fun(*point)
+        return value, [True] * len(value), closed.jaxpr, closed.consts
+    return list(out), [not z for z in zero], jaxpr, consts
+
+
+def _cotangent(ct: Any, aval: Aval, symbolic: bool) -> Any:
+    """A cotangent as a transpose rule takes it; of what has no derivatives (integers) it is always symbolic."""
+    if not carries_derivatives(aval) or (symbolic and is_zero(ct)):
+        return ad.Zero(aval.to_ct_aval())
+    return zeros(aval) if is_zero(ct) else as_array(ct, aval)
+
+
+# Primitives whose transposes look at which cotangents are zero (that of a scan, say, takes arrays only).
+SYMBOLIC_ZEROS = frozenset(("custom_linear_solve", "custom_lin"))
+
+
+def push_tangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any], tangents: Sequence[Any]) -> list[Any]:
+    """The images of tangents under a linear equation: of its moving operands, those that are None."""
+    moving = iter(tangents)
+    given = []
+    for value, v in zip(operands, eqn.invars, strict=True):
+        if value is None:
+            t = next(moving)
+            value = zeros(v.aval) if is_zero(t) else t
+        given.append(value)
+    primitive = eqn.primitive
+    given = [as_array(x, v.aval) for x, v in zip(given, eqn.invars, strict=True)]
+    out = primitive.bind(*given, **primitive.get_bind_params(params))
+    return list(out) if primitive.multiple_results else [out]
+
+
+def pull_cotangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any], cotangents: Sequence[Any]) -> list[Any]:
+    """The images of cotangents under the transpose of a linear equation, by JAX's own rule; one for each moving operand."""
+    moving = [x is None for x in operands]
+    avals = [v.aval for v, m in zip(eqn.invars, moving, strict=True) if m]
+    if all(map(is_zero, cotangents)):
+        return [zeros(aval) for aval in avals]
+    cts: Any = [
+        _cotangent(ct, v.aval, eqn.primitive.name in SYMBOLIC_ZEROS) for ct, v in zip(cotangents, eqn.outvars, strict=True)
+    ]
+    if not eqn.primitive.multiple_results:
+        (cts,) = cts
+    operands = [None if m else as_array(x, v.aval) for x, v, m in zip(operands, eqn.invars, moving, strict=True)]
+    if eqn.primitive in ad.fancy_transposes:
+        accumulators = [
+            ad.ValAccum(v.aval.to_ct_aval()) if m else x for x, v, m in zip(operands, eqn.invars, moving, strict=True)
+        ]
+        ad.fancy_transposes[eqn.primitive](cts, *accumulators, **params)
+        out = [a.freeze() for a, m in zip(accumulators, moving, strict=True) if m]
+    else:
+        undefined = [ad.UndefinedPrimal(v.aval) if m else x for x, v, m in zip(operands, eqn.invars, moving, strict=True)]
+        found = ad.get_primitive_transpose(eqn.primitive)(cts, *undefined, **params)
+        out = [ct for ct, m in zip(found, moving, strict=True) if m]
+    return [
+        zeros(aval) if ct is None or type(ct) is ad.Zero else as_array(ct, aval) for ct, aval in zip(out, avals, strict=True)
+    ]
+
+
+def inner_equations(params: dict[str, Any]) -> list[Any]:
+    """The equations of all jaxprs among an equation's parameters."""
+    return [eqn for jaxpr in core.jaxprs_in_params(params) for eqn in jaxpr.eqns]
+
+
+def identity_primitive(name: str, on_cpu: Callable[[Any], Any]) -> Any:
+    """A primitive that is the identity to all of JAX, and is compiled on a CPU as this function, an identity too."""
+    made: Any = core.Primitive(name)
+    made.def_impl(lambda x: x)
+    made.def_abstract_eval(lambda x: x)
+    batching.primitive_batchers[made] = lambda args, axes: (made.bind(args[0]), axes[0])
+    ad.primitive_jvps[made] = lambda primals, tangents: (made.bind(primals[0]), tangents[0])
+    mlir.register_lowering(made, lambda context, x: [x])
+    mlir.register_lowering(made, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    return made
+
+
+def as_array(x: Value, aval: Aval) -> Value:
+    """A value as an array of JAX's (or a tracer) and of this type's dtype: literals and NumPy arrays are none."""
+    if isinstance(x, jax.Array) and x.dtype == aval.dtype:
+        return x
+    if getattr(x, "dtype", None) == jax.dtypes.float0 or not hasattr(aval, "dtype"):
+        return x
+    if jnp.issubdtype(aval.dtype, jax.dtypes.extended):
+        return x
+    if is_traced(x):
+        return jnp.asarray(x, aval.dtype)
+    with jax.ensure_compile_time_eval():  # what is known stays so
+        return weak(np.asarray(x).item(), aval) if aval.weak_type and not aval.shape else jnp.asarray(x, aval.dtype)
+
+
+def zeros(aval: Aval) -> Any:
+    """Zeros of a value of this type."""
+    return zeros_like_aval(aval)

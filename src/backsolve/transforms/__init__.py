@@ -1,0 +1,1 @@
+"""What a user calls on a function: derivatives, solves, Newton's method."""

@@ -1,0 +1,414 @@
+"""Derivatives of JAX functions: each a line or two of linear algebra on a `System`.
+
+Signatures, pytrees, shapes and dtypes are those of the `jax.` functions of the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from backsolve.algebra.elements import is_number, short
+from backsolve.capture import Traced, linearize_with_aux, traced
+from backsolve.planning.plan import Plan
+from backsolve.system.system import System
+from backsolve.transforms.sparse import pattern_of, sparse_derivative
+
+__all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "plan", "sparsity", "value_and_grad", "vjp"]
+
+Argnums = int | Sequence[int]
+
+
+def grad(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
+    """Return the function that gives the gradient of a scalar fun:  Mᵀ ((I − Lᵀ) \\ g)  with g = 1 at the output.
+
+    As `jax.grad`: by the arguments ``argnums``, pytrees like them; with ``has_aux`` it returns (gradient, auxiliary data).
+    Raises `TypeError` where the output is no real scalar (or no complex one if ``holomorphic``) or an input is an integer
+    (unless ``allow_int``), `ValueError` for argnums out of range.
+    Cost: one evaluation of fun and one application of the transpose of every edge.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> grad(lambda x: jnp.sum(x**3))(jnp.array([1.0, 2.0]))
+        Array([ 3., 12.], dtype=float32)
+    """
+    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
+
+    @_like(fun, "gradient of")
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, g = both(*args, **kwargs)
+        return (g, value[1]) if has_aux else g
+
+    return gradient
+
+
+def value_and_grad(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
+    """Return the function that gives (value, gradient) of a scalar fun; see `grad`.
+
+    Example:
+        >>> value_and_grad(lambda x: x * x)(3.0)
+        (Array(9., dtype=float32, weak_type=True), Array(6., dtype=float32, weak_type=True))
+    """
+
+    @_like(fun, "value and gradient of")
+    def both(*args: Any, **kwargs: Any) -> Any:
+        system, aux = _system(fun, args, kwargs, argnums, "grad", has_aux, holomorphic, allow_int)
+        seed = _scalar_seed(fun, system.value, holomorphic)
+        gradient = system.vjp(seed)
+        return ((system.value, aux) if has_aux else system.value), gradient
+
+    return both
+
+
+def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """Return fun(*primals) and the function g ↦ Mᵀ ((I − Lᵀ) \\ Sᵀ g), which gives a tuple of cotangents; as `jax.vjp`.
+
+    Cost: one evaluation of fun; each call of the function, one application of the transpose of every edge.
+
+    Example:
+        >>> value, pull = vjp(lambda x, y: x * y, 2.0, 5.0)
+        >>> pull(1.0)
+        (Array(5., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
+    """
+    system, aux = linearize_with_aux(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
+    pull = jax.tree_util.Partial(System.vjp, system)  # type: ignore[no-untyped-call]  # a pytree: it may leave jit
+    return (system.value, pull, aux) if has_aux else (system.value, pull)
+
+
+def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+    """Return fun(*primals) and its change along the tangents,  S ((I − L) \\ M t);  as `jax.jvp`.
+
+    Raises `TypeError` where tangents differ from primals in tree or dtype, `ValueError` in shape.
+    Cost: one evaluation of fun and one application of every edge.
+
+    Example:
+        >>> jvp(lambda x: x * x, (3.0,), (1.0,))
+        (Array(9., dtype=float32, weak_type=True), Array(6., dtype=float32, weak_type=True))
+    """
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        raise TypeError(
+            "primals and tangents of jvp must be tuples or lists, "
+            f"got {type(primals).__name__} and {type(tangents).__name__}."
+        )
+    system, aux = linearize_with_aux(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
+    change = system.jvp(tuple(tangents))
+    return (system.value, change, aux) if has_aux else (system.value, change)
+
+
+def jacobian(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    order: Any = "auto",
+    format: str = "array",
+) -> Callable[..., Any]:
+    """Return the function that gives the Jacobian of fun:  S (I − L)⁻¹ M,  a pytree of arrays as `jax.jacobian` gives.
+
+    The nodes of the system are eliminated one after the other; ``order`` says how: "forward", "reverse", "markowitz", a
+    sequence of nodes, a `Plan`, or "auto", the cheapest that a short search finds (see `plan`).  With
+    ``format="operator"`` the result is an `OperatorMatrix` with a row for each leaf of the output and a column for each
+    leaf of the argument, whose operators keep their structure: block diagonal, factored, sparse.
+
+    With ``format="sparse"`` the leaves of the pytree are `SparseMatrix` es, of shape (entries of the output, entries of the
+    argument).  Patterns are worked out while tracing and hold for all inputs of these shapes; what runs is arithmetic on
+    the non-zeros.  Index arrays that the function makes or closes over are known and give exact patterns; where an index
+    depends on an argument, all it may name is in the pattern.  A call outside ``jit`` is compiled too, once for these
+    shapes.  "auto" then eliminates the node that takes fewest products of two numbers, one after the other.
+    Warns once where more than half of all places are in the pattern.
+
+    Raises `ValueError` for an unknown order or format and for a plan of other shapes, `PatternTooLargeError` (a
+    `MemoryError`) for a sparse pattern that does not fit into memory, otherwise as `grad`.
+    Cost: one evaluation, and what the plan says.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> jacobian(lambda x: x[:2] * x[2])(jnp.array([1.0, 2.0, 3.0]))
+        Array([[3., 0., 1.],
+               [0., 3., 2.]], dtype=float32)
+        >>> jacobian(lambda x: x[:2] * x[2], format="sparse")(jnp.array([1.0, 2.0, 3.0]))
+        SparseMatrix 2×3, 4 non-zeros (67%), float32
+        ⎡⠑⠃⎤
+    """
+
+    def build(args: Any, kwargs: Any) -> tuple[System, Any]:
+        system, aux = _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int, fold=True)
+        _check_real_output(fun, system.value, holomorphic)
+        return system, aux
+
+    if format == "sparse":
+        made = sparse_derivative(build, f"Jacobian of {_name(fun)}", order, lower=False, has_aux=has_aux)
+        return _like(fun, "sparse Jacobian of")(made)
+
+    plans: dict[Any, Plan] = {}  # by structure: a function is planned once, however often it is traced
+
+    @_like(fun, "Jacobian of")
+    def matrix(*args: Any, **kwargs: Any) -> Any:
+        program = _traced(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
+        system, aux = program.system(hold=True)
+        _check_real_output(fun, system.value, holomorphic)
+        found = system.jacobian(order, format=format, plans=plans)
+        return (found, aux) if has_aux else found
+
+    return matrix
+
+
+def plan(
+    fun: Callable[..., Any],
+    *primals: Any,
+    argnums: Argnums = 0,
+    order: Any = "auto",
+    search: float | None = None,
+    format: str = "array",
+) -> Plan:
+    """Return the plan by which `jacobian` would eliminate the nodes of fun's system at primals of these shapes.
+
+    ``order`` is "forward", "reverse", "markowitz", a sequence naming every node once, or "auto": the cheapest of those
+    three, of plain substitution with an identity on the right (forward and reverse mode), and of a short search.
+    ``search`` is how many seconds to look for a better one.  ``print(plan)`` is a table of the steps; ``.multiplications``
+    and ``.cost`` are what it costs, ``jacobian(fun, order=plan)`` uses it.  Nothing is computed; primals may be
+    `jax.ShapeDtypeStruct`.
+    Raises `ValueError` for an unknown name or format and for a sequence that misses, repeats or invents a node.
+    Cost: tracing fun, and the search.
+    Source: Griewank and Walther, *Evaluating Derivatives*, chapter 9 (vertex elimination).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> plan(lambda x: jnp.exp(jnp.sin(x) * x), 2.0).multiplications
+        2
+    """
+    found: list[Plan] = []
+
+    def planned(*values: Any) -> Any:
+        system = linearize_with_aux(fun, values, argnums)[0]
+        found.append(system.plan(order, search, format=format))
+        return system.value
+
+    require_shaped(fun, primals)
+    jax.eval_shape(planned, *primals)
+    return found[0]
+
+
+def hessian(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    order: Any = "auto",
+    format: str = "array",
+) -> Callable[..., Any]:
+    """Return the function that gives the Hessian of fun, the Jacobian of its gradient; as `jax.hessian`.
+
+    ``order`` and ``format`` are those of `jacobian`, for the gradient's system.  A sparse Hessian is that of a scalar fun
+    and exactly symmetric, in its pattern and its numbers: only its lower triangle is worked out.
+    Raises as `jacobian`, and `TypeError` for ``format="sparse"`` where the output is no scalar.
+    Cost: one evaluation of the gradient, and what the plan of its Jacobian says.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> hessian(lambda x: x[0] ** 2 * x[1])(jnp.array([1.0, 2.0]))
+        Array([[4., 2.],
+               [2., 0.]], dtype=float32)
+    """
+    if format == "sparse":
+        return _sparse_hessian(fun, argnums, has_aux, holomorphic, order)
+    inner = _first_derivative(fun, argnums, has_aux, holomorphic)
+    return jacobian(inner, argnums, has_aux, holomorphic, order=order, format=format)
+
+
+def _first_derivative(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool) -> Callable[..., Any]:
+    """The Jacobian as it is differentiated again: of a scalar by back substitution.
+
+    That program selects what `fun` selects, so that infinities and NaN it hides stay hidden in every mode.
+    """
+
+    @_like(fun, "derivative of")
+    def derivative(*args: Any, **kwargs: Any) -> Any:
+        system, aux = _system(fun, args, kwargs, argnums, "hessian", has_aux, holomorphic, False)
+        _check_real_output(fun, system.value, holomorphic)
+        scalar = jax.tree_util.all_leaves([system.value]) and jnp.shape(system.value) == ()
+        found = system.vjp(jax.lax.full_like(system.value, 1)) if scalar else system.jacobian()
+        return (found, aux) if has_aux else found
+
+    return derivative
+
+
+def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """Return the Hessian-vector product of a scalar fun at the primals along the tangents: the change of its gradient.
+
+    With one primal the result is shaped like it, with several it is a tuple.
+    Raises `TypeError` and `ValueError` as `grad` and `jvp` do.
+    Cost: a few evaluations of fun; no Hessian is formed.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> hvp(lambda x: jnp.sum(x**3), (jnp.array([1.0, 2.0]),), (jnp.array([1.0, 0.0]),))
+        Array([6., 0.], dtype=float32)
+    """
+    if not all(isinstance(given, tuple | list) for given in (primals, tangents)) or not 0 < len(primals) == len(tangents):
+        raise TypeError(
+            "primals and tangents of hvp must be tuples or lists, of one argument or more and as many of the one as of the "
+            f"other, got {short(primals)} and {short(tangents)}."
+        )
+    argnums: Argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
+    return jvp(grad(fun, argnums), primals, tangents)[1]
+
+
+def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> Any:
+    """Return where the Jacobian of fun may be non-zero, for all inputs of the primals' shapes: boolean scipy matrices.
+
+    One `scipy.sparse.csr_array` of shape (entries of the output, entries of the argument); a pytree of them, as `jacobian`
+    gives, where output or argument has several leaves.  Nothing is computed; primals may be `jax.ShapeDtypeStruct`.
+    Raises as `jacobian`, and `PatternTooLargeError` (a `MemoryError`) where the pattern does not fit into memory.
+    Cost: tracing fun, and the pattern's products.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> sparsity(lambda x: x[1:] - x[:-1], jnp.zeros(3)).toarray()
+        array([[ True,  True, False],
+               [False,  True,  True]])
+    """
+
+    def build(args: Any, kwargs: Any) -> tuple[System, Any]:
+        return _system(fun, args, kwargs, argnums, "jacobian", False, False, False, fold=True)
+
+    require_shaped(fun, primals)
+    return pattern_of(build, primals)
+
+
+def _sparse_hessian(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool, order: Any) -> Callable[..., Any]:
+    inner = grad(fun, argnums, has_aux, holomorphic)
+
+    def build(args: Any, kwargs: Any) -> tuple[System, Any]:
+        if not callable(fun):
+            raise TypeError(f"expected a function of JAX arrays, got {fun!r} of type {type(fun).__name__}.")
+        shape = jax.eval_shape(lambda: fun(*args, **kwargs))  # arguments may be anything
+        shape = shape[0] if has_aux and isinstance(shape, (tuple, list)) else shape
+        if jax.tree_util.all_leaves([shape]) and shape.shape != ():
+            raise TypeError(
+                f"hessian with format='sparse' needs a scalar output, but {_name(fun)} returns shape {shape.shape}; "
+                "reduce it (jnp.sum), or take format='array'."
+            )
+        return _system(inner, args, kwargs, argnums, "hessian", has_aux, holomorphic, False, fold=True)
+
+    made = sparse_derivative(build, f"Hessian of {_name(fun)}", order, lower=True, has_aux=has_aux)
+    return _like(fun, "sparse Hessian of")(made)
+
+
+# ---- shared by the above ------------------------------------------------------------------------------------------------
+def require_shaped(fun: Any, primals: Sequence[Any]) -> None:
+    """Raise `TypeError` where a leaf of an argument is neither an array, nor a number, nor a `jax.ShapeDtypeStruct`."""
+    for i, primal in enumerate(primals):
+        for leaf in jax.tree_util.tree_leaves(primal):
+            if not (is_number(leaf) or (hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not isinstance(leaf, type))):
+                raise TypeError(f"argument {i} of {_name(fun)} is {short(leaf)}, no array and no jax.ShapeDtypeStruct.")
+
+
+def _name(fun: Any) -> str:
+    return getattr(fun, "__name__", type(fun).__name__)
+
+
+def _like(fun: Any, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Name and document a derivative after its function."""
+    name = _name(fun)
+
+    def decorate(made: Callable[..., Any]) -> Callable[..., Any]:
+        if callable(fun) and hasattr(fun, "__name__"):
+            made = wraps(fun)(made)
+        made.__doc__ = f"The {what} {name}, by backsolve."
+        return made
+
+    return decorate
+
+
+def _system(
+    fun: Any,
+    args: Any,
+    kwargs: Any,
+    argnums: Argnums,
+    what: str,
+    has_aux: bool,
+    holomorphic: bool,
+    allow_int: bool,
+    *,
+    fold: bool = False,
+) -> tuple[System, Any]:
+    return _traced(fun, args, kwargs, argnums, what, has_aux, holomorphic, allow_int).system(fold=fold)
+
+
+def _traced(
+    fun: Any, args: Any, kwargs: Any, argnums: Argnums, what: str, has_aux: bool, holomorphic: bool, allow_int: bool
+) -> Traced:
+    if kwargs and callable(fun):
+        positional = fun
+        fun = (
+            wraps(positional)(lambda *a: positional(*a, **kwargs))
+            if hasattr(positional, "__name__")
+            else (lambda *a: positional(*a, **kwargs))
+        )
+    found = traced(fun, args, argnums, has_aux=has_aux)
+    for i, aval in enumerate(found.in_avals):
+        _check_input(what, i, aval.dtype, holomorphic, allow_int)
+    return found
+
+
+def _check_input(what: str, i: int, dtype: Any, holomorphic: bool, allow_int: bool) -> None:
+    if holomorphic and not jnp.issubdtype(dtype, np.complexfloating):
+        raise TypeError(f"{what} with holomorphic=True needs complex inputs, but leaf {i} has dtype {dtype}.")
+    if not holomorphic and jnp.issubdtype(dtype, np.complexfloating) and what == "forward":
+        raise TypeError(f"{what} needs real inputs, but leaf {i} has dtype {dtype}; use holomorphic=True.")
+    if not jnp.issubdtype(dtype, np.inexact) and not allow_int:
+        raise TypeError(
+            f"{what} needs real or complex inputs, but leaf {i} of the arguments has dtype {dtype}. "
+            "Convert it with .astype(float), choose other argnums, or pass allow_int=True."
+        )
+
+
+def _scalar_seed(fun: Any, value: Any, holomorphic: bool) -> Any:
+    name = _name(fun)
+    tree = jax.tree_util.tree_structure(value)
+    if not jax.tree_util.all_leaves([value]):
+        raise TypeError(f"grad needs a function with one scalar output, but {name} returns a pytree: {tree}.")
+    shape = jnp.shape(value)
+    if shape != ():
+        raise TypeError(
+            f"grad needs a function with a scalar output, but {name} returns shape {shape}; "
+            "reduce it (jnp.sum), or use backsolve.jacobian or backsolve.vjp."
+        )
+    _check_real_output(fun, value, holomorphic)
+    return jax.lax.full_like(value, 1)
+
+
+def _check_real_output(fun: Any, value: Any, holomorphic: bool) -> None:
+    name = _name(fun)
+    for leaf in jax.tree_util.tree_leaves(value):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, np.inexact):
+            raise TypeError(f"{name} returns dtype {dtype}, which has no derivatives; return floating-point values.")
+        if not holomorphic and jnp.issubdtype(dtype, np.complexfloating):
+            raise TypeError(
+                f"{name} returns dtype {dtype}; pass holomorphic=True for a holomorphic function, or return "
+                "its real and imaginary parts."
+            )
+        if holomorphic and not jnp.issubdtype(dtype, np.complexfloating):
+            raise TypeError(f"with holomorphic=True {name} must return complex values, got dtype {dtype}.")

@@ -1,0 +1,1 @@
+"""Habits of XLA's compiler: nothing else knows them."""
