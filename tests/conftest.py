@@ -1,5 +1,22 @@
-"""Hypothesis profiles: "ci", its own, gives the same examples in every run; "fresh" others in each."""
+"""Hypothesis profiles, and the fixture that most tests of JAX functions use.
 
+The profile "ci" is Hypothesis's own and gives the same examples in every run; "fresh" others in each.
+"""
+
+import jax
+import pytest
 from hypothesis import settings
 
 settings.register_profile("fresh", settings.get_profile("ci"), derandomize=False, print_blob=True)
+
+
+@pytest.fixture
+def double_precision():
+    """Double precision, compiled quickly."""
+    quick = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        with jax.enable_x64(True):
+            yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", quick)

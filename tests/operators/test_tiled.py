@@ -12,7 +12,7 @@ from backsolve.operators.slices import Slice
 from backsolve.operators.tiled import Mosaic, Tile
 from backsolve.testing import check_operator
 
-from .chains import dense_slice, einsums, examples, same, shapes, turned
+from ..chains import dense_slice, einsums, examples, same, shapes, turned
 
 
 @st.composite

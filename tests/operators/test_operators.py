@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from backsolve import I, O
 from backsolve.operators import ArraySpace, Zero
 
-from .zoo import NAMES, Minimal, act, product, random, turned, zoo
+from ..zoo import NAMES, Minimal, act, product, random, turned, zoo
 
 ZOO, COMPLEX_ZOO = zoo(), zoo(complex_values=True)
 PAIRS = [

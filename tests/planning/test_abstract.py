@@ -13,8 +13,8 @@ from backsolve.operators.slices import Slice
 from backsolve.planning.abstract import Shadow, Tally, shadow_of
 from backsolve.planning.costs import Structures
 
-from .chains import chains, einsums, examples, multiplied
-from .test_settle import mixed_chains
+from ..chains import chains, einsums, examples, multiplied
+from ..operators.test_closed_form import mixed_chains
 
 
 def skeleton(op):

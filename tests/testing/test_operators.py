@@ -8,7 +8,7 @@ from backsolve.operators import ArraySpace, TupleSpace
 from backsolve.operators.einsum import einsum
 from backsolve.testing import check_operator
 
-from .zoo import NAMES, Minimal, zoo
+from ..zoo import NAMES, Minimal, zoo
 
 ZOO = zoo()
 COMPLEX_ZOO = zoo(complex_values=True)

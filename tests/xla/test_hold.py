@@ -8,7 +8,7 @@ import pytest
 import backsolve as bs
 from backsolve.xla.hold import held
 
-from .oracle import assert_close, assert_same, normal
+from ..capture.oracle import assert_close, assert_same, normal
 
 POINT = normal(4)
 

@@ -16,7 +16,7 @@ from backsolve import I, O, OperatorMatrix, hadamard, kron, left_mul, matrix, ri
 from backsolve.algebra import AlgebraError, Boolean, Counting, LogSumExp, MaxTimes, MinPlus
 from backsolve.matrices.solve import topological_order
 
-from .zoo import Minimal
+from ..zoo import Minimal
 
 N = 5
 RNG = np.random.default_rng(0)

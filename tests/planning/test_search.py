@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from backsolve.planning.progress import progress_line
 from backsolve.planning.search import REACH, Bits, _Order, anneal, anneal_whole, chains_first, greedy, least_fill
 
-from .chains import examples
+from ..chains import examples
 
 
 class Sets:

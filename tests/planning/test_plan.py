@@ -13,7 +13,7 @@ from backsolve import I, O, OperatorMatrix, System, hadamard, left_mul, matrix
 from backsolve.operators import ArraySpace, Identity, einsum
 from backsolve.planning.plan import ORDERS, make_plan
 
-from .chains import examples
+from ..chains import examples
 from .test_search import Sets
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import backsolve as bs
 
-from .engines.installed import GENERAL, SUITESPARSE
+from ..engines.installed import GENERAL, SUITESPARSE
 
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((4, 4))

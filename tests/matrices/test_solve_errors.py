@@ -8,7 +8,7 @@ import backsolve as bs
 from backsolve import CycleError, I, O, OperatorMatrix, SingularError, hadamard, matrix, solve, substitute
 from backsolve.algebra import AlgebraError, MinPlus
 
-from .zoo import Minimal
+from ..zoo import Minimal
 
 
 def test_a_cycle_is_named():

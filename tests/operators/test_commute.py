@@ -13,7 +13,7 @@ from backsolve.operators.rules import compose
 from backsolve.operators.slices import Slice, disjoint, side_by_side
 from backsolve.testing import check_operator
 
-from .chains import (
+from ..chains import (
     boxes,
     chains,
     dense_product,

@@ -22,7 +22,7 @@ from backsolve.sparse.operator import Sparse, sparse
 from backsolve.sparse.pattern import PatternTooLargeError
 from backsolve.testing import check_operator
 
-from .zoo import NAMES, zoo
+from ..zoo import NAMES, zoo
 
 KINDS = ["numpy", "jax", "ones", "number", "integers"]
 RNG = np.random.default_rng(3)

@@ -11,7 +11,7 @@ from backsolve.operators.closed_form import dense_array, densified, is_opaque, s
 from backsolve.operators.slices import Slice
 from backsolve.testing import check_operator
 
-from .chains import MOST, Pair, dense_product, einsums, examples, multiplied, operators, same, shapes, turned
+from ..chains import MOST, Pair, dense_product, einsums, examples, multiplied, operators, same, shapes, turned
 
 
 def opaque(dense, rank, seen=None):

@@ -15,7 +15,7 @@ from backsolve.operators.einsum import Factor
 from backsolve.operators.quotient import Quotient
 from backsolve.operators.reshape import Reshape
 
-from .chains import examples
+from ..chains import examples
 
 DOUBLE = np.dtype(np.float64)
 SPACES = [ArraySpace((), DOUBLE), ArraySpace((1,), DOUBLE), ArraySpace((1, 1), DOUBLE)]

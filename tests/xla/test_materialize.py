@@ -9,7 +9,7 @@ import backsolve as bs
 from backsolve.xla.materialize import computed_once
 from benchmarks.models import sparse_models as models
 
-from .oracle import assert_close, normal
+from ..capture.oracle import assert_close, normal
 
 ON_CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere XLA decides")
 

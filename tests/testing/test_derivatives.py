@@ -15,6 +15,8 @@ from backsolve import extend
 from backsolve.operators import Einsum, linear_map
 from backsolve.testing import check_grad, check_rule
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 COUNT = itertools.count()
 X = np.array([0.3, -1.2, 2.0])
 

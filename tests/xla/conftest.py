@@ -1,0 +1,8 @@
+"""Every test in this folder runs in double precision and compiles quickly; other folders in the same process do not."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _double_precision(double_precision):
+    """What the fixture of that name does, here without asking."""
