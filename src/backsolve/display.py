@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Showable", "ShowablePlan"]
+__all__ = ["VIEWERS", "Showable", "ShowablePlan", "viewer"]
+
+VIEWERS: dict[str, Callable[..., Any]] = {}  # filled by backsolve.show, which is imported when it is first asked for
+
+
+def viewer(name: str) -> Any:
+    """The function of this name that lets things be looked at."""
+    if name not in VIEWERS:
+        import_module("backsolve.show")
+    return VIEWERS[name]
 
 
 class Showable:
@@ -25,9 +36,8 @@ class Showable:
         Raises `ValueError` for an order that is not one, or for more entries than can be drawn, `FileNotFoundError` where
         the folder of ``path`` does not exist.
         """
-        from backsolve.show import show
-
-        return show(self, path, order=order, title=title, names=names)
+        written: Path | None = viewer("show")(self, path, order=order, title=title, names=names)
+        return written
 
     def save(self, path: str | Path, *, order: Any = None, title: str = "", names: Any = None) -> Path:
         """Write the page (.html), the picture (.svg, .png, .pdf), the graph (.dot) or the formula (.tex), by the ending.
@@ -35,35 +45,29 @@ class Showable:
         Pictures need matplotlib.  Raises `ValueError` for another ending, `FileNotFoundError` where the folder of ``path``
         does not exist.
         """
-        from backsolve.show import save
-
-        return save(self, path, order=order, title=title, names=names)
+        written: Path = viewer("save")(self, path, order=order, title=title, names=names)
+        return written
 
     def spy(self, path: str | Path | None = None) -> Any:
         """Return a matplotlib figure of where the entries are, for up to millions of them; written to ``path`` if given."""
-        from backsolve.show import spy
-
-        return spy(self, path)
+        return viewer("spy")(self, path)
 
     def to_dot(self) -> str:
         """Return the graph in DOT, the language of Graphviz."""
-        from backsolve.show import to_dot
-
-        return to_dot(self)
+        text: str = viewer("to_dot")(self)
+        return text
 
     def to_latex(self, *, document: bool = False) -> str:
         r"""Return the matrices in the paper's notation as a LaTeX display, ``\[ … \]``, which needs amsmath.
 
         With ``document`` a whole file, ready to be compiled.
         """
-        from backsolve.show import to_latex
-
-        return to_latex(self, document=document)
+        text: str = viewer("to_latex")(self, document=document)
+        return text
 
     def _repr_html_(self) -> str | None:
-        from backsolve.show import inline
-
-        return inline(self)
+        html: str | None = viewer("inline")(self)
+        return html
 
 
 class ShowablePlan:
@@ -78,11 +82,8 @@ class ShowablePlan:
         """
         if self.outline is None:
             raise ValueError("this plan keeps no system to show; make it with System.plan or backsolve.plan.")
-        from backsolve.show import show
-
-        return show(self.outline, path, order=self, title=title)
+        written: Path | None = viewer("show")(self.outline, path, order=self, title=title)
+        return written
 
     def _repr_html_(self) -> str | None:
-        from backsolve.show import inline
-
-        return None if self.outline is None else inline(self.outline, self)
+        return None if self.outline is None else viewer("inline")(self.outline, self)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +26,6 @@ from backsolve.system.bordered import Bordered, bordered
 from backsolve.system.inverse import Inverse, require_square
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
-
-if TYPE_CHECKING:
-    from backsolve.capture.linearized import TreeFrame
 
 __all__ = ["bordered_system", "inverse_of", "is_concrete", "require_engine", "solved"]
 
@@ -108,7 +105,7 @@ def inverse_of(system: System, damping: Any, engine: str) -> Inverse:
     return Inverse(bordered_system(system, damping, formed=FORMED.get(engine, 0)), engine)
 
 
-def solved(system: System, outputs: TreeFrame, b: Any, damping: Any, engine: str, *, transposed: bool = False) -> Any:
+def solved(system: System, outputs: Any, b: Any, damping: Any, engine: str, *, transposed: bool = False) -> Any:
     """The solution of J x + damping · x = b (or of Jᵀ), a pytree like the inputs (the outputs)."""
     require_solvable(system)
     require_engine(engine)
@@ -154,9 +151,7 @@ def solved(system: System, outputs: TreeFrame, b: Any, damping: Any, engine: str
     return after.unflat(x)
 
 
-def _solved_over_reals(
-    whole: System, before: TreeFrame, after: TreeFrame, b: Any, damping: Any, engine: str, transposed: bool
-) -> Any:
+def _solved_over_reals(whole: System, before: Any, after: Any, b: Any, damping: Any, engine: str, transposed: bool) -> Any:
     """The solution with a system over pairs of real numbers, for complex unknowns and outputs that these stand for."""
     if jnp.iscomplexobj(damping):
         raise TypeError(

@@ -20,6 +20,7 @@ from backsolve.display import Showable
 from backsolve.matrices.csr import NumericMatrix, all_float
 from backsolve.matrices.measures import Measured
 from backsolve.matrices.solve import RightHandSide, solve, topological_order
+from backsolve.matrices.text import as_latex, as_text
 from backsolve.matrices.unify import Entries, is_structural_zero, refuse_numbers_among_operators, unified, unify_spaces
 from backsolve.matrices.vector import BlockVector, Bundle, times_row, unpack_vector
 from backsolve.operators import Identity, O
@@ -384,13 +385,9 @@ class OperatorMatrix(Measured, Showable):
         return f"OperatorMatrix of {_blocks(self.shape)} blocks, {len(self.entries)} entries\n{self}"
 
     def __str__(self) -> str:
-        from backsolve.matrices.text import as_text
-
         return as_text(self)
 
     def _repr_latex_(self) -> str:
-        from backsolve.matrices.text import as_latex
-
         return as_latex(self)
 
 

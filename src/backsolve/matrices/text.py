@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from backsolve.algebra.arrays import is_array
 from backsolve.algebra.elements import describe, is_one
 from backsolve.operators import LinearOperator
-
-if TYPE_CHECKING:
-    from backsolve.matrices.matrix import OperatorMatrix
 
 __all__ = ["as_latex", "as_text", "element_text", "latex_body"]
 
@@ -22,6 +20,15 @@ _FITS = [
     *((8, 60), (8, 24), (8, 16), (6, 24), (6, 16), (4, 24), (8, 10), (6, 10), (4, 16), (4, 10), (3, 10), (2, 8)),
     *((1, 60), (1, 8)),
 ]
+
+
+class Rows(Protocol):
+    """What is printed of a matrix."""
+
+    shape: tuple[int, int]
+
+    def row(self, i: int) -> Iterable[tuple[int, Any]]:
+        """The elements of a row with their columns."""
 
 
 def element_text(element: Any) -> str:
@@ -46,7 +53,7 @@ def _visible(n: int, shown: int = _SHOWN) -> list[int | None]:
     return [*range(shown // 2), None, *range(n - (shown - 1) // 2, n)]
 
 
-def as_text(A: OperatorMatrix, width: int = _WIDTH) -> str:
+def as_text(A: Rows, width: int = _WIDTH) -> str:
     """The matrix with its elements aligned in columns, in lines of at most ``width``.
 
     The middle of a large one is left out, and said to be; labels too long for the line are cut.
@@ -59,7 +66,7 @@ def as_text(A: OperatorMatrix, width: int = _WIDTH) -> str:
     return "\n".join(lines) or "[]"
 
 
-def _lines(A: OperatorMatrix, shown: int, longest: int, labels: dict[tuple[int, int], str]) -> list[str]:
+def _lines(A: Rows, shown: int, longest: int, labels: dict[tuple[int, int], str]) -> list[str]:
     m, n = A.shape
     rows, cols = _visible(m), _visible(n, shown)
     cells = []
@@ -88,12 +95,12 @@ def _padded(text: str, width: int) -> str:
     return " " * (space // 2) + text + " " * (space - space // 2)
 
 
-def as_latex(A: OperatorMatrix) -> str:
+def as_latex(A: Rows) -> str:
     r"""The matrix in LaTeX, operators in the paper's notation: ``(W)_{\mathrm{L}}``."""
     return f"${latex_body(A)}$"
 
 
-def latex_body(A: OperatorMatrix, *, identity_minus: bool = False) -> str:
+def latex_body(A: Rows, *, identity_minus: bool = False) -> str:
     r"""A, or I − A for an A with an empty diagonal, as a ``bmatrix`` without the signs around mathematics."""
     m, n = A.shape
     rows, cols = _visible(m), _visible(n)

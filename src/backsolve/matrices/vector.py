@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 
 from backsolve.algebra import arrays
-from backsolve.algebra.arrays import is_array
+from backsolve.algebra.arrays import is_array, namespace
 from backsolve.algebra.elements import add, describe, is_zero, left_divide, multiply, negate, short, subtract
 from backsolve.operators import Einsum, O
 from backsolve.operators.base import is_scalar
@@ -181,8 +181,6 @@ def _as_array_like(b: Any) -> Callable[[list[Any]], Any]:
                 out[:] = blocks
                 return out
             return np.stack(blocks) if blocks else b
-        from backsolve.algebra.arrays import namespace
-
         return namespace(b).stack(blocks) if blocks else b
 
     return repack

@@ -4,6 +4,9 @@ from backsolve.algebra.spaces import ArraySpace as ArraySpace
 from backsolve.algebra.spaces import Space as Space
 from backsolve.algebra.spaces import SpaceError as SpaceError
 from backsolve.algebra.spaces import TupleSpace as TupleSpace
+from backsolve.operators import inverse as _inverse  # noqa: F401  (fills the tables of `dispatch`, as the next two do)
+from backsolve.operators import measures as _measures  # noqa: F401
+from backsolve.operators import rules as _rules  # noqa: F401
 from backsolve.operators.base import LinearOperator as LinearOperator
 from backsolve.operators.constructors import I as I
 from backsolve.operators.constructors import O as O
@@ -21,6 +24,3 @@ from backsolve.operators.identity import Zero as Zero
 from backsolve.operators.lazy import Product as Product
 from backsolve.operators.lazy import Sum as Sum
 from backsolve.operators.linear_map import LinearMap as LinearMap
-from backsolve.sparse.convert import as_sparse as as_sparse
-from backsolve.sparse.operator import Sparse as Sparse
-from backsolve.sparse.operator import sparse as sparse

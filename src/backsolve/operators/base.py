@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from backsolve.algebra.arrays import asarray, conjugate, is_array, namespace
+from backsolve.algebra.arrays import asarray, is_array
 from backsolve.algebra.elements import AlgebraError, array_of_numbers, describe, is_number
-from backsolve.algebra.spaces import ArraySpace, Space, SpaceError, TupleSpace, lies_in, space_of, unify
+from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace, lies_in, space_of, unify
+from backsolve.operators.dispatch import OPERATIONS
 
 __all__ = ["LinearOperator", "is_scalar"]
 
@@ -58,14 +59,7 @@ class LinearOperator(ABC):
 
     def conj(self) -> LinearOperator:
         """Return x ↦ conj(A conj(x)), the operator whose matrix is conjugated."""
-        from backsolve.operators.linear_map import LinearMap
-
-        def conjugated(op: LinearOperator) -> Any:
-            return lambda x: _map_parts(conjugate, op.apply(_map_parts(conjugate, x)))
-
-        return LinearMap(
-            conjugated(self), conjugated(self.transpose()), self.domain, self.codomain, name=f"conj({self.label})"
-        )
+        return cast(LinearOperator, OPERATIONS["conjugated"](self))
 
     def inverse(self) -> LinearOperator:
         """Return the inverse.  Raises `AlgebraError` for a kind that offers none."""
@@ -81,10 +75,7 @@ class LinearOperator(ABC):
 
     def scaled(self, c: Any) -> LinearOperator:
         """Return c · self for a scalar c."""
-        from backsolve.operators.identity import Scaling
-        from backsolve.operators.rules import compose
-
-        return compose(Scaling(c), self)
+        return cast(LinearOperator, OPERATIONS["scaled"](self, c))
 
     @property
     def work(self) -> float:
@@ -100,34 +91,26 @@ class LinearOperator(ABC):
 
         Raises `SpaceError` while a size is unknown.  Cost: one application for every entry of the domain.
         """
-        return _dense(self)
+        return OPERATIONS["dense"](self)
 
     def diagonal(self) -> Any:
         """Return A[i, i] for every index i of a domain that is the codomain, as an array of that shape.
 
         It comes from the factors where there are some; nothing is formed.  Raises `SpaceError` between different spaces.
         """
-        from backsolve.operators.measures import diagonal
-
-        return diagonal(self)
+        return OPERATIONS["diagonal"](self)
 
     def trace(self) -> Any:
         """Return Σᵢ A[i, i], as `diagonal`."""
-        from backsolve.operators.measures import trace
-
-        return trace(self)
+        return OPERATIONS["trace"](self)
 
     def norm(self) -> Any:
         """Return the Frobenius norm (Σ |A[i, j]|²)^½, from the factors where there are some."""
-        from backsolve.operators.measures import norm_squared
-
-        return norm_squared(self) ** 0.5
+        return OPERATIONS["norm_squared"](self) ** 0.5
 
     def row_norms(self) -> Any:
         """Return (Σⱼ |A[i, j]|²)^½ for every index i of the codomain: of a batch of losses, each one's gradient norm."""
-        from backsolve.operators.measures import row_norms_squared
-
-        return row_norms_squared(self) ** 0.5
+        return OPERATIONS["row_norms_squared"](self) ** 0.5
 
     @property
     def T(self) -> LinearOperator:
@@ -149,9 +132,7 @@ class LinearOperator(ABC):
 
     def __matmul__(self, other: Any) -> Any:
         if isinstance(other, LinearOperator):
-            from backsolve.operators.rules import compose
-
-            return compose(self, other)
+            return OPERATIONS["compose"](self, other)
         if self.accepts(other):
             return self.apply(other)
         if hasattr(other, "block_rows") or hasattr(other, "blocks"):
@@ -183,9 +164,7 @@ class LinearOperator(ABC):
 
     def __add__(self, other: Any) -> Any:
         if isinstance(other, LinearOperator):
-            from backsolve.operators.rules import add
-
-            return add(self, other)
+            return OPERATIONS["add"](self, other)
         if is_number(other) and other == 0:
             return self  # so that the builtin sum works
         if is_array(other) or is_number(other):
@@ -226,10 +205,6 @@ class LinearOperator(ABC):
         return NotImplemented
 
 
-def _map_parts(function: Any, x: Any) -> Any:
-    return tuple(function(part) for part in x) if isinstance(x, tuple) else function(x)
-
-
 def _refuse_object_array(x: Any) -> None:
     if isinstance(x, np.ndarray) and x.dtype == object:
         for entry in x.flat:
@@ -238,43 +213,3 @@ def _refuse_object_array(x: Any) -> None:
                     f"an array of dtype object that holds {describe(entry)} mixes numbers with blocks of unknown size; "
                     "use backsolve.vector([...]) for a vector of blocks and backsolve.matrix([[...]]) for a matrix."
                 )
-
-
-def _dense(op: LinearOperator) -> Any:
-    """The columns that op makes of unit arrays; where it has no such direction, the rows that its transpose does."""
-    from backsolve.operators.closed_form import first_of
-
-    domain, codomain = op.domain, op.codomain
-    if isinstance(domain, TupleSpace) or isinstance(codomain, TupleSpace):
-        raise SpaceError(f"{op!r} acts on tuples; take one part of it before todense().")
-    if not domain.known or domain.shape is None:
-        raise SpaceError(
-            f"cannot form {op.label} densely: its domain is {domain}. Compose it or place it in a matrix where its "
-            "neighbours fix the sizes, or use op.refine(domain, codomain)."
-        )
-
-    def by_columns() -> Any:
-        return _images(op)
-
-    def by_rows() -> Any:
-        turned = _images(op.transpose())
-        n = len(domain.shape or ())
-        return namespace(turned).permute_dims(turned, (*range(n, len(turned.shape)), *range(n)))
-
-    return first_of(by_columns, by_rows) if codomain.known else by_columns()
-
-
-def _images(op: LinearOperator) -> Any:
-    """The images of the unit arrays, along the domain's axes, which come last."""
-    domain, codomain = op.domain, op.codomain
-    assert isinstance(domain, ArraySpace)
-    assert isinstance(codomain, ArraySpace)
-    shape = domain.shape or ()
-    dtype = domain.dtype if domain.dtype is not None else np.dtype(float)
-    basis = np.eye(domain.size, dtype=dtype).reshape(domain.size, *shape)
-    columns = [op.apply(e) for e in basis]
-    if not columns:
-        return np.zeros((*(codomain.shape or ()), *shape), dtype)
-    xp = namespace(*columns)
-    dense = xp.stack([asarray(c) for c in columns], axis=-1)
-    return xp.reshape(dense, (*dense.shape[:-1], *shape))

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from backsolve.algebra import arrays
-from backsolve.algebra.arrays import map_columns, namespace, reshape
-from backsolve.algebra.spaces import TupleSpace
+from backsolve.algebra.arrays import asarray, map_columns, namespace, reshape
+from backsolve.algebra.spaces import ArraySpace, SpaceError, TupleSpace
 from backsolve.operators.base import LinearOperator
 from backsolve.operators.batched_columns import in_turn, probed
-from backsolve.operators.einsum import Einsum, Factor
+from backsolve.operators.dispatch import operation
+from backsolve.operators.einsum import Einsum, Factor, as_einsum
 from backsolve.operators.einsum_rules import add_einsums
 from backsolve.operators.identity import Identity, Scaling, Zero
 from backsolve.operators.lazy import Product, Sum
@@ -62,8 +63,6 @@ def settled(op: LinearOperator) -> LinearOperator:
 
 def as_plain_einsum(op: LinearOperator) -> Einsum | None:
     """op as an `Einsum`, where it is one or a multiple of the identity."""
-    from backsolve.operators.einsum import as_einsum
-
     if isinstance(op, Einsum):
         return op
     if isinstance(op, Identity):
@@ -198,6 +197,45 @@ def _from_array(array: Any, codomain: Any, domain: Any) -> Einsum:
     n = len(codomain.shape)
     sizes: dict[int, int | None] = dict(zip(labels, array.shape, strict=True))
     return Einsum((Factor(array, labels),), labels[:n], labels[n:], sizes, 1, (domain.dtype, codomain.dtype))
+
+
+@operation
+def dense(op: LinearOperator) -> Any:
+    """The columns that op makes of unit arrays; where it has no such direction, the rows that its transpose does."""
+    domain, codomain = op.domain, op.codomain
+    if isinstance(domain, TupleSpace) or isinstance(codomain, TupleSpace):
+        raise SpaceError(f"{op!r} acts on tuples; take one part of it before todense().")
+    if not domain.known or domain.shape is None:
+        raise SpaceError(
+            f"cannot form {op.label} densely: its domain is {domain}. Compose it or place it in a matrix where its "
+            "neighbours fix the sizes, or use op.refine(domain, codomain)."
+        )
+
+    def by_columns() -> Any:
+        return _images(op)
+
+    def by_rows() -> Any:
+        turned = _images(op.transpose())
+        n = len(domain.shape or ())
+        return namespace(turned).permute_dims(turned, (*range(n, len(turned.shape)), *range(n)))
+
+    return first_of(by_columns, by_rows) if codomain.known else by_columns()
+
+
+def _images(op: LinearOperator) -> Any:
+    """The images of the unit arrays, along the domain's axes, which come last."""
+    domain, codomain = op.domain, op.codomain
+    assert isinstance(domain, ArraySpace)
+    assert isinstance(codomain, ArraySpace)
+    shape = domain.shape or ()
+    dtype = domain.dtype if domain.dtype is not None else np.dtype(float)
+    basis = np.eye(domain.size, dtype=dtype).reshape(domain.size, *shape)
+    columns = [op.apply(e) for e in basis]
+    if not columns:
+        return np.zeros((*(codomain.shape or ()), *shape), dtype)
+    xp = namespace(*columns)
+    dense = xp.stack([asarray(c) for c in columns], axis=-1)
+    return xp.reshape(dense, (*dense.shape[:-1], *shape))
 
 
 REFUSALS = (TypeError, ValueError, NotImplementedError)  # what array libraries say where an operator has no such direction

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from backsolve.algebra.arrays import (
 from backsolve.algebra.elements import is_number
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, unify
 from backsolve.operators.base import LinearOperator
+from backsolve.operators.dispatch import OPERATIONS
+from backsolve.operators.printing import einsum_label
 
 __all__ = ["Einsum", "Factor", "einsum"]
 
@@ -166,9 +168,7 @@ class Einsum(LinearOperator):
         return Einsum(factors, self.out, self.into, self.sizes, self.coef, self.dtypes)
 
     def inverse(self) -> LinearOperator:
-        from backsolve.operators.inverse import inverse_einsum
-
-        return inverse_einsum(self)
+        return cast(LinearOperator, OPERATIONS["inverse_einsum"](self))
 
     def refine(self, domain: Space, codomain: Space) -> LinearOperator:
         sizes = dict(self.sizes)
@@ -225,8 +225,6 @@ class Einsum(LinearOperator):
 
     @property
     def label(self) -> str:
-        from backsolve.operators.printing import einsum_label
-
         return einsum_label(self)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from backsolve.algebra.arrays import conjugate, namespace, scale
 from backsolve.algebra.elements import SingularError, is_number
-from backsolve.algebra.spaces import ANY, ArraySpace, Space, TupleSpace, unify
+from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, unify
 from backsolve.operators.base import LinearOperator
 
 __all__ = ["Identity", "Scaling", "Zero"]
@@ -166,8 +166,6 @@ def _one_space(op: LinearOperator, domain: Space, codomain: Space) -> Space:
 
 def _shape(op: LinearOperator, space: Space) -> tuple[int, ...]:
     if isinstance(space, TupleSpace) or not space.known or space.shape is None:
-        from backsolve.algebra.spaces import SpaceError
-
         raise SpaceError(
             f"cannot form {op.label} densely between {op.domain} and {op.codomain}: a size is unknown. "
             "Compose it or place it in a matrix where its neighbours fix the sizes, or use op.refine(domain, codomain)."

@@ -8,11 +8,13 @@ import numpy as np
 
 from backsolve.algebra.arrays import Labels, namespace, place
 from backsolve.algebra.elements import SingularError
+from backsolve.operators.dispatch import operation
 from backsolve.operators.einsum import Einsum, Factor, _contract_all
 
 __all__ = ["inverse_einsum"]
 
 
+@operation
 def inverse_einsum(op: Einsum) -> Einsum:
     """Return the inverse of op, in as many independent blocks as its factors fall into.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from backsolve.algebra.arrays import conjugate
 from backsolve.algebra.spaces import Space, unify
 from backsolve.operators.base import LinearOperator
+from backsolve.operators.dispatch import operation
 
 __all__ = ["LinearMap"]
 
@@ -64,3 +66,17 @@ class LinearMap(LinearOperator):
     @property
     def label(self) -> str:
         return self.name
+
+
+@operation
+def conjugated(op: LinearOperator) -> LinearOperator:
+    """x ↦ conj(A conj(x)) for an A that does not say its conjugate."""
+
+    def turned(op: LinearOperator) -> Any:
+        return lambda x: _map_parts(conjugate, op.apply(_map_parts(conjugate, x)))
+
+    return LinearMap(turned(op), turned(op.transpose()), op.domain, op.codomain, name=f"conj({op.label})")
+
+
+def _map_parts(function: Any, x: Any) -> Any:
+    return tuple(function(part) for part in x) if isinstance(x, tuple) else function(x)

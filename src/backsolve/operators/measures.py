@@ -12,6 +12,7 @@ from backsolve.algebra.elements import is_zero
 from backsolve.algebra.spaces import SpaceError
 from backsolve.operators.base import LinearOperator
 from backsolve.operators.closed_form import as_plain_einsum, dense_array, settled
+from backsolve.operators.dispatch import operation
 from backsolve.operators.einsum import Einsum, Factor, _contract_all
 from backsolve.operators.einsum_rules import _renamed
 from backsolve.operators.identity import Zero
@@ -20,6 +21,7 @@ from backsolve.operators.lazy import Product, Sum
 __all__ = ["diagonal", "norm_squared", "row_norms_squared", "trace"]
 
 
+@operation
 def diagonal(op: LinearOperator) -> Any:
     """The entries A[i, i] for every index i of the domain, which is the codomain, as an array of that shape."""
     _require_square(op, "diagonal")
@@ -27,18 +29,21 @@ def diagonal(op: LinearOperator) -> Any:
     return _total(terms)
 
 
+@operation
 def trace(op: LinearOperator) -> Any:
     """Σᵢ A[i, i]."""
     found = diagonal(op)
     return arrays.sum_axes(found, tuple(range(len(found.shape))))
 
 
+@operation
 def norm_squared(op: LinearOperator) -> Any:
     """Σ |A[i, j]|², the square of the Frobenius norm."""
     rows = row_norms_squared(op)
     return arrays.sum_axes(rows, tuple(range(len(rows.shape))))
 
 
+@operation
 def row_norms_squared(op: LinearOperator) -> Any:
     """Σⱼ |A[i, j]|² for every index i of the codomain, as an array of that shape: the rows of a Jacobian are gradients."""
     terms = _terms(op)

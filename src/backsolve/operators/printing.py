@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from backsolve.algebra.elements import is_number
 
-if TYPE_CHECKING:
-    from backsolve.operators.einsum import Einsum, Factor
-
 __all__ = ["coefficient", "einsum_label"]
+
+
+class Factor(Protocol):
+    """What is written of a factor."""
+
+    @property
+    def array(self) -> Any: ...
+
+    @property
+    def labels(self) -> tuple[int, ...]: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+class Einsum(Protocol):
+    """What is written of an `Einsum`."""
+
+    coef: Any
+    out: tuple[int, ...]
+    into: tuple[int, ...]
+    sizes: dict[int, int | None]
+
+    @property
+    def factors(self) -> Sequence[Factor]: ...
 
 
 def _name(f: Factor) -> str:

@@ -5,7 +5,6 @@ A kind that has no row of its own gets a lazy `Product` or `Sum`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from backsolve.algebra.spaces import Space, SpaceError, unify
@@ -18,27 +17,25 @@ from backsolve.operators.commute import (
     regroup_before,
     slice_after_einsum,
 )
+from backsolve.operators.dispatch import ADD, COMPOSE, look_up, operation
 from backsolve.operators.einsum import Einsum, as_einsum
 from backsolve.operators.einsum_rules import add_einsums, compose_einsums
 from backsolve.operators.identity import Identity, Scaling, Zero
 from backsolve.operators.lazy import Product, Sum
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice, meet_slices
-from backsolve.sparse.convert import add_as_sparse, compose_as_sparse
-from backsolve.sparse.operator import Sparse, add_sparse, compose_sparse
 
 __all__ = ["add", "compose"]
 
-Rule = Callable[[Any, Any], LinearOperator | None]  # None: no closed form after all
 
-
+@operation
 def compose(a: LinearOperator, b: LinearOperator) -> LinearOperator:
     """Return a ∘ b in closed form where the table has one, else a lazy product.
 
     Raises `SpaceError` where a's domain is not b's codomain.
     """
     a, b = _joined_spaces(a, b)
-    closed = _lookup(COMPOSE, a, b)
+    closed: LinearOperator | None = look_up(COMPOSE, a, b)
     if closed is not None:
         return closed
     left = a.factors if isinstance(a, Product) else (a,)
@@ -51,7 +48,7 @@ def _joined(left: tuple[LinearOperator, ...], right: tuple[LinearOperator, ...])
     factors, pending = list(right), list(left)
     while pending:
         last = pending.pop()
-        inner = _lookup(COMPOSE, last, factors[0]) if factors else last
+        inner = look_up(COMPOSE, last, factors[0]) if factors else last
         if inner is None:
             factors.insert(0, last)
             continue
@@ -68,6 +65,7 @@ def _joined(left: tuple[LinearOperator, ...], right: tuple[LinearOperator, ...])
     return factors[0] if len(factors) == 1 else Product(tuple(factors))
 
 
+@operation
 def add(a: LinearOperator, b: LinearOperator) -> LinearOperator:
     """Return a + b in closed form where the table has one, else a lazy sum.
 
@@ -81,13 +79,13 @@ def add(a: LinearOperator, b: LinearOperator) -> LinearOperator:
         return b
     if isinstance(b, Zero):
         return a
-    closed = _lookup(ADD, a, b)
+    closed: LinearOperator | None = look_up(ADD, a, b)
     if closed is not None:
         return closed
     terms = list(a.terms) if isinstance(a, Sum) else [a]
     for term in b.terms if isinstance(b, Sum) else (b,):
         for i, other in enumerate(terms):
-            closed = _lookup(ADD, other, term)
+            closed = look_up(ADD, other, term)
             if closed is not None:
                 terms[i] = closed
                 break
@@ -114,13 +112,10 @@ def _joined_spaces(a: LinearOperator, b: LinearOperator) -> tuple[LinearOperator
     return _refined(a, inner, a.codomain), _refined(b, b.domain, inner)
 
 
-def _lookup(table: dict[tuple[type, type], Rule], a: LinearOperator, b: LinearOperator) -> LinearOperator | None:
-    for kind_a in type(a).__mro__:
-        for kind_b in type(b).__mro__:
-            rule = table.get((kind_a, kind_b))
-            if rule is not None:
-                return rule(a, b)
-    return None
+@operation
+def scaled(op: LinearOperator, c: Any) -> LinearOperator:
+    """c · op for an op that does not say its multiples."""
+    return compose(Scaling(c), op)
 
 
 def _scale(c: Any, op: LinearOperator) -> LinearOperator | None:
@@ -162,7 +157,7 @@ def _same_or_moved(a: LinearOperator, b: LinearOperator) -> LinearOperator | Non
     return None if isinstance(total, Sum) else _joined((*one.lead, total), one.trail)
 
 
-COMPOSE: dict[tuple[type, type], Rule] = {
+COMPOSE |= {
     (Zero, Zero): lambda a, b: Zero(b.domain, a.codomain),
     (Zero, LinearOperator): lambda a, b: Zero(b.domain, a.codomain),
     (LinearOperator, Zero): lambda a, b: Zero(b.domain, a.codomain),
@@ -181,14 +176,9 @@ COMPOSE: dict[tuple[type, type], Rule] = {
     (Einsum, Reshape): regroup_before,
     (Reshape, Einsum): regroup_after,
     (Reshape, Reshape): join_reshapes,
-    (Sparse, Sparse): compose_sparse,
-    (Scaling, Sparse): lambda a, b: b.scaled(a.c),
-    (Sparse, Scaling): lambda a, b: a.scaled(b.c),
-    **{(Sparse, kind): compose_as_sparse for kind in (Einsum, Slice, Reshape)},
-    **{(kind, Sparse): compose_as_sparse for kind in (Einsum, Slice, Reshape)},
 }
 
-ADD: dict[tuple[type, type], Rule] = {
+ADD |= {
     (Identity, Identity): _identities_plus,
     (Identity, Scaling): _identities_plus,
     (Scaling, Identity): _identities_plus,
@@ -198,8 +188,5 @@ ADD: dict[tuple[type, type], Rule] = {
     (Identity, LinearOperator): lambda a, b: _plus_multiple(b, a),
     (Scaling, LinearOperator): lambda a, b: _plus_multiple(b, a),
     (Einsum, Einsum): add_einsums,
-    (Sparse, Sparse): add_sparse,
-    **{(Sparse, kind): add_as_sparse for kind in (Identity, Scaling, Einsum, Slice, Reshape)},
-    **{(kind, Sparse): add_as_sparse for kind in (Identity, Scaling, Einsum, Slice, Reshape)},
     (LinearOperator, LinearOperator): _same_or_moved,
 }

@@ -11,6 +11,7 @@ from typing import Any
 from backsolve.display import ShowablePlan
 from backsolve.elimination.borders import Network
 from backsolve.planning.costs import Structures
+from backsolve.planning.progress import progress_line
 from backsolve.planning.search import Bits, anneal, anneal_whole, chains_first, greedy, least_fill
 
 __all__ = ["ORDERS", "Plan", "Step", "make_plan"]
@@ -19,6 +20,10 @@ ORDERS = ("auto", "forward", "reverse", "markowitz")
 MOVES = 2, 500  # of the default search where a move takes some 20 µs: for each node, and at most
 FEW, LARGE = 300, 2_000  # nodes; beyond the one no quadratic greedy rule, beyond the other no search
 WORK, NEW = 10_000, 100  # of the default search elsewhere: products looked up, and worked out
+
+
+SHOWN = 60  # steps; of a longer plan the first and the last half of these
+NAME, SPACE = 30, 19  # columns
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,56 @@ class Plan(ShowablePlan):
         )
 
     def __str__(self) -> str:
-        from backsolve.planning.plan_table import as_table
+        return _as_table(self)
 
-        return as_table(self)
+
+def _as_table(plan: Plan) -> str:
+    """The plan as text, at most 100 columns wide."""
+    lines = [_summary(plan)]
+    others = ", ".join(f"{name} {total:,}" for name, total in plan.totals.items())
+    if others:
+        lines.append(f"multiplications of other orders: {others}")
+    if plan.method != "elimination":
+        side = "columns, as forward mode does" if plan.method == "columns" else "rows, as reverse mode does"
+        lines.append(f"plain substitution with an identity on the right is cheaper: by {side}; the elimination would be")
+    if plan.steps:
+        head = f"{'step':>5} {'node':>5}  {'name':<{NAME}} {'in × out':>9} {'space':>{SPACE}} {'mults':>9}"
+        head += f" {'fill':>5} {'total':>10}"
+        lines += [head, "─" * len(head), *_rows(plan.steps)]
+    return "\n".join(lines)
+
+
+def _summary(plan: Plan) -> str:
+    return (
+        f"Plan: {len(plan.steps)} nodes to eliminate, {plan.multiplications:,} multiplications, cost {plan.cost:,.0f} "
+        f"by {plan.method}"
+    )
+
+
+def _rows(steps: tuple[Step, ...]) -> list[str]:
+    rows = [_row(k, step) for k, step in enumerate(steps, 1)]
+    if len(rows) <= SHOWN:
+        return rows
+    half = SHOWN // 2
+    return [*rows[:half], f"{'…':>5}  ({len(rows) - SHOWN} steps more)", *rows[-half:]]
+
+
+def _row(k: int, step: Step) -> str:
+    name = _cut(step.name)
+    space = step.space if len(step.space) <= SPACE else step.space[: SPACE - 1] + "…"
+    degrees = f"{step.ins} × {step.outs}"
+    return (
+        f"{k:>5} {step.node:>5}  {name:<{NAME}} {degrees:>9} {space:>{SPACE}} {step.multiplications:>9,} "
+        f"{step.fill:>5} {step.total:>10,}"
+    )
+
+
+def _cut(name: str) -> str:
+    """A name in its column, the file without its folders."""
+    primitive, bracket, place = name.partition(" (")
+    if bracket:
+        name = f"{primitive} ({place.replace(chr(92), '/').rpartition('/')[2]}"
+    return name if len(name) <= NAME else name[: NAME - 1] + "…"
 
 
 def make_plan(
@@ -135,8 +187,6 @@ def _best(costs: _Costs, known: dict[str, list[int]], search: float | None) -> l
 def _progress(search: float | None) -> Callable[[float], None] | None:
     if search is None or search < 2:
         return None
-    from backsolve.planning.progress import progress_line
-
     return progress_line("searching for an order of elimination")
 
 

@@ -13,6 +13,7 @@ from backsolve.algebra.arrays import astype, is_mask, namespace
 from backsolve.algebra.elements import is_number
 from backsolve.algebra.spaces import ArraySpace, Space
 from backsolve.operators.base import LinearOperator
+from backsolve.operators.dispatch import ADD, COMPOSE, Rule
 from backsolve.operators.einsum import Einsum, Factor, _contract_all
 from backsolve.operators.identity import Identity, Scaling, Zero
 from backsolve.operators.lazy import Product, Sum
@@ -146,3 +147,20 @@ def add_as_sparse(a: LinearOperator, b: LinearOperator) -> LinearOperator | None
     """Return a + b where one is sparse and the other, as sparse, no larger than it is; else None."""
     left, right = _cheap(a), _cheap(b)
     return None if left is None or right is None else add_sparse(left, right)
+
+
+KINDS = Einsum, Slice, Reshape
+_COMPOSE: dict[tuple[type, type], Rule] = {
+    (Sparse, Sparse): compose_sparse,
+    (Scaling, Sparse): lambda a, b: b.scaled(a.c),
+    (Sparse, Scaling): lambda a, b: a.scaled(b.c),
+    **{(Sparse, kind): compose_as_sparse for kind in KINDS},
+    **{(kind, Sparse): compose_as_sparse for kind in KINDS},
+}
+_ADD: dict[tuple[type, type], Rule] = {
+    (Sparse, Sparse): add_sparse,
+    **{(Sparse, kind): add_as_sparse for kind in (Identity, Scaling, *KINDS)},
+    **{(kind, Sparse): add_as_sparse for kind in (Identity, Scaling, *KINDS)},
+}
+COMPOSE |= _COMPOSE
+ADD |= _ADD
