@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from backsolve import I, O, OperatorMatrix, System, hadamard, left_mul, matrix
-from backsolve.elimination.borders import Network, composed
-from backsolve.operators import ArraySpace, Identity, Product, Zero, einsum
+from backsolve.elimination.borders import LinearizedGraph, edge_product
+from backsolve.operators import ArraySpace, Identity, Product, einsum
 from backsolve.operators.slices import Slice
 from backsolve.operators.tiled import Mosaic
 
@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 
 
 def network(M, L, S):
-    return Network(M, L, S)
+    return LinearizedGraph(M, L, S)
 
 
 def numbers(entries, shape):
@@ -45,7 +45,7 @@ def test_outputs_that_stay_borders(ends, shape, want):
     assert found.terminal == set()
     assert found.inner == [0, 1]
     for order in ([0, 1], [1, 0]):
-        assert found.eliminated(order).entries == want
+        assert found.accumulate(order).entries == want
 
 
 def sliced_source(boxes):
@@ -72,7 +72,7 @@ def test_a_source_read_in_disjoint_boxes_is_a_border_for_each():
     assert len(found.sources) == 3  # (0, 2) is read twice
     assert sorted(b.box.box for b in found.sources.values()) == [((0,), (2,)), ((2,), (3,)), ((4,), (6,))]
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
-        J = found.eliminated(order)
+        J = found.accumulate(order)
         assert isinstance(J.entries[0, 0], Mosaic)
         np.testing.assert_allclose(dense_of(J), dense)
 
@@ -81,7 +81,7 @@ def test_a_source_read_in_overlapping_boxes_is_one_border():
     M, L, S, dense = sliced_source([(0, 3), (2, 6)])
     found = network(M, L, S)
     assert [b.box for b in found.sources.values()] == [None]
-    np.testing.assert_allclose(dense_of(found.eliminated([1, 0])), dense)
+    np.testing.assert_allclose(dense_of(found.accumulate([1, 0])), dense)
 
 
 def test_an_output_put_together_from_boxes_is_a_border_for_each():
@@ -92,7 +92,7 @@ def test_an_output_put_together_from_boxes_is_a_border_for_each():
     found = network(M, L, matrix([[O, O, O, Identity(ArraySpace((6,)))]]))
     assert found.terminal == {3}
     assert len(found.outputs) == 3
-    J = found.eliminated([1, 2, 0])
+    J = found.accumulate([1, 2, 0])
     want = np.zeros((6, 4))
     for W, (a, b) in zip(parts, rows):
         want[a:b] = W
@@ -102,7 +102,7 @@ def test_an_output_put_together_from_boxes_is_a_border_for_each():
 
 def test_an_output_by_the_universal_identity_has_the_space_of_its_node():
     M, L, _, dense = sliced_source([(0, 2), (4, 6), (2, 3)])
-    np.testing.assert_allclose(dense_of(network(M, L, matrix([[O, O, O, I]])).eliminated([0, 1, 2])), dense)
+    np.testing.assert_allclose(dense_of(network(M, L, matrix([[O, O, O, I]])).accumulate([0, 1, 2])), dense)
 
 
 def test_an_edge_from_a_box_to_the_same_box():
@@ -110,7 +110,7 @@ def test_an_edge_from_a_box_to_the_same_box():
     cut, d = Slice((5,), (1,), (3,)), np.array([2.0, 3.0])
     M = OperatorMatrix.from_entries({(0, 0): cut.T @ einsum("i", "i", (d, "i")) @ cut}, (1, 1))
     S = matrix([[Identity(ArraySpace((5,)))]])
-    J = network(M, OperatorMatrix.from_entries({}, (1, 1)), S).eliminated([])
+    J = network(M, OperatorMatrix.from_entries({}, (1, 1)), S).accumulate([])
     np.testing.assert_array_equal(dense_of(J), np.diag([0.0, 2, 3, 0, 0]))
 
 
@@ -118,9 +118,9 @@ def test_elimination_leaves_edges_from_sources_to_outputs_only():
     M, L, S, dense = sliced_source([(0, 2), (2, 6)])
     found = network(M, L, S)
     with pytest.raises(ValueError, match="the elimination left an edge between source 0 and row 1"):
-        found.eliminated([0])
+        found.accumulate([0])
     before = {i: dict(row) for i, row in found.into.items()}
-    np.testing.assert_allclose(dense_of(found.eliminated([0, 1])), dense)
+    np.testing.assert_allclose(dense_of(found.accumulate([0, 1])), dense)
     assert found.into == before  # an elimination changes nothing of the network
 
 
@@ -129,7 +129,7 @@ def test_products_that_vanish_leave_no_edge():
     n = 4
     M = OperatorMatrix.from_entries({(0, 0): Slice((n,), (0,), (2,)).T}, (2, 1))
     L = OperatorMatrix.from_entries({(1, 0): Slice((n,), (2,), (4,))}, (2, 2))
-    J = network(M, L, matrix([[O, I]])).eliminated([0])
+    J = network(M, L, matrix([[O, I]])).accumulate([0])
     assert J.entries == {}
     assert J.shape == (1, 1)
 
@@ -146,13 +146,13 @@ def test_signature_is_of_spaces_and_edges():
     assert made(3) != made(3, extra=True)
 
 
-def test_composed_takes_operators_and_whatever_has_a_product():
-    assert composed(Fraction(1, 2), 3) == Fraction(3, 2)
-    op = composed(left_mul(np.eye(2)), left_mul(np.ones((2, 2))))
+def test_edge_products_take_operators_and_whatever_has_a_product():
+    assert edge_product(Fraction(1, 2), 3) == Fraction(3, 2)
+    op = edge_product(left_mul(np.eye(2)), left_mul(np.ones((2, 2))))
     np.testing.assert_array_equal(op @ np.eye(2), np.ones((2, 2)))
     cut = Slice((4,), (0,), (2,))
-    assert isinstance(composed(cut, Slice((4,), (2,), (4,)).T), Zero)
-    assert isinstance(composed(cut, einsum("i", "i", (np.ones(4), "i"))), Product)
+    assert edge_product(cut, Slice((4,), (2,), (4,)).T) is None
+    assert isinstance(edge_product(cut, einsum("i", "i", (np.ones(4), "i"))), Product)
 
 
 def test_labels():

@@ -7,7 +7,7 @@ import pytest
 
 from backsolve import OperatorMatrix, linear_map
 from backsolve.elimination.opaque_edges import Opaque, pulled, pushed
-from backsolve.elimination.sparse_edges import eliminated_sparse
+from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import ArraySpace, Identity
 from backsolve.sparse.convert import as_sparse
 from backsolve.sparse.operator import Sparse, mirror_sparse, sparse
@@ -60,7 +60,7 @@ def edge(op):
 @pytest.mark.parametrize("order", [None, *permutations(range(3))])
 def test_every_order_gives_the_path_weights(order):
     (M, L, S), expected = system(SIZES, EDGES, 2)
-    found = eliminated_sparse(M, L, S, edge, order)
+    found = accumulate_sparse(M, L, S, edge, order)
     assert set(found) == {(0, 0), (0, 1)}
     for j in range(2):
         np.testing.assert_allclose(found[0, j].todense(), expected[j], atol=1e-12)
@@ -74,14 +74,14 @@ def test_opaque_operators_among_sparse_ones(order):
         return random_opaque(m, n) if next(number) % 3 == 0 else random_sparse(m, n)
 
     (M, L, S), expected = system(SIZES, EDGES, 2, make)
-    found = eliminated_sparse(M, L, S, edge, order)
+    found = accumulate_sparse(M, L, S, edge, order)
     for j in range(2):
         np.testing.assert_allclose(found[0, j].todense(), expected[j], atol=1e-12)
 
 
 def test_a_block_without_a_path_is_absent():
     (M, L, S), _ = system((2, 2, 2), [(0, 2)], 2)
-    assert set(eliminated_sparse(M, L, S, edge)) == {(0, 0)}
+    assert set(accumulate_sparse(M, L, S, edge)) == {(0, 0)}
 
 
 def test_the_lower_triangle_alone():
@@ -92,7 +92,7 @@ def test_the_lower_triangle_alone():
     M = OperatorMatrix({(0, 0): B}, (3, 1), spaces[1:], spaces[:1])
     L = OperatorMatrix({(1, 0): diagonal, (2, 1): B.transpose()}, (3, 3), spaces[1:], spaces[1:])
     S = OperatorMatrix({(0, 2): Identity(spaces[3])}, (1, 3), spaces[3:], spaces[1:])
-    lower = eliminated_sparse(M, L, S, edge, lower=True)[0, 0]
+    lower = accumulate_sparse(M, L, S, edge, lower=True)[0, 0]
     full = dense.T @ np.diag(weights) @ dense
     np.testing.assert_allclose(lower.todense(), np.tril(full), atol=1e-12)
     assert np.all(lower.rows >= lower.cols)

@@ -11,7 +11,7 @@ from backsolve.operators.reshape import Reshape
 from backsolve.operators.rules import add
 from backsolve.operators.slices import Slice
 from backsolve.planning.abstract import Shadow, Tally, shadow_of
-from backsolve.planning.costs import Structures
+from backsolve.planning.costs import StructureTable
 
 from ..chains import chains, einsums, examples, multiplied
 from ..operators.test_closed_form import mixed_chains
@@ -92,7 +92,7 @@ def test_sums_of_shadows_are_shadows_of_sums(chain, data):
 @given(chains())
 def test_equal_structures_have_equal_numbers(chain):
     """The numbers of another point have the same structure, other sizes another."""
-    table = Structures()
+    table = StructureTable()
     for pair in chain:
         n = table.number(pair.op)
         if isinstance(pair.op, Einsum):
@@ -126,7 +126,7 @@ def test_a_shadow_has_no_entries():
 
 
 def test_the_products_of_two_matrices_are_counted():
-    table = Structures()
+    table = StructureTable()
     a, b = (table.number(einsum("i", "j", (np.ones(s), "ij"))) for s in ((5, 4), (4, 3)))
     assert table.product(a, b).multiplications == 5 * 4 * 3
     assert table.sum(a, a).multiplications == 0

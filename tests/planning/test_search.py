@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backsolve.planning.progress import progress_line
-from backsolve.planning.search import REACH, Bits, _Order, anneal, anneal_whole, chains_first, greedy, least_fill
+from backsolve.planning.search import REACH, BitGraph, _Order, anneal, anneal_whole, eliminate_chains, greedy, minimum_fill
 
 from ..chains import examples
 
@@ -22,7 +22,7 @@ class Sets:
         self.into = {v: {a for a, b in edges if b == v} for v in range(n)}
         self.out_of = {v: {b for a, b in edges if a == v} for v in range(n)}
 
-    def step(self, v):
+    def eliminate(self, v):
         ins, outs = self.into.pop(v), self.out_of.pop(v)
         for a in ins:
             self.out_of[a] = self.out_of[a] - {v} | outs
@@ -33,7 +33,7 @@ class Sets:
 
 def total(n, edges, order):
     state = Sets(n, edges)
-    return sum(state.step(v) for v in order)
+    return sum(state.eliminate(v) for v in order)
 
 
 def bits(n, edges):
@@ -41,7 +41,7 @@ def bits(n, edges):
     for a, b in edges:
         into[b] |= 1 << a
         out_of[a] |= 1 << b
-    return Bits(into, out_of)
+    return BitGraph(into, out_of)
 
 
 @st.composite
@@ -64,10 +64,10 @@ def test_costs_are_those_of_sets_of_neighbours(graph, data):
     state, sets = bits(n, edges), Sets(n, edges)
     assert state.total(order) == total(n, edges, order)
     for v in order:
-        price = state.price(v)
+        price = state.markowitz_cost(v)
         new = sum(a not in sets.into[b] for b in sets.out_of[v] for a in sets.into[v])
         assert state.fill(v)[:2] == (new, price)
-        assert state.step(v) == price == sets.step(v)
+        assert state.eliminate(v) == price == sets.eliminate(v)
         for w in sets.into:
             near = sets.into[w] | sets.out_of[w]
             assert state.neighbours(w) == sorted(near)
@@ -85,12 +85,12 @@ def test_what_a_step_costs_does_not_depend_on_the_order_before(graph, data):
     last = nodes[-1]
     one, other = bits(n, edges), bits(n, edges)
     for v in before:
-        one.step(v)
+        one.eliminate(v)
     for v in data.draw(st.permutations(before)):
-        other.step(v)
+        other.eliminate(v)
     for v in set(nodes) - set(before):
         assert (one.into[v], one.out_of[v]) == (other.into[v], other.out_of[v])
-    assert one.step(last) == other.step(last)
+    assert one.eliminate(last) == other.eliminate(last)
 
 
 @examples(150)
@@ -101,7 +101,7 @@ def test_what_a_move_changes(graph, data):
     nodes = data.draw(st.permutations(range(n)))
     p = data.draw(st.integers(0, n - 1))
     walk = _Order(bits(n, edges), nodes)
-    assert walk.costs == [Sets.step(sets, v) for sets in [Sets(n, edges)] for v in nodes]
+    assert walk.costs == [Sets.eliminate(sets, v) for sets in [Sets(n, edges)] for v in nodes]
 
     def moved(q):
         order = nodes[:]
@@ -165,11 +165,11 @@ def test_annealing_by_the_price_of_the_whole(graph, seed, data):
 
 @examples(100)
 @given(graphs(most=10))
-def test_chains_first_never_cost_the_optimum(graph):
+def test_eliminate_chains_never_cost_the_optimum(graph):
     n, edges = graph
     nodes = inner(n, edges)[:6]
     best = min(total(n, edges, order) for order in itertools.permutations(nodes))
-    state, gone, left = chains_first(bits(n, edges), nodes)
+    state, gone, left = eliminate_chains(bits(n, edges), nodes)
     assert sorted(gone + left) == nodes
     assert best == min(total(n, edges, [*gone, *order]) for order in itertools.permutations(left))
     for v in left:
@@ -177,12 +177,12 @@ def test_chains_first_never_cost_the_optimum(graph):
     assert len(gone) + state.total(left) == total(n, edges, [*gone, *left])
 
 
-def test_chains_first_on_a_chain_and_its_branches():
+def test_eliminate_chains_on_a_chain_and_its_branches():
     """0 → 1 → … → 9 goes entirely; a node with two sources stays until one of them has gone."""
     chain = [(i, i + 1) for i in range(9)]
-    _, gone, left = chains_first(bits(10, chain), range(1, 9))
+    _, gone, left = eliminate_chains(bits(10, chain), range(1, 9))
     assert (sorted(gone), left) == (list(range(1, 9)), [])
-    _, gone, left = chains_first(bits(5, [(0, 2), (1, 2), (2, 3), (3, 4)]), [2, 3])
+    _, gone, left = eliminate_chains(bits(5, [(0, 2), (1, 2), (2, 3), (3, 4)]), [2, 3])
     assert (gone, left) == ([3], [2])
 
 
@@ -196,30 +196,30 @@ def test_greedy_always_takes_the_cheapest_node(graph):
     for v in order:
         degree = {w: len(state.into[w]) * len(state.out_of[w]) for w in left}
         assert v == min(left, key=lambda w: (degree[w], w))
-        state.step(v)
+        state.eliminate(v)
         left.remove(v)
     assert not left
 
 
 @examples(60)
 @given(graphs())
-def test_least_fill_always_adds_the_fewest_edges(graph):
+def test_minimum_fill_always_adds_the_fewest_edges(graph):
     n, edges = graph
     nodes = inner(n, edges)
     state, left = Sets(n, edges), set(nodes)
-    for v in least_fill(bits(n, edges), nodes):
+    for v in minimum_fill(bits(n, edges), nodes):
         new = {w: sum(a not in state.into[b] for b in state.out_of[w] for a in state.into[w]) for w in left}
         assert v == min(left, key=lambda w: (new[w], len(state.into[w]) * len(state.out_of[w]), -w))
-        state.step(v)
+        state.eliminate(v)
         left.remove(v)
     assert not left
 
 
-def test_least_fill():
+def test_minimum_fill():
     """Node 3 joins what is joined already and adds nothing; node 2 is as cheap but adds an edge."""
     edges = [(0, 2), (2, 4), (0, 3), (3, 5), (0, 5)]
     assert greedy(bits(6, edges), [2, 3]) == [2, 3]
-    assert least_fill(bits(6, edges), [2, 3]) == [3, 2]
+    assert minimum_fill(bits(6, edges), [2, 3]) == [3, 2]
 
 
 def test_annealing_finds_the_best_order_of_a_bottleneck():

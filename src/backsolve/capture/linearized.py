@@ -154,7 +154,7 @@ class TreeFrame:
         network, plan = system.planned(order, dense=dense, plans=plans)
         if dense and plan.method != "elimination":
             return self._substituted(system, inputs, plan.method)
-        J = network.eliminated(plan.order)
+        J = network.accumulate(plan.order)
         if not dense:
             return J
         return [[self._dense(J, inputs, i, j) for i in range(len(self.avals))] for j in range(len(inputs.avals))]

@@ -15,7 +15,7 @@ from backsolve.capture.index_maps import index_operator
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Paired, is_complex_value, joined_sparse
 from backsolve.elimination.opaque_edges import flat_space
-from backsolve.elimination.sparse_edges import eliminated_sparse
+from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator
 from backsolve.operators.einsum import Factor
 from backsolve.operators.quotient import Quotient
@@ -113,7 +113,7 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
     nodes = None if isinstance(order, str) and order == "auto" else _nodes(order, system)
     whole = system.over_reals
     lower = lower and not any(map(is_complex_value, inputs))  # pairs of a complex Hessian are not symmetric
-    found = eliminated_sparse(whole.M, whole.L, whole.sinks, sparse_edge, nodes, lower=lower)
+    found = accumulate_sparse(whole.M, whole.L, whole.sinks, sparse_edge, nodes, lower=lower)
     if whole is not system:
         for i, j in found:
             if is_complex_value(outputs[i]) or is_complex_value(inputs[j]):

@@ -8,14 +8,15 @@ put together from such boxes, is one border node for each box: what lies between
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import matmul
 from typing import Any
 
-from backsolve.algebra.elements import add, is_number, multiply
+from backsolve.algebra.elements import is_number, multiply
 from backsolve.algebra.spaces import ANY, Space, unify
+from backsolve.elimination.graph import EliminationGraph
 from backsolve.elimination.scalar_edges import as_operator, as_single, single_dtype
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import topological_order
@@ -27,7 +28,7 @@ from backsolve.operators.identity import Identity, Zero
 from backsolve.operators.slices import Slice, disjoint
 from backsolve.operators.tiled import Mosaic, Tile
 
-__all__ = ["Border", "Network", "composed", "prepared"]
+__all__ = ["Border", "LinearizedGraph", "edge_product", "premultiplied"]
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,19 @@ class Border:
     space: Space
 
 
-def prepared(element: Any) -> Any:
-    """An element as the elimination starts with it: its factors multiplied together once, not in every product."""
+def premultiplied(element: Any) -> Any:
+    """An edge weight as the elimination starts with it: its factors multiplied together once, not in every product."""
     return merged(element) if isinstance(element, Einsum) else element
 
 
-def composed(a: Any, b: Any) -> Any:
-    """The product of two elements of an elimination: operators stay in closed form."""
-    if isinstance(a, LinearOperator) and isinstance(b, LinearOperator):
-        return settled_product(a, b)
-    return multiply(a, b)
+def edge_product(left: Any, right: Any) -> Any:
+    """The weight of a path of two edges: operators stay in closed form.  None where it is zero."""
+    operators = isinstance(left, LinearOperator) and isinstance(right, LinearOperator)
+    product = settled_product(left, right) if operators else multiply(left, right)
+    return None if isinstance(product, Zero) else product
 
 
-class Network:
+class LinearizedGraph:
     """Nodes 0 … N−1 of a system, then its borders; ``into[i][j]`` is the element of the edge j → i."""
 
     def __init__(self, M: OperatorMatrix, L: OperatorMatrix, S: OperatorMatrix) -> None:
@@ -125,16 +126,21 @@ class Network:
                 self.into.setdefault(place[box.box], {})[j] = _without(edge, 0)
 
     # ---- eliminating ----------------------------------------------------------------------------------------------
-    def eliminated(self, order: Iterable[int]) -> OperatorMatrix:
-        """What is left between sources and outputs when the nodes between are eliminated in this order."""
+    def accumulate(self, order: Iterable[int]) -> OperatorMatrix:
+        """The Jacobian, from sources to outputs: what is left when the nodes between are eliminated in this order."""
         dtype = single_dtype([self.spaces[k] for i, row in self.into.items() for k in (i, *row)])
-        singles = None if dtype is None else self._as_singles(dtype)
-        if singles is None:
-            into = {i: {j: prepared(element) for j, element in row.items()} for i, row in self.into.items()}
-            left = self._walked(into, order, composed, add)
+        scalars = None if dtype is None else self._as_singles(dtype)
+        if scalars is None:
+            weights = {i: {j: premultiplied(element) for j, element in row.items()} for i, row in self.into.items()}
+            graph = EliminationGraph(weights, edge_product)
         else:
-            rest = self._walked(singles, order, matmul, lambda a, b: a.plus(b, dtype))
-            left = {(i, j): as_operator(single, self.spaces[j], self.spaces[i]) for (i, j), single in rest.items()}
+            graph = EliminationGraph(scalars, matmul, lambda a, b: a.plus(b, dtype))
+        for v in order:
+            if v not in self.terminal:
+                graph.eliminate(v)
+        left = graph.edges()
+        if scalars is not None:
+            left = {(i, j): as_operator(single, self.spaces[j], self.spaces[i]) for (i, j), single in left.items()}
         return self._assembled(left)
 
     def _as_singles(self, dtype: Any) -> dict[int, dict[int, Any]] | None:
@@ -148,34 +154,6 @@ class Network:
                     return None
                 into[i][j] = single
         return into
-
-    def _walked(
-        self,
-        into: dict[int, dict[int, Any]],
-        order: Iterable[int],
-        product: Callable[[Any, Any], Any],
-        total: Callable[[Any, Any], Any],
-    ) -> dict[tuple[int, int], Any]:
-        """The edges that are left when the nodes are eliminated, all of these sorts of elements."""
-        out_of: dict[int, dict[int, None]] = {k: {} for k in range(len(self.spaces))}
-        for i, row in into.items():
-            for j in row:
-                out_of[j][i] = None
-        for v in order:
-            if v in self.terminal:
-                continue
-            ins = into.pop(v, {})
-            for j in ins:
-                del out_of[j][v]
-            for i in out_of.pop(v):
-                left = into[i].pop(v)
-                for j, right in ins.items():
-                    term = product(left, right)
-                    if isinstance(term, Zero):
-                        continue
-                    into[i][j] = total(into[i][j], term) if j in into[i] else term
-                    out_of[j][i] = None
-        return {(i, j): element for i, row in into.items() for j, element in row.items()}
 
     def _assembled(self, left: dict[tuple[int, int], Any]) -> OperatorMatrix:
         rows, columns = self._output_spaces, self._source_spaces

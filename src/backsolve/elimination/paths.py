@@ -20,7 +20,7 @@ from backsolve.algebra.elements import (
     short,
 )
 from backsolve.display import Showable
-from backsolve.elimination.eliminate import eliminate
+from backsolve.elimination.graph import eliminate
 from backsolve.matrices.csr import all_float
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import CycleError, substitute, topological_order

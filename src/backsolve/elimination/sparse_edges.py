@@ -6,8 +6,7 @@ the rows) of the neighbour that are not zero are pushed through it, and a dense 
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from math import prod
 from typing import Any
@@ -15,22 +14,23 @@ from typing import Any
 import numpy as np
 
 from backsolve.algebra.spaces import ArraySpace, Space
-from backsolve.elimination.borders import Border, Network
+from backsolve.elimination.borders import Border, LinearizedGraph
+from backsolve.elimination.graph import EliminationGraph, cheapest_first
 from backsolve.elimination.opaque_edges import Opaque, flat_space, pulled, pushed
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import LinearOperator
-from backsolve.sparse.operator import Keep, Sparse, compose_sparse, join_sparse
+from backsolve.sparse.operator import Keep, Sparse, add_sparse, compose_sparse, join_sparse
 
-__all__ = ["Elimination", "eliminated_sparse", "meetings"]
+__all__ = ["SparseEdges", "accumulate_sparse", "meetings"]
 
-Element = Sparse | Opaque
+Edge = Sparse | Opaque
 Index = np.ndarray[Any, Any]
 
 STATIC = 0.25  # of a product of two numbers: moving and scaling one by a number that is known while planning
 CROWDED = 8  # terms of a block wait to be added until they are so many times the largest
 
 
-def eliminated_sparse(
+def accumulate_sparse(
     M: OperatorMatrix,
     L: OperatorMatrix,
     S: OperatorMatrix,
@@ -47,94 +47,72 @@ def eliminated_sparse(
     Cost: one multiplication for each pair of traced numbers that meet.
     Source: Griewank and Walther, *Evaluating Derivatives*, chapter 9 (vertex elimination by Markowitz degree).
     """
-    network = Network(M, L, S)
-    work = Elimination(network, edge, lower)
-    if order is None:
-        work.by_price()
-    else:
-        for v in order:
-            if v not in network.terminal:
-                work.eliminate(v)
+    network = LinearizedGraph(M, L, S)
+    work = SparseEdges(network, edge, lower)
+    for v in work.cheapest_first() if order is None else order:
+        if v not in network.terminal:
+            work.eliminate(v)
     return work.blocks(S.row_spaces, M.col_spaces)
 
 
-class Elimination:
-    """A network in work: ``into[i][j]`` and ``ends[i, j]`` are the edges j → i left, to nodes and between borders."""
+class SparseEdges:
+    """A linearized graph part-way through its elimination, its edges sparse or opaque.
 
-    def __init__(self, network: Network, edge: Callable[[LinearOperator], Sparse | None], lower: bool = False) -> None:
+    Edges between borders, which are part of the result, are kept apart as the terms of a sum: ``ends[i, j]``.
+    """
+
+    def __init__(
+        self, network: LinearizedGraph, edge: Callable[[LinearOperator], Sparse | None], lower: bool = False
+    ) -> None:
         self.network = network
         self.lower = lower
         self.spaces = [flat_space(space) for space in network.spaces]
         self.places = {k: _places(border) for side in (network.sources, network.outputs) for k, border in side.items()}
-        self.into: dict[int, dict[int, Element]] = {}
-        self.out_of: dict[int, dict[int, None]] = {k: {} for k in range(len(self.spaces))}
+        self.graph = EliminationGraph({i: {} for i in network.into}, total=_total)
         self.ends: dict[tuple[int, int], list[Sparse]] = {}
         for i, row in network.into.items():
-            self.into[i] = {}
             for j, op in row.items():
-                self._add(i, j, self._element(op, edge, i, j))
+                sparse = edge(op)
+                self._join(i, j, Opaque(op) if sparse is None else sparse.between(self.spaces[j], self.spaces[i]))
 
-    def _element(self, op: LinearOperator, edge: Callable[[LinearOperator], Sparse | None], i: int, j: int) -> Element:
-        made = edge(op)
-        if made is None:
-            return Opaque(op)
-        return made.between(self.spaces[j], self.spaces[i])
-
-    def _add(self, i: int, j: int, term: Element) -> None:
-        if i in self.network.outputs and j in self.network.sources:
-            made = pushed(term, None, self._keep(i, j)) if isinstance(term, Opaque) else term.restricted(self._keep(i, j))
-            terms = self.ends.setdefault((i, j), [])
-            terms.append(made)
-            if sum(t.nnz for t in terms) > CROWDED * max(t.nnz for t in terms):
-                self.ends[i, j] = [join_sparse([(t, None, None) for t in terms], self.spaces[j], self.spaces[i])]
+    def _join(self, i: int, j: int, term: Edge) -> None:
+        if i not in self.network.outputs or j not in self.network.sources:
+            self.graph.join(i, j, term)
             return
-        row = self.into[i]
-        if j in row:
-            first = row[j]
-            term = Opaque.sum_of(first, term) if isinstance(first, Opaque) or isinstance(term, Opaque) else first + term
-        row[j] = term
-        self.out_of[j][i] = None
+        keep = self._keep(i, j)
+        terms = self.ends.setdefault((i, j), [])
+        terms.append(pushed(term, None, keep) if isinstance(term, Opaque) else term.restricted(keep))
+        if sum(t.nnz for t in terms) > CROWDED * max(t.nnz for t in terms):
+            self.ends[i, j] = [join_sparse([(t, None, None) for t in terms], self.spaces[j], self.spaces[i])]
 
-    def copy(self) -> Elimination:
+    def copy(self) -> SparseEdges:
         """Another one in the same state."""
         other = copy(self)
-        other.into = {i: dict(row) for i, row in self.into.items()}
-        other.out_of = {j: dict(row) for j, row in self.out_of.items()}
+        other.graph = self.graph.copy()
         other.ends = {place: list(terms) for place, terms in self.ends.items()}
         return other
 
     # ---- order ------------------------------------------------------------------------------------------------------
-    def by_price(self) -> None:
-        """Eliminate every inner node, each time the cheapest."""
+    def cheapest_first(self) -> Iterator[int]:
+        """The inner nodes, each time the one that takes fewest multiplications; the caller eliminates between two."""
         outputs, sources = (sum(self.spaces[k].size for k in side) for side in (self.network.outputs, self.network.sources))
         sign = -1 if outputs <= sources else 1  # of two alike the one nearer to the smaller side
-        left = set(self.network.inner)
-        heap = [(self.products(v), sign * v, v) for v in left]
-        heapq.heapify(heap)
-        while heap:
-            price, _, v = heapq.heappop(heap)
-            if v not in left:
-                continue
-            now = self.products(v)
-            if heap and now > heap[0][0] and now > price:
-                heapq.heappush(heap, (now, sign * v, v))
-                continue
-            near = [k for k in (*self.into.get(v, ()), *self.out_of[v]) if k in left]
-            self.eliminate(v)
-            left.remove(v)
-            for k in dict.fromkeys(near):
-                heapq.heappush(heap, (self.products(k), sign * k, k))
+        return cheapest_first(self.network.inner, lambda v: (self.multiplications(v), sign * v), self.graph.neighbours)
 
-    def products(self, v: int) -> float:
+    def neighbouring(self, v: int) -> tuple[list[Edge], list[Edge]]:
+        """The edges in and the edges out of a node."""
+        into = self.graph.into
+        return list(into.get(v, {}).values()), [into[i][v] for i in self.graph.out_of.get(v, ())]
+
+    def multiplications(self, v: int) -> float:
         """How many products of two numbers it takes to eliminate v."""
-        ins, outs = self.into.get(v, {}), self.out_of[v]
+        ins, outs = self.neighbouring(v)
         if not ins or not outs:
             return 0.0
         left, right = _Counts(), _Counts()
-        for i in outs:
-            op = self.into[i][v]
+        for op in outs:
             left.add(op, op.work if isinstance(op, Opaque) else op.pattern.col_load)
-        for op in ins.values():
+        for op in ins:
             right.add(op, op.work if isinstance(op, Opaque) else op.pattern.row_load)
         n = self.spaces[v].size
         every = meetings(left.traced + left.static, right.traced + right.static, n)
@@ -142,19 +120,16 @@ class Elimination:
 
     # ---- one step -----------------------------------------------------------------------------------------------------
     def eliminate(self, v: int) -> None:
-        """Take v out: each pair of an in-edge and an out-edge becomes an edge past it."""
-        ins = self.into.pop(v, {})
-        outs = {i: self.into[i].pop(v) for i in self.out_of.pop(v)}
-        for j in ins:
-            del self.out_of[j][v]
+        """Take v out: each pair of an in-edge and an out-edge becomes an edge past it, where that edge is wanted."""
+        ins, outs = self.graph.remove(v)
         lefts = {i: _formed_once(op, len(ins)) for i, op in outs.items()}
         rights = {j: _formed_once(op, len(outs)) for j, op in ins.items()}
         for i, left in lefts.items():
             for j, right in rights.items():
                 if self._wanted(i, j):
-                    made = _composed(left, right, self._keep(i, j))
-                    if made.nnz:
-                        self._add(i, j, made)
+                    product = _product(left, right, self._keep(i, j))
+                    if product.nnz:
+                        self._join(i, j, product)
 
     def _wanted(self, i: int, j: int) -> bool:
         if not self.lower or i not in self.network.outputs or j not in self.network.sources:
@@ -191,7 +166,7 @@ class _Counts:
         self.traced: Any = 0.0
         self.static: Any = 0.0
 
-    def add(self, op: Element, counts: Any) -> None:
+    def add(self, op: Edge, counts: Any) -> None:
         if isinstance(op, Opaque) or not op.values.is_static:
             self.traced = self.traced + counts
         elif not op.pattern.is_diagonal:
@@ -207,7 +182,7 @@ def meetings(a: Any, b: Any, n: int) -> float:
     return b * float(a.sum()) if isinstance(b, float) else float((a * b).sum())  # not BLAS, whose threads cost more
 
 
-def _composed(left: Element, right: Element, keep: Keep | None) -> Sparse:
+def _product(left: Edge, right: Edge, keep: Keep | None) -> Sparse:
     if isinstance(left, Sparse) and isinstance(right, Sparse):
         return compose_sparse(left, right, keep=keep)
     if isinstance(right, Opaque):
@@ -215,7 +190,13 @@ def _composed(left: Element, right: Element, keep: Keep | None) -> Sparse:
     return pushed(left, right, keep)  # type: ignore[arg-type]
 
 
-def _formed_once(op: Element, uses: int) -> Element:
+def _total(a: Edge, b: Edge) -> Edge:
+    if isinstance(a, Opaque) or isinstance(b, Opaque):
+        return Opaque.sum_of(a, b)
+    return add_sparse(a, b)
+
+
+def _formed_once(op: Edge, uses: int) -> Edge:
     """The same operator, its numbers formed if several products would form them."""
     if isinstance(op, Opaque) or uses < 2 or op.values.is_settled:
         return op

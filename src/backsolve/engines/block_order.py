@@ -7,13 +7,14 @@ columns, kept as bits of a Python integer, are all that is needed to know every 
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import inf
 
 import numpy as np
+
+from backsolve.elimination.graph import cheapest_first
 
 __all__ = ["Front", "Pattern", "depths", "fronts_of", "qr_flops"]
 
@@ -177,15 +178,7 @@ class _Elimination:
 
         A price is worked out again only when the column comes up: prices mostly rise.
         """
-        heap = [(self.price(c), c) for c in range(len(self.col_sizes))]
-        heapq.heapify(heap)
-        while heap:
-            price, c = heapq.heappop(heap)
-            now = self.price(c)
-            if now > price and heap and (now, c) > heap[0]:
-                heapq.heappush(heap, (now, c))
-            else:
-                yield c
+        return cheapest_first(range(len(self.col_sizes)), self.price, lambda _: ())
 
     def in_rounds(self) -> Iterator[int]:
         """Round by round, cheap columns that share no row: their fronts are independent and mostly alike.

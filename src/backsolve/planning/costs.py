@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil, prod
 from typing import Any, NamedTuple
 
@@ -10,20 +11,22 @@ import numpy as np
 from backsolve.algebra.arrays import is_mask
 from backsolve.algebra.elements import add
 from backsolve.algebra.spaces import TupleSpace
-from backsolve.elimination.borders import composed, prepared
-from backsolve.operators import Einsum, LinearOperator, Product, Sum
+from backsolve.elimination.borders import edge_product, premultiplied
+from backsolve.elimination.graph import EliminationGraph
+from backsolve.operators import Einsum, LinearOperator, Sum
+from backsolve.operators import Product as LazyProduct
 from backsolve.operators.closed_form import dense_array, is_opaque
 from backsolve.operators.commute import move_key
-from backsolve.operators.identity import Identity, Scaling, Zero
+from backsolve.operators.identity import Identity, Scaling
 from backsolve.operators.quotient import Quotient
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice
 from backsolve.planning.abstract import Shadow, Tally, shadow_of
 
-__all__ = ["Made", "Structures"]
+__all__ = ["CostGraph", "Product", "StructureTable"]
 
 
-class Made(NamedTuple):
+class Product(NamedTuple):
     """The structure that a product or sum has (None: zero), its multiplications, and its cost."""
 
     result: int | None
@@ -31,15 +34,15 @@ class Made(NamedTuple):
     cost: float
 
 
-class Structures:
+class StructureTable:
     """Numbers for the structures of elements; equal structures have equal numbers."""
 
     def __init__(self) -> None:
         self._tally = Tally()
         self._elements: list[Any] = []
         self._numbers: dict[Any, int] = {}
-        self._products: dict[tuple[int, int], Made] = {}
-        self._sums: dict[tuple[int, int], Made] = {}
+        self._products: dict[tuple[int, int], Product] = {}
+        self._sums: dict[tuple[int, int], Product] = {}
         self._dense: dict[int, float] = {}
 
     @property
@@ -51,7 +54,7 @@ class Structures:
         """The structure of an element of a system."""
         known = isinstance(element, LinearOperator) and element.domain.known and element.codomain.known
         shadow = shadow_of(element, self._tally) if known else None  # of unknown size: every product counts as one
-        return self._intern(prepared(shadow))
+        return self._intern(premultiplied(shadow))
 
     def _intern(self, shadow: LinearOperator | None) -> int:
         key = _key(shadow)
@@ -61,35 +64,35 @@ class Structures:
             self._elements.append(shadow)
         return found
 
-    def product(self, a: int, b: int) -> Made:
+    def product(self, a: int, b: int) -> Product:
         """Structure a ∘ structure b."""
         found = self._products.get((a, b))
         if found is None:
-            found = self._products[a, b] = self._composed(self._elements[a], self._elements[b])
+            found = self._products[a, b] = self._multiplied(self._elements[a], self._elements[b])
         return found
 
-    def _composed(self, a: Any, b: Any) -> Made:
+    def _multiplied(self, a: Any, b: Any) -> Product:
         if a is None or b is None:  # numbers, and whatever else has a product
-            return Made(self._intern(None), 1, 1.0)
+            return Product(self._intern(None), 1, 1.0)
         self._tally.taken()
-        made = composed(a, b)
+        product = edge_product(a, b)
         cost = self._tally.taken()
-        if isinstance(made, Zero):
-            return Made(None, 0, cost)
+        if product is None:
+            return Product(None, 0, cost)
         middle = max(min(a.domain.size, b.codomain.size), 1)
-        return Made(self._intern(made), ceil(entries(a) * entries(b) / middle), cost)
+        return Product(self._intern(product), ceil(entries(a) * entries(b) / middle), cost)
 
-    def sum(self, a: int, b: int) -> Made:
+    def sum(self, a: int, b: int) -> Product:
         """Structure a + structure b."""
         found = self._sums.get((a, b))
         if found is None:
             one, other = self._elements[a], self._elements[b]
             if one is None or other is None:
-                found = Made(self._intern(None), 0, 1.0)
+                found = Product(self._intern(None), 0, 1.0)
             else:
                 self._tally.taken()
-                made = add(one, other)
-                found = Made(self._intern(made), 0, self._tally.taken())
+                total = add(one, other)
+                found = Product(self._intern(total), 0, self._tally.taken())
             self._sums[a, b] = found
         return found
 
@@ -126,15 +129,48 @@ class Structures:
         return n if plain and n == element.codomain.size == entries(element) else None
 
 
+class CostGraph:
+    """The elimination of a graph whose edge weights are structures, and what its last step cost."""
+
+    def __init__(self, table: StructureTable, into: Mapping[int, Mapping[int, int]]) -> None:
+        self.table = table
+        self.graph = EliminationGraph(into, self._product, self._sum)
+        self.multiplications = 0
+        self.cost = 0.0
+
+    def _product(self, a: int, b: int) -> int | None:
+        product = self.table.product(a, b)
+        self.cost += product.cost
+        self.multiplications += product.multiplications
+        return product.result
+
+    def _sum(self, a: int, b: int) -> int | None:
+        total = self.table.sum(a, b)
+        self.cost += total.cost
+        return total.result
+
+    def markowitz_cost(self, v: int) -> int:
+        """The multiplications that eliminating v takes."""
+        into = self.graph.into
+        ins = into.get(v, {}).values()
+        return sum(self.table.product(into[i][v], s).multiplications for i in self.graph.out_of.get(v, ()) for s in ins)
+
+    def eliminate(self, v: int) -> float:
+        """Eliminate v; what it cost."""
+        self.cost, self.multiplications = 0.0, 0
+        self.graph.eliminate(v)
+        return self.cost
+
+
 def entries(op: LinearOperator) -> int:
     """How many entries of op's matrix are not zero by its structure."""
     if isinstance(op, Einsum):
         return prod(op.sizes[label] or 1 for label in {*op.out, *op.into})
-    if isinstance(op, (Product, Sum)) or is_opaque(op):
+    if isinstance(op, (LazyProduct, Sum)) or is_opaque(op):
         full = op.domain.size * op.codomain.size
         if isinstance(op, Sum):
             return min(full, sum(entries(term) for term in op.terms))
-        if isinstance(op, Product):
+        if isinstance(op, LazyProduct):
             count = entries(op.factors[-1])
             for left, right in zip(op.factors[-2::-1], op.factors[:0:-1], strict=True):
                 count = ceil(count * entries(left) / max(right.codomain.size, 1))
@@ -146,8 +182,8 @@ def entries(op: LinearOperator) -> int:
 def _key(op: LinearOperator | None) -> Any:
     if op is None:
         return None
-    if isinstance(op, (Product, Sum)):
-        return (type(op), *map(_key, op.factors if isinstance(op, Product) else op.terms))
+    if isinstance(op, (LazyProduct, Sum)):
+        return (type(op), *map(_key, op.factors if isinstance(op, LazyProduct) else op.terms))
     spaces = (op.domain, op.codomain)
     if isinstance(op, Einsum):
         number: dict[int, int] = {}

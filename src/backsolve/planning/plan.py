@@ -9,10 +9,11 @@ from numbers import Real
 from typing import Any
 
 from backsolve.display import ShowablePlan
-from backsolve.elimination.borders import Network
-from backsolve.planning.costs import Structures
+from backsolve.elimination.borders import LinearizedGraph
+from backsolve.elimination.graph import cheapest_first
+from backsolve.planning.costs import CostGraph, StructureTable
 from backsolve.planning.progress import progress_line
-from backsolve.planning.search import Bits, anneal, anneal_whole, chains_first, greedy, least_fill
+from backsolve.planning.search import BitGraph, anneal, anneal_whole, eliminate_chains, greedy, minimum_fill
 
 __all__ = ["ORDERS", "Plan", "Step", "make_plan"]
 
@@ -61,7 +62,7 @@ class Plan(ShowablePlan):
     signature: Any
     outline: Any = field(default=None, compare=False, repr=False)  # the system with shapes in place of arrays
 
-    def check(self, network: Network) -> None:
+    def check(self, network: LinearizedGraph) -> None:
         """Raise `ValueError` where the plan was made for another network."""
         here = network.signature()
         if here == self.signature:
@@ -131,7 +132,7 @@ def _cut(name: str) -> str:
 
 
 def make_plan(
-    network: Network, order: Any = "auto", search: float | None = None, *, dense: bool = True, explain: bool = True
+    network: LinearizedGraph, order: Any = "auto", search: float | None = None, *, dense: bool = True, explain: bool = True
 ) -> Plan:
     """The plan for a network: the order given, or the best one found.
 
@@ -190,7 +191,7 @@ def _progress(search: float | None) -> Callable[[float], None] | None:
     return progress_line("searching for an order of elimination")
 
 
-def _checked(network: Network, order: Iterable[Any]) -> list[int]:
+def _checked(network: LinearizedGraph, order: Iterable[Any]) -> list[int]:
     nodes = list(order)
     seen: set[int] = set()
     for v in nodes:
@@ -211,48 +212,53 @@ def _checked(network: Network, order: Iterable[Any]) -> list[int]:
 class _Costs:
     """A network's structures, and the price of orders on them."""
 
-    def __init__(self, network: Network, dense: bool) -> None:
+    def __init__(self, network: LinearizedGraph, dense: bool) -> None:
         self.network = network
         self.dense = dense
-        self.table = Structures()
+        self.table = StructureTable()
         self.into = {i: {j: self.table.number(e) for j, e in row.items()} for i, row in network.into.items()}
         sizes = {self.table.uniform(s) for row in self.into.values() for s in row.values()}
         small = len(network.inner) <= LARGE  # bits for every pair of nodes
         self.uniform = sizes.pop() if len(sizes) == 1 and small else None
-        self._counts: Bits | None = None
+        self._counts: BitGraph | None = None
 
     @property
-    def counts(self) -> Bits:
+    def counts(self) -> BitGraph:
         """The bare graph."""
         if self._counts is None:
             self._counts = self._bits()
         return self._counts
 
-    def _bits(self) -> Bits:
+    def _bits(self) -> BitGraph:
         n = len(self.network.spaces)
         into, out_of = [0] * n, [0] * n
         for i, row in self.into.items():
             for j in row:
                 into[i] |= 1 << j
                 out_of[j] |= 1 << i
-        return Bits(into, out_of)
+        return BitGraph(into, out_of)
 
     def markowitz(self) -> list[int]:
         """The order by Markowitz degree: in-edges times out-edges, each product weighted by its size."""
         if self.uniform is not None:
             return greedy(self.counts, self.network.inner)
-        return greedy(_State(self.table, self.into, len(self.network.spaces)), self.network.inner)
+        work = CostGraph(self.table, self.into)
+        order = []
+        for v in cheapest_first(self.network.inner, work.markowitz_cost, work.graph.neighbours):
+            work.eliminate(v)
+            order.append(v)
+        return order
 
     def greedy_starts(self) -> list[list[int]]:
         """Further orders to start a search from, where the nodes are few enough to look at all of them at every step."""
         if len(self.network.inner) > FEW:
             return []
-        return [least_fill(self.counts, self.network.inner)]
+        return [minimum_fill(self.counts, self.network.inner)]
 
     def improved(self, order: list[int], seconds: float | None, seed: int, progress: Any) -> list[int]:
         """An order at most as costly, by annealing."""
         if self.uniform is not None:
-            state, gone, left = chains_first(self.counts, order)
+            state, gone, left = eliminate_chains(self.counts, order)
             moves = min(MOVES[0] * len(left), MOVES[1]) if seconds is None else None
             return gone + anneal(state, left, moves=moves, seconds=seconds, seed=seed, progress=progress)[1]
         work = self.counts.total(order) + len(order)
@@ -276,39 +282,39 @@ class _Costs:
 
     def cost(self, order: Sequence[int], limit: float = math.inf) -> float:
         """The real cost, products with multiples of the identity free; it need not be exact beyond the limit."""
-        walk = _State(self.table, self.into, len(self.network.spaces))
+        work = CostGraph(self.table, self.into)
         total = 0.0
         for v in order:
-            total += walk.step(v)
+            total += work.eliminate(v)
             if total > limit:
                 return total
         if self.dense:
             for i in self.network.outputs:
-                total += sum(map(self.table.dense, walk.into[i].values()))
+                total += sum(map(self.table.dense, work.graph.into.get(i, {}).values()))
         return total
 
     def multiplications(self, order: Sequence[int]) -> int:
         """The multiplications of a whole order."""
         if self.uniform is not None:
             return int(self.price(order))
-        walk = _State(self.table, self.into, len(self.network.spaces))
+        work = CostGraph(self.table, self.into)
         total = 0
         for v in order:
-            walk.step(v)
-            total += walk.multiplications
+            work.eliminate(v)
+            total += work.multiplications
         return total
 
     def steps(self, order: Sequence[int]) -> list[Step]:
         """Each step of an order."""
-        walk = _State(self.table, self.into, len(self.network.spaces))
-        made, total = [], 0
+        work = CostGraph(self.table, self.into)
+        graph, steps, total = work.graph, [], 0
         for v in order:
-            ins, outs = len(walk.into[v]), len(walk.out_of[v])
-            walk.step(v)
-            total += walk.multiplications
+            ins, outs, before = len(graph.into.get(v, ())), len(graph.out_of.get(v, ())), graph.fill_in
+            work.eliminate(v)
+            total += work.multiplications
             name, space = self.network.label(v), str(self.network.spaces[v])
-            made.append(Step(v, name, ins, outs, space, walk.multiplications, walk.fill, total))
-        return made
+            steps.append(Step(v, name, ins, outs, space, work.multiplications, graph.fill_in - before, total))
+        return steps
 
     def substitutions(self) -> dict[str, float]:
         """What columns (forward) and rows (reverse) cost by substitution with an identity on the right."""
@@ -318,65 +324,3 @@ class _Costs:
         each += sum((len(row) - 1) * self.network.spaces[i].size for i, row in self.into.items() if row)
         sides = (("columns", self.network.sources), ("rows", self.network.outputs))
         return {name: each * sum(self.network.spaces[k].size for k in side) for name, side in sides}
-
-
-class _State:
-    """A graph of structures part-way through its elimination."""
-
-    __slots__ = ("fill", "into", "multiplications", "out_of", "table")
-
-    def __init__(self, table: Structures, into: dict[int, dict[int, int]], n: int) -> None:
-        self.table = table
-        self.into = [into.get(i, {}) for i in range(n)]  # rows are replaced, never changed
-        self.out_of: list[set[int]] = [set() for _ in range(n)]
-        for i, row in enumerate(self.into):
-            for j in row:
-                self.out_of[j].add(i)
-        self.multiplications = self.fill = 0
-
-    def copy(self) -> _State:
-        """An independent state."""
-        twin = object.__new__(_State)
-        twin.table, twin.into, twin.out_of = self.table, self.into[:], [set(row) for row in self.out_of]
-        twin.multiplications = twin.fill = 0
-        return twin
-
-    def neighbours(self, v: int) -> list[int]:
-        """Predecessors and successors of v."""
-        return [*self.into[v], *sorted(self.out_of[v])]
-
-    def price(self, v: int) -> float:
-        """The multiplications of eliminating v."""
-        total = 0
-        for i in self.out_of[v]:
-            left = self.into[i][v]
-            total += sum(self.table.product(left, s).multiplications for s in self.into[v].values())
-        return total
-
-    def step(self, v: int) -> float:
-        """Eliminate v; what it cost."""
-        product, add = self.table.product, self.table.sum
-        ins, outs = self.into[v], self.out_of[v]
-        cost, self.multiplications, self.fill = 0.0, 0, 0
-        for i in sorted(outs):
-            row = dict(self.into[i])
-            left = row.pop(v)
-            for j, right in ins.items():
-                made = product(left, right)
-                cost += made.cost
-                self.multiplications += made.multiplications
-                if made.result is None:
-                    continue
-                if j in row:
-                    total = add(row[j], made.result)
-                    cost += total.cost
-                    row[j] = total.result  # type: ignore[assignment]
-                else:
-                    row[j] = made.result
-                    self.fill += 1
-                    self.out_of[j].add(i)
-            self.into[i] = row
-        for j in ins:
-            self.out_of[j].discard(v)
-        self.into[v], self.out_of[v] = {}, set()
-        return cost

@@ -10,10 +10,10 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from heapq import heapify, heappop, heappush
-from typing import Any
 
-__all__ = ["Bits", "anneal", "anneal_whole", "chains_first", "greedy", "least_fill"]
+from backsolve.elimination.graph import cheapest_first
+
+__all__ = ["BitGraph", "anneal", "anneal_whole", "eliminate_chains", "greedy", "minimum_fill"]
 
 
 HOT, COLD = 0.1, 0.015  # first and last temperature, as shares of the mean cost of a step; found by trial
@@ -31,7 +31,7 @@ def bits(mask: int) -> list[int]:
     return found
 
 
-class Bits:
+class BitGraph:
     """A graph whose every pair of in-edge and out-edge costs the same: neighbours as bits of an int."""
 
     __slots__ = ("into", "out_of")
@@ -40,16 +40,16 @@ class Bits:
         self.into = into
         self.out_of = out_of
 
-    def copy(self) -> Bits:
+    def copy(self) -> BitGraph:
         """An independent state."""
-        return Bits(self.into[:], self.out_of[:])
+        return BitGraph(self.into[:], self.out_of[:])
 
     def total(self, order: Sequence[int]) -> int:
         """What eliminating nodes in this order costs."""
         state = self.copy()
-        return sum(map(state.step, order))
+        return sum(map(state.eliminate, order))
 
-    def price(self, v: int) -> int:
+    def markowitz_cost(self, v: int) -> int:
         """In-edges times out-edges."""
         return self.into[v].bit_count() * self.out_of[v].bit_count()
 
@@ -64,9 +64,9 @@ class Bits:
             low = rest & -rest
             rest ^= low
             new += (ins & ~self.into[low.bit_length() - 1]).bit_count()
-        return new, self.price(v), -v
+        return new, self.markowitz_cost(v), -v
 
-    def step(self, v: int) -> int:
+    def eliminate(self, v: int) -> int:
         """Join every predecessor of v to every successor."""
         into, out_of = self.into, self.out_of
         ins, outs = into[v], out_of[v]
@@ -86,32 +86,17 @@ class Bits:
         return ins.bit_count() * outs.bit_count()
 
 
-def greedy(state: Any, nodes: Sequence[int]) -> list[int]:
-    """Markowitz: always the node that is cheapest to eliminate next, the lowest number among equals.
-
-    Only the neighbours of an eliminated node change their price, so they alone are priced again.
-    """
-    state = state.copy()
-    prices = {v: state.price(v) for v in nodes}
-    queue = [(price, v) for v, price in prices.items()]
-    heapify(queue)
+def greedy(start: BitGraph, nodes: Sequence[int]) -> list[int]:
+    """Markowitz: always the node that is cheapest to eliminate next, the lowest number among equals."""
+    state = start.copy()
     order = []
-    while queue:
-        price, v = heappop(queue)
-        if prices.get(v) != price:
-            continue
-        near = state.neighbours(v)
-        del prices[v]
-        state.step(v)
+    for v in cheapest_first(nodes, state.markowitz_cost, state.neighbours):
+        state.eliminate(v)
         order.append(v)
-        for w in near:
-            if w in prices and prices[w] != (new := state.price(w)):
-                prices[w] = new
-                heappush(queue, (new, w))
     return order
 
 
-def least_fill(state: Bits, nodes: Sequence[int]) -> list[int]:
+def minimum_fill(state: BitGraph, nodes: Sequence[int]) -> list[int]:
     """Always the node that adds the fewest edges, the cheapest among those, the last of these: a good start for a search."""
     state = state.copy()
     left = sorted(nodes)
@@ -121,7 +106,7 @@ def least_fill(state: Bits, nodes: Sequence[int]) -> list[int]:
         v = min(left, key=fills.__getitem__)
         left.remove(v)
         ins, outs = state.into[v], state.out_of[v]
-        state.step(v)
+        state.eliminate(v)
         near = ins | outs
         for w in left:  # whose neighbours are others now, or have an edge between them that they had not
             if near >> w & 1 or (state.into[w] & ins and state.out_of[w] & outs):
@@ -130,7 +115,7 @@ def least_fill(state: Bits, nodes: Sequence[int]) -> list[int]:
     return order
 
 
-def chains_first(state: Bits, nodes: Sequence[int]) -> tuple[Bits, list[int], list[int]]:
+def eliminate_chains(state: BitGraph, nodes: Sequence[int]) -> tuple[BitGraph, list[int], list[int]]:
     """Eliminate, again and again, each node with one in-edge and one out-edge; the state then, those nodes, and the rest.
 
     That costs one product and never more neighbours for another node, so some best order begins so.
@@ -142,7 +127,7 @@ def chains_first(state: Bits, nodes: Sequence[int]) -> tuple[Bits, list[int], li
         more = False
         for v in left:
             if state.into[v].bit_count() == 1 == state.out_of[v].bit_count():
-                state.step(v)
+                state.eliminate(v)
                 gone.append(v)
                 more = True
         left = [v for v in left if v not in frozenset(gone)] if more else left
@@ -154,14 +139,14 @@ class _Order:
 
     __slots__ = ("costs", "nodes", "states")
 
-    def __init__(self, start: Bits, nodes: Sequence[int]) -> None:
+    def __init__(self, start: BitGraph, nodes: Sequence[int]) -> None:
         self.nodes = list(nodes)
-        self.states: list[Bits] = []
+        self.states: list[BitGraph] = []
         self.costs: list[int] = []
         state = start.copy()
         for v in nodes:
             self.states.append(state.copy())
-            self.costs.append(state.step(v))
+            self.costs.append(state.eliminate(v))
 
     def earlier(self, p: int) -> Iterator[tuple[int, int]]:
         """Places before neighbours, from p down, where the node at p may go, and by how much the whole then costs more.
@@ -191,7 +176,7 @@ class _Order:
         change, near = -costs[p], into[v] | out_of[v]
         for i in range(p + 1, min(len(nodes), p + 1 + REACH)):
             w = nodes[i]
-            change += state.step(w) - costs[i]
+            change += state.eliminate(w) - costs[i]
             if near >> w & 1:
                 ins, outs = into[v], out_of[v]
                 near = ins | outs
@@ -204,11 +189,11 @@ class _Order:
         state = states[min(p, q)].copy()
         for i in range(min(p, q), max(p, q) + 1):
             states[i] = state.copy()
-            costs[i] = state.step(nodes[i])
+            costs[i] = state.eliminate(nodes[i])
 
 
 def anneal(
-    start: Bits,
+    start: BitGraph,
     order: Sequence[int],
     *,
     moves: int | None = None,

@@ -15,6 +15,7 @@ from backsolve.matrices.solve import solve
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import I, O
 from backsolve.planning.abstract import Shadow
+from backsolve.planning.search import BitGraph
 from backsolve.show.model import Picture, spaces_of
 from backsolve.system.system import System
 
@@ -103,26 +104,16 @@ def costs(picture: Picture, order: Sequence[int]) -> tuple[int, ...]:
     for e in picture.edges:
         into[e.head] |= 1 << e.tail
         out[e.tail] |= 1 << e.head
-    order = [int(v) for v in order]
-    free = _naming(picture)
-    left = 0  # what is still to be eliminated, of which alone the edges are kept up
-    for v in order:
-        left |= 1 << v
+    graph, free = BitGraph(into, out), _naming(picture)
 
     def weight(vertices: int) -> int:
         return sum(size * (vertices & mask).bit_count() for size, mask in masks.items())
 
-    found = []
-    for v in order:
-        bit = 1 << v
-        left &= ~bit
-        found.append(sizes[v] * weight(into[v]) * weight(out[v] & ~free[v]))
-        for i in _bits(out[v] & left):
-            into[i] = (into[i] | into[v]) & ~bit
-        for j in _bits(into[v] & left):
-            out[j] = (out[j] | out[v]) & ~bit
-        # Vertices that stay are never asked again, but must not count v as a neighbour of theirs.
-    return tuple(found)
+    multiplications = []
+    for v in map(int, order):
+        multiplications.append(sizes[v] * weight(graph.into[v]) * weight(graph.out_of[v] & ~free[v]))
+        graph.eliminate(v)
+    return tuple(multiplications)
 
 
 def _naming(picture: Picture) -> list[int]:
@@ -137,13 +128,6 @@ def _naming(picture: Picture) -> list[int]:
         if len(numbers) == 1 and e.label in ("I", "1", "1.0"):
             free[e.tail] |= 1 << output
     return free
-
-
-def _bits(word: int) -> Iterable[int]:
-    while word:
-        low = word & -word
-        yield low.bit_length() - 1
-        word ^= low
 
 
 # ---- values --------------------------------------------------------------------------------------------------------

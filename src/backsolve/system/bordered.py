@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from backsolve.algebra.spaces import Space
-from backsolve.elimination.borders import Border, Network
-from backsolve.elimination.condense import all_eliminated, eliminate_without_fill
+from backsolve.elimination.borders import Border, LinearizedGraph
+from backsolve.elimination.condense import condense, condensed_fully
 from backsolve.elimination.opaque_edges import Opaque
-from backsolve.elimination.sparse_edges import Elimination
+from backsolve.elimination.sparse_edges import SparseEdges
 from backsolve.engines.layout import Layout, Part
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import LinearOperator
@@ -62,11 +62,11 @@ def bordered(
     eliminated where that leaves about as few entries, or at most ``formed``: then the matrix is J itself.
     Cost: one walk over the edges, and the products of those eliminated.
     """
-    work = Elimination(Network(M, L, S), edge)
-    eliminate_without_fill(work)
-    work = all_eliminated(work, formed) or work
+    work = SparseEdges(LinearizedGraph(M, L, S), edge)
+    condense(work)
+    work = condensed_fully(work, formed) or work
     network, spaces = work.network, work.spaces
-    nodes = [v for v in network.inner if v in work.into]
+    nodes = [v for v in network.inner if v in work.graph.into]
     inner = [Part(network.label(v), spaces[v].size) for v in nodes]
     outputs, out = _border(inner, work, network.outputs, S.row_spaces, "output")
     sources, into = _border(inner, work, network.sources, M.col_spaces, "source")
@@ -77,7 +77,7 @@ def bordered(
     for v in nodes:
         at = np.arange(spaces[v].size)
         entries[row_of[v], col_of[v]] = _ones(at, at, Part("", at.size), Part("", at.size))
-    for i, row in work.into.items():
+    for i, row in work.graph.into.items():
         for j, element in row.items():
             op = element.matrix() if isinstance(element, Opaque) else element
             signed = op if i in outputs else op.scaled(-1)
@@ -97,7 +97,7 @@ def bordered(
 
 
 def _border(
-    inner: Sequence[Part], work: Elimination, side: Mapping[int, Border], leaves: Sequence[Space], word: str
+    inner: Sequence[Part], work: SparseEdges, side: Mapping[int, Border], leaves: Sequence[Space], word: str
 ) -> tuple[dict[Any, Part], Index]:
     """The parts of one border by their nodes, and the number of each entry of its leaves.
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from backsolve.algebra.arrays import asarray
 from backsolve.algebra.elements import array_of_numbers, describe, is_number, is_zero, short
 from backsolve.display import Showable
-from backsolve.elimination.borders import Network
+from backsolve.elimination.borders import LinearizedGraph
 from backsolve.engines import FORMED
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import solve
@@ -83,7 +83,7 @@ class Plain:
         if order == "reverse":
             return (M.T @ solve(I - L.T, S.T)).T  # type: ignore[no-any-return]
         network, plan = system.planned(order, dense=False, plans=plans)
-        return network.eliminated(plan.order)
+        return network.accumulate(plan.order)
 
     def inverse(self, system: System, damping: Any, engine: str) -> Inverse:
         """The inverse of a system made by hand, of numbers or operators."""
@@ -276,10 +276,10 @@ class System(Showable):
 
         return System(shadows(self.M), shadows(self.L), shadows(self.sinks))
 
-    def network(self) -> Network:
+    def network(self) -> LinearizedGraph:
         """The graph between sources and outputs that plans are made for."""
         whole = self.over_reals
-        return Network(whole.M, whole.L, whole.sinks)
+        return LinearizedGraph(whole.M, whole.L, whole.sinks)
 
     @cached_property
     def over_reals(self) -> System:
@@ -289,7 +289,7 @@ class System(Showable):
         """
         return self.outputs.over_reals(self)
 
-    def planned(self, order: Any, *, dense: bool, plans: Plans | None = None) -> tuple[Network, Plan]:
+    def planned(self, order: Any, *, dense: bool, plans: Plans | None = None) -> tuple[LinearizedGraph, Plan]:
         """The network and the plan for an order, which may be a plan; ``plans`` keeps what was made, by structure."""
         network = self.network()
         if isinstance(order, Plan):

@@ -8,7 +8,7 @@ import pytest
 import sympy
 
 from backsolve import OperatorMatrix, left_mul
-from backsolve.elimination.eliminate import eliminate
+from backsolve.elimination.graph import eliminate
 
 
 def triangle(n, seed, weight):
