@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backsolve import I, O, OperatorMatrix, System, hadamard, linear_map, matrix
 from backsolve.elimination import borders as networks
-from backsolve.elimination.scalar_edges import Single, as_operator, as_single, single_dtype
+from backsolve.elimination.borders import Single, as_operator, as_single, single_dtype
 from backsolve.operators import ArraySpace, Einsum, Identity, Product, Scaling, TupleSpace, Zero, einsum
 from backsolve.operators.einsum import Factor
 from backsolve.operators.quotient import Quotient

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backsolve.sparse.lazy_products import CONSTANT, Singles, multiplied
-from backsolve.sparse.lazy_values import Values
+from backsolve.sparse.lazy_values import CONSTANT, Singles, Values, multiplied
 
 
 def value(v):

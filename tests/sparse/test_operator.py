@@ -16,8 +16,8 @@ from backsolve.operators.quotient import Quotient
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice
 from backsolve.sparse.convert import as_sparse
-from backsolve.sparse.kernels import combine, take
 from backsolve.sparse.lazy_values import Arrangement, Values
+from backsolve.sparse.materialize import combine, take
 from backsolve.sparse.operator import Sparse, sparse
 from backsolve.sparse.pattern import PatternTooLargeError
 from backsolve.testing import check_operator

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 from jax import lax
 
-from backsolve.sparse.kernels import register_kernels
+from backsolve.sparse.materialize import register_kernels
 
 __all__ = ["JaxKernels"]
 
 
 class JaxKernels:
-    """See `backsolve.sparse.kernels.Kernels`."""
+    """See `backsolve.sparse.materialize.Kernels`."""
 
     def gather(self, x: Any, index: np.ndarray[Any, Any]) -> Any:
         """One ``lax.gather`` that checks no bounds."""

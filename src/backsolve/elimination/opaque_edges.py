@@ -14,8 +14,8 @@ from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
 from backsolve.operators import LinearOperator, O, Product, Sum
 from backsolve.operators.closed_form import attempt, first_of, is_opaque
 from backsolve.operators.tuples import Parts
-from backsolve.sparse.kernels import concatenate
 from backsolve.sparse.lazy_values import Values
+from backsolve.sparse.materialize import concatenate
 from backsolve.sparse.operator import Keep, Sparse, compose_sparse
 from backsolve.sparse.pattern import Pattern, dense
 

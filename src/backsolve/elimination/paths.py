@@ -21,9 +21,8 @@ from backsolve.algebra.elements import (
 )
 from backsolve.display import Showable
 from backsolve.elimination.graph import eliminate
-from backsolve.matrices.csr import all_float
 from backsolve.matrices.matrix import OperatorMatrix
-from backsolve.matrices.solve import CycleError, substitute, topological_order
+from backsolve.matrices.solve import CycleError, all_float, substitute, topological_order
 from backsolve.operators import I, O
 
 __all__ = ["Graph"]

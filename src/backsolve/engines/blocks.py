@@ -15,7 +15,7 @@ from backsolve.algebra.arrays import astype, namespace
 from backsolve.algebra.memory import require_memory
 from backsolve.engines.fronts import Block, FrontFactors, FrontPlan
 from backsolve.engines.layout import Layout
-from backsolve.sparse.kernels import take
+from backsolve.sparse.materialize import take
 
 __all__ = ["block_factors"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from backsolve.engines.base import SingularError
 from backsolve.engines.block_order import Front, Pattern, depths
-from backsolve.sparse.kernels import combine, concatenate
+from backsolve.sparse.materialize import combine, concatenate
 
 __all__ = ["CONSTANTS", "Batch", "Block", "IntArray", "Layout", "Move", "check_places", "check_rank"]
 

@@ -27,8 +27,8 @@ from backsolve.algebra.arrays import (
 from backsolve.engines.base import SingularError
 from backsolve.engines.block_order import Pattern, fronts_of, qr_flops
 from backsolve.engines.front_layout import CONSTANTS, Batch, Block, IntArray, Layout, check_places, check_rank
-from backsolve.sparse.kernels import common_dtype, concatenate, same_library
-from backsolve.sparse.kernels import take as gather
+from backsolve.sparse.materialize import common_dtype, concatenate, same_library
+from backsolve.sparse.materialize import take as gather
 
 __all__ = ["Block", "FrontFactors", "FrontPlan"]
 

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backsolve.engines.hosted import HostFactors
-from backsolve.engines.layout import Columns, Layout
-from backsolve.engines.stretch import LONG, Stretched
+from backsolve.engines.layout import LONG, Columns, Layout, Stretched
 
 __all__ = ["SuperLU"]
 

@@ -10,8 +10,8 @@ from backsolve.algebra.elements import add
 from backsolve.algebra.spaces import ANY, SpaceError, TupleSpace
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import LinearOperator
+from backsolve.operators.base import Zero
 from backsolve.operators.closed_form import dense_array
-from backsolve.operators.identity import Zero
 
 __all__ = ["Measured"]
 

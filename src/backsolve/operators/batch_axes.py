@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from math import prod
 
 from backsolve.algebra.spaces import TupleSpace
-from backsolve.operators.base import LinearOperator
+from backsolve.operators.base import Identity, LinearOperator, Scaling
 from backsolve.operators.einsum import Einsum
-from backsolve.operators.identity import Identity, Scaling
 from backsolve.operators.lazy import Product, Sum
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice

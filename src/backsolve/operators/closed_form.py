@@ -14,12 +14,11 @@ import numpy as np
 from backsolve.algebra import arrays
 from backsolve.algebra.arrays import asarray, map_columns, namespace, reshape
 from backsolve.algebra.spaces import ArraySpace, SpaceError, TupleSpace
-from backsolve.operators.base import LinearOperator
+from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
 from backsolve.operators.batched_columns import in_turn, probed
 from backsolve.operators.dispatch import operation
 from backsolve.operators.einsum import Einsum, Factor, as_einsum
 from backsolve.operators.einsum_rules import add_einsums
-from backsolve.operators.identity import Identity, Scaling, Zero
 from backsolve.operators.lazy import Product, Sum
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.rules import compose

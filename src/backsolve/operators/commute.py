@@ -9,10 +9,9 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from backsolve.algebra.arrays import reshape, take
-from backsolve.operators.base import LinearOperator
+from backsolve.operators.base import Identity, LinearOperator
 from backsolve.operators.einsum import Einsum, Factor
 from backsolve.operators.einsum_rules import compose_einsums
-from backsolve.operators.identity import Identity
 from backsolve.operators.lazy import Product
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice

@@ -7,8 +7,8 @@ from typing import Any
 
 from backsolve.algebra.elements import array_of_numbers, short
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, as_sizes
+from backsolve.operators.base import Identity, Zero
 from backsolve.operators.einsum import Einsum, Factor, einsum
-from backsolve.operators.identity import Identity, Zero
 from backsolve.operators.linear_map import LinearMap
 
 __all__ = ["I", "O", "hadamard", "kron", "left_mul", "linear_map", "right_mul", "tdot"]

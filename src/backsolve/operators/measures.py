@@ -10,12 +10,11 @@ from backsolve.algebra import arrays
 from backsolve.algebra.arrays import Labels, astype, is_mask, place, scale
 from backsolve.algebra.elements import is_zero
 from backsolve.algebra.spaces import SpaceError
-from backsolve.operators.base import LinearOperator
+from backsolve.operators.base import LinearOperator, Zero
 from backsolve.operators.closed_form import as_plain_einsum, dense_array, settled
 from backsolve.operators.dispatch import operation
 from backsolve.operators.einsum import Einsum, Factor, _contract_all
 from backsolve.operators.einsum_rules import _renamed
-from backsolve.operators.identity import Zero
 from backsolve.operators.lazy import Product, Sum
 
 __all__ = ["diagonal", "norm_squared", "row_norms_squared", "trace"]

@@ -16,9 +16,8 @@ import numpy as np
 from backsolve.algebra.arrays import namespace
 from backsolve.algebra.elements import is_number
 from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
-from backsolve.operators.base import LinearOperator
+from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
 from backsolve.operators.einsum import Einsum, Factor, as_einsum
-from backsolve.operators.identity import Identity, Scaling, Zero
 from backsolve.operators.lazy import Product, Sum
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.rules import add, compose

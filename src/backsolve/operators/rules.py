@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from backsolve.algebra.spaces import Space, SpaceError, unify
-from backsolve.operators.base import LinearOperator
+from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
 from backsolve.operators.commute import (
     einsum_after_slice,
     join_reshapes,
@@ -20,7 +20,6 @@ from backsolve.operators.commute import (
 from backsolve.operators.dispatch import ADD, COMPOSE, look_up, operation
 from backsolve.operators.einsum import Einsum, as_einsum
 from backsolve.operators.einsum_rules import add_einsums, compose_einsums
-from backsolve.operators.identity import Identity, Scaling, Zero
 from backsolve.operators.lazy import Product, Sum
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice, meet_slices

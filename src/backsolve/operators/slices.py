@@ -11,8 +11,7 @@ import numpy as np
 
 from backsolve.algebra.arrays import concat, is_array, namespace, pad, take
 from backsolve.algebra.spaces import ArraySpace, Space
-from backsolve.operators.base import LinearOperator
-from backsolve.operators.identity import Identity, Zero
+from backsolve.operators.base import Identity, LinearOperator, Zero
 
 __all__ = ["Slice", "meet_slices", "side_by_side"]
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from backsolve.algebra.elements import add, is_zero, multiply, negate
 from backsolve.algebra.spaces import Space, TupleSpace
-from backsolve.operators.base import LinearOperator
-from backsolve.operators.identity import Zero
+from backsolve.operators.base import LinearOperator, Zero
 
 __all__ = ["Inject", "Parts", "Project"]
 

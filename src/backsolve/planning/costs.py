@@ -15,9 +15,9 @@ from backsolve.elimination.borders import edge_product, premultiplied
 from backsolve.elimination.graph import EliminationGraph
 from backsolve.operators import Einsum, LinearOperator, Sum
 from backsolve.operators import Product as LazyProduct
+from backsolve.operators.base import Identity, Scaling
 from backsolve.operators.closed_form import dense_array, is_opaque
 from backsolve.operators.commute import move_key
-from backsolve.operators.identity import Identity, Scaling
 from backsolve.operators.quotient import Quotient
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice

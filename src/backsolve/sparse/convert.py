@@ -12,10 +12,9 @@ import numpy as np
 from backsolve.algebra.arrays import astype, is_mask, namespace
 from backsolve.algebra.elements import is_number
 from backsolve.algebra.spaces import ArraySpace, Space
-from backsolve.operators.base import LinearOperator
+from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
 from backsolve.operators.dispatch import ADD, COMPOSE, Rule
 from backsolve.operators.einsum import Einsum, Factor, _contract_all
-from backsolve.operators.identity import Identity, Scaling, Zero
 from backsolve.operators.lazy import Product, Sum
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice

@@ -7,6 +7,7 @@ do not overlap) only changes static places.  What runs is one gather and the ari
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -14,11 +15,103 @@ import numpy as np
 
 from backsolve.algebra.arrays import conjugate, is_mask, multiply, reshape
 from backsolve.algebra.elements import is_number
-from backsolve.sparse.kernels import common_dtype
-from backsolve.sparse.lazy_products import CONSTANT, Singles, multiplied
-from backsolve.sparse.materialize import assemble, formed
+from backsolve.sparse.materialize import assemble, common_dtype, concatenate, formed, take
 
-__all__ = ["Arrangement", "Values", "as_numbers", "sum_consts"]
+__all__ = ["CONSTANT", "Arrangement", "Singles", "Values", "as_numbers", "joined", "multiplied", "sum_consts", "union"]
+
+
+CONSTANT = -1  # the place of a number that is no entry of a source
+_GROUPS = 12  # pairs of arrays whose products are made by themselves; the rest is put together first
+_SMALLEST = 32  # products of such a pair
+
+
+@dataclass(frozen=True)
+class Singles:
+    """v[k] = coef[k] · s[places[k]], coef[k] where places[k] is `CONSTANT`; s are all the vectors ``sources``."""
+
+    sources: Sequence[Any]
+    places: Index
+    coef: Index
+
+    @property
+    def begins(self) -> Index:
+        """Where each source begins in s, and where the last one ends."""
+        return np.concatenate(([0], np.cumsum([x.shape[0] for x in self.sources])))
+
+    def numbers(self) -> Index:
+        """The source of each entry; of a constant, the first."""
+        if len(self.sources) == 1:
+            return np.zeros(self.places.size, np.int64)
+        return np.maximum(np.searchsorted(self.begins, self.places, side="right") - 1, 0)
+
+
+def multiplied(a: Singles, b: Singles, dtype: Any = None) -> Singles:
+    """Return the products number by number.  Cost: one multiplication for each pair of entries of a and b that meet."""
+    coef = a.coef * b.coef
+    moving_a, moving_b = a.places != CONSTANT, b.places != CONSTANT
+    both = moving_a & moving_b
+    index = np.full(coef.size, CONSTANT, np.int64)
+    sources: list[Any] = []
+    total = 0
+    for own, alone in ((a, moving_a & ~moving_b), (b, moving_b & ~moving_a)):
+        if alone.any():  # beside a constant nothing is multiplied
+            index[alone] = own.places[alone] + total
+            sources.extend(own.sources)
+            total += int(own.begins[-1])
+    for at, one, other in _groups(a, b, np.flatnonzero(both)):
+        place, array = _products(*one, *other, dtype)
+        index[at] = total + place
+        sources.append(array)
+        total += array.shape[0]
+    return Singles(sources, index, coef)
+
+
+def _groups(a: Singles, b: Singles, at: Index) -> list[tuple[Index, tuple[Any, Index], tuple[Any, Index]]]:
+    """The entries by pairs of arrays: which ones, and for either side the array and the places in it."""
+    if not at.size:
+        return []
+    ka, kb = a.numbers()[at], b.numbers()[at]
+    keys = ka * len(b.sources) + kb
+    counts = np.bincount(keys)
+    large = [k for k in np.argsort(-counts, kind="stable")[:_GROUPS].tolist() if counts[k] >= _SMALLEST]
+    found = []
+    rest = np.ones(at.size, bool)
+    for k in large if len(large) < np.count_nonzero(counts) or len(large) > 1 else []:
+        chosen = keys == k
+        rest &= ~chosen
+        i, j = divmod(k, len(b.sources))
+        here = at[chosen]
+        one, other = (a.sources[i], a.places[here] - a.begins[i]), (b.sources[j], b.places[here] - b.begins[j])
+        found.append((here, one, other))
+    if rest.any():
+        here = at[rest]
+        found.append((here, _together(a, here, ka[rest]), _together(b, here, kb[rest])))
+    return found
+
+
+def _together(v: Singles, at: Index, numbers: Index) -> tuple[Any, Index]:
+    """One array that has these entries, and their places in it."""
+    first = int(numbers[0])
+    if (numbers == first).all():
+        return v.sources[first], v.places[at] - v.begins[first]
+    needed, places = np.unique(v.places[at], return_inverse=True)
+    parts = []
+    for k, x in enumerate(common_dtype(v.sources, None)):
+        own = needed[(needed >= v.begins[k]) & (needed < v.begins[k + 1])] - v.begins[k]
+        if own.size:
+            parts.append(take(x, own))
+    return concatenate(parts), places
+
+
+def _products(x: Any, i: Index, y: Any, j: Index, dtype: Any) -> tuple[Index, Any]:
+    """The products x[i] · y[j], each pair of places once, and where each is."""
+    place = np.arange(i.size)
+    if i.size > max(x.shape[0], y.shape[0]):
+        keys, first, back = np.unique(i * np.int64(y.shape[0]) + j, return_index=True, return_inverse=True)
+        if keys.size < i.size:
+            i, j, place = i[first], j[first], back
+    return place, multiply(take(x, i), take(y, j))
+
 
 Index = np.ndarray[Any, Any]
 
@@ -342,3 +435,142 @@ def _same(x: Any, y: Any) -> bool:
     if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         return x.dtype == y.dtype and x.shape == y.shape and bool(np.array_equal(x, y))
     return type(x) is type(y) and bool(x == y)
+
+
+_SOURCES = 16  # a sum over more arrays is formed at once
+_TERMS = 8  # as is one of more terms a number
+
+
+def joined(parts: Sequence[Values]) -> Values:
+    """The numbers of all parts, one part after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    count = sum(part.plan.count for part in parts)
+    const = _joined_numbers([(part.plan.const, part.plan.count) for part in parts])
+    moving = [part for part in parts if part.sources]
+    if not moving:
+        return Values((), Arrangement(count, const=const))
+    sources, sizes, offsets = _all_sources(moving)
+    lengths = {id(part): _length(part) for part in parts}
+    dtype = np.int32 if max(sum(lengths.values()), sum(sizes)) < 2**31 else np.int64
+    index = [_moved_index(part, offsets, dtype) for part in moving]
+    coef = _joined_numbers([(part.plan.coef, lengths[id(part)]) for part in moving])
+    counts = [_counts(part) for part in parts]
+    single = all(part.sources and part.plan.starts is None for part in parts)
+    starts = None if single else np.concatenate(([0], np.cumsum(np.concatenate(counts)))).astype(dtype)
+    return Values(sources, Arrangement(count, sizes, np.concatenate(index), starts, coef, const))
+
+
+def union(a: Values, left: Index | None, b: Values, right: Index | None, count: int) -> Values:
+    """The sum of a's numbers at the places ``left`` and b's at ``right`` (None: one at every place) of ``count``.
+
+    Sums of many terms are formed on the way, so that long chains of additions stay linear.
+    """
+    if len(a.sources) + len(b.sources) > _SOURCES or _length(a) + _length(b) > _TERMS * count:
+        a, b = a.settled(), b.settled()
+    const = sum_consts([(a.plan.const, left), (b.plan.const, right)], count)
+    if not a.sources and not b.sources:
+        return Values((), Arrangement(count, const=const))
+    if not a.sources or not b.sources:
+        moved = a.spread(left, count) if a.sources else b.spread(right, count)
+        plan = moved.plan
+        return Values(moved.sources, Arrangement(count, plan.sizes, plan.index, plan.starts, plan.coef, const))
+    sources, sizes, shift = _joined_sources(a, b)
+    parts = ((a.plan, left), (b.plan, right))
+    lengths = [_length(a), _length(b)]
+    dtype = np.int32 if max(sum(lengths), sum(sizes)) < 2**31 else np.int64
+    indices = [np.arange(n, dtype=dtype) if plan.index is None else plan.index for n, (plan, _) in zip(lengths, parts)]
+    indices[1] = shift(indices[1])
+    coefs = [plan.coef for plan, _ in parts]
+    uniform = is_number(coefs[0]) and is_number(coefs[1]) and coefs[0] == coefs[1]
+    single = a.plan.starts is None and b.plan.starts is None and sum(lengths) == count
+    starts, places = (None, [left, right]) if single else _interleaved(parts, count, dtype)
+    index = np.empty(sum(lengths), dtype)
+    coef = coefs[0] if uniform else np.empty(sum(lengths), np.result_type(*map(np.asarray, coefs)))
+    for k in range(2):
+        at = slice(None) if places[k] is None else places[k]
+        index[at] = indices[k]
+        if not uniform:
+            coef[at] = coefs[k]
+    return Values(sources, Arrangement(count, sizes, index, starts, coef, const))
+
+
+def _all_sources(parts: Sequence[Values]) -> tuple[list[Any], tuple[int, ...], dict[int, int]]:
+    """The sources of all parts, each array once, their sizes, and by an array's id where its entries begin."""
+    found = {id(x): (x, n) for part in parts for x, n in zip(part.sources, part.plan.sizes, strict=True)}
+    sizes = tuple(n for _, n in found.values())
+    begins = np.concatenate(([0], np.cumsum(sizes))).tolist()
+    return [x for x, _ in found.values()], sizes, dict(zip(found, begins))
+
+
+def _moved_index(part: Values, offsets: dict[int, int], dtype: Any) -> Index:
+    """Where the terms of a part lie in the concatenation of all sources."""
+    plan = part.plan
+    index = np.arange(_length(part), dtype=dtype) if plan.index is None else plan.index.astype(dtype, copy=False)
+    begins = np.concatenate(([0], np.cumsum(plan.sizes)))
+    moves = np.array([offsets[id(x)] for x in part.sources]) - begins[:-1]
+    far: Index = moves[:1] if (moves == moves[0]).all() else moves[np.searchsorted(begins[1:], index, side="right")]
+    moved: Index = index + far.astype(dtype)
+    return moved
+
+
+def _counts(part: Values) -> Index:
+    """How many terms each number has."""
+    plan = part.plan
+    if not part.sources:
+        return np.zeros(plan.count, np.int64)
+    return np.ones(plan.count, np.int64) if plan.starts is None else np.diff(plan.starts)
+
+
+def _joined_numbers(parts: Sequence[tuple[Any, int]]) -> Any:
+    """Static numbers one after the other: a number where all are the same one."""
+    first = parts[0][0]
+    if is_number(first) and all(is_number(c) and c == first for c, _ in parts):
+        return first
+    return np.concatenate([np.full(n, c) if is_number(c) else as_numbers(c) for c, n in parts])
+
+
+def _length(values: Values) -> int:
+    """Number of terms."""
+    plan = values.plan
+    if not values.sources:
+        return 0
+    return plan.count if plan.starts is None else int(plan.starts[-1])
+
+
+def _interleaved(
+    parts: Sequence[tuple[Arrangement, Index | None]], count: int, dtype: Any
+) -> tuple[Index, list[Index | None]]:
+    """Where the terms of each number begin, a's first and then b's, and where each term of a and of b goes."""
+    counts = np.zeros((2, count), dtype)
+    for own, (plan, places) in zip(counts, parts, strict=True):
+        own[slice(None) if places is None else places] = 1 if plan.starts is None else np.diff(plan.starts)
+    starts = np.zeros(count + 1, dtype)
+    np.cumsum(counts[0] + counts[1], out=starts[1:])
+    found: list[Index | None] = []
+    for k, (plan, places) in enumerate(parts):
+        begins = starts[:-1] if k == 0 else starts[:-1] + counts[0]
+        begins = begins if places is None else begins[places]
+        if plan.starts is not None:
+            terms = np.diff(plan.starts)
+            begins = np.repeat(begins - plan.starts[:-1], terms) + np.arange(int(plan.starts[-1]))
+        found.append(begins)
+    return starts, found
+
+
+def _joined_sources(a: Values, b: Values) -> tuple[tuple[Any, ...], tuple[int, ...], Callable[[Index], Index]]:
+    """The sources of both, each array once, and where b's entries are in their concatenation."""
+    sources, sizes = list(a.sources), list(a.plan.sizes)
+    offsets = []
+    for x, n in zip(b.sources, b.plan.sizes, strict=True):
+        k = next((i for i, y in enumerate(sources) if y is x), None)
+        if k is None:
+            k = len(sources)
+            sources.append(x)
+            sizes.append(n)
+        offsets.append(sum(sizes[:k]))
+    ends = np.cumsum(b.plan.sizes)
+    moves = np.array(offsets) - ends + b.plan.sizes
+    if (moves == moves[0]).all():
+        return tuple(sources), tuple(sizes), lambda index: index + int(moves[0])
+    return tuple(sources), tuple(sizes), lambda index: index + moves[np.searchsorted(ends, index, side="right")]

@@ -10,8 +10,8 @@ import numpy as np
 from backsolve.algebra.arrays import multiply, reshape
 from backsolve.algebra.elements import array_of_numbers, describe, short
 from backsolve.algebra.spaces import ArraySpace, SpaceError, as_sizes
-from backsolve.sparse.kernels import combine, take
 from backsolve.sparse.lazy_values import Arrangement, Values
+from backsolve.sparse.materialize import combine, take
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, from_entries, transposed
 

@@ -16,10 +16,9 @@ from backsolve.algebra.arrays import asarray, astype, is_array, reshape
 from backsolve.algebra.elements import describe, is_number
 from backsolve.algebra.spaces import ArraySpace, Space, SpaceError, unify
 from backsolve.operators.base import LinearOperator
-from backsolve.sparse.kernels import combine
-from backsolve.sparse.lazy_sums import joined
-from backsolve.sparse.lazy_sums import union as union_of_values
-from backsolve.sparse.lazy_values import Arrangement, Values
+from backsolve.sparse.lazy_values import Arrangement, Values, joined
+from backsolve.sparse.lazy_values import union as union_of_values
+from backsolve.sparse.materialize import combine
 from backsolve.sparse.pattern import Pattern, from_entries, product, transposed, union
 
 __all__ = ["Keep", "Sparse", "add_sparse", "compose_sparse", "join_sparse", "mirror_sparse", "sparse"]

@@ -15,8 +15,8 @@ from backsolve.engines.base import Factors
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import LinearOperator
-from backsolve.operators.identity import Scaling
-from backsolve.sparse.kernels import common_dtype, concatenate, take
+from backsolve.operators.base import Scaling
+from backsolve.sparse.materialize import common_dtype, concatenate, take
 from backsolve.system.bordered import Bordered
 
 __all__ = ["Inverse", "block_vector", "flat_vector", "require_square", "with_operators"]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from backsolve.engines.layout import Layout, Part
-from backsolve.sparse.kernels import take
 from backsolve.sparse.lazy_values import Values
+from backsolve.sparse.materialize import take
 from backsolve.sparse.pattern import Pattern, diagonal, transposed
 from backsolve.system.bordered import Bordered
 
