@@ -23,7 +23,9 @@ class LinearEquation(LinearOperator):
     output it maps arrays to arrays, otherwise tuples to tuples (`Parts`).
     """
 
-    __slots__ = ("_aligned", "_codomain", "_domain", "eqn", "operands", "params", "transposed")
+    __slots__ = ("_aligned", "codomain", "domain", "eqn", "operands", "params", "transposed")
+    domain: Space
+    codomain: Space
 
     def __init__(
         self,
@@ -49,19 +51,11 @@ class LinearEquation(LinearOperator):
             out = [jx.space_of_aval(v.aval) for v in eqn.outvars]
             packed = len(into) > 1 or len(out) > 1
             spaces = (TupleSpace(tuple(into)), TupleSpace(tuple(out))) if packed else (into[0], out[0])
-        self._domain, self._codomain = spaces
+        self.domain, self.codomain = spaces
         self._aligned: list[Aligned] | None = None
 
-    @property
-    def domain(self) -> Space:
-        return self._domain
-
-    @property
-    def codomain(self) -> Space:
-        return self._codomain
-
     def transpose(self) -> LinearOperator:
-        spaces = (self._codomain, self._domain)
+        spaces = (self.codomain, self.domain)
         return LinearEquation(self.eqn, self.operands, self.params, spaces=spaces, transposed=not self.transposed)
 
     def aligned(self, into: int, out: int) -> frozenset[tuple[int, int]]:
@@ -79,7 +73,7 @@ class LinearEquation(LinearOperator):
         return jnp.asarray(x)
 
     def apply(self, x: Any) -> Any:
-        packed = isinstance(self._domain, TupleSpace)
+        packed = isinstance(self.domain, TupleSpace)
         given = list(x) if packed else [x]
         move = jx.pull_cotangents if self.transposed else jx.push_tangents
         try:

@@ -305,20 +305,14 @@ class Scaling(LinearOperator):
 class Zero(LinearOperator):
     """X ↦ 0, between the spaces given or any.  `backsolve.O` is the one of unknown sizes."""
 
-    __slots__ = ("_codomain", "_domain")
+    __slots__ = ("codomain", "domain")
+    domain: Space
+    codomain: Space
     universal_unit = "zero"
 
     def __init__(self, domain: Space = ANY, codomain: Space = ANY) -> None:
-        self._domain = domain
-        self._codomain = codomain
-
-    @property
-    def domain(self) -> Space:
-        return self._domain
-
-    @property
-    def codomain(self) -> Space:
-        return self._codomain
+        self.domain = domain
+        self.codomain = codomain
 
     def apply(self, x: Any) -> Any:
         """Zeros of the codomain; of unknown size, the universal zero again."""

@@ -60,7 +60,9 @@ class Product(LinearOperator):
 class Sum(LinearOperator):
     """A₁ + A₂ + … + Aₙ.  Build it with ``+``, which simplifies."""
 
-    __slots__ = ("_codomain", "_domain", "terms")
+    __slots__ = ("codomain", "domain", "terms")
+    domain: Space
+    codomain: Space
 
     def __init__(self, terms: tuple[LinearOperator, ...]) -> None:
         domain, codomain = terms[0].domain, terms[0].codomain
@@ -68,16 +70,8 @@ class Sum(LinearOperator):
             domain = unify(domain, term.domain, "the domains of the summands")
             codomain = unify(codomain, term.codomain, "the codomains of the summands")
         self.terms = terms
-        self._domain = domain
-        self._codomain = codomain
-
-    @property
-    def domain(self) -> Space:
-        return self._domain
-
-    @property
-    def codomain(self) -> Space:
-        return self._codomain
+        self.domain = domain
+        self.codomain = codomain
 
     def _map(self, function: Callable[[LinearOperator], LinearOperator]) -> LinearOperator:
         return Sum(tuple(function(term) for term in self.terms))

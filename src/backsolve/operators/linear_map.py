@@ -19,7 +19,9 @@ class LinearMap(LinearOperator):
     ``check_operator`` in `backsolve.testing` tells whether the two belong together.
     """
 
-    __slots__ = ("_apply", "_codomain", "_domain", "_transpose_apply", "name")
+    __slots__ = ("_apply", "_transpose_apply", "codomain", "domain", "name")
+    domain: Space
+    codomain: Space
 
     def __init__(
         self,
@@ -31,17 +33,9 @@ class LinearMap(LinearOperator):
     ) -> None:
         self._apply = apply
         self._transpose_apply = transpose_apply
-        self._domain = domain
-        self._codomain = codomain
+        self.domain = domain
+        self.codomain = codomain
         self.name = name
-
-    @property
-    def domain(self) -> Space:
-        return self._domain
-
-    @property
-    def codomain(self) -> Space:
-        return self._codomain
 
     def apply(self, x: Any) -> Any:
         return self._apply(x)
@@ -52,14 +46,14 @@ class LinearMap(LinearOperator):
                 f"{self!r} was given no transpose; pass transpose_apply to linear_map to use it in a transposed product."
             )
         name = self.name[:-1] if self.name.endswith("ᵀ") else self.name + "ᵀ"
-        return LinearMap(self._transpose_apply, self._apply, self._codomain, self._domain, name)
+        return LinearMap(self._transpose_apply, self._apply, self.codomain, self.domain, name)
 
     def refine(self, domain: Space, codomain: Space) -> LinearOperator:
         return LinearMap(
             self._apply,
             self._transpose_apply,
-            unify(self._domain, domain, f"the domain of {self.name} and its place"),
-            unify(self._codomain, codomain, f"the codomain of {self.name} and its place"),
+            unify(self.domain, domain, f"the domain of {self.name} and its place"),
+            unify(self.codomain, codomain, f"the codomain of {self.name} and its place"),
             self.name,
         )
 

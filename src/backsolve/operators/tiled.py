@@ -33,20 +33,14 @@ class Tile(NamedTuple):
 class Mosaic(LinearOperator):
     """X ↦ Σ outᵀ element into X over the tiles; boxes on one side are equal or disjoint."""
 
-    __slots__ = ("_codomain", "_domain", "tiles")
+    __slots__ = ("codomain", "domain", "tiles")
+    domain: Space
+    codomain: Space
 
     def __init__(self, domain: Space, codomain: Space, tiles: tuple[Tile, ...]) -> None:
-        self._domain = domain
-        self._codomain = codomain
+        self.domain = domain
+        self.codomain = codomain
         self.tiles = tiles
-
-    @property
-    def domain(self) -> Space:
-        return self._domain
-
-    @property
-    def codomain(self) -> Space:
-        return self._codomain
 
     def apply(self, x: Any) -> Any:
         total: Any = None
@@ -58,14 +52,14 @@ class Mosaic(LinearOperator):
 
     def transpose(self) -> LinearOperator:
         tiles = tuple(Tile(into, out, element.transpose()) for out, into, element in self.tiles)
-        return Mosaic(self._codomain, self._domain, tiles)
+        return Mosaic(self.codomain, self.domain, tiles)
 
     def conj(self) -> LinearOperator:
         tiles = tuple(Tile(out, into, element.conj()) for out, into, element in self.tiles)
-        return Mosaic(self._domain, self._codomain, tiles)
+        return Mosaic(self.domain, self.codomain, tiles)
 
     def todense(self) -> Any:
-        domain, codomain = self._domain, self._codomain
+        domain, codomain = self.domain, self.codomain
         assert isinstance(domain, ArraySpace)
         assert isinstance(codomain, ArraySpace)
         if self._of_cells():
@@ -82,7 +76,7 @@ class Mosaic(LinearOperator):
 
     def _of_cells(self) -> bool:
         """Whether every tile is one entry of the matrix, and the matrix small enough to name each."""
-        few = self._domain.size * self._codomain.size <= CELLS
+        few = self.domain.size * self.codomain.size <= CELLS
         return few and all(b is not None and b.codomain.size == 1 for tile in self.tiles for b in tile[:2])
 
     def _stacked(self, codomain: ArraySpace, domain: ArraySpace) -> Any:

@@ -168,25 +168,19 @@ register_adapter(Shadow, ShadowAdapter())
 class Opaque(LinearOperator):
     """The shadow of an opaque operator: its spaces, what one application costs, which axes it leaves side by side."""
 
-    __slots__ = ("_aligned", "_codomain", "_domain", "_work", "name", "tally")
+    __slots__ = ("_aligned", "_work", "codomain", "domain", "name", "tally")
+    domain: Space
+    codomain: Space
 
     def __init__(
         self, domain: Space, codomain: Space, work: float, name: str, tally: Tally, aligned: dict[tuple[int, int], Pairs]
     ) -> None:
         self._aligned = aligned  # by part of the domain and part of the codomain
-        self._domain = domain
-        self._codomain = codomain
+        self.domain = domain
+        self.codomain = codomain
         self._work = work
         self.name = name
         self.tally = tally
-
-    @property
-    def domain(self) -> Space:
-        return self._domain
-
-    @property
-    def codomain(self) -> Space:
-        return self._codomain
 
     def aligned(self, into: int, out: int) -> Pairs:
         return self._aligned.get((into, out), frozenset())
@@ -205,7 +199,7 @@ class Opaque(LinearOperator):
 
     def transpose(self) -> LinearOperator:
         aligned = {(out, into): frozenset((b, a) for a, b in pairs) for (into, out), pairs in self._aligned.items()}
-        return Opaque(self._codomain, self._domain, self._work, self.name, self.tally, aligned)
+        return Opaque(self.codomain, self.domain, self._work, self.name, self.tally, aligned)
 
     @property
     def label(self) -> str:

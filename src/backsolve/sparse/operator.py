@@ -35,21 +35,15 @@ class Sparse(LinearOperator):
     Cost of an application: one multiplication and one addition a place; none where the numbers are static ones.
     """
 
-    __slots__ = ("_codomain", "_domain", "pattern", "values")
+    __slots__ = ("codomain", "domain", "pattern", "values")
+    domain: ArraySpace
+    codomain: ArraySpace
 
     def __init__(self, pattern: Pattern, values: Values, domain: ArraySpace, codomain: ArraySpace) -> None:
         self.pattern = pattern
         self.values = values
-        self._domain = domain
-        self._codomain = codomain
-
-    @property
-    def domain(self) -> Space:
-        return self._domain
-
-    @property
-    def codomain(self) -> Space:
-        return self._codomain
+        self.domain = domain
+        self.codomain = codomain
 
     @property
     def rows(self) -> np.ndarray[Any, Any]:
@@ -74,11 +68,11 @@ class Sparse(LinearOperator):
     @property
     def dtype(self) -> Any:
         """The dtype that the spaces fix, None where they fix none."""
-        return self._domain.dtype if self._domain.dtype is not None else self._codomain.dtype
+        return self.domain.dtype if self.domain.dtype is not None else self.codomain.dtype
 
     def apply(self, x: Any) -> Any:
         pattern = self.pattern
-        assert self._codomain.shape is not None
+        assert self.codomain.shape is not None
         plan, flat = self.values.plan, _raveled(x)
         starts = None if pattern.full_rows else pattern.starts
         if self.values.is_static:
@@ -88,30 +82,30 @@ class Sparse(LinearOperator):
             image = Values((flat,), Arrangement(pattern.shape[1], (pattern.shape[1],)))
             y = self.values.times(image.take(pattern.cols), self.dtype).array()
             y = combine(y, None, starts)
-        y = _in_dtype(y, self._codomain.dtype)
-        shape = self._codomain.shape
+        y = _in_dtype(y, self.codomain.dtype)
+        shape = self.codomain.shape
         return y if tuple(y.shape) == shape else reshape(y, shape)
 
     def transpose(self) -> LinearOperator:
         pattern, order = transposed(self.pattern)
-        return Sparse(pattern, self.values.take(order), self._codomain, self._domain)
+        return Sparse(pattern, self.values.take(order), self.codomain, self.domain)
 
     def conj(self) -> LinearOperator:
-        return Sparse(self.pattern, self.values.conj(), self._domain, self._codomain)
+        return Sparse(self.pattern, self.values.conj(), self.domain, self.codomain)
 
     def scaled(self, c: Any) -> LinearOperator:
-        return Sparse(self.pattern, self.values.scaled(c), self._domain, self._codomain)
+        return Sparse(self.pattern, self.values.scaled(c), self.domain, self.codomain)
 
     def settled(self) -> Sparse:
         """The same operator with its numbers formed, once for all later uses."""
-        return Sparse(self.pattern, self.values.settled(self.dtype), self._domain, self._codomain)
+        return Sparse(self.pattern, self.values.settled(self.dtype), self.domain, self.codomain)
 
     def restricted(self, keep: Keep | None) -> Sparse:
         """The same operator with zeros outside the places (rows, columns) that ``keep`` says to keep."""
         if keep is None or (mask := keep(self.rows, self.cols)).all():
             return self
         pattern = Pattern(self.rows[mask], self.cols[mask], self.pattern.shape)
-        return Sparse(pattern, self.values.take(np.flatnonzero(mask)), self._domain, self._codomain)
+        return Sparse(pattern, self.values.take(np.flatnonzero(mask)), self.domain, self.codomain)
 
     def between(self, domain: Space, codomain: Space) -> Sparse:
         """The same matrix between other spaces of as many entries."""
@@ -120,9 +114,9 @@ class Sparse(LinearOperator):
         return Sparse(self.pattern, self.values, domain, codomain)
 
     def refine(self, domain: Space, codomain: Space) -> LinearOperator:
-        into = unify(self._domain, domain, f"the domain of {self.label} and its place")
-        out = unify(self._codomain, codomain, f"the codomain of {self.label} and its place")
-        return self if (into, out) == (self._domain, self._codomain) else self.between(into, out)
+        into = unify(self.domain, domain, f"the domain of {self.label} and its place")
+        out = unify(self.codomain, codomain, f"the codomain of {self.label} and its place")
+        return self if (into, out) == (self.domain, self.codomain) else self.between(into, out)
 
     def diagonal(self) -> Any:
         """Return the diagonal of the (square) matrix as one vector.
@@ -142,9 +136,9 @@ class Sparse(LinearOperator):
     def todense(self) -> Any:
         m, n = self.pattern.shape
         flat = self.values.spread(self.pattern.keys, m * n).array(self.dtype)
-        assert self._codomain.shape is not None
-        assert self._domain.shape is not None
-        return reshape(flat, (*self._codomain.shape, *self._domain.shape))
+        assert self.codomain.shape is not None
+        assert self.domain.shape is not None
+        return reshape(flat, (*self.codomain.shape, *self.domain.shape))
 
     @property
     def label(self) -> str:
@@ -208,7 +202,7 @@ def compose_sparse(a: Sparse, b: Sparse, limit: int | None = None, keep: Keep | 
         plan = plan if keep is None else plan.restricted(keep(plan.pattern.rows, plan.pattern.cols))
         pattern = plan.pattern
         values = a.values.take(plan.left).times(b.values.take(plan.right), a.dtype).summed(plan.starts)
-    return Sparse(pattern, values, b._domain, a._codomain)
+    return Sparse(pattern, values, b.domain, a.codomain)
 
 
 def add_sparse(a: Sparse, b: Sparse) -> Sparse:
@@ -244,7 +238,7 @@ def mirror_sparse(a: Sparse) -> Sparse:
     Cost: the numbers of a, formed once, and one gather.
     """
     pattern, index = a.pattern.remember("mirrored", lambda: _mirrored(a.pattern))
-    return Sparse(pattern, a.values.settled(a.dtype).take(index), a._domain, a._codomain)
+    return Sparse(pattern, a.values.settled(a.dtype).take(index), a.domain, a.codomain)
 
 
 def _mirrored(a: Pattern) -> tuple[Pattern, Any]:
