@@ -48,7 +48,7 @@ from backsolve import (
 from backsolve.algebra.elements import AlgebraError, Counting, MinPlus, multiply
 from backsolve.cli import main as cli
 from backsolve.cli.explain import ExplainError, find_function, make_inputs, wide_enough
-from backsolve.elimination.eliminate import eliminate
+from backsolve.elimination.graph import eliminate
 from backsolve.planning.plan import make_plan
 from backsolve.show import save, show, spy, to_dot
 from backsolve.testing import operators as testing

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backsolve import Graph, OperatorMatrix, linearize
-from backsolve.elimination.eliminate import eliminate
+from backsolve.elimination.graph import eliminate
 from backsolve.show import page
 from backsolve.show.model import picture_of
 
