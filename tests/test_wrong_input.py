@@ -43,6 +43,7 @@ from backsolve import (
     solve,
     substitute,
     tdot,
+    testing,
     vector,
 )
 from backsolve.algebra.elements import AlgebraError, Counting, MinPlus, multiply
@@ -51,7 +52,6 @@ from backsolve.cli.explain import ExplainError, find_function, make_inputs, wide
 from backsolve.elimination.graph import eliminate
 from backsolve.planning.plan import make_plan
 from backsolve.show import save, show, spy, to_dot
-from backsolve.testing import operators as testing
 
 from .zoo import Minimal
 

@@ -10,6 +10,7 @@ from typing import Any as _Any
 
 from backsolve.algebra.elements import AlgebraError as AlgebraError
 from backsolve.algebra.elements import SingularError as SingularError
+from backsolve.display import IMPORTS as _IMPORTS
 from backsolve.elimination.paths import Graph as Graph
 from backsolve.matrices.build import bidiagonal as bidiagonal
 from backsolve.matrices.build import column as column
@@ -80,6 +81,8 @@ def __getattr__(name: str) -> _Any:
 def __dir__() -> list[str]:
     return sorted({*globals(), *_NEEDS_JAX})
 
+
+_IMPORTS.append(lambda: _importlib.import_module(".show", __name__))
 
 if "jax" in _sys.modules:  # operators cross jit, vmap and grad as pytrees
     _importlib.import_module(".capture", __name__)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["VIEWERS", "Showable", "ShowablePlan", "viewer"]
+__all__ = ["IMPORTS", "VIEWERS", "Showable", "ShowablePlan", "viewer"]
 
-VIEWERS: dict[str, Callable[..., Any]] = {}  # filled by backsolve.show, which is imported when it is first asked for
+VIEWERS: dict[str, Callable[..., Any]] = {}  # filled by backsolve.show when it is imported,
+IMPORTS: list[Callable[[], Any]] = []  # which these do, when a viewer is first asked for
 
 
 def viewer(name: str) -> Any:
     """The function of this name that lets things be looked at."""
     if name not in VIEWERS:
-        import_module("backsolve.show")
+        for bring in IMPORTS:
+            bring()
     return VIEWERS[name]
 
 
