@@ -201,7 +201,7 @@ def test_hessians_by_several_arguments(order):
 
 
 # ---- cost ---------------------------------------------------------------------------------------------------------------
-WRITTEN = 8  # an entry written costs as much as eight products summed (backsolve.shadow, measured there)
+WRITTEN = 8  # an entry written costs as much as eight products summed (backsolve.planning.abstract, measured there)
 
 
 def product_cost(m, k, n):

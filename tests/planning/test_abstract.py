@@ -1,4 +1,4 @@
-"""Shadows: composed and added they give what the real operators give, without a number being computed."""
+"""Abstract arrays: composed and added they give what the real operators give, without a number being computed."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,7 @@ from backsolve.operators.closed_form import dense_array, settled_product
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.rules import add
 from backsolve.operators.slices import Slice
-from backsolve.planning.abstract import Shadow, Tally, shadow_of
-from backsolve.planning.costs import StructureTable
+from backsolve.planning.costs import AbstractArray, Cost, StructureTable, abstracted
 
 from ..chains import chains, einsums, examples, multiplied
 from ..operators.test_closed_form import mixed_chains
@@ -41,9 +40,9 @@ def skeleton(op):
     return ("Opaque" if op.label == "f" else type(op).__name__, *spaces)
 
 
-def shadows(chain, tally):
-    """Every operator's shadow; the one of an operator is the same wherever it stands."""
-    return [pair._replace(op=shadow_of(pair.op, tally)) for pair in chain]
+def without_entries(chain, cost):
+    """Every operator on abstract arrays; the one of an operator is the same wherever it stands."""
+    return [pair._replace(op=abstracted(pair.op, cost)) for pair in chain]
 
 
 class Recorded:
@@ -63,28 +62,28 @@ class Recorded:
 
 @examples(120)
 @given(mixed_chains(), st.data())
-def test_products_of_shadows_are_shadows_of_products(chain, data):
+def test_products_cost_without_entries_what_they_do_with(chain, data):
     draw = Recorded(data.draw)
-    tally = Tally()
+    cost = Cost()
     real = multiplied(draw, chain, settled_product)
-    shadow = multiplied(draw.again(), shadows(chain, tally), settled_product)
-    assert skeleton(shadow) == skeleton(real)
-    assert tally.cost >= 0
-    array = dense_array(shadow)
+    abstract = multiplied(draw.again(), without_entries(chain, cost), settled_product)
+    assert skeleton(abstract) == skeleton(real)
+    assert cost.total >= 0
+    array = dense_array(abstract)
     assert tuple(array.shape) == tuple(dense_array(real).shape)
 
 
 @examples(60)
 @given(chains(most=3), st.data())
-def test_sums_of_shadows_are_shadows_of_sums(chain, data):
+def test_sums_cost_without_entries_what_they_do_with(chain, data):
     draw = Recorded(data.draw)
-    tally = Tally()
+    cost = Cost()
     real = multiplied(draw, chain, settled_product)
-    shadow = multiplied(draw.again(), shadows(chain, tally), settled_product)
+    abstract = multiplied(draw.again(), without_entries(chain, cost), settled_product)
     other = data.draw(einsums(real.domain.shape, real.codomain.shape)).op
-    assert skeleton(add(shadow, shadow_of(other, tally))) == skeleton(add(real, other))
-    assert skeleton(add(shadow_of(other, tally), shadow)) == skeleton(add(other, real))
-    twice = settled_product(shadow_of(other, tally).T, add(shadow, shadow_of(other, tally)))
+    assert skeleton(add(abstract, abstracted(other, cost))) == skeleton(add(real, other))
+    assert skeleton(add(abstracted(other, cost), abstract)) == skeleton(add(other, real))
+    twice = settled_product(abstracted(other, cost).T, add(abstract, abstracted(other, cost)))
     assert skeleton(twice) == skeleton(settled_product(other.T, add(real, other)))
 
 
@@ -113,16 +112,16 @@ def test_equal_structures_have_equal_numbers(chain):
     ids=["diagonal", "matrix", "number"],
 )
 def test_what_an_application_costs(op, cost):
-    tally = Tally()
-    x = Shadow(op.domain.shape or (9,), np.dtype(float), tally)
-    shadow_of(op, tally).apply(x)
-    assert tally.taken() == pytest.approx(cost)
-    assert tally.cost == 0
+    counted = Cost()
+    x = AbstractArray(op.domain.shape or (9,), np.dtype(float), counted)
+    abstracted(op, counted).apply(x)
+    assert counted.taken() == pytest.approx(cost)
+    assert counted.total == 0
 
 
-def test_a_shadow_has_no_entries():
-    with pytest.raises(TypeError, match="a shadow has no entries"):
-        Shadow((3,), np.dtype(float), Tally())[0]
+def test_an_abstract_array_has_no_entries():
+    with pytest.raises(TypeError, match="an abstract array has no entries"):
+        AbstractArray((3,), np.dtype(float), Cost())[0]
 
 
 def test_the_products_of_two_matrices_are_counted():

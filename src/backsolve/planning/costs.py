@@ -1,32 +1,248 @@
-"""What two structures give when composed or added, and what that costs: worked out once on shadows, then looked up."""
+"""Abstract evaluation of an elimination: what edge weights of given structures give, and what that costs.
+
+Arrays here have a shape and a dtype and no entries.  Operators made of them compose and add by the very code that carries a
+plan out, and count what it would cost; each pair of structures is worked out once, then looked up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import ceil, prod
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from backsolve.algebra.arrays import is_mask
-from backsolve.algebra.elements import add
-from backsolve.algebra.spaces import TupleSpace
+from backsolve.algebra.arrays import Labels, counted, is_mask, register_adapter
+from backsolve.algebra.elements import add, is_number
+from backsolve.algebra.spaces import Space, TupleSpace
 from backsolve.elimination.borders import edge_product, premultiplied
 from backsolve.elimination.graph import EliminationGraph
-from backsolve.operators import Einsum, LinearOperator, Sum
-from backsolve.operators import Product as LazyProduct
+from backsolve.operators import Einsum, LinearOperator, Product, Sum
 from backsolve.operators.base import Identity, Scaling
+from backsolve.operators.batch_axes import Pairs
 from backsolve.operators.closed_form import dense_array, is_opaque
 from backsolve.operators.commute import move_key
+from backsolve.operators.einsum import Factor
 from backsolve.operators.quotient import Quotient
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice
-from backsolve.planning.abstract import Shadow, Tally, shadow_of
 
-__all__ = ["CostGraph", "Product", "StructureTable"]
+__all__ = ["AbstractArray", "Cost", "CostGraph", "EdgeProduct", "StructureTable", "abstracted"]
 
 
-class Product(NamedTuple):
+FUSED = 8  # products summed in a contraction cost an eighth of a product written to memory: measured on XLA's CPU
+
+
+@dataclass
+class Cost:
+    """What the operations on abstract arrays would cost: about the number of entries written, contractions at a discount."""
+
+    total: float = 0.0
+
+    def taken(self) -> float:
+        """The cost since it was last taken."""
+        total, self.total = self.total, 0.0
+        return total
+
+
+class AbstractArray:
+    """An array's shape and dtype; what is done to it is counted."""
+
+    __slots__ = ("cost", "dtype", "shape")
+    __array_ufunc__ = None  # NumPy arrays beside it leave + and * to it
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, cost: Cost) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.cost = cost
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def written(self, shape: tuple[int, ...], dtype: Any = None) -> AbstractArray:
+        """Another one, whose entries are written."""
+        self.cost.total += prod(shape)
+        return AbstractArray(shape, self.dtype if dtype is None else dtype, self.cost)
+
+    def __getitem__(self, place: Any) -> Any:
+        raise TypeError("an abstract array has no entries")
+
+    def __add__(self, other: Any) -> AbstractArray:
+        return self.written(np.broadcast_shapes(self.shape, getattr(other, "shape", ())))
+
+    __radd__ = __mul__ = __rmul__ = __or__ = __add__
+
+    def __array_namespace__(self) -> Any:
+        """The few functions that the operators' closed forms call."""
+        like = self
+        return SimpleNamespace(
+            bool=np.dtype(bool),
+            int32=np.dtype(np.int32),
+            eye=lambda n, dtype=None: AbstractArray((n, n), np.dtype(dtype or like.dtype), like.cost),
+            zeros=lambda shape, dtype=None: AbstractArray(tuple(shape), np.dtype(dtype or like.dtype), like.cost),
+            ones=lambda shape, dtype=None: AbstractArray(tuple(shape), np.dtype(dtype or like.dtype), like.cost),
+            any=lambda x, axis: x.written(tuple(n for k, n in enumerate(x.shape) if k not in axis)),
+            permute_dims=lambda x, axes: AbstractArray(tuple([x.shape[axis] for axis in axes]), x.dtype, x.cost),
+            linalg=SimpleNamespace(diagonal=lambda x: x.written((*x.shape[:-2], min(x.shape[-2:])))),
+        )
+
+
+class AbstractAdapter:
+    """See `backsolve.arrays.Adapter`."""
+
+    def multiply(self, a: Any, b: Any) -> Any:
+        """Entrywise product; a sign is free."""
+        if not isinstance(a, AbstractArray) or not isinstance(b, AbstractArray):
+            array = a if isinstance(a, AbstractArray) else b
+            return AbstractArray(array.shape, array.dtype, array.cost)
+        dtype = np.result_type(*(x.dtype for x in (a, b)))
+        return a.written(np.broadcast_shapes(a.shape, b.shape), dtype)
+
+    def add(self, a: Any, b: Any) -> Any:
+        """Entrywise sum."""
+        like = a if isinstance(a, AbstractArray) else b
+        dtype = np.result_type(*(x.dtype for x in (a, b) if hasattr(x, "dtype")))
+        return like.written(np.broadcast_shapes(*(getattr(x, "shape", ()) for x in (a, b))), dtype)
+
+    def subtract(self, a: Any, b: Any) -> Any:
+        """Entrywise difference."""
+        return self.add(a, b)
+
+    def divide(self, a: Any, b: Any) -> Any:
+        """Entrywise quotient."""
+        return self.add(a, b)
+
+    def contract(self, a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
+        """Labelled product."""
+        sizes = dict(zip(la, a.shape, strict=True)) | dict(zip(lb, b.shape, strict=True))
+        out = tuple(label for label in dict.fromkeys(la + lb) if label in keep)
+        cost = a.cost if isinstance(a, AbstractArray) else b.cost
+        shape = tuple(sizes[label] for label in out)
+        summed = len(out) < len(sizes)
+        cost.total += prod(shape) + (prod(sizes.values()) / FUSED if summed else 0)
+        dtype = np.result_type(a.dtype, b.dtype)
+        return AbstractArray(shape, np.dtype(np.int32) if summed and dtype.kind == "b" else dtype, cost), out
+
+    def place(self, x: Any, labels: Labels, out: Labels, shape: tuple[int, ...]) -> Any:
+        """Axes permuted and repeated."""
+        return x.written(shape)
+
+    def sum(self, x: Any, axes: tuple[int, ...]) -> Any:
+        """Sum over axes."""
+        x.cost.total += prod(x.shape)
+        return AbstractArray(tuple(n for axis, n in enumerate(x.shape) if axis not in axes), counted(x).dtype, x.cost)
+
+    def pad(self, x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
+        """Zeros around."""
+        return x.written(tuple(map(sum, zip(before, x.shape, after, strict=True))))
+
+    def take(self, x: Any, starts: tuple[int, ...], stops: tuple[int, ...]) -> Any:
+        """A box."""
+        return x.written(tuple(b - a for a, b in zip(starts, stops, strict=True)))
+
+    def concat(self, arrays: Any, axis: int) -> Any:
+        """One after the other."""
+        like = next(x for x in arrays if isinstance(x, AbstractArray))
+        shape = list(like.shape)
+        shape[axis] = sum(x.shape[axis] for x in arrays)
+        return like.written(tuple(shape))
+
+    def stack(self, arrays: Any) -> Any:
+        """A new first axis."""
+        like = next(x for x in arrays if isinstance(x, AbstractArray))
+        return like.written((len(arrays), *like.shape))
+
+    def map_columns(self, function: Any, x: Any) -> Any:
+        """One image, as often as there are columns."""
+        before = x.cost.total
+        image = function(AbstractArray(x.shape[:-1], x.dtype, x.cost))
+        x.cost.total += (x.cost.total - before) * (x.shape[-1] - 1)
+        return AbstractArray((*image.shape, x.shape[-1]), image.dtype, x.cost)
+
+    def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
+        """Another shape."""
+        return AbstractArray(tuple(shape), x.dtype, x.cost)
+
+    def astype(self, x: Any, dtype: Any) -> Any:
+        """Another dtype."""
+        return AbstractArray(x.shape, dtype, x.cost)
+
+
+register_adapter(AbstractArray, AbstractAdapter())
+
+
+class AbstractOpaque(LinearOperator):
+    """An opaque operator between abstract arrays: its spaces, what one application costs, which axes it leaves side by side."""
+
+    __slots__ = ("_aligned", "_work", "codomain", "cost", "domain", "name")
+    domain: Space
+    codomain: Space
+
+    def __init__(
+        self, domain: Space, codomain: Space, work: float, name: str, cost: Cost, aligned: dict[tuple[int, int], Pairs]
+    ) -> None:
+        self._aligned = aligned  # by part of the domain and part of the codomain
+        self.domain = domain
+        self.codomain = codomain
+        self._work = work
+        self.name = name
+        self.cost = cost
+
+    def aligned(self, into: int, out: int) -> Pairs:
+        return self._aligned.get((into, out), frozenset())
+
+    def lifted(self, x: Any) -> Any:
+        return AbstractArray(tuple(x.shape), x.dtype, self.cost)
+
+    def apply(self, x: Any) -> Any:
+        self.cost.total += self._work
+        return self._image(self.codomain)
+
+    def _image(self, space: Space) -> Any:
+        if isinstance(space, TupleSpace):
+            return tuple(map(self._image, space.parts))
+        return AbstractArray(tuple(space.shape or ()), space.dtype, self.cost)
+
+    def transpose(self) -> LinearOperator:
+        aligned = {(out, into): frozenset((b, a) for a, b in pairs) for (into, out), pairs in self._aligned.items()}
+        return AbstractOpaque(self.codomain, self.domain, self._work, self.name, self.cost, aligned)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+
+def _dtype(array: Any) -> Any:
+    """The dtype as NumPy knows it; of another library's array whether it is a mask is all that matters here."""
+    if isinstance(array.dtype, np.dtype):
+        return array.dtype
+    return np.dtype(bool if is_mask(array) else float)
+
+
+def abstracted(op: LinearOperator, cost: Cost) -> LinearOperator:
+    """The operator with every array abstract."""
+    if isinstance(op, Einsum):
+        factors = tuple(Factor(AbstractArray(tuple(f.array.shape), _dtype(f.array), cost), f.labels) for f in op.factors)
+        return Einsum(factors, op.out, op.into, op.sizes, op.coef, op.dtypes)
+    if isinstance(op, Product):
+        return Product(tuple(abstracted(f, cost) for f in op.factors))
+    if isinstance(op, Sum):
+        return Sum(tuple(abstracted(t, cost) for t in op.terms))
+    if isinstance(op, Scaling) and not is_number(op.c):
+        return Scaling(AbstractArray((), op.c.dtype, cost), op.space)
+    return AbstractOpaque(op.domain, op.codomain, op.work, op.label, cost, _alignment(op)) if is_opaque(op) else op
+
+
+def _alignment(op: LinearOperator) -> dict[tuple[int, int], Pairs]:
+    into, out = (len(space.parts) if isinstance(space, TupleSpace) else 1 for space in (op.domain, op.codomain))
+    return {(k, o): pairs for k in range(into) for o in range(out) if (pairs := op.aligned(k, o))}
+
+
+class EdgeProduct(NamedTuple):
     """The structure that a product or sum has (None: zero), its multiplications, and its cost."""
 
     result: int | None
@@ -38,11 +254,11 @@ class StructureTable:
     """Numbers for the structures of elements; equal structures have equal numbers."""
 
     def __init__(self) -> None:
-        self._tally = Tally()
+        self._cost = Cost()
         self._elements: list[Any] = []
         self._numbers: dict[Any, int] = {}
-        self._products: dict[tuple[int, int], Product] = {}
-        self._sums: dict[tuple[int, int], Product] = {}
+        self._products: dict[tuple[int, int], EdgeProduct] = {}
+        self._sums: dict[tuple[int, int], EdgeProduct] = {}
         self._dense: dict[int, float] = {}
 
     @property
@@ -53,46 +269,46 @@ class StructureTable:
     def number(self, element: Any) -> int:
         """The structure of an element of a system."""
         known = isinstance(element, LinearOperator) and element.domain.known and element.codomain.known
-        shadow = shadow_of(element, self._tally) if known else None  # of unknown size: every product counts as one
-        return self._intern(premultiplied(shadow))
+        abstract = abstracted(element, self._cost) if known else None  # of unknown size: every product counts as one
+        return self._intern(premultiplied(abstract))
 
-    def _intern(self, shadow: LinearOperator | None) -> int:
-        key = _key(shadow)
+    def _intern(self, abstract: LinearOperator | None) -> int:
+        key = _key(abstract)
         found = self._numbers.get(key)
         if found is None:
             found = self._numbers[key] = len(self._elements)
-            self._elements.append(shadow)
+            self._elements.append(abstract)
         return found
 
-    def product(self, a: int, b: int) -> Product:
+    def product(self, a: int, b: int) -> EdgeProduct:
         """Structure a ∘ structure b."""
         found = self._products.get((a, b))
         if found is None:
             found = self._products[a, b] = self._multiplied(self._elements[a], self._elements[b])
         return found
 
-    def _multiplied(self, a: Any, b: Any) -> Product:
+    def _multiplied(self, a: Any, b: Any) -> EdgeProduct:
         if a is None or b is None:  # numbers, and whatever else has a product
-            return Product(self._intern(None), 1, 1.0)
-        self._tally.taken()
+            return EdgeProduct(self._intern(None), 1, 1.0)
+        self._cost.taken()
         product = edge_product(a, b)
-        cost = self._tally.taken()
+        cost = self._cost.taken()
         if product is None:
-            return Product(None, 0, cost)
+            return EdgeProduct(None, 0, cost)
         middle = max(min(a.domain.size, b.codomain.size), 1)
-        return Product(self._intern(product), ceil(entries(a) * entries(b) / middle), cost)
+        return EdgeProduct(self._intern(product), ceil(entries(a) * entries(b) / middle), cost)
 
-    def sum(self, a: int, b: int) -> Product:
+    def sum(self, a: int, b: int) -> EdgeProduct:
         """Structure a + structure b."""
         found = self._sums.get((a, b))
         if found is None:
             one, other = self._elements[a], self._elements[b]
             if one is None or other is None:
-                found = Product(self._intern(None), 0, 1.0)
+                found = EdgeProduct(self._intern(None), 0, 1.0)
             else:
-                self._tally.taken()
+                self._cost.taken()
                 total = add(one, other)
-                found = Product(self._intern(total), 0, self._tally.taken())
+                found = EdgeProduct(self._intern(total), 0, self._cost.taken())
             self._sums[a, b] = found
         return found
 
@@ -100,10 +316,10 @@ class StructureTable:
         """What it costs to write structure a as one array."""
         if a not in self._dense:
             element = self._elements[a]
-            self._tally.taken()
+            self._cost.taken()
             if element is not None and not isinstance(element.domain, TupleSpace):
                 dense_array(element)
-            self._dense[a] = self._tally.taken()
+            self._dense[a] = self._cost.taken()
         return self._dense[a]
 
     def application(self, a: int) -> float:
@@ -111,12 +327,12 @@ class StructureTable:
         element = self._elements[a]
         if element is None:
             return 1.0
-        self._tally.taken()
+        self._cost.taken()
         shape, dtype = (), None
         if not isinstance(element.domain, TupleSpace):
             shape, dtype = element.domain.shape, element.domain.dtype
-            element.apply(Shadow(shape, np.dtype(dtype or float), self._tally))
-            return self._tally.taken()
+            element.apply(AbstractArray(shape, np.dtype(dtype or float), self._cost))
+            return self._cost.taken()
         return float(element.domain.size)
 
     def uniform(self, a: int) -> int | None:
@@ -166,11 +382,11 @@ def entries(op: LinearOperator) -> int:
     """How many entries of op's matrix are not zero by its structure."""
     if isinstance(op, Einsum):
         return prod(op.sizes[label] or 1 for label in {*op.out, *op.into})
-    if isinstance(op, (LazyProduct, Sum)) or is_opaque(op):
+    if isinstance(op, (Product, Sum)) or is_opaque(op):
         full = op.domain.size * op.codomain.size
         if isinstance(op, Sum):
             return min(full, sum(entries(term) for term in op.terms))
-        if isinstance(op, LazyProduct):
+        if isinstance(op, Product):
             count = entries(op.factors[-1])
             for left, right in zip(op.factors[-2::-1], op.factors[:0:-1], strict=True):
                 count = ceil(count * entries(left) / max(right.codomain.size, 1))
@@ -182,8 +398,8 @@ def entries(op: LinearOperator) -> int:
 def _key(op: LinearOperator | None) -> Any:
     if op is None:
         return None
-    if isinstance(op, (LazyProduct, Sum)):
-        return (type(op), *map(_key, op.factors if isinstance(op, LazyProduct) else op.terms))
+    if isinstance(op, (Product, Sum)):
+        return (type(op), *map(_key, op.factors if isinstance(op, Product) else op.terms))
     spaces = (op.domain, op.codomain)
     if isinstance(op, Einsum):
         number: dict[int, int] = {}

@@ -14,7 +14,7 @@ from backsolve.elimination.paths import Graph
 from backsolve.matrices.solve import solve
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import I, O
-from backsolve.planning.abstract import Shadow
+from backsolve.planning.costs import AbstractArray
 from backsolve.planning.search import BitGraph
 from backsolve.show.model import Picture, spaces_of
 from backsolve.system.system import System
@@ -172,7 +172,9 @@ def vectors(picture: Picture) -> Values:
 def _outlined(system: System) -> bool:
     """Whether what the operators hold are shapes in place of arrays, as in the outline that a Plan keeps."""
     elements = [*system.M.entries.values(), *system.L.entries.values()]
-    return any(isinstance(getattr(factor, "array", None), Shadow) for x in elements for factor in getattr(x, "factors", ()))
+    return any(
+        isinstance(getattr(factor, "array", None), AbstractArray) for x in elements for factor in getattr(x, "factors", ())
+    )
 
 
 def _pushed(picture: Picture, system: System) -> dict[int, str]:

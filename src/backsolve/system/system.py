@@ -16,7 +16,7 @@ from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import solve
 from backsolve.matrices.vector import unpack_vector
 from backsolve.operators import I, LinearOperator
-from backsolve.planning.abstract import Tally, shadow_of
+from backsolve.planning.costs import Cost, abstracted
 from backsolve.planning.plan import Plan, make_plan
 from backsolve.sparse.convert import as_sparse
 from backsolve.system.bordered import bordered
@@ -264,17 +264,17 @@ class System(Showable):
 
     def outline(self) -> System:
         """The system with shapes in place of arrays: what a picture needs, and all that a plan keeps."""
-        tally = Tally()
+        cost = Cost()
 
-        def shadows(A: OperatorMatrix) -> OperatorMatrix:
+        def without_entries(A: OperatorMatrix) -> OperatorMatrix:
             entries = {
-                place: shadow_of(element, tally) if isinstance(element, LinearOperator) else element
+                place: abstracted(element, cost) if isinstance(element, LinearOperator) else element
                 for place, element in A.entries.items()
             }
             names = None if A.names is None else list(A.names)
             return OperatorMatrix(entries, A.shape, A.row_spaces, A.col_spaces, names=names)
 
-        return System(shadows(self.M), shadows(self.L), shadows(self.sinks))
+        return System(without_entries(self.M), without_entries(self.L), without_entries(self.sinks))
 
     def network(self) -> LinearizedGraph:
         """The graph between sources and outputs that plans are made for."""
