@@ -9,7 +9,7 @@ from jax import lax
 import backsolve as bs
 from backsolve.capture.opaque import LinearEquation
 from backsolve.operators import Einsum, Product, TupleSpace
-from backsolve.operators.batched_columns import probed
+from backsolve.operators.closed_form import batched_columns
 from backsolve.operators.tuples import Inject, Project
 from backsolve.tracing import jaxpr as jx
 
@@ -149,13 +149,13 @@ def test_what_lies_side_by_side(name, transposed):
             crossed = np.moveaxis(A, (b, n + a), (0, 1))
             off = ~np.eye(*crossed.shape[:2], dtype=bool)
             assert not np.any(crossed[off])
-        made = probed(run, op, A.size)
+        made = batched_columns(run, op, A.size)
         assert (made is None) == (not pairs)
         if made is not None:
             assert isinstance(made, Einsum)
             assert len({*made.out} & {*made.into}) == len({b for b, _ in pairs}) == len(pairs)
             np.testing.assert_allclose(np.asarray(made.todense()), A, atol=1e-12)
-            assert probed(run, op, 0) is None
+            assert batched_columns(run, op, 0) is None
 
 
 @pytest.mark.parametrize("order", ["auto", "forward", "reverse"])

@@ -7,7 +7,7 @@ import pytest
 
 import backsolve as bs
 from backsolve.operators import Einsum, Product
-from backsolve.operators.tiled import Mosaic
+from backsolve.operators.tiled import TiledOperator
 
 from .oracle import as_jax, assert_close, compiled, complex_normal, normal, positive
 
@@ -224,7 +224,7 @@ def test_pieces_of_the_input_give_a_mosaic():
     n = 12
     op = assert_blocks(pieces, (normal(n),), 0)[0, 0]
     assert sum(int(np.size(a)) for a in arrays_of(op)) <= 3 * n
-    assert isinstance(op, Mosaic)
+    assert isinstance(op, TiledOperator)
 
 
 def test_a_mosaic_crosses_jit():

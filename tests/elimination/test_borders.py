@@ -9,7 +9,7 @@ from backsolve import I, O, OperatorMatrix, System, hadamard, left_mul, matrix
 from backsolve.elimination.borders import LinearizedGraph, edge_product
 from backsolve.operators import ArraySpace, Identity, Product, einsum
 from backsolve.operators.slices import Slice
-from backsolve.operators.tiled import Mosaic
+from backsolve.operators.tiled import TiledOperator
 
 RNG = np.random.default_rng(0)
 
@@ -73,7 +73,7 @@ def test_a_source_read_in_disjoint_boxes_is_a_border_for_each():
     assert sorted(b.box.box for b in found.sources.values()) == [((0,), (2,)), ((2,), (3,)), ((4,), (6,))]
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
         J = found.accumulate(order)
-        assert isinstance(J.entries[0, 0], Mosaic)
+        assert isinstance(J.entries[0, 0], TiledOperator)
         np.testing.assert_allclose(dense_of(J), dense)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backsolve import I, O, OperatorMatrix, System, hadamard, linear_map, matrix
 from backsolve.elimination import borders as networks
-from backsolve.elimination.borders import Single, as_operator, as_single, single_dtype
+from backsolve.elimination.borders import ScalarEdge, as_operator, as_scalar_edge, scalar_dtype
 from backsolve.operators import ArraySpace, Einsum, Identity, Product, Scaling, TupleSpace, Zero, einsum
 from backsolve.operators.einsum import Factor
 from backsolve.operators.quotient import Quotient
@@ -32,12 +32,12 @@ def singles(draw):
     coef = draw(st.sampled_from([1, -1, 2, -2, 0.5, 3.0]))
     form = draw(st.sampled_from(["array", "mask", "none"]))
     if form == "none":
-        return Single(coef, None), coef
+        return ScalarEdge(coef, None), coef
     if form == "mask":
         keep = draw(st.booleans())
-        return Single(coef, np.asarray(keep)), coef * keep
+        return ScalarEdge(coef, np.asarray(keep)), coef * keep
     x = draw(st.floats(-4, 4))
-    return Single(coef, np.asarray(x)), coef * x
+    return ScalarEdge(coef, np.asarray(x)), coef * x
 
 
 def value(single):
@@ -65,13 +65,13 @@ def test_the_laws_of_numbers(one, two, three):
 def test_signs_cost_no_array():
     x, y = np.asarray(3.0), np.asarray(5.0)
     for c, d, coef, array in [(1, -1, 1, -2.0), (-1, 1, 1, 2.0), (-1, -1, -1, 8.0), (2, -2, 2, -2.0), (1, 2, 1, 13.0)]:
-        found = Single(c, x).plus(Single(d, y), DOUBLE)
+        found = ScalarEdge(c, x).plus(ScalarEdge(d, y), DOUBLE)
         assert (found.coef, float(found.array)) == (coef, array)
 
 
 @pytest.mark.parametrize("hidden", [np.inf, np.nan])
 def test_a_selection_hides_what_it_does_not_select(hidden):
-    mask, x = Single(1, np.asarray(False)), Single(1, np.asarray(hidden))
+    mask, x = ScalarEdge(1, np.asarray(False)), ScalarEdge(1, np.asarray(hidden))
     assert value(mask @ x) == value(x @ mask) == 0
 
 
@@ -87,7 +87,7 @@ def test_operators_as_numbers():
         (reshaped, 2),
         (Reshape((1, 1), (), DOUBLE), 1),
     ]:
-        assert value(as_single(op, DOUBLE)) == want
+        assert value(as_scalar_edge(op, DOUBLE)) == want
 
 
 @pytest.mark.parametrize(
@@ -105,15 +105,15 @@ def test_operators_as_numbers():
     ],
 )
 def test_what_is_more_than_a_number(op):
-    assert as_single(op, DOUBLE) is None
+    assert as_scalar_edge(op, DOUBLE) is None
 
 
 def test_spaces_of_one_number_and_one_dtype():
-    assert single_dtype(SPACES) == DOUBLE
+    assert scalar_dtype(SPACES) == DOUBLE
     single = ArraySpace((), np.dtype(np.float32))
     for other in (single, ArraySpace((2,), DOUBLE), ArraySpace((None,), DOUBLE), ArraySpace(()), TupleSpace((single,))):
-        assert single_dtype([*SPACES, other]) is None
-    assert single_dtype([]) is None
+        assert scalar_dtype([*SPACES, other]) is None
+    assert scalar_dtype([]) is None
 
 
 def systems(seed):
@@ -159,7 +159,7 @@ def test_eliminations_of_numbers_are_those_of_operators(seed, monkeypatch):
 
     J = system.jacobian([int(v) for v in order])
     np.testing.assert_allclose(dense(J), want, atol=1e-12)
-    monkeypatch.setattr(networks, "single_dtype", lambda spaces: None)
+    monkeypatch.setattr(networks, "scalar_dtype", lambda spaces: None)
     plain = system.jacobian([int(v) for v in order])
     np.testing.assert_allclose(dense(plain), want, atol=1e-12)
     assert J.entries.keys() == plain.entries.keys()

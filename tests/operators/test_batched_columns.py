@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from backsolve.operators import ArraySpace, Einsum, LinearOperator, Product, TupleSpace, einsum
-from backsolve.operators.batched_columns import probed
-from backsolve.operators.closed_form import dense_array, is_opaque, settled_product
+from backsolve.operators.closed_form import batched_columns, compose_closed, dense_array, is_opaque
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice
 from backsolve.operators.tuples import Inject, Parts, Project
@@ -80,7 +79,7 @@ def assert_closed(a, b, asked=None, most=None):
     want = columns(Product((a, b)))
     if asked is not None:
         asked.clear()
-    made = settled_product(a, b)
+    made = compose_closed(a, b)
     assert not any(map(is_opaque, made.factors if isinstance(made, Product) else (made,)))
     np.testing.assert_allclose(dense_array(made), want, atol=1e-12)
     if asked is not None:
@@ -132,7 +131,7 @@ def test_a_sum_of_parts_goes_in(out):
     }
     for name, first in into.items():
         run = [first, pair, Project(out, tuples)]
-        made = probed(run, pair, B * N)
+        made = batched_columns(run, pair, B * N)
         if name == "across":  # a row and the opposite one: nothing lies beside
             assert made is None
         else:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.operators import Einsum, LinearMap, LinearOperator, Product, Sum, einsum
-from backsolve.operators.closed_form import dense_array, densified, is_opaque, settled, settled_product
+from backsolve.operators.closed_form import as_dense_einsum, closed_form, compose_closed, dense_array, is_opaque
 from backsolve.operators.slices import Slice
 from backsolve.testing import check_operator
 
@@ -74,7 +74,7 @@ def parts(op):
 @examples(150)
 @given(mixed_chains(), st.data())
 def test_products_however_parenthesised_equal_the_dense_ones(chain, data):
-    op = multiplied(data.draw, chain, settled_product)
+    op = multiplied(data.draw, chain, compose_closed)
     want = dense_product(chain)
     same(op, want)
     check_operator(op)
@@ -90,7 +90,7 @@ def test_the_dense_array_of_a_lazy_product(chain):
     lazy = Product(tuple(pair.op for pair in chain))
     want = dense_product(chain)
     np.testing.assert_allclose(dense_array(lazy), want, atol=1e-9 * max(1, np.abs(want).max(initial=0)))
-    single = densified(lazy)
+    single = as_dense_einsum(lazy)
     assert isinstance(single, Einsum)
     assert [f.array.shape for f in single.factors] == [want.shape]
     same(single, want)
@@ -101,7 +101,7 @@ def test_an_opaque_operator_is_pushed_on_its_narrow_side(wide, narrow):
     rng = np.random.default_rng(0)
     seen: list[int] = []
     a, b = rng.standard_normal((*narrow, 7)), rng.standard_normal((7, *wide))
-    op = settled_product(opaque(a, 1, seen), einsum("i", "j", (b, "ij")))
+    op = compose_closed(opaque(a, 1, seen), einsum("i", "j", (b, "ij")))
     assert isinstance(op, Einsum)
     assert len(seen) == min(*wide, *narrow)
     np.testing.assert_allclose(op.todense(), a @ b)
@@ -111,7 +111,7 @@ def test_a_slice_beside_an_opaque_operator_waits():
     """Nothing is gained by forming the two before a third comes."""
     rng = np.random.default_rng(0)
     a = rng.standard_normal((4, 4))
-    op = settled_product(Slice((4,), (1,), (3,)), opaque(a, 1))
+    op = compose_closed(Slice((4,), (1,), (3,)), opaque(a, 1))
     assert isinstance(op, Product)
     same(op, a[1:3])
 
@@ -121,12 +121,12 @@ def test_a_sum_keeps_the_deltas_that_its_terms_share():
     W, V, c = rng.standard_normal((3, 3)), rng.standard_normal((3, 3)), rng.standard_normal((50, 3))
     term = einsum("nk", "nj", (W, "kj"), (c, "nk"), (V, "ij"))
     lazy = Sum((einsum("nk", "nj", (W, "kj"), sizes={"n": 50}), einsum("nk", "nk", (c, "nk"))))
-    op = settled(lazy)
+    op = closed_form(lazy)
     assert isinstance(op, Einsum)
     assert sum(f.size for f in op.factors) == 50 * 3 * 3  # one example's 3 × 3 for every example
     x = rng.standard_normal((50, 3))
     np.testing.assert_allclose(op @ x, x @ W.T + c * x)
-    assert settled(term) is term
+    assert closed_form(term) is term
 
 
 def test_what_is_opaque():
@@ -159,5 +159,5 @@ def test_a_sum_of_three_operators_without_any_array():
     want = x + x.T + x.sum()
     np.testing.assert_allclose(lazy @ x, want)
     d = einsum("ij", "ij", (np.full((n, n), 2.0), "ij"))
-    op = settled_product(d, lazy)
+    op = compose_closed(d, lazy)
     np.testing.assert_allclose(op @ x, 2 * want)

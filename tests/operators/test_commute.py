@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from backsolve import SpaceError, hadamard, matrix
 from backsolve.operators import Einsum, Identity, Product, Sum, Zero, einsum
-from backsolve.operators.commute import parted
+from backsolve.operators.commute import split_ends
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.rules import compose
 from backsolve.operators.slices import Slice, disjoint, side_by_side
@@ -177,10 +177,10 @@ def test_axes_of_size_one_come_and_go_without_a_reshape(out, into):
 
 def test_the_parts_of_a_product():
     cut, shaped, middle = Slice((4,), (0,), (2,)), Reshape((2, 1), (2,)), einsum("i", "i", (np.ones(2), "i"))
-    one = parted(Product((shaped, middle, cut)))
+    one = split_ends(Product((shaped, middle, cut)))
     assert (one.lead, one.middle, one.trail) == ((shaped,), middle, (cut,))
     assert one.keys == ((((2, 1), (2,)),), (((4,), (0,), (2,), False),))
-    alone = parted(cut)
+    alone = split_ends(cut)
     assert (alone.lead, alone.middle, alone.trail) == ((cut,), None, ())
 
 

@@ -9,7 +9,7 @@ from backsolve.algebra.spaces import ArraySpace
 from backsolve.operators import LinearMap, Sum
 from backsolve.operators.einsum import einsum
 from backsolve.operators.slices import Slice
-from backsolve.operators.tiled import Mosaic, Tile
+from backsolve.operators.tiled import Tile, TiledOperator
 from backsolve.testing import check_operator
 
 from ..chains import dense_slice, einsums, examples, same, shapes, turned
@@ -51,7 +51,7 @@ def mosaics(draw):
         tiles.append(Tile(end, start, pair.op))
         dense = np.tensordot(pair.dense, dense_of(start, into), axes=len(shape))
         total += np.tensordot(turned(dense_of(end, out), len(out)), dense, axes=len(out))
-    return Mosaic(ArraySpace(into), ArraySpace(out), tuple(tiles)), total
+    return TiledOperator(ArraySpace(into), ArraySpace(out), tuple(tiles)), total
 
 
 @examples(100)
@@ -80,7 +80,7 @@ def test_a_mosaic_composes_and_adds(case, seed):
 def test_boxes_that_nobody_writes_are_zero():
     halves = [Slice((6,), (0,), (2,)), Slice((6,), (4,), (6,))]
     double = LinearMap(lambda x: 2 * x, lambda x: 2 * x, ArraySpace((2,)), ArraySpace((2,)))
-    op = Mosaic(ArraySpace((6,)), ArraySpace((6,)), (Tile(halves[1], halves[0], double),))
+    op = TiledOperator(ArraySpace((6,)), ArraySpace((6,)), (Tile(halves[1], halves[0], double),))
     want = np.zeros((6, 6))
     want[4:, :2] = 2 * np.eye(2)
     same(op, want)
@@ -93,7 +93,7 @@ def test_boxes_in_two_directions():
     boxes = [Slice((4, 4), (0, 0), (2, 2)), Slice((4, 4), (2, 2), (4, 4)), Slice((4, 4), (0, 2), (2, 4))]
     whole = ArraySpace((4, 4))
     elements = [LinearMap(lambda x, c=c: c * x, lambda x, c=c: c * x, *[ArraySpace((2, 2))] * 2) for c in (1, 2, 3)]
-    op = Mosaic(whole, whole, tuple(Tile(b, b, e) for b, e in zip(boxes, elements)))
+    op = TiledOperator(whole, whole, tuple(Tile(b, b, e) for b, e in zip(boxes, elements)))
     x = np.arange(16.0).reshape(4, 4)
     y = x * np.kron([[1, 3], [0, 2]], np.ones((2, 2)))
     np.testing.assert_array_equal(op @ x, y)
@@ -112,5 +112,5 @@ def test_a_mosaic_of_single_entries(rows, columns):
     for i, j in zip(*np.nonzero(dense), strict=True):
         out, into = Slice((rows,), (i,), (i + 1,)), Slice((columns,), (j,), (j + 1,))
         tiles.append(Tile(out, into, einsum("i", "i", (dense[i : i + 1, j], "i"))))
-    op = Mosaic(ArraySpace((columns,)), ArraySpace((rows,)), tuple(tiles))
+    op = TiledOperator(ArraySpace((columns,)), ArraySpace((rows,)), tuple(tiles))
     assert np.array_equal(op.todense(), dense)

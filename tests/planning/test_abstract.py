@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backsolve.operators import Einsum, Product, Scaling, Sum, einsum
-from backsolve.operators.closed_form import dense_array, settled_product
+from backsolve.operators.closed_form import compose_closed, dense_array
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.rules import add
 from backsolve.operators.slices import Slice
@@ -65,8 +65,8 @@ class Recorded:
 def test_products_cost_without_entries_what_they_do_with(chain, data):
     draw = Recorded(data.draw)
     cost = Cost()
-    real = multiplied(draw, chain, settled_product)
-    abstract = multiplied(draw.again(), without_entries(chain, cost), settled_product)
+    real = multiplied(draw, chain, compose_closed)
+    abstract = multiplied(draw.again(), without_entries(chain, cost), compose_closed)
     assert skeleton(abstract) == skeleton(real)
     assert cost.total >= 0
     array = dense_array(abstract)
@@ -78,13 +78,13 @@ def test_products_cost_without_entries_what_they_do_with(chain, data):
 def test_sums_cost_without_entries_what_they_do_with(chain, data):
     draw = Recorded(data.draw)
     cost = Cost()
-    real = multiplied(draw, chain, settled_product)
-    abstract = multiplied(draw.again(), without_entries(chain, cost), settled_product)
+    real = multiplied(draw, chain, compose_closed)
+    abstract = multiplied(draw.again(), without_entries(chain, cost), compose_closed)
     other = data.draw(einsums(real.domain.shape, real.codomain.shape)).op
     assert skeleton(add(abstract, abstracted(other, cost))) == skeleton(add(real, other))
     assert skeleton(add(abstracted(other, cost), abstract)) == skeleton(add(other, real))
-    twice = settled_product(abstracted(other, cost).T, add(abstract, abstracted(other, cost)))
-    assert skeleton(twice) == skeleton(settled_product(other.T, add(real, other)))
+    twice = compose_closed(abstracted(other, cost).T, add(abstract, abstracted(other, cost)))
+    assert skeleton(twice) == skeleton(compose_closed(other.T, add(real, other)))
 
 
 @examples(60)

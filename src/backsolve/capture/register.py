@@ -17,7 +17,7 @@ from backsolve.operators.einsum import Factor
 from backsolve.operators.quotient import Quotient
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice
-from backsolve.operators.tiled import Mosaic, Tile
+from backsolve.operators.tiled import Tile, TiledOperator
 from backsolve.operators.tuples import Inject, Parts, Project
 from backsolve.planning.plan import Plan
 from backsolve.sparse.lazy_values import Values
@@ -57,16 +57,16 @@ def _scaling_flatten(op: Scaling) -> tuple[Any, Any]:
     return ((), (op.c, op.space)) if _static(op.c) else ((op.c,), (None, op.space))
 
 
-def _mosaic_flatten(op: Mosaic) -> tuple[Any, Any]:
+def _mosaic_flatten(op: TiledOperator) -> tuple[Any, Any]:
     boxes = tuple(tuple(None if b is None else (b.shape, b.starts, b.stops, b.dtype) for b in tile[:2]) for tile in op.tiles)
     return [tile.element for tile in op.tiles], (op.domain, op.codomain, boxes)
 
 
-def _mosaic_unflatten(aux: Any, elements: Any) -> Mosaic:
+def _mosaic_unflatten(aux: Any, elements: Any) -> TiledOperator:
     domain, codomain, boxes = aux
     found = [[None if b is None else Slice(*b) for b in pair] for pair in boxes]
     tiles = tuple(Tile(out, into, element) for (out, into), element in zip(found, elements, strict=True))
-    return Mosaic(domain, codomain, tiles)
+    return TiledOperator(domain, codomain, tiles)
 
 
 class _Same:
@@ -128,7 +128,7 @@ def _register() -> None:
     register(Reshape, lambda op: ((), (op.out, op.into, op.dtype)), lambda aux, _: Reshape(*aux))
     register(Inject, lambda op: ((), (op.index, op.space)), lambda aux, _: Inject(*aux))
     register(Project, lambda op: ((), (op.index, op.space)), lambda aux, _: Project(*aux))
-    register(Mosaic, _mosaic_flatten, _mosaic_unflatten)
+    register(TiledOperator, _mosaic_flatten, _mosaic_unflatten)
     register(Product, lambda op: (op.factors, None), lambda _, kids: Product(tuple(kids)))
     register(Sum, lambda op: (op.terms, None), lambda _, kids: Sum(tuple(kids)))
     register(BlockVector, lambda v: (v.blocks, None), lambda _, kids: BlockVector(kids))

@@ -22,28 +22,28 @@ from backsolve.elimination.graph import EliminationGraph
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import topological_order
 from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
-from backsolve.operators.closed_form import settled_product
-from backsolve.operators.commute import parted
+from backsolve.operators.closed_form import compose_closed
+from backsolve.operators.commute import split_ends
 from backsolve.operators.einsum import Einsum, Factor
-from backsolve.operators.einsum_rules import merged
+from backsolve.operators.einsum_rules import contracted
 from backsolve.operators.lazy import Product
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice, disjoint
-from backsolve.operators.tiled import Mosaic, Tile
+from backsolve.operators.tiled import Tile, TiledOperator
 
 __all__ = [
     "Border",
     "LinearizedGraph",
-    "Single",
+    "ScalarEdge",
     "as_operator",
-    "as_single",
+    "as_scalar_edge",
     "edge_product",
     "premultiplied",
-    "single_dtype",
+    "scalar_dtype",
 ]
 
 
-class Single:
+class ScalarEdge:
     """x ↦ coef · array · x where ``mask`` is true, 0 elsewhere.  Both are arrays without axes, or None (1, true)."""
 
     __slots__ = ("array", "coef", "mask")
@@ -53,11 +53,11 @@ class Single:
         self.array = array
         self.mask = mask
 
-    def __matmul__(self, other: Single) -> Single:
+    def __matmul__(self, other: ScalarEdge) -> ScalarEdge:
         # What the mask hides may be infinite, and so may what it will be multiplied with: it stays a mask.
-        return Single(self.coef * other.coef, _both(self.array, other.array), _both(self.mask, other.mask))
+        return ScalarEdge(self.coef * other.coef, _both(self.array, other.array), _both(self.mask, other.mask))
 
-    def plus(self, other: Single, dtype: Any) -> Single:
+    def plus(self, other: ScalarEdge, dtype: Any) -> ScalarEdge:
         """The sum, whose numbers have this dtype."""
         mask, one, two = self.mask, self, other
         if mask is not other.mask:
@@ -65,22 +65,22 @@ class Single:
             one, two = self._numbers(dtype), other._numbers(dtype)
         a, b, c, d = one.array, two.array, one.coef, two.coef
         if a is None and b is None:
-            return Single(c + d, None, mask)
+            return ScalarEdge(c + d, None, mask)
         if a is None or b is None:
             number, coef, array = (c, d, b) if a is None else (d, c, a)
-            return Single(1, arrays.add(_scaled(coef, array), number), mask)
+            return ScalarEdge(1, arrays.add(_scaled(coef, array), number), mask)
         if c == d:
-            return Single(c, arrays.add(a, b), mask)
+            return ScalarEdge(c, arrays.add(a, b), mask)
         if c == -d:
-            return Single(c, arrays.subtract(a, b), mask) if d < c else Single(d, arrays.subtract(b, a), mask)
-        return Single(1, arrays.add(_scaled(c, a), _scaled(d, b)), mask)
+            return ScalarEdge(c, arrays.subtract(a, b), mask) if d < c else ScalarEdge(d, arrays.subtract(b, a), mask)
+        return ScalarEdge(1, arrays.add(_scaled(c, a), _scaled(d, b)), mask)
 
-    def _numbers(self, dtype: Any) -> Single:
+    def _numbers(self, dtype: Any) -> ScalarEdge:
         """The same without a mask."""
         if self.mask is None:
             return self
         array = arrays.astype(self.mask, dtype) if self.array is None else arrays.multiply(self.mask, self.array)
-        return Single(self.coef, array)
+        return ScalarEdge(self.coef, array)
 
 
 def _both(a: Any, b: Any) -> Any:
@@ -92,7 +92,7 @@ def _scaled(coef: Any, array: Any) -> Any:
     return array if coef == 1 else arrays.scale(coef, array)
 
 
-def single_dtype(spaces: Iterable[Space]) -> Any:
+def scalar_dtype(spaces: Iterable[Space]) -> Any:
     """The dtype of spaces of one number each, where all have the same; else None."""
     found = None
     for space in spaces:
@@ -105,32 +105,32 @@ def single_dtype(spaces: Iterable[Space]) -> Any:
     return found
 
 
-def as_single(op: Any, dtype: Any) -> Single | None:
-    """An operator between spaces of one number of this dtype as a `Single`; None where it is something else.
+def as_scalar_edge(op: Any, dtype: Any) -> ScalarEdge | None:
+    """An operator between spaces of one number of this dtype as a `ScalarEdge`; None where it is something else.
 
     Named arrays stay operators, which print their names.
     """
     if isinstance(op, Einsum):
         if not isinstance(op.coef, (int, float)) or any(op.sizes[label] != 1 for label in (*op.out, *op.into)):
             return None
-        made = Single(op.coef, None)
+        made = ScalarEdge(op.coef, None)
         for f in op.factors:
             if f.name or f.size != 1 or not (arrays.is_mask(f.array) or f.array.dtype == dtype):
                 return None
             array = arrays.reshape(f.array, ()) if f.array.shape else f.array
-            made = made @ (Single(1, None, array) if arrays.is_mask(array) else Single(1, array))
+            made = made @ (ScalarEdge(1, None, array) if arrays.is_mask(array) else ScalarEdge(1, array))
         return made
     if isinstance(op, (Identity, Reshape)):
-        return Single(1, None)
+        return ScalarEdge(1, None)
     if isinstance(op, Scaling):
-        return Single(op.c, None) if isinstance(op.c, (int, float)) else None
+        return ScalarEdge(op.c, None) if isinstance(op.c, (int, float)) else None
     if isinstance(op, Product):
-        parts = [as_single(f, dtype) for f in op.factors]
+        parts = [as_scalar_edge(f, dtype) for f in op.factors]
         return None if None in parts else reduce(matmul, parts)
     return None
 
 
-def as_operator(single: Single, domain: Space, codomain: Space) -> LinearOperator:
+def as_operator(single: ScalarEdge, domain: Space, codomain: Space) -> LinearOperator:
     """The operator between these spaces of one number."""
     assert isinstance(domain, ArraySpace)
     assert isinstance(codomain, ArraySpace)
@@ -155,13 +155,13 @@ class Border:
 
 def premultiplied(element: Any) -> Any:
     """An edge weight as the elimination starts with it: its factors multiplied together once, not in every product."""
-    return merged(element) if isinstance(element, Einsum) else element
+    return contracted(element) if isinstance(element, Einsum) else element
 
 
 def edge_product(left: Any, right: Any) -> Any:
     """The weight of a path of two edges: operators stay in closed form.  None where it is zero."""
     operators = isinstance(left, LinearOperator) and isinstance(right, LinearOperator)
-    product = settled_product(left, right) if operators else multiply(left, right)
+    product = compose_closed(left, right) if operators else multiply(left, right)
     return None if isinstance(product, Zero) else product
 
 
@@ -241,7 +241,7 @@ class LinearizedGraph:
     # ---- eliminating ----------------------------------------------------------------------------------------------
     def accumulate(self, order: Iterable[int]) -> OperatorMatrix:
         """The Jacobian, from sources to outputs: what is left when the nodes between are eliminated in this order."""
-        dtype = single_dtype([self.spaces[k] for i, row in self.into.items() for k in (i, *row)])
+        dtype = scalar_dtype([self.spaces[k] for i, row in self.into.items() for k in (i, *row)])
         scalars = None if dtype is None else self._as_singles(dtype)
         if scalars is None:
             weights = {i: {j: premultiplied(element) for j, element in row.items()} for i, row in self.into.items()}
@@ -262,7 +262,7 @@ class LinearizedGraph:
         for i, row in self.into.items():
             into[i] = {}
             for j, element in row.items():
-                single = as_single(element, dtype)
+                single = as_scalar_edge(element, dtype)
                 if single is None:
                     return None
                 into[i][j] = single
@@ -281,7 +281,7 @@ class LinearizedGraph:
             else:
                 tiles.setdefault((end.leaf, start.leaf), []).append(Tile(end.box, start.box, element))
         for (i, j), parts in tiles.items():
-            entries[i, j] = Mosaic(columns[j], rows[i], tuple(parts))
+            entries[i, j] = TiledOperator(columns[j], rows[i], tuple(parts))
         return OperatorMatrix(entries, (len(rows), len(columns)), rows, columns)
 
     def signature(self) -> Any:
@@ -320,7 +320,7 @@ def _last_slice(element: Any) -> Slice | None:
     """The slice that an edge begins with, seen from its source."""
     if not isinstance(element, LinearOperator) or element.domain == ANY:
         return None
-    trail = parted(element)
+    trail = split_ends(element)
     last = (*trail.lead, *trail.trail)[-1:] if trail.middle is None else trail.trail[-1:]
     return last[0] if last and isinstance(last[0], Slice) and not last[0].transposed else None
 
@@ -329,7 +329,7 @@ def _first_slice(element: Any) -> Slice | None:
     """The slice whose transpose an edge ends with, seen from its source."""
     if not isinstance(element, LinearOperator) or element.domain == ANY:
         return None
-    lead = parted(element).lead[:1]
+    lead = split_ends(element).lead[:1]
     found = lead[0].transpose() if lead and isinstance(lead[0], Slice) and lead[0].transposed else None
     return found if isinstance(found, Slice) else None
 

@@ -16,20 +16,20 @@ from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice
 from backsolve.operators.tuples import Inject, Project
 
-__all__ = ["Pairs", "joined", "regrouped", "through"]
+__all__ = ["Pairs", "joined", "propagate", "regrouped"]
 
 Pairs = frozenset[tuple[int, int]]  # (axis of a value, axis of what it depends on)
 Shape = tuple[int, ...]
 
 
-def through(op: LinearOperator, parts: dict[int, Pairs]) -> dict[int, Pairs]:
+def propagate(op: LinearOperator, parts: dict[int, Pairs]) -> dict[int, Pairs]:
     """What lies side by side with the argument in each part of the image, from the parts of the domain that depend on it."""
     if isinstance(op, Product):
         for f in reversed(op.factors):
-            parts = through(f, parts)
+            parts = propagate(f, parts)
         return parts
     if isinstance(op, Sum):
-        return joined([through(term, parts) for term in op.terms])
+        return joined([propagate(term, parts) for term in op.terms])
     if isinstance(op, Inject):
         return {op.index: parts[0]} if parts else {}
     if isinstance(op, Project):

@@ -6,7 +6,8 @@ rows) of its neighbour, whichever are fewer.  Where only the ends remain, sums a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from backsolve.algebra import arrays
 from backsolve.algebra.arrays import asarray, map_columns, namespace, reshape
 from backsolve.algebra.spaces import ArraySpace, SpaceError, TupleSpace
 from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
-from backsolve.operators.batched_columns import in_turn, probed
+from backsolve.operators.batch_axes import propagate
 from backsolve.operators.dispatch import operation
 from backsolve.operators.einsum import Einsum, Factor, as_einsum
 from backsolve.operators.einsum_rules import add_einsums
@@ -25,30 +26,40 @@ from backsolve.operators.rules import compose
 from backsolve.operators.slices import Slice
 from backsolve.operators.tuples import Inject, Project
 
-__all__ = ["attempt", "densified", "first_of", "is_opaque", "settled", "settled_product"]
+__all__ = [
+    "as_dense_einsum",
+    "attempt",
+    "batched_columns",
+    "closed_form",
+    "compose_closed",
+    "first_of",
+    "in_turn",
+    "is_opaque",
+]
+
 
 _STRUCTURED = (Identity, Scaling, Zero, Einsum, Slice, Reshape, Inject, Project)
 
 
-def settled_product(a: LinearOperator, b: LinearOperator) -> LinearOperator:
+def compose_closed(a: LinearOperator, b: LinearOperator) -> LinearOperator:
     """Return a ∘ b without lazy sums inside, opaque operators pushed through columns or rows."""
-    product = compose(settled(a), settled(b))
+    product = compose(closed_form(a), closed_form(b))
     if not _must_push(product):
         return product
     closed = _closed(product)
-    return densified(product) if closed is None else closed
+    return as_dense_einsum(product) if closed is None else closed
 
 
-def settled(op: LinearOperator) -> LinearOperator:
+def closed_form(op: LinearOperator) -> LinearOperator:
     """op with a lazy sum multiplied out: over the Kronecker deltas that all its terms share, else densely."""
     if isinstance(op, Product) and any(isinstance(f, Sum) for f in op.factors):
-        factors = [settled(f) for f in op.factors]
+        factors = [closed_form(f) for f in op.factors]
         op = factors[-1]
         for f in factors[-2::-1]:
             op = compose(f, op)
     if not isinstance(op, Sum):
         return op
-    terms = [as_plain_einsum(settled(term)) for term in op.terms]
+    terms = [as_plain_einsum(closed_form(term)) for term in op.terms]
     total = terms[0]
     for term in terms[1:]:
         if total is None or term is None:
@@ -57,7 +68,7 @@ def settled(op: LinearOperator) -> LinearOperator:
     else:
         if total is not None:
             return total
-    return densified(op) if _array_ends(op) else op
+    return as_dense_einsum(op) if _array_ends(op) else op
 
 
 def as_plain_einsum(op: LinearOperator) -> Einsum | None:
@@ -89,7 +100,7 @@ def _closed(op: LinearOperator) -> LinearOperator | None:
         opaque = [f for f in run if is_opaque(f)]
         step: LinearOperator | None = run[0]
         if opaque:
-            step = probed(run, opaque[0], most) if len(opaque) == 1 and _array_ends(run[0], run[-1]) else None
+            step = batched_columns(run, opaque[0], most) if len(opaque) == 1 and _array_ends(run[0], run[-1]) else None
         if step is None or (len(run) > 1 and not opaque):
             return None
         made = step if made is None else compose(step, made)
@@ -113,7 +124,7 @@ def _array_ends(first: LinearOperator, last: LinearOperator | None = None) -> bo
     return all(space.known and not isinstance(space, TupleSpace) for space in spaces)
 
 
-def densified(op: LinearOperator) -> Einsum:
+def as_dense_einsum(op: LinearOperator) -> Einsum:
     """op as an `Einsum` with one array over codomain and domain: columns pushed through it, or rows, whichever are fewer."""
     return _from_array(dense_array(op), op.codomain, op.domain)
 
@@ -258,3 +269,62 @@ def first_of(one: Any, other: Any) -> Any:
         except REFUSALS as error:
             error.add_note(f"(the other direction was refused as well: {refusal})")
             raise
+
+
+def batched_columns(run: Sequence[LinearOperator], opaque: LinearOperator, most: int) -> Einsum | None:
+    """The product of a run, in order of application and between spaces of one array, whose one opaque operator is given.
+
+    None where no axes lie side by side, or where more than ``most`` columns (and as many rows) would be pushed through.
+    """
+    into: Any = run[0].domain
+    out: Any = run[-1].codomain
+    parts = {0: frozenset((a, a) for a in range(len(into.shape)))}
+    for op in run:
+        parts = propagate(op, parts)
+    beside: dict[int, int] = {}  # axis of the domain → axis of the codomain
+    for b, a in sorted(parts.get(0, ())):
+        if a not in beside and b not in beside.values():
+            beside[a] = b
+    if not beside:
+        return None
+    columns = prod(n for a, n in enumerate(into.shape) if a not in beside)
+    rows = prod(n for b, n in enumerate(out.shape) if b not in beside.values())
+    if min(columns, rows) > most:
+        return None
+    if columns <= rows:
+        return _by_columns(run, opaque, beside)
+    back = [op.transpose() for op in reversed(run)]
+    at = next(i for i, op in enumerate(run) if op is opaque)
+    made = _by_columns(back, back[len(run) - 1 - at], {b: a for a, b in beside.items()})
+    turned = made.transpose()
+    assert isinstance(turned, Einsum)
+    return turned
+
+
+def _by_columns(run: Sequence[LinearOperator], opaque: LinearOperator, beside: dict[int, int]) -> Einsum:
+    into: Any = run[0].domain
+    out: Any = run[-1].codomain
+    rest = [a for a in range(len(into.shape)) if a not in beside]
+    sizes = [into.shape[a] for a in rest]
+    width = prod(sizes)
+    unit = np.eye(width, dtype=into.dtype or float)
+    unit = unit.reshape([*(1 if a in beside else n for a, n in enumerate(into.shape)), width])
+    columns = opaque.lifted(np.broadcast_to(unit, (*into.shape, width)))
+    image = reshape(map_columns(in_turn(run), columns), (*out.shape, *sizes))
+    ends = tuple(range(len(out.shape)))
+    own = {a: len(ends) + i for i, a in enumerate(rest)}
+    starts = tuple(own[a] if a in own else beside[a] for a in range(len(into.shape)))
+    every = (*ends, *own.values())
+    sizes_of: dict[int, int | None] = dict(zip(every, image.shape, strict=True))
+    return Einsum((Factor(image, every),), ends, starts, sizes_of, 1, (into.dtype, out.dtype))
+
+
+def in_turn(run: Sequence[LinearOperator]) -> Any:
+    """The function that applies the operators of a run one after the other."""
+
+    def image(x: Any) -> Any:
+        for op in run:
+            x = op.apply(x)
+        return x
+
+    return image

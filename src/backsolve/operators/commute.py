@@ -20,14 +20,14 @@ __all__ = [
     "einsum_after_slice",
     "join_reshapes",
     "move_key",
-    "parted",
     "regroup_after",
     "regroup_before",
     "slice_after_einsum",
+    "split_ends",
 ]
 
 
-class Parted(NamedTuple):
+class Ends(NamedTuple):
     """A product as the slices and reshapes it begins with, one operator (None: the identity), and those it ends with."""
 
     lead: tuple[LinearOperator, ...]
@@ -40,7 +40,7 @@ class Parted(NamedTuple):
         return tuple(map(move_key, self.lead)), tuple(map(move_key, self.trail))
 
 
-def parted(op: LinearOperator) -> Parted:
+def split_ends(op: LinearOperator) -> Ends:
     """The parts of an operator between its slices and reshapes."""
     factors = op.factors if isinstance(op, Product) else (op,)
     start, stop = 0, len(factors)
@@ -49,9 +49,7 @@ def parted(op: LinearOperator) -> Parted:
     while stop > start and move_key(factors[stop - 1]) is not None:
         stop -= 1
     middle = factors[start:stop]
-    return Parted(
-        factors[:start], None if not middle else middle[0] if len(middle) == 1 else Product(middle), factors[stop:]
-    )
+    return Ends(factors[:start], None if not middle else middle[0] if len(middle) == 1 else Product(middle), factors[stop:])
 
 
 def move_key(op: LinearOperator) -> Any:

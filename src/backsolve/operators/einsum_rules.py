@@ -14,7 +14,7 @@ from backsolve.algebra.arrays import Labels, add, contract, is_mask, multiply, n
 from backsolve.algebra.spaces import SpaceError
 from backsolve.operators.einsum import Einsum, Factor, _contract_all
 
-__all__ = ["add_einsums", "compose_einsums", "merged"]
+__all__ = ["add_einsums", "compose_einsums", "contracted"]
 
 Sizes = dict[int, int | None]
 
@@ -57,7 +57,7 @@ def compose_einsums(a: Einsum, b: Einsum) -> Einsum | None:
             return None
         if label in {find(p) for p in a.into}:
             coef = coef * n
-    merged = merge(factors, {*out, *into})
+    merged = contract_pairs(factors, {*out, *into})
     kept = {*out, *into}.union(*(f.labels for f in merged))
     return Einsum(tuple(merged), out, into, {k: n for k, n in sizes.items() if k in kept}, coef, (b.dtypes[0], a.dtypes[1]))
 
@@ -160,7 +160,7 @@ def _renamed(f: Factor, labels: list[int]) -> Factor:
     return Factor(array, tuple(names))
 
 
-def merge(factors: list[Factor], outer: set[int]) -> list[Factor]:
+def contract_pairs(factors: list[Factor], outer: set[int]) -> list[Factor]:
     """Multiply factors two by two, cheapest product first, while a product is no larger than its two operands.
 
     A mask whose axes all stay is multiplied with masks alone: it comes last of all, to hide what is infinite or NaN by then.
@@ -224,12 +224,12 @@ def _summed_alone(factors: list[Factor], outer: set[int]) -> list[Factor]:
     return made
 
 
-def merged(op: Einsum) -> Einsum:
+def contracted(op: Einsum) -> Einsum:
     """op with its factors multiplied together where that does not grow them: what every product with it would do again."""
     if len(op.factors) < 2:
         return op
     outer = {*op.out, *op.into}
-    factors = tuple(merge(list(op.factors), outer))
+    factors = tuple(contract_pairs(list(op.factors), outer))
     kept = outer.union(*(f.labels for f in factors))
     return Einsum(factors, op.out, op.into, {k: n for k, n in op.sizes.items() if k in kept}, op.coef, op.dtypes)
 

@@ -11,7 +11,7 @@ from backsolve.algebra.arrays import Labels, astype, is_mask, place, scale
 from backsolve.algebra.elements import is_zero
 from backsolve.algebra.spaces import SpaceError
 from backsolve.operators.base import LinearOperator, Zero
-from backsolve.operators.closed_form import as_plain_einsum, dense_array, settled
+from backsolve.operators.closed_form import as_plain_einsum, closed_form, dense_array
 from backsolve.operators.dispatch import operation
 from backsolve.operators.einsum import Einsum, Factor, _contract_all
 from backsolve.operators.einsum_rules import _renamed
@@ -71,7 +71,7 @@ def _total(terms: list[Any]) -> Any:
 
 def _terms(op: LinearOperator) -> list[Einsum]:
     """The operator as a sum of `Einsum`s; what has no closed form is written out."""
-    op = settled(op) if isinstance(op, Product) else op
+    op = closed_form(op) if isinstance(op, Product) else op
     made = []
     for term in op.terms if isinstance(op, Sum) else (op,):
         plain = as_plain_einsum(term)

@@ -12,10 +12,10 @@ from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
 from backsolve.operators.commute import (
     einsum_after_slice,
     join_reshapes,
-    parted,
     regroup_after,
     regroup_before,
     slice_after_einsum,
+    split_ends,
 )
 from backsolve.operators.dispatch import ADD, COMPOSE, look_up, operation
 from backsolve.operators.einsum import Einsum, as_einsum
@@ -148,7 +148,7 @@ def _same_or_moved(a: LinearOperator, b: LinearOperator) -> LinearOperator | Non
     """Twice one operator, or the sum of two between the same slices and reshapes."""
     if a is b:
         return a.scaled(2)
-    one, other = parted(a), parted(b)
+    one, other = split_ends(a), split_ends(b)
     if one.keys != other.keys or one.keys == ((), ()):
         return None
     space = one.trail[0].codomain if one.trail else one.lead[-1].domain

@@ -15,7 +15,7 @@ from backsolve.operators.closed_form import dense_array
 from backsolve.operators.einsum import Einsum, _contract_all
 from backsolve.operators.slices import Slice
 
-__all__ = ["Mosaic", "Tile"]
+__all__ = ["Tile", "TiledOperator"]
 
 
 CELLS = 1024  # entries of a matrix that is put together one by one
@@ -30,7 +30,7 @@ class Tile(NamedTuple):
     element: Any
 
 
-class Mosaic(LinearOperator):
+class TiledOperator(LinearOperator):
     """X ↦ Σ outᵀ element into X over the tiles; boxes on one side are equal or disjoint."""
 
     __slots__ = ("codomain", "domain", "tiles")
@@ -52,11 +52,11 @@ class Mosaic(LinearOperator):
 
     def transpose(self) -> LinearOperator:
         tiles = tuple(Tile(into, out, element.transpose()) for out, into, element in self.tiles)
-        return Mosaic(self.codomain, self.domain, tiles)
+        return TiledOperator(self.codomain, self.domain, tiles)
 
     def conj(self) -> LinearOperator:
         tiles = tuple(Tile(out, into, element.conj()) for out, into, element in self.tiles)
-        return Mosaic(self.domain, self.codomain, tiles)
+        return TiledOperator(self.domain, self.codomain, tiles)
 
     def todense(self) -> Any:
         domain, codomain = self.domain, self.codomain

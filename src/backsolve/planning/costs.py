@@ -176,7 +176,7 @@ register_adapter(AbstractArray, AbstractAdapter())
 
 
 class AbstractOpaque(LinearOperator):
-    """An opaque operator between abstract arrays: its spaces, what one application costs, which axes it leaves side by side."""
+    """An opaque operator between abstract arrays: its spaces, the cost of one application, its batch axes."""
 
     __slots__ = ("_aligned", "_work", "codomain", "cost", "domain", "name")
     domain: Space

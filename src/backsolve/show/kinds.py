@@ -31,7 +31,7 @@ _BY_CLASS = {
     "Project": "moves",
     "Slice": "moves",
     "Sparse": "moves",
-    "Mosaic": "moves",
+    "TiledOperator": "moves",
     "LinearMap": "opaque",
     "LinearEquation": "opaque",
     "Product": "composed",
