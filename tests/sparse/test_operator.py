@@ -16,7 +16,7 @@ from backsolve.operators.quotient import Quotient
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice
 from backsolve.sparse.convert import as_sparse
-from backsolve.sparse.lazy_values import Arrangement, Values
+from backsolve.sparse.lazy_values import Combination, LazyValues
 from backsolve.sparse.materialize import combine, take
 from backsolve.sparse.operator import Sparse, sparse
 from backsolve.sparse.pattern import PatternTooLargeError
@@ -94,7 +94,7 @@ def test_products_sums_and_multiples(data):
 def test_complex_data_and_adjoints(pair):
     op, dense = pair
     op, dense = op.scaled(1 + 2j), dense * (1 + 2j)
-    op = Sparse(op.pattern, Values.of(np.asarray(op.data, complex), op.nnz), op.domain, op.codomain)
+    op = Sparse(op.pattern, LazyValues.of(np.asarray(op.data, complex), op.nnz), op.domain, op.codomain)
     check_operator(op, complex_values=True, rtol=1e-5)
     close(op.H.todense(), dense.conj().T)
     close(op.conj().todense(), dense.conj())
@@ -324,7 +324,7 @@ def test_sources_are_kept_once_and_constants_are_static():
     assert len(twice.values.sources) == 1
     stencil = sparse([0, 1], [1, 0], None, (2,), (2,)) + 3.0 * Identity(ArraySpace((2,)))
     assert stencil.values.is_static
-    assert stencil.settled() is not None
+    assert stencil.evaluated() is not None
     close(stencil.data, np.array([3.0, 1.0, 1.0, 3.0]))
     ones = sparse([0, 1], [1, 0], None, (2,), (2,)) + Identity(ArraySpace((2,)))
     assert ones.values.plan.const == 1  # all the same: nothing stored
@@ -384,11 +384,11 @@ def test_pytorch_tensors_as_data():
 
 # ---- the static part ------------------------------------------------------------------------------------------------------
 def test_arrangements_are_equal_by_content():
-    a = Arrangement(2, (3,), np.array([0, 2]), None, np.array([1.0, 2.0]), 0)
-    b = Arrangement(2, (3,), np.array([0, 2]), None, np.array([1.0, 2.0]), 0)
+    a = Combination(2, (3,), np.array([0, 2]), None, np.array([1.0, 2.0]), 0)
+    b = Combination(2, (3,), np.array([0, 2]), None, np.array([1.0, 2.0]), 0)
     assert a == b
     assert hash(a) == hash(b)
-    assert a != Arrangement(2, (3,), np.array([0, 1]), None, np.array([1.0, 2.0]), 0)
-    assert a != Arrangement(2, (3,), np.array([0, 2]), None, 1, 0)
+    assert a != Combination(2, (3,), np.array([0, 1]), None, np.array([1.0, 2.0]), 0)
+    assert a != Combination(2, (3,), np.array([0, 2]), None, 1, 0)
     assert a != 2
     assert repr(sparse([0], [0], None, (1,), (1,))) == "sparse(1×1, 1 non-zero) : 1 → 1"

@@ -15,7 +15,7 @@ from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.capture.constants import known_value
-from backsolve.sparse.lazy_values import Values
+from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_memory
 
@@ -106,7 +106,7 @@ def _picking(eqn: Any, k: int, entries: Index) -> Sparse:
     flat = entries.reshape(-1)
     rows = np.flatnonzero(flat >= 0)
     cols = flat if rows.size == flat.size else flat[rows]
-    return Sparse(Pattern(rows, cols, (out.size, into.size)), Values.of(None, rows.size), into, out)
+    return Sparse(Pattern(rows, cols, (out.size, into.size)), LazyValues.of(None, rows.size), into, out)
 
 
 def _placing(eqn: Any, k: int, places: Index, coef: int = 1) -> Sparse:
@@ -115,7 +115,7 @@ def _placing(eqn: Any, k: int, places: Index, coef: int = 1) -> Sparse:
     flat = places.reshape(-1)
     cols = np.flatnonzero(flat >= 0)
     pattern, _ = from_entries(flat[cols], cols, (out.size, into.size))
-    return Sparse(pattern, Values.of(coef, cols.size), into, out)
+    return Sparse(pattern, LazyValues.of(coef, cols.size), into, out)
 
 
 def _masked(eqn: Any, k: int, first: Index, moves: Index, entries: Any, *, placing: bool = False, coef: int = 1) -> Sparse:
@@ -127,8 +127,8 @@ def _masked(eqn: Any, k: int, first: Index, moves: Index, entries: Any, *, placi
     far = (first.reshape(-1, 1) + moves).reshape(-1)
     rows, cols = (far, near) if placing else (near, far)
     pattern, groups = from_entries(rows, cols, (out.size, into.size))
-    meant = Values.of(entries, first.size).take(near).array()
-    mask = Values.of(lax.eq(meant, far.astype(meant.dtype)), count)
+    meant = LazyValues.of(entries, first.size).take(near).array()
+    mask = LazyValues.of(lax.eq(meant, far.astype(meant.dtype)), count)
     values = mask.take(groups.order)
     return Sparse(pattern, values if coef == 1 else values.scaled(coef), into, out)
 
@@ -177,7 +177,7 @@ def _same_order(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     if k != 0 or (eqn.primitive.name == "reshape" and eqn.params["dimensions"] is not None):
         return None
     into, out = _spaces(eqn, k)
-    return Sparse(diagonal(into.size), Values.of(None, into.size), into, out)
+    return Sparse(diagonal(into.size), LazyValues.of(None, into.size), into, out)
 
 
 def _concatenate(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
@@ -234,7 +234,7 @@ def _window_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
         rows.append(chosen)
         cols.append(np.broadcast_to(entry, results).reshape(-1)[chosen])
     pattern, _ = from_entries(np.concatenate(rows), np.concatenate(cols), (out.size, into.size))
-    return Sparse(pattern, Values.of(None, pattern.nnz), into, out)
+    return Sparse(pattern, LazyValues.of(None, pattern.nnz), into, out)
 
 
 # ---- rules: indices ----------------------------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def _without(shape: tuple[int, ...], taken: Index) -> Index:
 
 def _kept(eqn: Any, k: int, mask: Any) -> Sparse:
     into, out = _spaces(eqn, k)
-    return Sparse(diagonal(into.size), Values.of(mask, into.size), into, out)
+    return Sparse(diagonal(into.size), LazyValues.of(mask, into.size), into, out)
 
 
 def _gather(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:

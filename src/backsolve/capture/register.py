@@ -20,7 +20,7 @@ from backsolve.operators.slices import Slice
 from backsolve.operators.tiled import Tile, TiledOperator
 from backsolve.operators.tuples import Inject, Parts, Project
 from backsolve.planning.plan import Plan
-from backsolve.sparse.lazy_values import Values
+from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.sparse.operator import Sparse
 from backsolve.system.system import System
@@ -118,7 +118,7 @@ def _register() -> None:
     register(
         Sparse,
         lambda op: (op.values.sources, (op.pattern, op.values.plan, op.domain, op.codomain)),
-        lambda aux, kids: Sparse(aux[0], Values(kids, aux[1]), *aux[2:]),
+        lambda aux, kids: Sparse(aux[0], LazyValues(kids, aux[1]), *aux[2:]),
     )
     register(
         SparseMatrix,

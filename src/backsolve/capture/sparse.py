@@ -22,7 +22,7 @@ from backsolve.operators.quotient import Quotient
 from backsolve.operators.tuples import Inject, Project
 from backsolve.planning.plan import Plan, make_plan
 from backsolve.sparse.convert import as_sparse
-from backsolve.sparse.lazy_values import Values
+from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.sparse.operator import Sparse, join_sparse, mirror_sparse
 from backsolve.sparse.pattern import Pattern, from_entries
@@ -100,7 +100,7 @@ def _part(op: Inject | Project) -> Sparse:
     before = sum(part.size for part in op.space.parts[: op.index])
     own = np.arange(min(into.size, out.size))
     rows, cols = (own + before, own) if isinstance(op, Inject) else (own, own + before)
-    return Sparse(Pattern(rows, cols, (out.size, into.size)), Values.of(None, own.size), into, out)
+    return Sparse(Pattern(rows, cols, (out.size, into.size)), LazyValues.of(None, own.size), into, out)
 
 
 def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False) -> list[list[SparseMatrix]]:

@@ -14,7 +14,7 @@ from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
 from backsolve.operators import LinearOperator, O, Product, Sum
 from backsolve.operators.closed_form import attempt, first_of, is_opaque
 from backsolve.operators.tuples import Parts
-from backsolve.sparse.lazy_values import Values
+from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.materialize import concatenate
 from backsolve.sparse.operator import Keep, Sparse, compose_sparse
 from backsolve.sparse.pattern import Pattern, dense
@@ -83,7 +83,7 @@ class Opaque:
                 return _turned(self.preimage(np.eye(self.m, dtype=out.dtype)))
 
             array = first_of(by_columns, by_rows) if columns_first else first_of(by_rows, by_columns)
-            self._matrix = Sparse(pattern, Values.of(reshape(array, (self.m * self.n,)), self.m * self.n), into, out)
+            self._matrix = Sparse(pattern, LazyValues.of(reshape(array, (self.m * self.n,)), self.m * self.n), into, out)
         return self._matrix
 
 
@@ -113,7 +113,7 @@ def _pushed(left: Opaque, right: Sparse, cols: Any) -> Sparse:
     pattern = Pattern(np.repeat(np.arange(left.m), cols.size), np.tile(cols, left.m), (left.m, into.size))
     assert isinstance(into, ArraySpace)
     assert isinstance(out, ArraySpace)
-    return Sparse(pattern, Values.of(reshape(image, (pattern.nnz,)), pattern.nnz), into, out)
+    return Sparse(pattern, LazyValues.of(reshape(image, (pattern.nnz,)), pattern.nnz), into, out)
 
 
 def pulled(left: Sparse | Opaque, right: Opaque, keep: Keep | None = None) -> Sparse:
@@ -140,7 +140,7 @@ def _pulled(left: Sparse, right: Opaque, rows: Any) -> Sparse:
     pattern = Pattern(np.repeat(rows, right.n), np.tile(np.arange(right.n), rows.size), (out.size, right.n))
     assert isinstance(into, ArraySpace)
     assert isinstance(out, ArraySpace)
-    return Sparse(pattern, Values.of(reshape(image, (pattern.nnz,)), pattern.nnz), into, out)
+    return Sparse(pattern, LazyValues.of(reshape(image, (pattern.nnz,)), pattern.nnz), into, out)
 
 
 def _opaque_in(terms: Sequence[LinearOperator]) -> LinearOperator:

@@ -198,9 +198,9 @@ def _total(a: Edge, b: Edge) -> Edge:
 
 def _formed_once(op: Edge, uses: int) -> Edge:
     """The same operator, its numbers formed if several products would form them."""
-    if isinstance(op, Opaque) or uses < 2 or op.values.is_settled:
+    if isinstance(op, Opaque) or uses < 2 or op.values.is_evaluated:
         return op
-    return op.settled()
+    return op.evaluated()
 
 
 def _places(border: Border) -> Index | None:

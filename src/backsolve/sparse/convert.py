@@ -18,7 +18,7 @@ from backsolve.operators.einsum import Einsum, Factor, _contract_all
 from backsolve.operators.lazy import Product, Sum
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice
-from backsolve.sparse.lazy_values import Values
+from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse, add_sparse, compose_sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_labels
 
@@ -61,17 +61,17 @@ def as_sparse(
     if isinstance(op, Einsum):
         return _from_einsum(op, into, out, limit)
     if isinstance(op, Identity | Scaling | Reshape):
-        one = Sparse(diagonal(into.size), Values.of(None, into.size), into, out)
+        one = Sparse(diagonal(into.size), LazyValues.of(None, into.size), into, out)
         return one.scaled(op.c) if isinstance(op, Scaling) else one  # type: ignore[return-value]
     if isinstance(op, Zero):
         nowhere = np.zeros(0, np.int64)
-        return Sparse(Pattern(nowhere, nowhere, (out.size, into.size)), Values.of(0, 0), into, out)
+        return Sparse(Pattern(nowhere, nowhere, (out.size, into.size)), LazyValues.of(0, 0), into, out)
     if isinstance(op, Slice):
         every = np.arange(prod(op.shape)).reshape(op.shape)
         picked = every[tuple(map(slice, *op.box))].reshape(-1)
         here = np.arange(picked.size)
         rows, cols = (picked, here) if op.transposed else (here, picked)
-        return Sparse(Pattern(rows, cols, (out.size, into.size)), Values.of(None, picked.size), into, out)
+        return Sparse(Pattern(rows, cols, (out.size, into.size)), LazyValues.of(None, picked.size), into, out)
     return None
 
 
@@ -88,13 +88,13 @@ def _from_einsum(op: Einsum, into: ArraySpace, out: ArraySpace, limit: int | Non
     if keep is not None:
         pattern = Pattern(pattern.rows[keep], pattern.cols[keep], pattern.shape)
         index = [keep if places is None else places[keep] for places in index]
-    values = Values.of(op.coef if is_number(op.coef) else 1, pattern.nnz)
+    values = LazyValues.of(op.coef if is_number(op.coef) else 1, pattern.nnz)
     for f, places in zip(factors, index, strict=True):
         if keep is None or not _is_static_mask(f):
             array = f.array
             if str(array.dtype).rpartition(".")[2].startswith(("int", "uint")):  # counts of masks: numbers among numbers
                 array = astype(array, into.dtype or out.dtype or namespace(array).float64)
-            values = values.times(Values.of(array, f.size).take(places), into.dtype or out.dtype)
+            values = values.times(LazyValues.of(array, f.size).take(places), into.dtype or out.dtype)
     return Sparse(pattern, values if is_number(op.coef) else values.scaled(op.coef), into, out)
 
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from backsolve.algebra.arrays import conjugate, is_mask, multiply, reshape
 from backsolve.algebra.elements import is_number
-from backsolve.sparse.materialize import assemble, common_dtype, concatenate, formed, take
+from backsolve.sparse.materialize import assemble, common_dtype, concatenate, evaluate_by_kind, take
 
-__all__ = ["CONSTANT", "Arrangement", "Singles", "Values", "as_numbers", "joined", "multiplied", "sum_consts", "union"]
+__all__ = ["CONSTANT", "Combination", "LazyValues", "Monomials", "as_numbers", "joined", "multiplied", "sum_consts", "union"]
 
 
 CONSTANT = -1  # the place of a number that is no entry of a source
@@ -26,7 +26,7 @@ _SMALLEST = 32  # products of such a pair
 
 
 @dataclass(frozen=True)
-class Singles:
+class Monomials:
     """v[k] = coef[k] · s[places[k]], coef[k] where places[k] is `CONSTANT`; s are all the vectors ``sources``."""
 
     sources: Sequence[Any]
@@ -45,7 +45,7 @@ class Singles:
         return np.maximum(np.searchsorted(self.begins, self.places, side="right") - 1, 0)
 
 
-def multiplied(a: Singles, b: Singles, dtype: Any = None) -> Singles:
+def multiplied(a: Monomials, b: Monomials, dtype: Any = None) -> Monomials:
     """Return the products number by number.  Cost: one multiplication for each pair of entries of a and b that meet."""
     coef = a.coef * b.coef
     moving_a, moving_b = a.places != CONSTANT, b.places != CONSTANT
@@ -63,10 +63,10 @@ def multiplied(a: Singles, b: Singles, dtype: Any = None) -> Singles:
         index[at] = total + place
         sources.append(array)
         total += array.shape[0]
-    return Singles(sources, index, coef)
+    return Monomials(sources, index, coef)
 
 
-def _groups(a: Singles, b: Singles, at: Index) -> list[tuple[Index, tuple[Any, Index], tuple[Any, Index]]]:
+def _groups(a: Monomials, b: Monomials, at: Index) -> list[tuple[Index, tuple[Any, Index], tuple[Any, Index]]]:
     """The entries by pairs of arrays: which ones, and for either side the array and the places in it."""
     if not at.size:
         return []
@@ -89,7 +89,7 @@ def _groups(a: Singles, b: Singles, at: Index) -> list[tuple[Index, tuple[Any, I
     return found
 
 
-def _together(v: Singles, at: Index, numbers: Index) -> tuple[Any, Index]:
+def _together(v: Monomials, at: Index, numbers: Index) -> tuple[Any, Index]:
     """One array that has these entries, and their places in it."""
     first = int(numbers[0])
     if (numbers == first).all():
@@ -116,8 +116,8 @@ def _products(x: Any, i: Index, y: Any, j: Index, dtype: Any) -> tuple[Index, An
 Index = np.ndarray[Any, Any]
 
 
-class Arrangement:
-    """The static part of `Values`: v[k] = const[k] + Σ coef[t] · s[index[t]] over t = starts[k] … starts[k+1]−1.
+class Combination:
+    """The static part of `LazyValues`: v[k] = const[k] + Σ coef[t] · s[index[t]] over t = starts[k] … starts[k+1]−1.
 
     s is the concatenation of the sources, ``sizes`` their numbers of entries.  ``index`` None: all of s in order;
     ``starts`` None: one term each.  ``coef`` and ``const`` are numbers or NumPy arrays.  Equal by content, so that it may
@@ -145,7 +145,7 @@ class Arrangement:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        if not isinstance(other, Arrangement) or (self.count, self.sizes) != (other.count, other.sizes):
+        if not isinstance(other, Combination) or (self.count, self.sizes) != (other.count, other.sizes):
             return False
         return all(_same(getattr(self, name), getattr(other, name)) for name in ("index", "starts", "coef", "const"))
 
@@ -153,26 +153,26 @@ class Arrangement:
         return hash((self.count, self.sizes))
 
 
-class Values:
-    """A vector of ``count`` numbers: an `Arrangement` of the entries of some arrays.
+class LazyValues:
+    """A vector of ``count`` numbers: a `Combination` of the entries of some arrays.
 
     ``sources`` are arrays of any shape and library, their entries taken in row-major order; with none, all is static.
     """
 
     __slots__ = ("plan", "sources")
 
-    def __init__(self, sources: Sequence[Any], plan: Arrangement) -> None:
+    def __init__(self, sources: Sequence[Any], plan: Combination) -> None:
         self.sources = tuple(sources)
         self.plan = plan
 
     @classmethod
-    def of(cls, data: Any, count: int) -> Values:
+    def of(cls, data: Any, count: int) -> LazyValues:
         """The entries of an array, which has ``count`` of them, or one number (None: 1) that many times."""
         if data is None or is_number(data):
-            return cls((), Arrangement(count, const=1 if data is None else data))
+            return cls((), Combination(count, const=1 if data is None else data))
         if isinstance(data, (np.ndarray, np.generic)):
-            return cls((), Arrangement(count, const=np.reshape(data, -1)))
-        return cls((data,), Arrangement(count, (prod(data.shape),)))
+            return cls((), Combination(count, const=np.reshape(data, -1)))
+        return cls((data,), Combination(count, (prod(data.shape),)))
 
     @property
     def is_static(self) -> bool:
@@ -200,16 +200,16 @@ class Values:
             sources = tuple(common_dtype(sources, dtype))
         return [x if len(x.shape) == 1 else reshape(x, (n,)) for x, n in zip(sources, plan.sizes, strict=True)]
 
-    def settled(self, dtype: Any = None) -> Values:
+    def evaluated(self, dtype: Any = None) -> LazyValues:
         """The same numbers, every sum formed: each is a number, or an entry of a source times one."""
         plan = self.plan
-        if self.is_settled:
+        if self.is_evaluated:
             return self
         if not plan.count:
-            return Values((), Arrangement(0))
-        made, places = formed(self._flat(dtype), plan.index, plan.starts, plan.coef, plan.const, plan.count)
+            return LazyValues((), Combination(0))
+        made, places = evaluate_by_kind(self._flat(dtype), plan.index, plan.starts, plan.coef, plan.const, plan.count)
         if places is None:
-            return Values(made, Arrangement(plan.count, (plan.count,)))
+            return LazyValues(made, Combination(plan.count, (plan.count,)))
         sizes = [1 if is_number(part) else part.shape[0] for part in made]
         ends = np.cumsum(sizes)
         index, numbers = np.empty(ends[-1], np.int64), np.zeros(ends[-1])
@@ -224,10 +224,10 @@ class Values:
                 index[end - size : end] = np.arange(total, total + size)
                 total += size
         numbers = np.where(index == CONSTANT, numbers, 1)
-        return Values._of_singles(Singles(arrays, index[places], numbers[places]))
+        return LazyValues._of_monomials(Monomials(arrays, index[places], numbers[places]))
 
     @property
-    def is_settled(self) -> bool:
+    def is_evaluated(self) -> bool:
         """Whether each number is static, or an entry of a source times a static number."""
         plan = self.plan
         if not self.sources:
@@ -239,99 +239,99 @@ class Values:
             return False
         return _is_zero(plan.const) or (not is_number(plan.const) and not plan.const[counts > 0].any())
 
-    def _singles(self) -> Singles:
+    def _monomials(self) -> Monomials:
         """The numbers, settled, entry by entry."""
         plan = self.plan
         n = plan.count
         if not self.sources:
-            return Singles((), np.full(n, CONSTANT), np.broadcast_to(as_numbers(np.asarray(plan.const)), (n,)))
+            return Monomials((), np.full(n, CONSTANT), np.broadcast_to(as_numbers(np.asarray(plan.const)), (n,)))
         length = n if plan.starts is None else int(plan.starts[-1])
         index = np.arange(length) if plan.index is None else plan.index.astype(np.int64, copy=False)
         coef = np.broadcast_to(np.asarray(plan.coef), (length,))
         sources = [x if len(x.shape) == 1 else reshape(x, (k,)) for x, k in zip(self.sources, plan.sizes, strict=True)]
         if plan.starts is None:
-            return Singles(sources, index, coef)
+            return Monomials(sources, index, coef)
         has = np.diff(plan.starts) > 0
         every = np.full(n, CONSTANT)
         every[has] = index
         numbers = np.zeros(n, np.result_type(coef, np.asarray(plan.const))) + plan.const
         numbers[has] = coef
-        return Singles(sources, every, numbers)
+        return Monomials(sources, every, numbers)
 
     @classmethod
-    def _of_singles(cls, singles: Singles) -> Values:
-        sources, index, coef = singles.sources, singles.places, singles.coef
+    def _of_monomials(cls, monomials: Monomials) -> LazyValues:
+        sources, index, coef = monomials.sources, monomials.places, monomials.coef
         has = index != CONSTANT
         n, sizes = index.size, tuple(x.shape[0] for x in sources)
         if not has.any():
-            return cls((), Arrangement(n, const=_uniform(coef)))
+            return cls((), Combination(n, const=_uniform(coef)))
         if has.all():
             plain = sizes == (n,) and bool((index == np.arange(n)).all())
-            return cls(sources, Arrangement(n, sizes, None if plain else index, None, _uniform(coef)))
+            return cls(sources, Combination(n, sizes, None if plain else index, None, _uniform(coef)))
         starts = np.concatenate(([0], np.cumsum(has)))
         const = _uniform(np.where(has, 0, coef))
-        return cls(sources, Arrangement(n, sizes, index[has], starts, _uniform(coef[has]), const))
+        return cls(sources, Combination(n, sizes, index[has], starts, _uniform(coef[has]), const))
 
-    def take(self, index: Index | None) -> Values:
+    def take(self, index: Index | None) -> LazyValues:
         """The numbers at these places, a static choice.  Sums that would be done several times over are formed first."""
         plan = self.plan
         if index is None:
             return self
         const = plan.const if is_number(plan.const) else plan.const[index]
         if not self.sources:
-            return Values((), Arrangement(index.size, const=const))
+            return LazyValues((), Combination(index.size, const=const))
         if plan.starts is None:
             places = index if plan.index is None else plan.index[index]
             coef = plan.coef if is_number(plan.coef) else plan.coef[index]
-            return Values(self.sources, Arrangement(index.size, plan.sizes, places, None, coef, const))
-        if index.size > plan.count and not self.is_settled:
-            return self.settled().take(index)
+            return LazyValues(self.sources, Combination(index.size, plan.sizes, places, None, coef, const))
+        if index.size > plan.count and not self.is_evaluated:
+            return self.evaluated().take(index)
         terms, starts = _ragged(plan.starts, index)
         coef = plan.coef if is_number(plan.coef) else plan.coef[terms]
         places = terms if plan.index is None else plan.index[terms]
-        return Values(self.sources, Arrangement(index.size, plan.sizes, places, starts, coef, const))
+        return LazyValues(self.sources, Combination(index.size, plan.sizes, places, starts, coef, const))
 
-    def scaled(self, c: Any) -> Values:
+    def scaled(self, c: Any) -> LazyValues:
         """c times the numbers, for a number or an array without axes."""
         plan = self.plan
         if is_number(c):
             if not self.sources:
-                return Values((), Arrangement(plan.count, const=_static_product(plan.const, c)))
-            new = Arrangement(plan.count, plan.sizes, plan.index, plan.starts, plan.coef * c, plan.const * c)
-            return Values(self.sources, new)
+                return LazyValues((), Combination(plan.count, const=_static_product(plan.const, c)))
+            new = Combination(plan.count, plan.sizes, plan.index, plan.starts, plan.coef * c, plan.const * c)
+            return LazyValues(self.sources, new)
         if not self.sources:
-            return Values((c,), Arrangement(plan.count, (1,), np.zeros(plan.count, np.int64), None, plan.const))
+            return LazyValues((c,), Combination(plan.count, (1,), np.zeros(plan.count, np.int64), None, plan.const))
         if self.is_gather and len(self.sources) == 1 and plan.sizes[0] <= plan.count:
-            return Values((multiply(c, self.sources[0]),), plan)
-        return Values.of(multiply(c, self.array()), plan.count)
+            return LazyValues((multiply(c, self.sources[0]),), plan)
+        return LazyValues.of(multiply(c, self.array()), plan.count)
 
-    def times(self, other: Values, dtype: Any = None) -> Values:
+    def times(self, other: LazyValues, dtype: Any = None) -> LazyValues:
         """The products, number by number.  Static numbers become coefficients; a mask selects."""
         a, b = self.plan, other.plan
         if not self.sources and not other.sources:
-            return Values((), Arrangement(a.count, const=_static_product(a.const, b.const)))
+            return LazyValues((), Combination(a.count, const=_static_product(a.const, b.const)))
         if not self.sources:
             return other._weighed(a.const)
         if not other.sources:
             return self._weighed(b.const)
-        one, two = self.settled(dtype)._singles(), other.settled(dtype)._singles()
-        return Values._of_singles(multiplied(one, two, dtype))
+        one, two = self.evaluated(dtype)._monomials(), other.evaluated(dtype)._monomials()
+        return LazyValues._of_monomials(multiplied(one, two, dtype))
 
-    def _weighed(self, weight: Any) -> Values:
+    def _weighed(self, weight: Any) -> LazyValues:
         plan = self.plan
         if is_number(weight):
             return self if weight == 1 and type(weight) is not complex else self.scaled(weight)
         if is_mask(weight):
             return self._selected(weight)
         each = weight if plan.starts is None else np.repeat(weight, np.diff(plan.starts))
-        new = Arrangement(plan.count, plan.sizes, plan.index, plan.starts, plan.coef * each, plan.const * weight)
-        return Values(self.sources, new)
+        new = Combination(plan.count, plan.sizes, plan.index, plan.starts, plan.coef * each, plan.const * weight)
+        return LazyValues(self.sources, new)
 
-    def _selected(self, mask: Any) -> Values:
+    def _selected(self, mask: Any) -> LazyValues:
         """The numbers that a mask lets through, zero for the others whatever they are."""
         return self.take(np.flatnonzero(mask)).spread(np.flatnonzero(mask), self.plan.count)
 
-    def summed(self, starts: Index | None) -> Values:
+    def summed(self, starts: Index | None) -> LazyValues:
         """The sums of runs of numbers: starts[k] … starts[k+1]−1 give number k (None: one each)."""
         plan = self.plan
         if starts is None:
@@ -339,30 +339,30 @@ class Values:
         count = starts.size - 1
         const = plan.const if _is_zero(plan.const) else _run_sums(plan.const, starts)
         if not self.sources:
-            return Values((), Arrangement(count, const=const))
+            return LazyValues((), Combination(count, const=const))
         inner = starts if plan.starts is None else plan.starts[starts]
-        return Values(self.sources, Arrangement(count, plan.sizes, plan.index, inner, plan.coef, const))
+        return LazyValues(self.sources, Combination(count, plan.sizes, plan.index, inner, plan.coef, const))
 
-    def spread(self, places: Index | None, count: int) -> Values:
+    def spread(self, places: Index | None, count: int) -> LazyValues:
         """The numbers at these increasing places of a longer vector, zeros elsewhere."""
         plan = self.plan
         if places is None:
             return self
         const = sum_consts([(plan.const, places)], count)
         if not self.sources:
-            return Values((), Arrangement(count, const=const))
+            return LazyValues((), Combination(count, const=const))
         counts = np.zeros(count, np.int64)
         counts[places] = 1 if plan.starts is None else np.diff(plan.starts)
         starts = np.concatenate(([0], np.cumsum(counts)))
-        return Values(self.sources, Arrangement(count, plan.sizes, plan.index, starts, plan.coef, const))
+        return LazyValues(self.sources, Combination(count, plan.sizes, plan.index, starts, plan.coef, const))
 
-    def mapped(self, function: Callable[[Any], Any]) -> Values:
+    def mapped(self, function: Callable[[Any], Any]) -> LazyValues:
         """The numbers with a function that respects sums and products (conjugation) applied to sources and coefficients."""
         plan = self.plan
-        new = Arrangement(plan.count, plan.sizes, plan.index, plan.starts, function(plan.coef), function(plan.const))
-        return Values([function(x) for x in self.sources], new)
+        new = Combination(plan.count, plan.sizes, plan.index, plan.starts, function(plan.coef), function(plan.const))
+        return LazyValues([function(x) for x in self.sources], new)
 
-    def conj(self) -> Values:
+    def conj(self) -> LazyValues:
         """The complex conjugates."""
         return self.mapped(conjugate)
 
@@ -441,7 +441,7 @@ _SOURCES = 16  # a sum over more arrays is formed at once
 _TERMS = 8  # as is one of more terms a number
 
 
-def joined(parts: Sequence[Values]) -> Values:
+def joined(parts: Sequence[LazyValues]) -> LazyValues:
     """The numbers of all parts, one part after the other."""
     if len(parts) == 1:
         return parts[0]
@@ -449,7 +449,7 @@ def joined(parts: Sequence[Values]) -> Values:
     const = _joined_numbers([(part.plan.const, part.plan.count) for part in parts])
     moving = [part for part in parts if part.sources]
     if not moving:
-        return Values((), Arrangement(count, const=const))
+        return LazyValues((), Combination(count, const=const))
     sources, sizes, offsets = _all_sources(moving)
     lengths = {id(part): _length(part) for part in parts}
     dtype = np.int32 if max(sum(lengths.values()), sum(sizes)) < 2**31 else np.int64
@@ -458,23 +458,23 @@ def joined(parts: Sequence[Values]) -> Values:
     counts = [_counts(part) for part in parts]
     single = all(part.sources and part.plan.starts is None for part in parts)
     starts = None if single else np.concatenate(([0], np.cumsum(np.concatenate(counts)))).astype(dtype)
-    return Values(sources, Arrangement(count, sizes, np.concatenate(index), starts, coef, const))
+    return LazyValues(sources, Combination(count, sizes, np.concatenate(index), starts, coef, const))
 
 
-def union(a: Values, left: Index | None, b: Values, right: Index | None, count: int) -> Values:
+def union(a: LazyValues, left: Index | None, b: LazyValues, right: Index | None, count: int) -> LazyValues:
     """The sum of a's numbers at the places ``left`` and b's at ``right`` (None: one at every place) of ``count``.
 
     Sums of many terms are formed on the way, so that long chains of additions stay linear.
     """
     if len(a.sources) + len(b.sources) > _SOURCES or _length(a) + _length(b) > _TERMS * count:
-        a, b = a.settled(), b.settled()
+        a, b = a.evaluated(), b.evaluated()
     const = sum_consts([(a.plan.const, left), (b.plan.const, right)], count)
     if not a.sources and not b.sources:
-        return Values((), Arrangement(count, const=const))
+        return LazyValues((), Combination(count, const=const))
     if not a.sources or not b.sources:
         moved = a.spread(left, count) if a.sources else b.spread(right, count)
         plan = moved.plan
-        return Values(moved.sources, Arrangement(count, plan.sizes, plan.index, plan.starts, plan.coef, const))
+        return LazyValues(moved.sources, Combination(count, plan.sizes, plan.index, plan.starts, plan.coef, const))
     sources, sizes, shift = _joined_sources(a, b)
     parts = ((a.plan, left), (b.plan, right))
     lengths = [_length(a), _length(b)]
@@ -492,10 +492,10 @@ def union(a: Values, left: Index | None, b: Values, right: Index | None, count: 
         index[at] = indices[k]
         if not uniform:
             coef[at] = coefs[k]
-    return Values(sources, Arrangement(count, sizes, index, starts, coef, const))
+    return LazyValues(sources, Combination(count, sizes, index, starts, coef, const))
 
 
-def _all_sources(parts: Sequence[Values]) -> tuple[list[Any], tuple[int, ...], dict[int, int]]:
+def _all_sources(parts: Sequence[LazyValues]) -> tuple[list[Any], tuple[int, ...], dict[int, int]]:
     """The sources of all parts, each array once, their sizes, and by an array's id where its entries begin."""
     found = {id(x): (x, n) for part in parts for x, n in zip(part.sources, part.plan.sizes, strict=True)}
     sizes = tuple(n for _, n in found.values())
@@ -503,7 +503,7 @@ def _all_sources(parts: Sequence[Values]) -> tuple[list[Any], tuple[int, ...], d
     return [x for x, _ in found.values()], sizes, dict(zip(found, begins))
 
 
-def _moved_index(part: Values, offsets: dict[int, int], dtype: Any) -> Index:
+def _moved_index(part: LazyValues, offsets: dict[int, int], dtype: Any) -> Index:
     """Where the terms of a part lie in the concatenation of all sources."""
     plan = part.plan
     index = np.arange(_length(part), dtype=dtype) if plan.index is None else plan.index.astype(dtype, copy=False)
@@ -514,7 +514,7 @@ def _moved_index(part: Values, offsets: dict[int, int], dtype: Any) -> Index:
     return moved
 
 
-def _counts(part: Values) -> Index:
+def _counts(part: LazyValues) -> Index:
     """How many terms each number has."""
     plan = part.plan
     if not part.sources:
@@ -530,7 +530,7 @@ def _joined_numbers(parts: Sequence[tuple[Any, int]]) -> Any:
     return np.concatenate([np.full(n, c) if is_number(c) else as_numbers(c) for c, n in parts])
 
 
-def _length(values: Values) -> int:
+def _length(values: LazyValues) -> int:
     """Number of terms."""
     plan = values.plan
     if not values.sources:
@@ -539,7 +539,7 @@ def _length(values: Values) -> int:
 
 
 def _interleaved(
-    parts: Sequence[tuple[Arrangement, Index | None]], count: int, dtype: Any
+    parts: Sequence[tuple[Combination, Index | None]], count: int, dtype: Any
 ) -> tuple[Index, list[Index | None]]:
     """Where the terms of each number begin, a's first and then b's, and where each term of a and of b goes."""
     counts = np.zeros((2, count), dtype)
@@ -558,7 +558,7 @@ def _interleaved(
     return starts, found
 
 
-def _joined_sources(a: Values, b: Values) -> tuple[tuple[Any, ...], tuple[int, ...], Callable[[Index], Index]]:
+def _joined_sources(a: LazyValues, b: LazyValues) -> tuple[tuple[Any, ...], tuple[int, ...], Callable[[Index], Index]]:
     """The sources of both, each array once, and where b's entries are in their concatenation."""
     sources, sizes = list(a.sources), list(a.plan.sizes)
     offsets = []

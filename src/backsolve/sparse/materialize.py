@@ -20,7 +20,7 @@ __all__ = [
     "combine",
     "common_dtype",
     "concatenate",
-    "formed",
+    "evaluate_by_kind",
     "register_kernels",
     "same_library",
     "take",
@@ -337,7 +337,7 @@ def assemble(sources: Sequence[Any], index: Index | None, starts: Index | None, 
     return take(concatenate([_array(part, sources[0]) for part in parts]), places)
 
 
-def formed(
+def evaluate_by_kind(
     sources: Sequence[Any], index: Index | None, starts: Index | None, coef: Any, const: Any, count: int
 ) -> tuple[list[Any], Index | None]:
     """As `assemble`, each kind by itself: arrays and numbers, and where each y[k] lies in them, one after the other."""
@@ -384,7 +384,7 @@ def _kinds(terms: Terms) -> Index | None:
     starts, sources = terms.starts, terms.sources
     counts = np.diff(starts)
     most = min(int(counts.max(initial=0)), _TERMS)
-    weights, consts = _told_apart(terms.coef), _told_apart(terms.const)
+    weights, consts = _classify(terms.coef), _classify(terms.const)
     if weights is None or consts is None:
         return None
     different = int(np.max(weights, initial=0)) + 1
@@ -395,14 +395,14 @@ def _kinds(terms: Terms) -> Index | None:
     unlike = counts > _TERMS
     for k in range(most):
         if largest * base >= 2**62:
-            keys, largest = _told_apart(keys, rest=True), _LOOKED_AT
+            keys, largest = _classify(keys, rest=True), _LOOKED_AT
             unlike |= keys == _LOOKED_AT
         has = counts > k
         number = numbers if numbers.ndim == 0 else numbers[np.minimum(starts[:-1] + k, max(starts[-1] - 1, 0))]
         keys = keys * base + np.where(has, number, 0)
         largest *= base
     keys[unlike] = -1
-    kinds = _told_apart(keys, rest=True)
+    kinds = _classify(keys, rest=True)
     kinds = np.broadcast_to(kinds, keys.shape)
     sizes = np.bincount(kinds, minlength=_LOOKED_AT + 1)
     sizes[_LOOKED_AT] = 0
@@ -417,7 +417,7 @@ def _kinds(terms: Terms) -> Index | None:
     return chosen
 
 
-def _told_apart(values: Any, rest: bool = False) -> Any:
+def _classify(values: Any, rest: bool = False) -> Any:
     """A number below 64 for each value, equal for equal values, 0 for a plain number.
 
     With more different values than that None, or with ``rest`` the number 64 for those found last.

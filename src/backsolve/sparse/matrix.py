@@ -10,7 +10,7 @@ import numpy as np
 from backsolve.algebra.arrays import multiply, reshape
 from backsolve.algebra.elements import array_of_numbers, describe, short
 from backsolve.algebra.spaces import ArraySpace, SpaceError, as_sizes
-from backsolve.sparse.lazy_values import Arrangement, Values
+from backsolve.sparse.lazy_values import Combination, LazyValues
 from backsolve.sparse.materialize import combine, take
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, from_entries, transposed
@@ -76,7 +76,7 @@ class SparseMatrix:
         data = array_of_numbers(data, "from_entries")
         if tuple(data.shape) != (np.size(rows),):
             raise SpaceError(f"{np.size(rows)} places need data of shape ({np.size(rows)},), got {tuple(data.shape)}.")
-        values = Values.of(data, np.size(rows)).take(groups.order).summed(groups.starts)
+        values = LazyValues.of(data, np.size(rows)).take(groups.order).summed(groups.starts)
         return cls(pattern, values.array(data.dtype), domain, codomain)
 
     @classmethod
@@ -93,8 +93,8 @@ class SparseMatrix:
 
     def as_operator(self) -> Sparse:
         """Return the operator with this matrix, from arrays of the domain's shape to arrays of the codomain's."""
-        plan = Arrangement(self.nnz, (self.nnz,))
-        return Sparse(self.pattern, Values((self.data,), plan), ArraySpace(self.domain), ArraySpace(self.codomain))
+        plan = Combination(self.nnz, (self.nnz,))
+        return Sparse(self.pattern, LazyValues((self.data,), plan), ArraySpace(self.domain), ArraySpace(self.codomain))
 
     # ---- looking ----------------------------------------------------------------------------------------------------
     @property

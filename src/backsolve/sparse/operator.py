@@ -16,7 +16,7 @@ from backsolve.algebra.arrays import asarray, astype, is_array, reshape
 from backsolve.algebra.elements import describe, is_number
 from backsolve.algebra.spaces import ArraySpace, Space, SpaceError, unify
 from backsolve.operators.base import LinearOperator
-from backsolve.sparse.lazy_values import Arrangement, Values, joined
+from backsolve.sparse.lazy_values import Combination, LazyValues, joined
 from backsolve.sparse.lazy_values import union as union_of_values
 from backsolve.sparse.materialize import combine
 from backsolve.sparse.pattern import Pattern, from_entries, product, transposed, union
@@ -39,7 +39,7 @@ class Sparse(LinearOperator):
     domain: ArraySpace
     codomain: ArraySpace
 
-    def __init__(self, pattern: Pattern, values: Values, domain: ArraySpace, codomain: ArraySpace) -> None:
+    def __init__(self, pattern: Pattern, values: LazyValues, domain: ArraySpace, codomain: ArraySpace) -> None:
         self.pattern = pattern
         self.values = values
         self.domain = domain
@@ -79,7 +79,7 @@ class Sparse(LinearOperator):
             constant = plan.const if is_number(plan.const) or plan.const.dtype.kind != "b" else plan.const.astype(float)
             y = combine(flat, pattern.cols, starts, constant)
         else:
-            image = Values((flat,), Arrangement(pattern.shape[1], (pattern.shape[1],)))
+            image = LazyValues((flat,), Combination(pattern.shape[1], (pattern.shape[1],)))
             y = self.values.times(image.take(pattern.cols), self.dtype).array()
             y = combine(y, None, starts)
         y = _in_dtype(y, self.codomain.dtype)
@@ -96,9 +96,9 @@ class Sparse(LinearOperator):
     def scaled(self, c: Any) -> LinearOperator:
         return Sparse(self.pattern, self.values.scaled(c), self.domain, self.codomain)
 
-    def settled(self) -> Sparse:
+    def evaluated(self) -> Sparse:
         """The same operator with its numbers formed, once for all later uses."""
-        return Sparse(self.pattern, self.values.settled(self.dtype), self.domain, self.codomain)
+        return Sparse(self.pattern, self.values.evaluated(self.dtype), self.domain, self.codomain)
 
     def restricted(self, keep: Keep | None) -> Sparse:
         """The same operator with zeros outside the places (rows, columns) that ``keep`` says to keep."""
@@ -172,7 +172,7 @@ def sparse(rows: Any, cols: Any, data: Any = None, domain: Any = None, codomain:
             raise SpaceError(
                 f"{given} places need data of shape ({given},), got {describe(data)}; a single number fills them all."
             )
-    values = Values.of(data, given).take(groups.order).summed(groups.starts)
+    values = LazyValues.of(data, given).take(groups.order).summed(groups.starts)
     return Sparse(pattern, values, into, out)
 
 
@@ -228,7 +228,7 @@ def join_sparse(parts: Sequence[tuple[Sparse, Any, Any]], domain: ArraySpace, co
     cols = [op.cols if places is None else places[op.cols] for op, _, places in parts]
     nowhere = np.zeros(0, np.int64)
     pattern, groups = from_entries(np.concatenate([nowhere, *rows]), np.concatenate([nowhere, *cols]), shape)
-    values = joined([op.values for op, _, _ in parts]) if parts else Values.of(0, 0)
+    values = joined([op.values for op, _, _ in parts]) if parts else LazyValues.of(0, 0)
     return Sparse(pattern, values.take(groups.order).summed(groups.starts), domain, codomain)
 
 
@@ -238,7 +238,7 @@ def mirror_sparse(a: Sparse) -> Sparse:
     Cost: the numbers of a, formed once, and one gather.
     """
     pattern, index = a.pattern.remember("mirrored", lambda: _mirrored(a.pattern))
-    return Sparse(pattern, a.values.settled(a.dtype).take(index), a.domain, a.codomain)
+    return Sparse(pattern, a.values.evaluated(a.dtype).take(index), a.domain, a.codomain)
 
 
 def _mirrored(a: Pattern) -> tuple[Pattern, Any]:
@@ -249,7 +249,7 @@ def _mirrored(a: Pattern) -> tuple[Pattern, Any]:
     return pattern, index if groups.order is None else index[groups.order]
 
 
-def _is_one(values: Values) -> bool:
+def _is_one(values: LazyValues) -> bool:
     return values.is_static and is_number(values.plan.const) and bool(values.plan.const == 1)
 
 

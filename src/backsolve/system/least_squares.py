@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from backsolve.engines.layout import Layout, Part
-from backsolve.sparse.lazy_values import Values
+from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.materialize import take
 from backsolve.sparse.pattern import Pattern, diagonal, transposed
 from backsolve.system.bordered import Bordered
@@ -48,7 +48,7 @@ def least_squares(matrix: Bordered, damping: Any = None) -> Bordered:
             if np.isin(starts[k], at):  # a border, of outputs or of sources, is one as a whole
                 places.append((first + k, first + k))
                 patterns.append(diagonal(part.size))
-                data.append(Values.of(None, part.size).scaled(value).array(dtype))
+                data.append(LazyValues.of(None, part.size).scaled(value).array(dtype))
     names = (*given.cols, *(Part(f"the multiplier of {part.label}", part.size) for part in given.rows))
     layout = Layout(names, names, tuple(places), tuple(patterns))
     return Bordered(layout, start + matrix.out, matrix.into, tuple(data))
