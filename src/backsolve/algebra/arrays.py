@@ -285,13 +285,13 @@ def sum_axes(x: Any, axes: tuple[int, ...]) -> Any:
 
 def concat(arrays: Sequence[Any], axis: int) -> Any:
     """Return arrays one after the other along an axis."""
-    adapter = next((found for x in arrays if (found := _adapter(x, x)) is not None), None)
+    adapter = next((known for x in arrays if (known := _adapter(x, x)) is not None), None)
     return namespace(*arrays).concat(list(arrays), axis=axis) if adapter is None else adapter.concat(arrays, axis)
 
 
 def stack(arrays: Sequence[Any]) -> Any:
     """Return arrays of one shape along a new first axis."""
-    adapter = next((found for x in arrays if (found := _adapter(x, x)) is not None), None)
+    adapter = next((known for x in arrays if (known := _adapter(x, x)) is not None), None)
     return namespace(*arrays).stack(list(arrays)) if adapter is None else adapter.stack(arrays)
 
 

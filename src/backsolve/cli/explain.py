@@ -47,21 +47,21 @@ def find_function(target: str) -> Callable[..., Any]:
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
         raise ExplainError(f"expected MODULE:FUNCTION or path/to/file.py:FUNCTION, got {target!r}.")
-    found: Any = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
-    owner, parts = found, name.split(".")
+    target_value: Any = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+    owner, parts = target_value, name.split(".")
     for k, part in enumerate(parts):
-        if not hasattr(found, part):
-            inside = getattr(found, "__dict__", {})
+        if not hasattr(target_value, part):
+            inside = getattr(target_value, "__dict__", {})
             offered = sorted(key for key, value in inside.items() if callable(value) and not key.startswith("_"))
             close = difflib.get_close_matches(part, offered, n=3)
             hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(offered[:8]) or 'none'}."
             raise ExplainError(f"{':'.join([place, '.'.join(parts[:k])]).rstrip(':')} has no function {part!r}; {hint}")
-        owner, found = found, getattr(found, part)
-    if not callable(found):
-        raise ExplainError(f"{target} is no function but {type(found).__name__}.")
+        owner, target_value = target_value, getattr(target_value, part)
+    if not callable(target_value):
+        raise ExplainError(f"{target} is no function but {type(target_value).__name__}.")
     if isinstance(owner, type) and inspect.isfunction(inspect.getattr_static(owner, part)):
         raise ExplainError(f"{target} is a method; name that of an instance, it.{part} with it = {owner.__name__}().")
-    return found  # type: ignore[no-any-return]
+    return target_value  # type: ignore[no-any-return]
 
 
 def _load_module(name: str) -> Any:
@@ -165,11 +165,11 @@ def make_inputs(function: Callable[..., Any], shapes: Sequence[str], dtypes: Seq
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
-        found = inspect.signature(function).parameters
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         raise ExplainError(f"{_name(function)} does not tell its parameters; wrap it in a function that does.") from None
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {name: parameter for name, parameter in found.items() if parameter.kind not in variadic}
+    return {name: parameter for name, parameter in parameters.items() if parameter.kind not in variadic}
 
 
 def _named(entry: str) -> tuple[str, str]:
@@ -180,12 +180,12 @@ def _named(entry: str) -> tuple[str, str]:
 
 
 def _by_name(option: str, entries: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for name, text in map(_named, entries):
-        if name in found:
-            raise ExplainError(f"{option} names {name!r} twice: {found[name]!r} and {text!r}.")
-        found[name] = text
-    return found
+        if name in texts:
+            raise ExplainError(f"{option} names {name!r} twice: {texts[name]!r} and {text!r}.")
+        texts[name] = text
+    return texts
 
 
 def _shape(name: str, text: str) -> tuple[int, ...] | list[tuple[int, ...]]:
@@ -265,9 +265,9 @@ def linearize_target(target: str, shapes: Sequence[str], dtypes: Sequence[str]) 
     try:
         return called, inputs, linearize(called, *inputs.arguments, argnums=inputs.argnums)
     except (Exception, SystemExit) as error:  # whatever the user's function raises is told as its own
-        taken = ", ".join(inputs.lines)
+        described = ", ".join(inputs.lines)
         raise ExplainError(
-            f"{target} cannot be linearized with these inputs, {taken}: {_told(error)}. "
+            f"{target} cannot be linearized with these inputs, {described}: {_told(error)}. "
             "Other inputs: --shape NAME=3,4 --dtype NAME=int32"
         ) from error
 
@@ -358,10 +358,10 @@ def _node_lines(system: System) -> list[str]:
         for (i, j), op in A.entries.items():
             edges[i].append((f"{prefix}{j}", getattr(op, "label", str(op))))
     rows, hidden = [["Nodes", "operation", "line", "shape", "from", "operator"]], 0
-    for i, found in edges.items():
+    for i, sources in edges.items():
         operation, line = _origin(L.name(i))
         head = [f"  x{i}", _cut(operation, 18), line, _cut(_shape_text(L.row_spaces[i]), 14)]
-        for k, (source, label) in enumerate(found or [("", "")]):
+        for k, (source, label) in enumerate(sources or [("", "")]):
             if len(rows) > ROWS:
                 hidden += 1
                 continue

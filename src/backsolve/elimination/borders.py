@@ -94,15 +94,15 @@ def _scaled(coef: Any, array: Any) -> Any:
 
 def scalar_dtype(spaces: Iterable[Space]) -> Any:
     """The dtype of spaces of one number each, where all have the same; else None."""
-    found = None
+    dtype = None
     for space in spaces:
         if not isinstance(space, ArraySpace) or not space.known or space.size != 1 or space.dtype is None:
             return None
-        if found is None:
-            found = space.dtype
-        elif space.dtype != found:
+        if dtype is None:
+            dtype = space.dtype
+        elif space.dtype != dtype:
             return None
-    return found
+    return dtype
 
 
 def as_scalar_edge(op: Any, dtype: Any) -> ScalarEdge | None:
@@ -113,13 +113,13 @@ def as_scalar_edge(op: Any, dtype: Any) -> ScalarEdge | None:
     if isinstance(op, Einsum):
         if not isinstance(op.coef, (int, float)) or any(op.sizes[label] != 1 for label in (*op.out, *op.into)):
             return None
-        made = ScalarEdge(op.coef, None)
+        edge = ScalarEdge(op.coef, None)
         for f in op.factors:
             if f.name or f.size != 1 or not (arrays.is_mask(f.array) or f.array.dtype == dtype):
                 return None
             array = arrays.reshape(f.array, ()) if f.array.shape else f.array
-            made = made @ (ScalarEdge(1, None, array) if arrays.is_mask(array) else ScalarEdge(1, array))
-        return made
+            edge = edge @ (ScalarEdge(1, None, array) if arrays.is_mask(array) else ScalarEdge(1, array))
+        return edge
     if isinstance(op, (Identity, Reshape)):
         return ScalarEdge(1, None)
     if isinstance(op, Scaling):
@@ -303,17 +303,17 @@ def _is_identity(element: Any) -> bool:
 
 def _boxes(slices: list[Slice | None]) -> dict[Any, Slice] | None:
     """The distinct boxes of some slices, by their corners; None where one is no slice or two overlap."""
-    found: dict[Any, Slice] = {}
+    by_corners: dict[Any, Slice] = {}
     for s in slices:
         if s is None:
             return None
-        found.setdefault(s.box, s)
-    boxes = sorted(found.values(), key=lambda box: box.starts)
+        by_corners.setdefault(s.box, s)
+    boxes = sorted(by_corners.values(), key=lambda box: box.starts)
     if all(len(box.starts) == 1 for box in boxes):  # pieces of a vector: each must end before the next one starts
         pairs = list(pairwise(boxes))
     else:
         pairs = [(p, q) for n, p in enumerate(boxes) for q in boxes[:n]]
-    return found if boxes and all(disjoint(p, q) for p, q in pairs) else None
+    return by_corners if boxes and all(disjoint(p, q) for p, q in pairs) else None
 
 
 def _last_slice(element: Any) -> Slice | None:
@@ -330,14 +330,14 @@ def _first_slice(element: Any) -> Slice | None:
     if not isinstance(element, LinearOperator) or element.domain == ANY:
         return None
     lead = split_ends(element).lead[:1]
-    found = lead[0].transpose() if lead and isinstance(lead[0], Slice) and lead[0].transposed else None
-    return found if isinstance(found, Slice) else None
+    first = lead[0].transpose() if lead and isinstance(lead[0], Slice) and lead[0].transposed else None
+    return first if isinstance(first, Slice) else None
 
 
 def _without(element: Any, end: int) -> LinearOperator:
     """The edge without the slice at one end: its last factor (−1) or its first (0)."""
     factors = element.factors if isinstance(element, Product) else (element,)
-    kept = factors[:-1] if end else factors[1:]
-    if kept:
-        return kept[0] if len(kept) == 1 else Product(kept)
+    rest = factors[:-1] if end else factors[1:]
+    if rest:
+        return rest[0] if len(rest) == 1 else Product(rest)
     return Identity(element.codomain if end else element.domain)

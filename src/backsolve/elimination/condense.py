@@ -81,18 +81,18 @@ def fill_in(work: SparseEdges, v: int) -> float:
     (ins, outs), n = work.neighbouring(v), work.spaces[v].size
     if not ins or not outs:
         return -np.inf
-    taken = n + sum(op.m * op.n if isinstance(op, Opaque) else op.nnz for op in (*ins, *outs))
+    removed = n + sum(op.m * op.n if isinstance(op, Opaque) else op.nnz for op in (*ins, *outs))
     known = [[op.pattern for op in side if isinstance(op, Sparse)] for side in (ins, outs)]
     if len(known[0]) == len(ins) and len(known[1]) == len(outs):
         for one, other in (known, known[::-1]):
             if all(p.is_diagonal for p in one):  # of long vectors nothing is counted
-                return float(len(one) * sum(p.nnz for p in other) - taken)
-        return meetings(_total(p.col_load for p in known[1]), _total(p.row_load for p in known[0]), n) - taken
+                return float(len(one) * sum(p.nnz for p in other) - removed)
+        return meetings(_total(p.col_load for p in known[1]), _total(p.row_load for p in known[0]), n) - removed
     if len(known[0]) < len(ins) and len(known[1]) < len(outs):  # two dense blocks: as they are
         return np.inf
     heights = sum(op.m if isinstance(op, Opaque) else np.count_nonzero(op.pattern.row_counts) for op in outs)
     widths = sum(op.n if isinstance(op, Opaque) else np.count_nonzero(op.pattern.col_counts) for op in ins)
-    return float(heights * widths - taken)
+    return float(heights * widths - removed)
 
 
 def _total(loads: Iterable[Any]) -> Any:

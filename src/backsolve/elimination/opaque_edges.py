@@ -97,9 +97,9 @@ def pushed(left: Opaque, right: Sparse | Opaque | None, keep: Keep | None = None
         return pulled(left.matrix(), right, keep)
     cols = np.flatnonzero(right.pattern.col_counts)
     if left._matrix is None and cols.size <= min(left.m, left.n):
-        made: Sparse | None = attempt(lambda: _pushed(left, right, cols))
-        if made is not None:
-            return made.restricted(keep)
+        narrow: Sparse | None = attempt(lambda: _pushed(left, right, cols))
+        if narrow is not None:
+            return narrow.restricted(keep)
     return compose_sparse(left.matrix(), right, keep=keep)
 
 
@@ -122,9 +122,9 @@ def pulled(left: Sparse | Opaque, right: Opaque, keep: Keep | None = None) -> Sp
         return pushed(left, right, keep)
     rows = np.flatnonzero(left.pattern.row_counts)
     if right._matrix is None and rows.size <= min(right.m, right.n):
-        made: Sparse | None = attempt(lambda: _pulled(left, right, rows))
-        if made is not None:
-            return made.restricted(keep)
+        narrow: Sparse | None = attempt(lambda: _pulled(left, right, rows))
+        if narrow is not None:
+            return narrow.restricted(keep)
     return compose_sparse(left, right.matrix(), keep=keep)
 
 

@@ -166,8 +166,8 @@ class Graph(Showable):
         if self._compiled:
             e = np.zeros(n)
             e[end] = 1.0
-            found: list[Any] = substitute(Lt, e)[others].tolist()
-            return found
+            values: list[Any] = substitute(Lt, e)[others].tolist()
+            return values
         b: list[Any] = [O] * n
         b[end] = I
         x = substitute(_mirrored(self._matrix) if flip else Lt, [_Mirror(v) for v in b] if flip else b)
@@ -245,7 +245,7 @@ def _from_edges(
     pairs: Iterable[tuple[tuple[Node, Node], Any]], alone: Iterable[Node] = ()
 ) -> tuple[Sequence[Node], OperatorMatrix]:
     index: dict[Node, int] = {}
-    found: dict[tuple[int, int], Any] = {}
+    weights: dict[tuple[int, int], Any] = {}
     ends: Any
     for k, pair in enumerate(pairs):
         try:
@@ -256,21 +256,21 @@ def _from_edges(
             place = (index.setdefault(u, len(index)), index.setdefault(v, len(index)))
         except (TypeError, ValueError):
             raise TypeError(f"edge {k} is {short(pair)}, not ((u, v), weight) with hashable nodes u and v.") from None
-        if place in found:
+        if place in weights:
             raise ValueError(f"the edge {u!r} → {v!r} is given twice; add the two weights first.")
-        found[place] = weight
+        weights[place] = weight
     for node in alone:
         index.setdefault(node, len(index))
     names = list(index)
-    refuse_non_elements(found, lambda place: f"the weight of {names[place[0]]!r} → {names[place[1]]!r}")
+    refuse_non_elements(weights, lambda place: f"the weight of {names[place[0]]!r} → {names[place[1]]!r}")
     before: list[list[tuple[int, Any]]] = [[] for _ in names]
-    for (u_i, v_i), weight in found.items():
+    for (u_i, v_i), weight in weights.items():
         before[v_i].append((u_i, weight))
     order = topological_order(len(names), before.__getitem__, lambda i: repr(names[i]))
     rank = [0] * len(names)
     for k, i in enumerate(order):
         rank[i] = k
-    entries = {(rank[u], rank[v]): weight for (u, v), weight in found.items()}
+    entries = {(rank[u], rank[v]): weight for (u, v), weight in weights.items()}
     nodes = tuple(names[i] for i in order)
     return nodes, OperatorMatrix(entries, (len(nodes), len(nodes)), names=[repr(node) for node in nodes])
 

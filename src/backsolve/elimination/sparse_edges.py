@@ -147,14 +147,14 @@ class SparseEdges:
     # ---- the end ------------------------------------------------------------------------------------------------------
     def blocks(self, rows: Sequence[Space], columns: Sequence[Space]) -> dict[tuple[int, int], Sparse]:
         """What is left between the borders, as one operator for each pair of leaves."""
-        found: dict[tuple[int, int], list[tuple[Sparse, Any, Any]]] = {}
+        placed_terms: dict[tuple[int, int], list[tuple[Sparse, Any, Any]]] = {}
         for (i, j), terms in self.ends.items():
             out, into = self.network.outputs[i], self.network.sources[j]
             placed = [(term, self.places[i], self.places[j]) for term in terms]
-            found.setdefault((out.leaf, into.leaf), []).extend(placed)
+            placed_terms.setdefault((out.leaf, into.leaf), []).extend(placed)
         return {
             (i, j): join_sparse(parts, _array(columns[j]), _array(rows[i]))
-            for (i, j), parts in found.items()
+            for (i, j), parts in placed_terms.items()
             if not self.lower or i >= j
         }
 

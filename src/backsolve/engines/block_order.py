@@ -188,12 +188,12 @@ class _Elimination:
         prices = {c: self.price(c) for c in range(len(self.col_sizes))}
         while prices:
             bound = TOLERANCE * min(prices.values())
-            taken: set[int] = set()
+            touched_rows: set[int] = set()
             chosen: list[int] = []
             for c in sorted((c for c, price in prices.items() if price <= bound), key=lambda c: (prices[c], c)):
-                if taken.isdisjoint(self.of_col[c]):
+                if touched_rows.isdisjoint(self.of_col[c]):
                     chosen.append(c)
-                    taken.update(self.of_col[c])
+                    touched_rows.update(self.of_col[c])
             changed: set[int] = set()
             for c in chosen:
                 del prices[c]
@@ -210,16 +210,16 @@ def merged(fronts: Sequence[Front], slack: float) -> list[Front]:
     pivots, because what remains of it was among the parent's rows already.
     Source: Duff and Reid, *The multifrontal solution of indefinite sparse symmetric linear equations* (1983).
     """
-    made = list(fronts)
+    joined = list(fronts)
     gone: set[int] = set()
     for f, front in enumerate(fronts):
-        child, above = made[f], front.parent
+        child, above = joined[f], front.parent
         if above < 0:
             continue
-        parent, own = made[above], child.shape[1]
+        parent, own = joined[above], child.shape[1]
         shape = (own + parent.shape[0], own + parent.shape[1], own + parent.shape[2])
         if qr_flops(*shape) - qr_flops(*child.shape) - qr_flops(*parent.shape) <= slack:
-            made[above] = replace(
+            joined[above] = replace(
                 parent,
                 pivots=child.pivots + parent.pivots,
                 rows=child.rows + parent.rows,
@@ -227,11 +227,11 @@ def merged(fronts: Sequence[Front], slack: float) -> list[Front]:
                 shape=shape,
             )
             for k in child.children:
-                made[k] = replace(made[k], parent=above)
+                joined[k] = replace(joined[k], parent=above)
             gone.add(f)
-    number = {f: k for k, f in enumerate(f for f in range(len(made)) if f not in gone)}
+    number = {f: k for k, f in enumerate(f for f in range(len(joined)) if f not in gone)}
     return [
-        replace(made[f], children=tuple(number[k] for k in made[f].children), parent=number.get(made[f].parent, -1))
+        replace(joined[f], children=tuple(number[k] for k in joined[f].children), parent=number.get(joined[f].parent, -1))
         for f in number
     ]
 
@@ -275,10 +275,10 @@ def fronts_of(pattern: Pattern, order: Sequence[int] | None) -> tuple[Pattern, l
         for choose, price in product(choices, (_width, _area) if order is None else (_width,)):
             work = _Elimination(candidate, price)
             fronts = work.run(choose(work), inf if best is None else best[0])
-            for made in () if fronts is None else (fronts, merged(fronts, SLACK)):
-                score = _score(made)
+            for candidate_fronts in () if fronts is None else (fronts, merged(fronts, SLACK)):
+                score = _score(candidate_fronts)
                 if best is None or score < best[0]:
-                    best = score, candidate, made
+                    best = score, candidate, candidate_fronts
     if best is None:
         raise RuntimeError("no order of elimination was found.")
     return best[1], best[2]

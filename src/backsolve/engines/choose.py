@@ -27,8 +27,8 @@ def _blocks(layout: Layout, data: Sequence[Any]) -> Factors:
 def _suitesparse(name: str, layout: Layout, data: Sequence[Any]) -> Factors:
     from backsolve.engines import suitesparse
 
-    made: Factors = getattr(suitesparse, name)(layout, data)
-    return made
+    factors: Factors = getattr(suitesparse, name)(layout, data)
+    return factors
 
 
 # What factors: from the static side of a matrix and the numbers of each of its blocks.

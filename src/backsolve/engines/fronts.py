@@ -62,7 +62,7 @@ class FrontPlan:
         # Empty block columns and rows are left out.
         self.cols = [j for j, n in enumerate(col_sizes) if n]
         rows = [i for i, m in enumerate(row_sizes) if m]
-        row_number, col_number = ({k: number for number, k in enumerate(kept)} for kept in (rows, self.cols))
+        row_number, col_number = ({k: number for number, k in enumerate(numbered)} for numbered in (rows, self.cols))
         filled = {(row_number[i], col_number[j]): (i, j) for (i, j) in sorted(blocks) if blocks[i, j].rows.size}
         of_row: list[list[int]] = [[] for _ in rows]
         for i, j in filled:
@@ -159,7 +159,7 @@ class FrontFactors:
             tops.append(_cut(y, 1, 0, n))
             rests.append(reshape(_cut(y, 1, n, r), (count * (r - n), k)) if r > n else None)
         known: list[Any] = [None] * len(batches)
-        found: list[Any] = [None] * len(batches)
+        parts: list[Any] = [None] * len(batches)
         for g in reversed(range(len(batches))):
             batch, (_, R, U), y = batches[g], factors[g], tops[g]
             count, (_, n, c) = len(batch.fronts), batch.shape
@@ -169,9 +169,9 @@ class FrontFactors:
                 rest = reshape(batch.back([], known), (count, c - n, k))
                 x = solve_triangular(R, subtract(y, _product(U, (0, 1, 2), rest)))
                 whole = concat([x, rest], 1)
-            found[g] = reshape(x, (count * n, k))
+            parts[g] = reshape(x, (count * n, k))
             known[g] = reshape(whole, (count * c, k))
-        return finish(found, self.plan.x_order)
+        return finish(parts, self.plan.x_order)
 
     def solve_transpose(self, b: Any) -> Any:
         """The x with Aᵀ x = b (no conjugate): z = R⁻ᵀ (b − Uᵀ z …) from leaves to roots, x = conj(Q) z back.
@@ -194,14 +194,14 @@ class FrontFactors:
                 own = _product(U, (0, 2, 1), z)
                 rest = reshape(own if rest is None else add(own, rest), (count * (c - n), k))
             updates.append(rest)
-        found: list[Any] = [None] * len(batches)
+        parts: list[Any] = [None] * len(batches)
         for g in reversed(range(len(batches))):
             batch, (Q, _, _), z = batches[g], factors[g], tops[g]
             count, (r, n, _) = len(batch.fronts), batch.shape
             if batch.up is not None:
-                z = concat([z, reshape(batch.up([], found), (count, r - n, k))], 1)
-            found[g] = reshape(_product(conjugate(Q), (0, 1, 2), z), (count * r, k))
-        return finish(found, self.plan.y_order)
+                z = concat([z, reshape(batch.up([], parts), (count, r - n, k))], 1)
+            parts[g] = reshape(_product(conjugate(Q), (0, 1, 2), z), (count * r, k))
+        return finish(parts, self.plan.y_order)
 
     def _started(
         self, b: Any, order: IntArray

@@ -81,8 +81,8 @@ class SuiteSparse(HostFactors):
     def _substituted(self, b: Array, trans: str) -> Array:
         given = np.array(b, order="F")
         if trans == "T":
-            found: Array = self._solved_moved(given, trans)[self._at]
-            return found
+            solution: Array = self._solved_moved(given, trans)[self._at]
+            return solution
         given[self._at] = b
         return self._solved_moved(given, trans)
 
@@ -131,23 +131,23 @@ class GeneralLU(SuiteSparse):
         """The package's object with the analysis of the moved matrix."""
 
     def _factor(self) -> None:
-        kept = self._kept
+        shared = self._kept
         if not self.matrix.nnz:
             raise self._singular()
-        with kept.lock:
-            known, kept.owner = kept.factor is not None and kept.factor.dtype == self.matrix.dtype, None
+        with shared.lock:
+            known, shared.owner = shared.factor is not None and shared.factor.dtype == self.matrix.dtype, None
             try:
                 with self._watched("error"):
                     if not known:
-                        kept.factor = self._analysed(kept.strict)
-                    kept.factor.factorize(self._moved)
+                        shared.factor = self._analysed(shared.strict)
+                    shared.factor.factorize(self._moved)
             except self._complaints as error:
-                kept.factor = None
+                shared.factor = None
                 if not known:
                     raise self._singular() from error
                 self._factor()  # the pivots of earlier numbers do not serve
-            kept.owner = self._me
-            self._careful = kept.strict and not known
+            shared.owner = self._me
+            self._careful = shared.strict and not known
 
     def _more_careful(self) -> bool:
         if self._careful:
@@ -250,8 +250,8 @@ class CHOLMOD(SuiteSparse):
             try:
                 self._factor = symbolic.copy().factorize(self._moved)  # itself it stays an analysis
             except cholmod.CholmodNotPositiveDefiniteError as error:
-                found = re.search(r"column (\d+)", str(error))
-                raise SingularError(self._not_positive(found and int(symbolic.perm[int(found[1])]))) from error
+                column = re.search(r"column (\d+)", str(error))
+                raise SingularError(self._not_positive(column and int(symbolic.perm[int(column[1])]))) from error
 
     def _require_symmetric(self) -> None:
         A = self._moved
@@ -307,11 +307,11 @@ class EarlyCholesky:
 
     def factorize(self, A: Any) -> EarlyCholesky:
         """The factor of A: L D Lᴴ, whose D may have any sign."""
-        made = EarlyCholesky(self._cholmod, A, self._factor.cholesky(A))
-        low = np.flatnonzero(~(made._factor.D().real > 0))
+        factors = EarlyCholesky(self._cholmod, A, self._factor.cholesky(A))
+        low = np.flatnonzero(~(factors._factor.D().real > 0))
         if low.size:
             raise self._cholmod.CholmodNotPositiveDefiniteError(f"at column {low[0]}")
-        return made
+        return factors
 
     @property
     def nnz(self) -> int:

@@ -46,8 +46,8 @@ class SuperLU(HostFactors):
     def __init__(self, layout: Layout, data: Sequence[Any]) -> None:
         super().__init__(layout, data)
         self._stretched = layout.remember("stretched", lambda: Stretched(layout.size, layout.columns))
-        kept: list[Order] = layout.remember("order", list)
-        self._factor(kept[0] if kept else _first_order(self._stretched))
+        orders: list[Order] = layout.remember("order", list)
+        self._factor(orders[0] if orders else _first_order(self._stretched))
 
     def _factor(self, order: Order) -> None:
         from scipy.sparse import csc_array
@@ -70,8 +70,8 @@ class SuperLU(HostFactors):
         except MemoryError:
             raise self._too_large(N, A.nnz) from None
         self._order = order
-        kept: list[Order] = self.layout.remember("order", list)
-        kept[:] = [order if order.final else _reordered(order, np.argsort(self._lu.perm_c))]
+        orders: list[Order] = self.layout.remember("order", list)
+        orders[:] = [order if order.final else _reordered(order, np.argsort(self._lu.perm_c))]
         worse = FULL * A.nnz < self._lu.nnz < TRIED  # beyond that a second order might fill the memory
         if order.paired and not order.final and worse and splu(A).nnz < self._lu.nnz / 2:
             self._with_all_pivots()
@@ -98,8 +98,8 @@ class SuperLU(HostFactors):
         y = self._lu.solve(self._stretched.padded(b)[before], trans)
         x = np.empty_like(y)
         x[after] = y
-        found: Array = x[: b.shape[0]]
-        return found
+        solution: Array = x[: b.shape[0]]
+        return solution
 
 
 def _unordered(matrix: Stretched, *, paired: bool) -> Order:
@@ -132,8 +132,8 @@ def _banded(matrix: Stretched) -> Order | None:
         return None
     paired = np.empty(n, np.int64)
     paired[mate] = np.arange(n)  # rows by their columns
-    kept = ~(full[col] | full[paired[row]])
-    near = csr_array((np.ones(kept.sum()), (paired[row[kept]], col[kept])), shape=(n, n))
+    narrow = ~(full[col] | full[paired[row]])
+    near = csr_array((np.ones(narrow.sum()), (paired[row[narrow]], col[narrow])), shape=(n, n))
     by = reverse_cuthill_mckee((near + near.T).tocsr(), symmetric_mode=True)
     by = np.concatenate([by[~full[by]], by[full[by]]])
     at = np.argsort(by)

@@ -169,7 +169,7 @@ class OperatorMatrix(Measured, Showable):
         given: Any = names
         if given is not None and (not isinstance(given, Sequence) or isinstance(given, str) or len(given) != shape[0]):
             raise ValueError(f"names must hold one name for each of the {shape[0]} block rows, got {algebra.short(names)}.")
-        kept: Entries = {}
+        checked: Entries = {}
         try:
             rows, cols = [cast(Space, ANY)] * shape[0], [cast(Space, ANY)] * shape[1]
         except (MemoryError, OverflowError):
@@ -186,17 +186,17 @@ class OperatorMatrix(Measured, Showable):
                 ) from None
             if not (0 <= i < shape[0] and 0 <= j < shape[1]):
                 raise IndexError(f"entry ({i}, {j}) lies outside a matrix of {shape[0]} × {shape[1]} blocks.")
-            if (i, j) in kept:
+            if (i, j) in checked:
                 raise ValueError(
-                    f"entry ({i}, {j}) is given twice: {algebra.describe(kept[i, j])} and {algebra.describe(element)}; "
+                    f"entry ({i}, {j}) is given twice: {algebra.describe(checked[i, j])} and {algebra.describe(element)}; "
                     "add the two first."
                 )
-            kept[i, j] = element
-        algebra.refuse_non_elements(kept, "entry {}".format)
-        refuse_numbers_among_operators(kept)
-        unify_spaces(kept, rows, cols)
-        kept = {place: element for place, element in kept.items() if not is_structural_zero(element)}
-        return cls(kept, shape, rows, cols, names=names)
+            checked[i, j] = element
+        algebra.refuse_non_elements(checked, "entry {}".format)
+        refuse_numbers_among_operators(checked)
+        unify_spaces(checked, rows, cols)
+        checked = {place: element for place, element in checked.items() if not is_structural_zero(element)}
+        return cls(checked, shape, rows, cols, names=names)
 
     @classmethod
     def from_scipy(cls, A: Any) -> OperatorMatrix:
@@ -233,8 +233,8 @@ class OperatorMatrix(Measured, Showable):
         m, n = self.shape
         if not (-m <= i < m and -n <= j < n):
             raise IndexError(f"entry ({i}, {j}) lies outside a matrix of {m} × {n} blocks.")
-        found = self.entries.get((i % m, j % n))
-        return self._zero(i % m, j % n) if found is None else found
+        element = self.entries.get((i % m, j % n))
+        return self._zero(i % m, j % n) if element is None else element
 
     def _zero(self, i: int, j: int) -> Any:
         """The element where there is none: O, between its row's and its column's space where these are known."""

@@ -61,9 +61,10 @@ class Measured:
         """
         if self.shape[0] != self.shape[1]:
             raise SpaceError(f"only a square matrix has a diagonal, got {self.shape[0]} × {self.shape[1]} blocks.")
-        found = dict(_operators(self))
+        operators = dict(_operators(self))
         return BlockVector(
-            found[i, i].diagonal() if (i, i) in found else Zero(ANY, space) for i, space in enumerate(self.row_spaces)
+            operators[i, i].diagonal() if (i, i) in operators else Zero(ANY, space)
+            for i, space in enumerate(self.row_spaces)
         )
 
     def trace(self: Any) -> Any:

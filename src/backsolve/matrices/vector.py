@@ -102,10 +102,10 @@ class SharedProducts:
             return multiply(element, block)
         factor = element.factors[k].array
         key = (id(factor), id(block))
-        found = self._found.get(key)
-        if found is None:  # the operands are kept beside the product, so that their ids stay theirs
-            found = self._found[key] = (factor, block, arrays.multiply(block, factor))
-        return element.apply_rest(k, found[2])
+        known = self._found.get(key)
+        if known is None:  # the operands are kept beside the product, so that their ids stay theirs
+            known = self._found[key] = (factor, block, arrays.multiply(block, factor))
+        return element.apply_rest(k, known[2])
 
 
 def times_row(

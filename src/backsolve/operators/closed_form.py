@@ -95,7 +95,7 @@ def _must_push(op: LinearOperator) -> bool:
 def _closed(op: LinearOperator) -> LinearOperator | None:
     """A product whose opaque operators all leave axes side by side, in closed form; None where that is not so or no gain."""
     most = min(op.domain.size, op.codomain.size) - 1
-    made: LinearOperator | None = None
+    product: LinearOperator | None = None
     for run in _runs(op.factors if isinstance(op, Product) else (op,)):
         opaque = [f for f in run if is_opaque(f)]
         step: LinearOperator | None = run[0]
@@ -103,8 +103,8 @@ def _closed(op: LinearOperator) -> LinearOperator | None:
             step = batched_columns(run, opaque[0], most) if len(opaque) == 1 and _array_ends(run[0], run[-1]) else None
         if step is None or (len(run) > 1 and not opaque):
             return None
-        made = step if made is None else compose(step, made)
-    return made
+        product = step if product is None else compose(step, product)
+    return product
 
 
 def _runs(factors: tuple[LinearOperator, ...]) -> Iterator[list[LinearOperator]]:
@@ -160,24 +160,24 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
     """The array of a product, from the right: closed products as they are, columns through the rest."""
     domain: Any = factors[-1].domain
     shape, width = domain.shape, domain.size
-    made: LinearOperator | None = None  # the product so far
+    product: LinearOperator | None = None  # the product so far
     run: list[LinearOperator] = []
     for f in reversed(factors):
         run.append(f)
         if isinstance(f.codomain, TupleSpace):
             continue
         if len(run) == 1 and not is_opaque(f):
-            closed = f if made is None else compose(f, made)
-            if made is not None and not isinstance(closed, Einsum):
-                made = _from_array(dense_array(made), made.codomain, domain)
-                closed = compose(f, made)
-            if isinstance(closed, Einsum) or made is None:
-                made, run = closed, []
+            closed = f if product is None else compose(f, product)
+            if product is not None and not isinstance(closed, Einsum):
+                product = _from_array(dense_array(product), product.codomain, domain)
+                closed = compose(f, product)
+            if isinstance(closed, Einsum) or product is None:
+                product, run = closed, []
                 continue
-        if made is None:
+        if product is None:
             columns: Any = np.eye(width, dtype=domain.dtype or float)
         else:
-            columns = dense_array(made)
+            columns = dense_array(product)
         middle: Any = run[0].domain
         columns = reshape(columns, (*middle.shape, width))
         if isinstance(columns, np.ndarray):
@@ -185,9 +185,9 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
         image = map_columns(in_turn(run), columns)
         codomain: Any = f.codomain
         image = reshape(image, (*codomain.shape, *shape))
-        made, run = _from_array(image, f.codomain, domain), []
-    assert made is not None
-    return dense_array(made)
+        product, run = _from_array(image, f.codomain, domain), []
+    assert product is not None
+    return dense_array(product)
 
 
 def _opaque_in(run: list[LinearOperator]) -> LinearOperator:
@@ -295,8 +295,8 @@ def batched_columns(run: Sequence[LinearOperator], opaque: LinearOperator, most:
         return _by_columns(run, opaque, beside)
     back = [op.transpose() for op in reversed(run)]
     at = next(i for i, op in enumerate(run) if op is opaque)
-    made = _by_columns(back, back[len(run) - 1 - at], {b: a for a, b in beside.items()})
-    turned = made.transpose()
+    rows_first = _by_columns(back, back[len(run) - 1 - at], {b: a for a, b in beside.items()})
+    turned = rows_first.transpose()
     assert isinstance(turned, Einsum)
     return turned
 

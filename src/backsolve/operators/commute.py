@@ -136,10 +136,10 @@ def _plain(a: LinearOperator, b: Einsum) -> Einsum:
     """a ∘ b of two whose sizes are all known."""
     if not isinstance(a, Einsum):
         raise TypeError(f"expected an Einsum, got {a!r}")
-    made = a if b.out == b.into else compose_einsums(a, b)
-    if made is None:
+    composed = a if b.out == b.into else compose_einsums(a, b)
+    if composed is None:
         raise TypeError(f"{a!r} and {b!r} have no closed product")
-    return made
+    return composed
 
 
 def _split(a: Einsum, merged: tuple[int, ...], groups: list[list[int]], fine: tuple[int, ...]) -> LinearOperator | None:

@@ -278,10 +278,10 @@ def _by_path(x: Any, labels: Labels, factors: Sequence[Factor], keep: Labels) ->
     output = "".join(get_symbol(label) for label in keep if any(label in ls for _, ls in operands))
     path, _ = contract_path(f"{inputs}->{output}", *(a.shape for a, _ in operands), shapes=True)
     for pair in path:
-        taken = [operands[i] for i in pair]
+        pair_operands = [operands[i] for i in pair]
         operands = [operand for i, operand in enumerate(operands) if i not in pair]
         needed = _ordered(keep, set(keep).union(*(ls for _, ls in operands)))
-        (a, la), *rest = taken
+        (a, la), *rest = pair_operands
         for b, lb in rest:
             a, la = contract(a, la, b, lb, needed if len(rest) == 1 else needed + tuple(k for _, ls in rest for k in ls))
         operands.append((a, la))
@@ -313,7 +313,7 @@ def einsum(
     known: dict[int, int | None] = dict.fromkeys(number.values())
     for label, n in (sizes or {}).items():
         known[number[label]] = n
-    made = []
+    labelled = []
     for k, (array, labels) in enumerate(factors):
         if len(array.shape) != len(labels):
             raise SpaceError(
@@ -328,8 +328,8 @@ def einsum(
             known[number[label]] = n
         if len(set(labels)) < len(labels):
             raise SpaceError(f"a factor repeats a label in {labels!r}; take its diagonal first.")
-        made.append(Factor(array, tuple(number[label] for label in labels), names[k] if k < len(names) else ""))
-    return Einsum(tuple(made), tuple(number[k] for k in out), tuple(number[k] for k in into), known, coef)
+        labelled.append(Factor(array, tuple(number[label] for label in labels), names[k] if k < len(names) else ""))
+    return Einsum(tuple(labelled), tuple(number[k] for k in out), tuple(number[k] for k in into), known, coef)
 
 
 def as_einsum(space: Space, coef: Any) -> Einsum | None:

@@ -79,16 +79,16 @@ def _compose_diagonals(a: Einsum, b: Einsum) -> Einsum:
         if a.sizes[p] != b.sizes[q]:
             raise SpaceError(f"cannot compose {a!r} with {b!r}: one axis has size {a.sizes[p]} and {b.sizes[q]}.")
     out = a.out
-    found: dict[tuple[bool, bool], Factor] = {}
+    by_kind: dict[tuple[bool, bool], Factor] = {}
     for f in (*a.factors, *b.factors):
         key = is_mask(f.array), bool(f.labels)
-        other = found.get(key)
-        found[key] = Factor(f.array, out, f.name) if f.labels else f
+        other = by_kind.get(key)
+        by_kind[key] = Factor(f.array, out, f.name) if f.labels else f
         if other is not None and not (key[0] and other.array is f.array):  # a mask twice is that mask
             name = f"{other.name}∘{f.name}" if other.name and f.name else ""
-            found[key] = Factor(multiply(other.array, f.array), out if f.labels else (), name)
+            by_kind[key] = Factor(multiply(other.array, f.array), out if f.labels else (), name)
     sizes = {label: a.sizes[label] for label in out}
-    factors = tuple(found[key] for key in sorted(found))  # numbers before masks
+    factors = tuple(by_kind[key] for key in sorted(by_kind))  # numbers before masks
     return Einsum(factors, out, out, sizes, a.coef * b.coef, (b.dtypes[0], a.dtypes[1]))
 
 
@@ -193,9 +193,9 @@ def contract_pairs(factors: list[Factor], outer: set[int]) -> list[Factor]:
             factors = _hidden(factors, *((f, g) if is_mask(f.array) else (g, f)), outer)
         array, labels = contract(f.array, f.labels, g.array, g.labels, keep)
         name = f"{f.name} {g.name}" if f.name and g.name and len(f.labels) == len(g.labels) == 2 else ""
-        made = Factor(array, labels, name if set(f.labels) != set(g.labels) else name.replace(" ", "∘"))
+        contraction = Factor(array, labels, name if set(f.labels) != set(g.labels) else name.replace(" ", "∘"))
         factors = [h for k, h in enumerate(factors) if k not in (i, j)]
-        factors.insert(i, made)
+        factors.insert(i, contraction)
 
 
 def _hidden(factors: list[Factor], mask: Factor, one: Factor, outer: set[int]) -> list[Factor]:
@@ -203,25 +203,25 @@ def _hidden(factors: list[Factor], mask: Factor, one: Factor, outer: set[int]) -
 
     The mask is about to be multiplied with that one: with the zeros that this makes, the others would make NaN.
     """
-    made = []
+    hidden = []
     for f in factors:
         if f is not one and not is_mask(f.array) and any(label in f.labels for label in mask.labels if label not in outer):
             axes = tuple(axis for axis, label in enumerate(mask.labels) if label not in f.labels)
             shown = namespace(mask.array).any(mask.array, axis=axes) if axes else mask.array
             labels = tuple(label for label in mask.labels if label in f.labels)
             f = Factor(*contract(f.array, f.labels, shown, labels, f.labels), f.name)
-        made.append(f)
-    return made
+        hidden.append(f)
+    return hidden
 
 
 def _summed_alone(factors: list[Factor], outer: set[int]) -> list[Factor]:
     """The factors without the axes that neither another factor nor the operator has."""
-    made = []
+    summed = []
     for i, f in enumerate(factors):
         others = outer.union(*(g.labels for k, g in enumerate(factors) if k != i))
         alone = tuple(axis for axis, label in enumerate(f.labels) if label not in others)
-        made.append(Factor(sum_axes(f.array, alone), tuple(k for k in f.labels if k in others)) if alone else f)
-    return made
+        summed.append(Factor(sum_axes(f.array, alone), tuple(k for k in f.labels if k in others)) if alone else f)
+    return summed
 
 
 def contracted(op: Einsum) -> Einsum:
@@ -230,8 +230,8 @@ def contracted(op: Einsum) -> Einsum:
         return op
     outer = {*op.out, *op.into}
     factors = tuple(contract_pairs(list(op.factors), outer))
-    kept = outer.union(*(f.labels for f in factors))
-    return Einsum(factors, op.out, op.into, {k: n for k, n in op.sizes.items() if k in kept}, op.coef, op.dtypes)
+    used = outer.union(*(f.labels for f in factors))
+    return Einsum(factors, op.out, op.into, {k: n for k, n in op.sizes.items() if k in used}, op.coef, op.dtypes)
 
 
 def add_einsums(a: Einsum, b: Einsum, *, grow: bool = False) -> Einsum | None:
@@ -347,6 +347,6 @@ def _as_single(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes, order: La
     factors = [Factor(f.array, tuple(first.get(k, inner.get(k, k)) for k in f.labels)) for f in op.factors] + deltas
     if not factors:
         return op.coef
-    x, found = _contract_all(factors[0].array, factors[0].labels, factors[1:], order, sizes)
-    x = place(x, found, order, sizes) if set(found) != set(order) or found != order else x
+    x, order_now = _contract_all(factors[0].array, factors[0].labels, factors[1:], order, sizes)
+    x = place(x, order_now, order, sizes) if set(order_now) != set(order) or order_now != order else x
     return x if op.coef == 1 else scale(op.coef, x)

@@ -73,8 +73,8 @@ def _inverse_block(op: Einsum, group: list[Factor], labels: set[int], deltas: se
     rows = tuple(label for label in op.out if label in labels and label not in deltas)
     cols = tuple(label for label in op.into if label in labels and label not in deltas)
     every: Labels = batch + rows + cols
-    x, found = _contract_all(group[0].array, group[0].labels, group[1:], every, op.sizes)
-    x = place(x, found, every, op.sizes)
+    x, order_now = _contract_all(group[0].array, group[0].labels, group[1:], every, op.sizes)
+    x = place(x, order_now, every, op.sizes)
     name = f"{group[0].name}⁻¹" if len(group) == 1 and group[0].name else ""
     xp = namespace(x)
     if not rows and not cols:

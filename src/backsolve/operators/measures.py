@@ -31,8 +31,8 @@ def diagonal(op: LinearOperator) -> Any:
 @operation
 def trace(op: LinearOperator) -> Any:
     """Σᵢ A[i, i]."""
-    found = diagonal(op)
-    return arrays.sum_axes(found, tuple(range(len(found.shape))))
+    entries = diagonal(op)
+    return arrays.sum_axes(entries, tuple(range(len(entries.shape))))
 
 
 @operation
@@ -46,11 +46,11 @@ def norm_squared(op: LinearOperator) -> Any:
 def row_norms_squared(op: LinearOperator) -> Any:
     """Σⱼ |A[i, j]|² for every index i of the codomain, as an array of that shape: the rows of a Jacobian are gradients."""
     terms = _terms(op)
-    found = []
+    products = []
     for a, b in [*((t, t) for t in terms), *combinations(terms, 2)]:
         product = _row_products(a, b)
-        found.append(product if a is b else scale(2, product))
-    return arrays.namespace(*found).real(_total(found))
+        products.append(product if a is b else scale(2, product))
+    return arrays.namespace(*products).real(_total(products))
 
 
 def _require_square(op: LinearOperator, what: str) -> None:
@@ -72,7 +72,7 @@ def _total(terms: list[Any]) -> Any:
 def _terms(op: LinearOperator) -> list[Einsum]:
     """The operator as a sum of `Einsum`s; what has no closed form is written out."""
     op = closed_form(op) if isinstance(op, Product) else op
-    made = []
+    einsums = []
     for term in op.terms if isinstance(op, Sum) else (op,):
         plain = as_plain_einsum(term)
         if plain is None and not isinstance(term, Zero):
@@ -81,8 +81,8 @@ def _terms(op: LinearOperator) -> list[Einsum]:
             n = len(term.codomain.shape)  # type: ignore[union-attr, arg-type]
             sizes: dict[int, int | None] = dict(zip(labels, array.shape, strict=True))
             plain = Einsum((Factor(array, labels),), labels[:n], labels[n:], sizes)
-        made.append(plain if plain is not None else _nothing(op))
-    return made
+        einsums.append(plain if plain is not None else _nothing(op))
+    return einsums
 
 
 def _nothing(op: LinearOperator) -> Einsum:

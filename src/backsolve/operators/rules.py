@@ -53,10 +53,10 @@ def _joined(left: tuple[LinearOperator, ...], right: tuple[LinearOperator, ...])
             continue
         if isinstance(inner, Zero):
             return Zero(right[-1].domain, left[0].codomain)
-        made = inner.factors if isinstance(inner, Product) else (inner,)
+        parts = inner.factors if isinstance(inner, Product) else (inner,)
         del factors[:1]
-        if len(made) > 1 or factors:
-            pending.extend(made)
+        if len(parts) > 1 or factors:
+            pending.extend(parts)
         else:
             factors = [inner]
     if len(factors) > 1:

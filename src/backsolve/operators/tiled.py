@@ -108,9 +108,9 @@ def _stacked_few(arrays: list[Any]) -> Any:
     size = -(-n // groups)
     zeros = namespace(first).zeros(first.shape, dtype=first.dtype)
     arrays = arrays + [zeros] * (groups * size - n)
-    made = _stacked_few([stack(arrays[k : k + size]) for k in range(0, len(arrays), size)])
-    made = reshape(made, (len(arrays), *first.shape))
-    return made if n == len(arrays) else take(made, (0,) * len(made.shape), (n, *first.shape))
+    blocks = _stacked_few([stack(arrays[k : k + size]) for k in range(0, len(arrays), size)])
+    blocks = reshape(blocks, (len(arrays), *first.shape))
+    return blocks if n == len(arrays) else take(blocks, (0,) * len(blocks.shape), (n, *first.shape))
 
 
 def _number(box: Slice) -> int:

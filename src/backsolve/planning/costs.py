@@ -274,18 +274,18 @@ class StructureTable:
 
     def _intern(self, abstract: LinearOperator | None) -> int:
         key = _key(abstract)
-        found = self._numbers.get(key)
-        if found is None:
-            found = self._numbers[key] = len(self._elements)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self._elements)
             self._elements.append(abstract)
-        return found
+        return number
 
     def product(self, a: int, b: int) -> EdgeProduct:
         """Structure a ∘ structure b."""
-        found = self._products.get((a, b))
-        if found is None:
-            found = self._products[a, b] = self._multiplied(self._elements[a], self._elements[b])
-        return found
+        product = self._products.get((a, b))
+        if product is None:
+            product = self._products[a, b] = self._multiplied(self._elements[a], self._elements[b])
+        return product
 
     def _multiplied(self, a: Any, b: Any) -> EdgeProduct:
         if a is None or b is None:  # numbers, and whatever else has a product
@@ -300,17 +300,17 @@ class StructureTable:
 
     def sum(self, a: int, b: int) -> EdgeProduct:
         """Structure a + structure b."""
-        found = self._sums.get((a, b))
-        if found is None:
+        total_structure = self._sums.get((a, b))
+        if total_structure is None:
             one, other = self._elements[a], self._elements[b]
             if one is None or other is None:
-                found = EdgeProduct(self._intern(None), 0, 1.0)
+                total_structure = EdgeProduct(self._intern(None), 0, 1.0)
             else:
                 self._cost.taken()
                 total = add(one, other)
-                found = EdgeProduct(self._intern(total), 0, self._cost.taken())
-            self._sums[a, b] = found
-        return found
+                total_structure = EdgeProduct(self._intern(total), 0, self._cost.taken())
+            self._sums[a, b] = total_structure
+        return total_structure
 
     def dense(self, a: int) -> float:
         """What it costs to write structure a as one array."""

@@ -174,15 +174,15 @@ def _best(costs: _Costs, known: dict[str, list[int]], search: float | None) -> l
     if len(first) < 2 or search == 0 or len(first) > LARGE:
         return first
     progress = _progress(search)
-    found = first
+    best_order = first
     best = costs.price(first)
     for seed, start in enumerate(ranked[:2] if search else ranked[:1]):
         share = None if search is None else search / 2
         new = costs.improved(start, share, seed, progress)
         price = costs.price(new)
         if price < best:
-            best, found = price, new
-    return found
+            best, best_order = price, new
+    return best_order
 
 
 def _progress(search: float | None) -> Callable[[float], None] | None:

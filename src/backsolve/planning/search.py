@@ -23,12 +23,12 @@ UNLIKELY = 6  # temperatures by which a change costs more and is not looked at: 
 
 def bits(mask: int) -> list[int]:
     """The numbers of the bits that are set, ascending."""
-    found = []
+    numbers = []
     while mask:
         low = mask & -mask
         mask ^= low
-        found.append(low.bit_length() - 1)
-    return found
+        numbers.append(low.bit_length() - 1)
+    return numbers
 
 
 class BitGraph:
@@ -212,9 +212,9 @@ def anneal(
     walk = _Order(start, order)
     n = len(walk.nodes)
     total = best = sum(walk.costs)
-    found = walk.nodes[:]
+    best_order = walk.nodes[:]
     if n < 2:
-        return best, found
+        return best, best_order
     mean = max(total / n, 1e-9)
     hot, cold = HOT * mean, COLD * mean
     began = time.monotonic()
@@ -238,10 +238,10 @@ def anneal(
             walk.move(p, chosen)
             total += difference
             if total < best:
-                best, found = total, walk.nodes[:]
+                best, best_order = total, walk.nodes[:]
     if progress is not None:
         progress(1.0)
-    return best, found
+    return best, best_order
 
 
 def anneal_whole(
@@ -262,7 +262,7 @@ def anneal_whole(
     order = list(order)
     n = len(order)
     total = best = price(order, math.inf)
-    found = order[:]
+    best_order = order[:]
     began = time.monotonic()
     count, done = 0, 0.0
     while n > 1:
@@ -283,7 +283,7 @@ def anneal_whole(
         if new <= limit:
             total, order = new, tried
             if total < best:
-                best, found = total, order[:]
+                best, best_order = total, order[:]
     if progress is not None:
         progress(1.0)
-    return best, found
+    return best, best_order

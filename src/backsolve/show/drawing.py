@@ -248,15 +248,15 @@ def _lines(
     vertices: Sequence[int], others: set[int], rep: dict[int, Box], *, first_inside: bool
 ) -> list[tuple[Box, list[int]]]:
     """The visible rows or columns with their vertices; those that are rows and columns stand together."""
-    found: dict[tuple[bool, int], tuple[Box, list[int]]] = {}
+    members: dict[tuple[bool, int], tuple[Box, list[int]]] = {}
     for v in vertices:
         key = ((v in others) != first_inside, rep[v].item.number)
-        found.setdefault(key, (rep[v], []))[1].append(v)
-    folded = any(box.item.children for box, _ in found.values())
+        members.setdefault(key, (rep[v], []))[1].append(v)
+    folded = any(box.item.children for box, _ in members.values())
     nodes = not first_inside  # whether the lines that are rows and columns come second
 
     def place(entry: tuple[tuple[bool, int], tuple[Box, list[int]]]) -> tuple[bool, int]:
         second, (box, _) = entry[0][0], entry[1]
         return second, box.item.start if folded and second == nodes else 0
 
-    return [line for _, line in sorted(found.items(), key=place)]
+    return [line for _, line in sorted(members.items(), key=place)]

@@ -63,12 +63,12 @@ def folded(picture: Picture) -> tuple[Picture, list[Item]]:
 
 
 def _walk(root: Item) -> list[Item]:
-    found, stack = [], [root]
+    items, stack = [], [root]
     while stack:
         item = stack.pop()
-        found.append(item)
+        items.append(item)
         stack.extend(reversed(item.children))
-    return found
+    return items
 
 
 def _open(root: Item) -> None:

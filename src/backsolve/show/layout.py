@@ -37,10 +37,10 @@ class Slot:
 
 def chain(item: Item) -> list[Item]:
     """The item and the groups around it, inside first."""
-    found = [item]
-    while found[-1].parent is not None:
-        found.append(found[-1].parent)
-    return found
+    ancestors = [item]
+    while ancestors[-1].parent is not None:
+        ancestors.append(ancestors[-1].parent)
+    return ancestors
 
 
 def lay_out(items: Sequence[Item], edges: Iterable[Edge]) -> None:
@@ -147,13 +147,13 @@ def _arrange(layers: list[list[Slot]]) -> None:
             _number(line)
         while sweep >= SWEEPS // 2 and max(map(_swapped, layers)):
             pass  # ends: every round has fewer crossings than the one before
-        found = _crossings(layers)
-        if found < least:
-            best, least = [list(line) for line in layers], found
+        crossings = _crossings(layers)
+        if crossings < least:
+            best, least = [list(line) for line in layers], crossings
         if not least:
             break
-    for line, kept in zip(layers, best):
-        line[:] = kept
+    for line, best_line in zip(layers, best):
+        line[:] = best_line
     for line in layers:
         total = sum(slot.height for slot in line)
         corner = -total / 2.0

@@ -281,10 +281,10 @@ def _sorted(picture: Picture) -> Picture:
     for e in picture.edges:
         into[e.head].append((e.tail, None))
     order = topological_order(n, into.__getitem__, lambda i: picture.vertices[i].name)
-    found = renumbered(picture, order)
-    rows = set(found.rows)
-    cols = [v for v in found.cols if v not in rows] + sorted(v for v in found.cols if v in rows)
-    return replace(found, rows=tuple(sorted(found.rows)), cols=tuple(cols))
+    sorted_picture = renumbered(picture, order)
+    rows = set(sorted_picture.rows)
+    cols = [v for v in sorted_picture.cols if v not in rows] + sorted(v for v in sorted_picture.cols if v in rows)
+    return replace(sorted_picture, rows=tuple(sorted(sorted_picture.rows)), cols=tuple(cols))
 
 
 def renumbered(picture: Picture, order: Sequence[int]) -> Picture:

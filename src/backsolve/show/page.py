@@ -46,10 +46,10 @@ def page(
     picture = picture_of(thing, title, names)
     picture, items = folded(picture)
     lay_out(items, picture.edges)
-    found = runs(picture, order, order_name) if len(picture.vertices) <= STEPPED else []
-    found = found if picture.nodes else []  # what has no inner nodes has nothing to step through
-    values = vectors(picture) if found else Values({})
-    data = _data(picture, items, found, values.found)
+    steps = runs(picture, order, order_name) if len(picture.vertices) <= STEPPED else []
+    steps = steps if picture.nodes else []  # what has no inner nodes has nothing to step through
+    values = vectors(picture) if steps else Values({})
+    data = _data(picture, items, steps, values.found)
     text = Template(_read("page.html"))
     notes = [note for note in (*picture.notes, *_fold_notes(picture, items), values.note) if note]
     return text.substitute(
@@ -152,11 +152,11 @@ def _item(item: Item) -> list[Any]:
 
 
 def _run(run: Run, values: dict[str, dict[int, str]]) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": run.name, "order": run.order, "costs": run.costs}
+    entry: dict[str, Any] = {"name": run.name, "order": run.order, "costs": run.costs}
     for direction, name, head in (("forward", FORWARD, "dx"), ("reverse", REVERSE, "x̄")):
         if run.name == name and direction in values:
-            found |= {"values": values[direction], "head": head}
-    return found
+            entry |= {"values": values[direction], "head": head}
+    return entry
 
 
 def _line(place: str) -> str:

@@ -168,14 +168,14 @@ class _Grid:
 
     def _stops(self, arrow: Arrow) -> list[tuple[int, int, int, int]]:
         """The lanes of an edge where something is visible: band, first and last column, row."""
-        found = []
+        stops = []
         for columns, row in _lanes(arrow.tail.item, arrow.head.item):
             here = [c for c in self.columns if c in columns]
             for k in sorted({self.band[c] for c in here}):
                 mine = [c for c in here if self.band[c] == k]
                 self.grow(k, row, LANE)
-                found.append((k, mine[0], mine[-1], row))
-        return found
+                stops.append((k, mine[0], mine[-1], row))
+        return stops
 
     def stack(self, gutters: Sequence[float]) -> float:
         """Sets the bands one below the other, with gutters between them; returns where they end."""
@@ -267,7 +267,7 @@ Places = list[tuple[float, float]]
 
 def place_labels(arrows: Sequence[Arrow], boxes: Sequence[Box], width: float) -> None:
     """Sets the middle of each label: on its own line, clear of boxes and labels, and of other lines where there is room."""
-    taken = [(b.x - b.width / 2 - 1, b.y - BOX / 2 - 5, b.x + b.width / 2 + 5, b.y + BOX / 2 + 1) for b in boxes]
+    occupied = [(b.x - b.width / 2 - 1, b.y - BOX / 2 - 5, b.x + b.width / 2 + 5, b.y + BOX / 2 + 1) for b in boxes]
     traces = [list(_traces(arrow.points)) for arrow in arrows]
     lines: dict[int, list[tuple[float, float, int]]] = {}
     for n, trace in enumerate(traces):
@@ -281,7 +281,7 @@ def place_labels(arrows: Sequence[Arrow], boxes: Sequence[Box], width: float) ->
             left, top, right, bottom = x - half, y - TALL, x + half, y + TALL
             if price >= least or left < 2 or right > width - 2 or top < 2:
                 continue
-            if any(left < r and right > l and top < b and bottom > t for l, t, r, b in taken):
+            if any(left < r and right > l and top < b and bottom > t for l, t, r, b in occupied):
                 continue
             for row in range(floor(top / 16), floor(bottom / 16) + 1):
                 here = lines.get(row, ())
@@ -290,7 +290,7 @@ def place_labels(arrows: Sequence[Arrow], boxes: Sequence[Box], width: float) ->
                 least, arrow.at = price, (x, y)
         if arrow.at is not None:
             x, y = arrow.at
-            taken.append((x - half, y - TALL, x + half, y + TALL))
+            occupied.append((x - half, y - TALL, x + half, y + TALL))
 
 
 def _traces(points: Sequence[Point]) -> Iterator[Places]:

@@ -52,11 +52,11 @@ def runs(picture: Picture, order: Any = None, name: str = "") -> list[Run]:
         return _planned(picture, subject, order, name or "plan")
     inner = sorted(picture.nodes.values())
     forward, reverse = tuple(inner), tuple(reversed(inner))
-    found = [Run(FORWARD, forward, costs(picture, forward)), Run(REVERSE, reverse, costs(picture, reverse))]
+    substitutions = [Run(FORWARD, forward, costs(picture, forward)), Run(REVERSE, reverse, costs(picture, reverse))]
     if order is None or (isinstance(order, str) and order == "forward"):
-        return found
+        return substitutions
     if isinstance(order, str) and order == "reverse":
-        return found[::-1]
+        return substitutions[::-1]
     if isinstance(order, str) or not isinstance(getattr(order, "order", order), Iterable):
         raise ValueError(
             f"unknown order {order!r}; use 'forward', 'reverse', of a System also 'auto' or 'markowitz', "
@@ -73,7 +73,7 @@ def runs(picture: Picture, order: Any = None, name: str = "") -> list[Run]:
     if missing:
         raise ValueError(f"the order misses {missing[0]!r}; it must name each of the {len(inner)} nodes once.")
     vertices = tuple(picture.nodes[node] for node in named)
-    return [Run(name or "this order", vertices, costs(picture, vertices)), *found]
+    return [Run(name or "this order", vertices, costs(picture, vertices)), *substitutions]
 
 
 def _planned(picture: Picture, system: System, plan: Any, name: str) -> list[Run]:
@@ -155,18 +155,18 @@ def vectors(picture: Picture) -> Values:
         return Values({}, f"No values are filled in: they are more than {NUMBERS:,} numbers.")
     if isinstance(subject, System) and _outlined(subject):
         return Values({}, "No values are filled in: a plan keeps shapes, not arrays.")
-    found: dict[str, dict[int, str]] = {}
+    texts: dict[str, dict[int, str]] = {}
     missing = []
     for direction, name in (("forward", FORWARD), ("reverse", REVERSE)):
         try:
             if isinstance(subject, Graph):
-                found[direction] = _of_graph(picture, subject, direction)
+                texts[direction] = _of_graph(picture, subject, direction)
             else:
-                found[direction] = _pushed(picture, subject) if direction == "forward" else _pulled(picture, subject)
+                texts[direction] = _pushed(picture, subject) if direction == "forward" else _pulled(picture, subject)
         except (TypeError, ValueError, ArithmeticError, NotImplementedError, AlgebraError) as error:
             reason = (str(error).splitlines() or [""])[0][:120]  # an operator without a transpose, what takes no ones
             missing.append(f"No values are filled in for {name}: {reason or type(error).__name__}")
-    return Values(found, " ".join(missing))
+    return Values(texts, " ".join(missing))
 
 
 def _outlined(system: System) -> bool:
@@ -192,9 +192,9 @@ def _pulled(picture: Picture, system: System) -> dict[int, str]:
 
 
 def _by_vertex(picture: Picture, p: BlockVector, x: BlockVector, y: BlockVector) -> dict[int, str]:
-    found = {v: _short(x[i]) for i, v in picture.nodes.items()}
-    found |= {v: _short(block) for v, block in zip(picture.ends["source"], p, strict=True)}
-    return found | {v: _short(block) for v, block in zip(picture.ends["output"], y, strict=True)}
+    texts = {v: _short(x[i]) for i, v in picture.nodes.items()}
+    texts |= {v: _short(block) for v, block in zip(picture.ends["source"], p, strict=True)}
+    return texts | {v: _short(block) for v, block in zip(picture.ends["output"], y, strict=True)}
 
 
 def _of_graph(picture: Picture, graph: Graph, direction: str) -> dict[int, str]:

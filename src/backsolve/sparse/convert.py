@@ -46,15 +46,15 @@ def as_sparse(
         return op
     if isinstance(op, Product | Sum):
         parts = [as_sparse(part, limit, other) for part in (op.factors if isinstance(op, Product) else op.terms)]
-        found = [part for part in parts if part is not None]
-        if len(found) < len(parts):
+        sparse_parts = [part for part in parts if part is not None]
+        if len(sparse_parts) < len(parts):
             return None
         if isinstance(op, Sum):
-            return reduce(add_sparse, found)
-        return reduce(lambda right, left: compose_sparse(left, right, limit), reversed(found))
-    made = None if other is None else other(op)
-    if made is not None:
-        return made
+            return reduce(add_sparse, sparse_parts)
+        return reduce(lambda right, left: compose_sparse(left, right, limit), reversed(sparse_parts))
+    converted = None if other is None else other(op)
+    if converted is not None:
+        return converted
     into, out = _known(op.domain), _known(op.codomain)
     if into is None or out is None:
         return None

@@ -74,7 +74,7 @@ def _groups(a: Monomials, b: Monomials, at: Index) -> list[tuple[Index, tuple[An
     keys = ka * len(b.sources) + kb
     counts = np.bincount(keys)
     large = [k for k in np.argsort(-counts, kind="stable")[:_GROUPS].tolist() if counts[k] >= _SMALLEST]
-    found = []
+    groups = []
     rest = np.ones(at.size, bool)
     for k in large if len(large) < np.count_nonzero(counts) or len(large) > 1 else []:
         chosen = keys == k
@@ -82,11 +82,11 @@ def _groups(a: Monomials, b: Monomials, at: Index) -> list[tuple[Index, tuple[An
         i, j = divmod(k, len(b.sources))
         here = at[chosen]
         one, other = (a.sources[i], a.places[here] - a.begins[i]), (b.sources[j], b.places[here] - b.begins[j])
-        found.append((here, one, other))
+        groups.append((here, one, other))
     if rest.any():
         here = at[rest]
-        found.append((here, _together(a, here, ka[rest]), _together(b, here, kb[rest])))
-    return found
+        groups.append((here, _together(a, here, ka[rest]), _together(b, here, kb[rest])))
+    return groups
 
 
 def _together(v: Monomials, at: Index, numbers: Index) -> tuple[Any, Index]:
@@ -207,15 +207,17 @@ class LazyValues:
             return self
         if not plan.count:
             return LazyValues((), Combination(0))
-        made, places = evaluate_by_kind(self._flat(dtype), plan.index, plan.starts, plan.coef, plan.const, plan.count)
+        arrays_by_kind, places = evaluate_by_kind(
+            self._flat(dtype), plan.index, plan.starts, plan.coef, plan.const, plan.count
+        )
         if places is None:
-            return LazyValues(made, Combination(plan.count, (plan.count,)))
-        sizes = [1 if is_number(part) else part.shape[0] for part in made]
+            return LazyValues(arrays_by_kind, Combination(plan.count, (plan.count,)))
+        sizes = [1 if is_number(part) else part.shape[0] for part in arrays_by_kind]
         ends = np.cumsum(sizes)
         index, numbers = np.empty(ends[-1], np.int64), np.zeros(ends[-1])
-        arrays = [part for part in made if not is_number(part)]
+        arrays = [part for part in arrays_by_kind if not is_number(part)]
         total = 0
-        for part, size, end in zip(made, sizes, ends, strict=True):
+        for part, size, end in zip(arrays_by_kind, sizes, ends, strict=True):
             if is_number(part):
                 index[end - 1] = CONSTANT
                 numbers = numbers.astype(complex) if isinstance(part, complex) else numbers
@@ -408,12 +410,12 @@ def as_numbers(x: Index) -> Index:
 
 def _formed(const: Any, count: int, dtype: Any) -> Index:
     """Static numbers as a NumPy array, of this dtype if they are not complex in a real one."""
-    made = None if dtype is None else np.dtype(str(dtype).rpartition(".")[2])
+    kind = None if dtype is None else np.dtype(str(dtype).rpartition(".")[2])
     if is_number(const):
-        made = np.dtype(float) if made is None else made
-        return np.full(count, const, np.result_type(made, 1j) if isinstance(const, complex) else made)
-    keep = made is None or made == const.dtype or (const.dtype.kind == "c" and made.kind != "c")
-    return const if keep else const.astype(made)  # type: ignore[no-any-return]
+        kind = np.dtype(float) if kind is None else kind
+        return np.full(count, const, np.result_type(kind, 1j) if isinstance(const, complex) else kind)
+    keep = kind is None or kind == const.dtype or (const.dtype.kind == "c" and kind.kind != "c")
+    return const if keep else const.astype(kind)  # type: ignore[no-any-return]
 
 
 def _uniform(x: Any) -> Any:
@@ -497,10 +499,10 @@ def union(a: LazyValues, left: Index | None, b: LazyValues, right: Index | None,
 
 def _all_sources(parts: Sequence[LazyValues]) -> tuple[list[Any], tuple[int, ...], dict[int, int]]:
     """The sources of all parts, each array once, their sizes, and by an array's id where its entries begin."""
-    found = {id(x): (x, n) for part in parts for x, n in zip(part.sources, part.plan.sizes, strict=True)}
-    sizes = tuple(n for _, n in found.values())
+    sources = {id(x): (x, n) for part in parts for x, n in zip(part.sources, part.plan.sizes, strict=True)}
+    sizes = tuple(n for _, n in sources.values())
     begins = np.concatenate(([0], np.cumsum(sizes))).tolist()
-    return [x for x, _ in found.values()], sizes, dict(zip(found, begins))
+    return [x for x, _ in sources.values()], sizes, dict(zip(sources, begins))
 
 
 def _moved_index(part: LazyValues, offsets: dict[int, int], dtype: Any) -> Index:
@@ -547,15 +549,15 @@ def _interleaved(
         own[slice(None) if places is None else places] = 1 if plan.starts is None else np.diff(plan.starts)
     starts = np.zeros(count + 1, dtype)
     np.cumsum(counts[0] + counts[1], out=starts[1:])
-    found: list[Index | None] = []
+    indices: list[Index | None] = []
     for k, (plan, places) in enumerate(parts):
         begins = starts[:-1] if k == 0 else starts[:-1] + counts[0]
         begins = begins if places is None else begins[places]
         if plan.starts is not None:
             terms = np.diff(plan.starts)
             begins = np.repeat(begins - plan.starts[:-1], terms) + np.arange(int(plan.starts[-1]))
-        found.append(begins)
-    return starts, found
+        indices.append(begins)
+    return starts, indices
 
 
 def _joined_sources(a: LazyValues, b: LazyValues) -> tuple[tuple[Any, ...], tuple[int, ...], Callable[[Index], Index]]:

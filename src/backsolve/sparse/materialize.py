@@ -330,10 +330,10 @@ def assemble(sources: Sequence[Any], index: Index | None, starts: Index | None, 
     ends = np.cumsum([x.shape[0] for x in sources])
     starts = np.arange(count + 1) if starts is None else starts
     terms = Terms(sources, ends, np.arange(starts[-1]) if index is None else index, starts, coef, const)
-    made = _by_kind(terms, count)
-    if made is None:
+    by_kind = _by_kind(terms, count)
+    if by_kind is None:
         return _plus(combine(concatenate(sources), index, starts, coef), const)
-    parts, places = made
+    parts, places = by_kind
     return take(concatenate([_array(part, sources[0]) for part in parts]), places)
 
 
@@ -345,9 +345,9 @@ def evaluate_by_kind(
         ends = np.cumsum([x.shape[0] for x in sources])
         starts = np.arange(count + 1) if starts is None else starts
         terms = Terms(sources, ends, np.arange(starts[-1]) if index is None else index, starts, coef, const)
-        made = _by_kind(terms, count)
-        if made is not None:
-            return made
+        by_kind = _by_kind(terms, count)
+        if by_kind is not None:
+            return by_kind
     return [assemble(sources, index, starts, coef, const, count)], None
 
 
@@ -356,7 +356,7 @@ def _by_kind(terms: Terms, count: int) -> tuple[list[Any], Index] | None:
     kinds = _kinds(terms)
     if kinds is None:
         return None
-    made: list[Any] = []
+    arrays: list[Any] = []
     places, total = np.empty(count, np.int64), 0
     for kind in range(kinds.max(initial=0) + 1):
         entries = np.flatnonzero(kinds == kind)
@@ -370,9 +370,9 @@ def _by_kind(terms: Terms, count: int) -> tuple[list[Any], Index] | None:
             part = _alike(terms, once)
         size = 1 if is_number(part) else part.shape[0]
         places[entries] = total + (0 if size == 1 else np.arange(entries.size) if own is None else own)
-        made.append(part)
+        arrays.append(part)
         total += size
-    return made, places
+    return arrays, places
 
 
 def _array(part: Any, like: Any) -> Any:
@@ -424,15 +424,15 @@ def _classify(values: Any, rest: bool = False) -> Any:
     """
     if is_number(values) or not values.size:
         return 0
-    found = np.full(values.shape, _LOOKED_AT, np.int64)
+    classes = np.full(values.shape, _LOOKED_AT, np.int64)
     left = np.arange(values.size)
     for k in range(_LOOKED_AT):
         same = values[left] == values[left[0]]
-        found[left[same]] = k
+        classes[left[same]] = k
         left = left[~same]
         if not left.size:
-            return found
-    return found if rest else None
+            return classes
+    return classes if rest else None
 
 
 def _distinct(terms: Terms, entries: Index) -> tuple[Index, Index | None]:

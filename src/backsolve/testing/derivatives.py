@@ -62,7 +62,7 @@ def check_grad(
             g, t = _random(value, rng), _unit(_random(args, rng))
             coarse, fine = (_slope(f, args, t, g, h) for h in (step, step / 2))
             expected = (4 * fine - coarse) / 3
-            found = {
+            gradients = {
                 "forward": _inner(g, transforms.jvp(f, args, t)[1]),
                 "reverse": _inner(pull(g), t),
             }
@@ -71,7 +71,7 @@ def check_grad(
                     f"{name} is not finite at these arguments, or next to them: its differences are {expected}."
                 )
             scale = max(abs(expected), _size(g) * _size(value) * 1e-3, 1e-9)
-            for mode, got in found.items():
+            for mode, got in gradients.items():
                 if not abs(got - expected) <= rtol * scale:
                     raise AssertionError(
                         f"{name}: {mode} mode is wrong in direction {direction}: ⟨g, J t⟩ = {got:.6g}, "
