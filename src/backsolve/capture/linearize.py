@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from backsolve.capture import adapter as adapter  # registers how JAX arrays are multiplied
 from backsolve.capture import register as register  # registers operators as pytrees
 from backsolve.capture.interpret import Program, walk
-from backsolve.capture.linearized import TreeFrame
+from backsolve.capture.leaves import TreeFrame
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 

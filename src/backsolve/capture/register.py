@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from backsolve.capture import gathers as gathers  # registers how JAX moves entries to static places
-from backsolve.capture.linearized import TreeFrame
+from backsolve.capture.leaves import TreeFrame
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Paired, RealLinear
 from backsolve.matrices.matrix import OperatorMatrix
