@@ -13,11 +13,12 @@ import numpy as np
 from backsolve.capture.constants import known_value
 from backsolve.capture.index_maps import index_operator
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.reals import Paired, is_complex_value, joined_sparse
+from backsolve.capture.reals import Paired, joined_sparse
 from backsolve.elimination.opaque_edges import flat_space
 from backsolve.elimination.sparse_edges import eliminated_sparse
 from backsolve.operators import Einsum, LinearOperator
 from backsolve.operators.einsum import Factor
+from backsolve.operators.over_reals import is_complex
 from backsolve.operators.quotient import Quotient
 from backsolve.operators.tuples import Inject, Project
 from backsolve.planning.plan import Plan, make_plan
@@ -78,7 +79,7 @@ def _from_equation(op: LinearOperator) -> Sparse | None:
 
 def _of_pairs(op: Paired) -> Sparse | None:
     """Of an equation that moves complex numbers: each pair moves as they do."""
-    one = _from_equation(op.op)
+    one = _from_equation(op.inner)
     if one is None:
         return None
     into, out = flat_space(op.domain), flat_space(op.codomain)
@@ -109,14 +110,14 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
     ``order`` is that of `backsolve.jacobian`; "auto" eliminates the cheapest node first, by how many numbers meet there.
     With ``lower`` the matrix of all leaves together is a Hessian: only its lower triangle is worked out.
     """
-    inputs, outputs = system.inputs.avals, system.outputs.avals  # type: ignore[attr-defined]
+    inputs, outputs = system.M.col_spaces, system.sinks.row_spaces
     nodes = None if isinstance(order, str) and order == "auto" else _nodes(order, system)
     whole = system.over_reals
-    lower = lower and not any(map(is_complex_value, inputs))  # pairs of a complex Hessian are not symmetric
+    lower = lower and not any(map(is_complex, inputs))  # pairs of a complex Hessian are not symmetric
     found = eliminated_sparse(whole.M, whole.L, whole.sinks, sparse_edge, nodes, lower=lower)
     if whole is not system:
         for i, j in found:
-            if is_complex_value(outputs[i]) or is_complex_value(inputs[j]):
+            if is_complex(outputs[i]) or is_complex(inputs[j]):
                 found[i, j] = joined_sparse(found[i, j], outputs[i], inputs[j])
     rows: list[list[SparseMatrix]] = []
     for i, out in enumerate(outputs):

@@ -1,0 +1,181 @@
+"""A linearized function: a system between pytrees, whose vectors of blocks are flattened and unflattened around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from backsolve.algebra.spaces import ArraySpace, Space
+from backsolve.capture.leaves import Leaves
+from backsolve.capture.reals import as_operators, as_pairs, from_pairs, in_pairs, joined_array, needs_reals
+from backsolve.capture.solving import inverse_of, require_engine, require_number, require_solvable, solution
+from backsolve.capture.sparse import sparse_jacobian
+from backsolve.elimination.borders import Network
+from backsolve.matrices.vector import BlockVector
+from backsolve.operators import O
+from backsolve.operators.closed_form import dense_array, first_of
+from backsolve.operators.over_reals import is_complex
+from backsolve.planning.plan import Plan
+from backsolve.system.inverse import Inverse
+from backsolve.system.system import FORMATS, Plans, System
+from backsolve.tracing import jaxpr as jx
+
+__all__ = ["Linearized"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Linearized(System):
+    """The system of a function at a point: what `System` does with vectors of blocks, with pytrees like argument and output.
+
+    Jacobians are arrays where no other format is asked for.  Where an edge is linear over the reals alone, Jacobians and
+    solutions come from the system over pairs of real numbers.
+    """
+
+    inputs: Leaves = field(kw_only=True)
+    outputs: Leaves = field(kw_only=True)
+
+    default_format: ClassVar[str] = "array"
+
+    def vjp(self, g: Any) -> Any:
+        return self.inputs.tree(self.pull(self.outputs.blocks(g)))
+
+    def jvp(self, t: Any) -> Any:
+        return self.outputs.tree(self.push(self.inputs.blocks(t)))
+
+    @cached_property
+    def over_reals(self) -> Linearized:
+        if not needs_reals(self):
+            return self
+        M, L, S = map(as_pairs, (self.M, self.L, self.sinks))
+        return Linearized(M, L, S, inputs=self.inputs.in_pairs, outputs=self.outputs.in_pairs)
+
+    # ---- Jacobians ---------------------------------------------------------------------------------------------------
+    def jacobian(self, order: Any = "auto", *, format: str | None = None, plans: Plans | None = None) -> Any:
+        form = format or self.default_format
+        if form not in FORMATS:
+            raise ValueError(f"unknown format {form!r}; use one of {', '.join(map(repr, FORMATS))}.")
+        if form == "sparse":
+            return self.nested(sparse_jacobian(self, order))
+        whole, rows, columns = self.over_reals, self.sinks.row_spaces, self.M.col_spaces
+        network, plan = self.planned(order, dense=form == "array", plans=plans)
+        if form == "operator":
+            J = network.eliminated(plan.order)
+            return J if whole is self else as_operators(J, rows, columns)
+        blocks = whole._arrays(network, plan)
+        if whole is not self:
+            blocks = [
+                [
+                    joined_array(x, out, into) if is_complex(out) or is_complex(into) else x
+                    for x, into in zip(row, columns, strict=True)
+                ]
+                for row, out in zip(blocks, rows, strict=True)
+            ]
+        return self.nested(blocks)
+
+    def nested(self, rows: Sequence[Sequence[Any]]) -> Any:
+        """Blocks, a row for each output leaf, as a pytree of outputs of pytrees of inputs."""
+        return jx.unflatten(self.outputs.structure, [jx.unflatten(self.inputs.structure, row) for row in rows])
+
+    def _arrays(self, network: Network, plan: Plan) -> list[list[Any]]:
+        """The blocks as arrays: by elimination, or by substitution with an identity on the right."""
+        if plan.method == "elimination":
+            J = network.eliminated(plan.order)
+            ends = enumerate(J.row_spaces), list(enumerate(J.col_spaces))
+            return [[_dense(J.entries.get((i, j)), out, into) for j, into in ends[1]] for i, out in ends[0]]
+        ways = (self._by_columns, self._by_rows) if plan.method == "columns" else (self._by_rows, self._by_columns)
+        return first_of(*ways)  # type: ignore[no-any-return]
+
+    def _by_columns(self) -> list[list[Any]]:
+        columns = [self._column(j) for j in range(len(self.inputs.avals))]
+        return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in self.outputs.avals]
+
+    def _by_rows(self) -> list[list[Any]]:
+        return [self._row(i) for i in range(len(self.outputs.avals))]
+
+    def _column(self, j: int) -> list[Any]:
+        """Column j of the Jacobian, one array an output leaf: forward substitution for every entry of input leaf j."""
+        aval = self.inputs.avals[j]
+        shapes = [(*a.shape, *aval.shape) for a in self.outputs.avals]
+        if not jx.carries_derivatives(aval):
+            return [np.zeros(shape, jax.dtypes.float0) for shape in shapes]
+
+        def push(t: Any) -> list[Any]:
+            return self.outputs.values(self.push(_one_hot(len(self.inputs.avals), j, t)))
+
+        blocks = jax.vmap(push, out_axes=-1)(_basis(aval))
+        return [jnp.reshape(block, shape).astype(aval.dtype) for block, shape in zip(blocks, shapes, strict=True)]
+
+    def _row(self, i: int) -> list[Any]:
+        """Row i of the Jacobian, one array an input leaf: back substitution for every entry of output leaf i."""
+        aval, inputs = self.outputs.avals[i], self.inputs
+        moving = [jx.carries_derivatives(a) for a in inputs.avals]
+
+        def pull(g: Any) -> list[Any]:
+            values = inputs.values(self.pull(_one_hot(len(self.outputs.avals), i, g)))
+            return [value for value, moves in zip(values, moving, strict=True) if moves]
+
+        blocks = iter(jax.vmap(pull)(_basis(aval)))
+        shapes = [(*aval.shape, *a.shape) for a in inputs.avals]
+        return [
+            jnp.reshape(next(blocks), shape) if moves else np.zeros(shape, jax.dtypes.float0)
+            for shape, moves in zip(shapes, moving, strict=True)
+        ]
+
+    # ---- solving -----------------------------------------------------------------------------------------------------
+    def _inverse(self, damping: Any, engine: str) -> Inverse:
+        return inverse_of(self, damping, engine)
+
+    def _solution(self, b: Any, damping: Any, engine: str, *, transposed: bool) -> Any:
+        require_solvable(self)
+        require_engine(engine)
+        require_number(damping, self.M.col_spaces)
+        before, after = (self.inputs, self.outputs) if transposed else (self.outputs, self.inputs)
+        whole, pairs = self.over_reals, self.over_reals is not self
+        if pairs and jnp.iscomplexobj(damping):
+            raise TypeError(
+                f"damping must be real where the function is not holomorphic (linear over the reals alone), got {damping!r}."
+            )
+        rhs = before.blocks(b, "the right-hand side g" if transposed else "the right-hand side b")
+        ends = (whole.inputs, whole.outputs) if transposed else (whole.outputs, whole.inputs)
+        flat = ends[0].flat(in_pairs(rhs, before.space, conjugated=transposed) if pairs else rhs)
+        products = whole._product(damping, transposed=transposed), whole._product(damping, transposed=not transposed)
+        x = ends[1].unflat(solution(whole, products, flat, damping, engine, transposed=transposed))
+        return after.tree(from_pairs(x, after.space, conjugated=transposed) if pairs else x)
+
+    def _product(self, damping: Any, *, transposed: bool) -> Callable[[Any], Any]:
+        """x ↦ J x + damping · x (or with Jᵀ) between flat vectors."""
+        before, after, move = (
+            (self.outputs, self.inputs, self.pull) if transposed else (self.inputs, self.outputs, self.push)
+        )
+
+        def product(x: Any) -> Any:
+            change = after.flat(move(before.unflat(x)))
+            return change if damping is None else change + damping * x
+
+        return product
+
+
+def _dense(op: Any, out: Space, into: Space) -> Any:
+    """A block of a Jacobian (None: zero) as an array of the input's dtype, as `jax.jacobian` has it."""
+    assert isinstance(out, ArraySpace)
+    assert isinstance(into, ArraySpace)
+    if op is None:
+        return jnp.zeros((*(out.shape or ()), *(into.shape or ())), into.dtype)
+    array = dense_array(op)
+    return array if isinstance(array, jax.Array) and array.dtype == into.dtype else jnp.asarray(array, into.dtype)
+
+
+def _one_hot(count: int, i: int, block: Any) -> BlockVector:
+    return BlockVector(block if k == i else O for k in range(count))
+
+
+def _basis(aval: Any) -> Any:
+    n = prod(aval.shape)
+    return jnp.eye(n, dtype=aval.dtype).reshape(n, *aval.shape)
