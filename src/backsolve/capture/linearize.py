@@ -112,8 +112,8 @@ class Traced:
             return [jnp.asarray(x) if jx.is_literal(v) else x for v, x in zip(jaxpr.outvars, values, strict=True)], nodes
         values, moves = self.known
         moving = [k for k, a in enumerate(self.in_avals) if jx.carries_derivatives(a)]
-        _, found = walk(jaxpr, self.consts, [None] * len(moving), program, moving)
-        it = iter(found)
+        _, nodes = walk(jaxpr, self.consts, [None] * len(moving), program, moving)
+        it = iter(nodes)
         return values, [next(it) if moved else None for moved in moves]
 
 

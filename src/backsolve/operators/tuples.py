@@ -106,6 +106,8 @@ class Project(LinearOperator):
 # ---- as one vector -----------------------------------------------------------------------------------------------------
 def flat_space(space: Space) -> ArraySpace:
     """The vectors that hold an array, or the arrays of a tuple one after the other, in row-major order."""
+    if isinstance(space, ArraySpace):
+        return ArraySpace((space.size,), space.dtype)
     dtypes = {own.dtype for _, own in _leaves(_O, space) if own.dtype is not None and _holds_numbers(own)}
     return ArraySpace((space.size,), np.result_type(*dtypes) if len(dtypes) > 1 else next(iter(dtypes), None))
 
@@ -130,13 +132,15 @@ def flattened(x: Any, space: Space) -> Any:
 
 
 def unflattened(x: Any, space: Space) -> Any:
-    """Return the element of the space that `flattened` makes this vector of."""
+    """Return the element of the space that `flattened` makes this vector of; real parts where the space is real."""
     if isinstance(space, TupleSpace):
         ends = accumulate(part.size for part in space.parts)
         return Parts(unflattened(x[end - part.size : end], part) for end, part in zip(ends, space.parts))
     if not _holds_numbers(space):
         return _O
-    x = x if space.dtype is None or x.dtype == space.dtype else astype(x, space.dtype)
+    if space.dtype is not None and x.dtype != space.dtype:
+        kinds = [getattr(dtype, "kind", "") for dtype in (x.dtype, space.dtype)]
+        x = astype(namespace(x).real(x) if kinds[0] == "c" and kinds[1] != "c" else x, space.dtype)
     return x if space.shape == tuple(x.shape) else reshape(x, space.shape or ())
 
 

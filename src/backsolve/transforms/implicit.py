@@ -45,12 +45,12 @@ def root(F: Callable[..., Any], z0: Any, *args: Any, tol: float = 1e-10, max_ste
         (2.0, 0.0833)
     """
 
-    def found(F: Callable[..., Any], z0: Any, args: Any) -> Any:
+    def solver(F: Callable[..., Any], z0: Any, args: Any) -> Any:
         if is_concrete(z0, args):
             return newton(lambda z: F(z, *args), z0, tol=tol, max_steps=max_steps).x
         return _newton_traced(lambda z: F(z, *args), z0, tol, max_steps)
 
-    return _implicit(F, found, z0, args, engine)
+    return _implicit(F, solver, z0, args, engine)
 
 
 def fixed_point(
@@ -85,7 +85,7 @@ def fixed_point(
     if shapes[0] != shapes[1]:
         raise ValueError(f"g must keep the shape of z: z0 has {shapes[0]}, g(z0) has {shapes[1]}.")
 
-    def found(F: Callable[..., Any], z0: Any, args: Any) -> Any:
+    def solver(F: Callable[..., Any], z0: Any, args: Any) -> Any:
         def image(z: Any) -> Any:
             return jax.tree_util.tree_map(jnp.subtract, z, F(z, *args))
 
@@ -99,18 +99,18 @@ def fixed_point(
     def F(z: Any, *args: Any) -> Any:
         return jax.tree_util.tree_map(jnp.subtract, z, g(z, *args))
 
-    return _implicit(F, found, z0, args, engine)
+    return _implicit(F, solver, z0, args, engine)
 
 
-def _implicit(F: Callable[..., Any], found: Callable[..., Any], z0: Any, args: Any, engine: str) -> Any:
-    """What ``found(F, z0, args)`` returns, with the derivative that the equation F(z, *args) = 0 gives."""
+def _implicit(F: Callable[..., Any], solver: Callable[..., Any], z0: Any, args: Any, engine: str) -> Any:
+    """What ``solver(F, z0, args)`` returns, with the derivative that the equation F(z, *args) = 0 gives."""
     require_engine(engine)
     z0 = jax.tree_util.tree_map(_inexact, z0)
     closed, outer = hoisted(F, (z0, *args))  # what F closes over may be traced
 
     @jax.custom_jvp
     def solution(z0: Any, args: Any) -> Any:
-        return found(closed, z0, args)
+        return solver(closed, z0, args)
 
     @solution.defjvp
     def _(primals: Any, tangents: Any) -> Any:

@@ -276,17 +276,17 @@ def gauss_newton(r: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_ste
         largest = np.maximum(largest, abs(x))
         first = FIRST_DAMPING * _max(g) / (_max(largest) or 1.0)
         while True:
-            found = _solved(work, x, residual, damping)
-            d = 0 * x if found is None else found
+            step = _damped_step(work, x, residual, damping)
+            d = 0 * x if step is None else step
             scale = rule.scale(x, largest, d)
-            if found is not None:
+            if step is not None:
                 y, promised = work.value(x + d), -float(g @ d)
                 hidden = rule.short(d, scale) or promised <= rule.tol * _half(residual)
                 fall = _fall(g, gradient(x + d), d) if hidden else _half(residual) - _half(y)
                 if fall >= DECREASE * promised:
                     break
             damping = max(GROWTH * damping, first)
-            if (found is not None and (x + d == x).all()) or not damping < LARGEST_DAMPING * first:
+            if (step is not None and (x + d == x).all()) or not damping < LARGEST_DAMPING * first:
                 if _vanishes(rule, x, g, scale, largest):
                     return Solution(work.tree(x), work.output(x), history)
                 raise ConvergenceError(
@@ -305,7 +305,7 @@ def gauss_newton(r: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_ste
     return Solution(work.tree(x), work.output(x), history)
 
 
-def _solved(work: Repeated, x: Array, residual: Array, damping: float) -> Array | None:
+def _damped_step(work: Repeated, x: Array, residual: Array, damping: float) -> Array | None:
     try:
         return work.inverse(x, damping).solve(-residual)  # type: ignore[no-any-return]
     except SingularError:
