@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.algebra.spaces import ArraySpace, Space
 from backsolve.capture.leaves import Leaves
 from backsolve.capture.reals import as_operators, as_pairs, from_pairs, in_pairs, joined_array, needs_reals
 from backsolve.capture.solving import inverse_of, require_engine, require_number, require_solvable, solution
@@ -21,7 +20,6 @@ from backsolve.elimination.borders import Network
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import O
 from backsolve.operators.closed_form import dense_array, first_of
-from backsolve.operators.over_reals import is_complex
 from backsolve.planning.plan import Plan
 from backsolve.system.inverse import Inverse
 from backsolve.system.system import FORMATS, Plans, System
@@ -70,13 +68,7 @@ class Linearized(System):
             return J if whole is self else as_operators(J, rows, columns)
         blocks = whole._arrays(network, plan)
         if whole is not self:
-            blocks = [
-                [
-                    joined_array(x, out, into) if is_complex(out) or is_complex(into) else x
-                    for x, into in zip(row, columns, strict=True)
-                ]
-                for row, out in zip(blocks, rows, strict=True)
-            ]
+            blocks = [[joined_array(x, out, into) for x, into in zip(row, columns)] for row, out in zip(blocks, rows)]
         return self.nested(blocks)
 
     def nested(self, rows: Sequence[Sequence[Any]]) -> Any:
@@ -87,8 +79,10 @@ class Linearized(System):
         """The blocks as arrays: by elimination, or by substitution with an identity on the right."""
         if plan.method == "elimination":
             J = network.eliminated(plan.order)
-            ends = enumerate(J.row_spaces), list(enumerate(J.col_spaces))
-            return [[_dense(J.entries.get((i, j)), out, into) for j, into in ends[1]] for i, out in ends[0]]
+            return [
+                [_dense(J.entries.get((i, j)), out, into) for j, into in enumerate(self.inputs.avals)]
+                for i, out in enumerate(self.outputs.avals)
+            ]
         ways = (self._by_columns, self._by_rows) if plan.method == "columns" else (self._by_rows, self._by_columns)
         return first_of(*ways)  # type: ignore[no-any-return]
 
@@ -162,12 +156,10 @@ class Linearized(System):
         return product
 
 
-def _dense(op: Any, out: Space, into: Space) -> Any:
+def _dense(op: Any, out: Any, into: Any) -> Any:
     """A block of a Jacobian (None: zero) as an array of the input's dtype, as `jax.jacobian` has it."""
-    assert isinstance(out, ArraySpace)
-    assert isinstance(into, ArraySpace)
     if op is None:
-        return jnp.zeros((*(out.shape or ()), *(into.shape or ())), into.dtype)
+        return jnp.zeros((*out.shape, *into.shape), into.dtype)
     array = dense_array(op)
     return array if isinstance(array, jax.Array) and array.dtype == into.dtype else jnp.asarray(array, into.dtype)
 

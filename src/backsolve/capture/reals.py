@@ -222,6 +222,8 @@ def joined_array(x: Any, out: Any, into: Any) -> Any:
         if is_complex(out):  # ∂u by x and y
             x = jnp.take(x, 0, axis=len(out.shape))
         return lax.complex(x[..., 0], -x[..., 1])
+    if not is_complex(out):
+        return x
     re, im = (jnp.take(x, k, axis=len(out.shape)) for k in (0, 1))
     return lax.complex(re, im)
 

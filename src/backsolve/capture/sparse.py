@@ -112,9 +112,7 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
     lower = lower and not any(map(is_complex, inputs))  # pairs of a complex Hessian are not symmetric
     blocks = eliminated_sparse(whole.M, whole.L, whole.sinks, sparse_edge, nodes, lower=lower)
     if whole is not system:
-        for i, j in blocks:
-            if is_complex(outputs[i]) or is_complex(inputs[j]):
-                blocks[i, j] = joined_sparse(blocks[i, j], outputs[i], inputs[j])
+        blocks = {(i, j): joined_sparse(op, outputs[i], inputs[j]) for (i, j), op in blocks.items()}
 
     def block(i: int, j: int) -> Any:
         op = blocks.get((j, i) if lower and i < j else (i, j))
