@@ -171,6 +171,14 @@ def test_solving_through_real_unknowns():
     assert_close(bs.linearize(f, x).factored().solve(X), np.linalg.solve(jax.jacobian(f)(x), x))
 
 
+@pytest.mark.parametrize("way", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_solving_with_real_leaves_beside_complex_ones(way):
+    z, x = jnp.asarray(Z), jnp.asarray(X)
+    by_z, by_x = way(lambda z, x: bs.solve_jacobian(lambda p: (p[0] ** 2, p[1] ** 3), (z, x), (z, x)))(z, x)
+    assert_close(by_z, np.full(4, 0.5 + 0j))
+    assert_close(by_x, 1 / (3 * X))
+
+
 def test_what_has_no_complex_inverse_is_refused():
     f, z = SOLVED["conjugate"], jnp.asarray(Z)
     with pytest.raises(ValueError, match="not holomorphic: its derivative is linear over the reals alone"):

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 from backsolve.capture import adapter as adapter  # registers how JAX arrays are multiplied
 from backsolve.capture import register as register  # registers operators as pytrees
 from backsolve.capture.interpret import Program, walk
-from backsolve.capture.linearized import TreeFrame
-from backsolve.system.system import System
+from backsolve.capture.leaves import Leaves
+from backsolve.capture.linearized import Linearized
 from backsolve.tracing import jaxpr as jx
 
 __all__ = ["Traced", "linearize", "linearize_with_aux", "traced"]
 
 
-def linearize(f: Callable[..., Any], *primals: Any, argnums: int | Sequence[int] = 0) -> System:
+def linearize(f: Callable[..., Any], *primals: Any, argnums: int | Sequence[int] = 0) -> Linearized:
     """Return the system of f at the primals:  dx = M dp + L dx,  dy = S dx,  with p the arguments ``argnums``.
 
     f is any function JAX can trace, its inputs and output pytrees of arrays; ``.value`` is f(*primals).  ``.vjp(g)`` takes
@@ -42,7 +42,7 @@ def linearize(f: Callable[..., Any], *primals: Any, argnums: int | Sequence[int]
 
 def linearize_with_aux(
     f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequence[int], *, has_aux: bool = False, fold: bool = False
-) -> tuple[System, Any]:
+) -> tuple[Linearized, Any]:
     """As `linearize`, for an f that returns (output, auxiliary data) if ``has_aux``; returns the system and the data.
 
     With ``fold`` indices and masks that follow from constants alone are worked out while tracing, also under ``jit``.
@@ -89,7 +89,7 @@ class Traced:
         """The types of the inputs."""
         return [jx.type_of(x) for x in self.inputs]
 
-    def system(self, *, fold: bool = False, hold: bool = False) -> tuple[System, Any]:
+    def system(self, *, fold: bool = False, hold: bool = False) -> tuple[Linearized, Any]:
         """The system, and the auxiliary data.
 
         With ``hold`` XLA works out the sines of single numbers once (see `held`); ``fold`` as in `linearize_with_aux`.
@@ -100,9 +100,9 @@ class Traced:
         out_avals = [jx.type_of(x) for x in values[:count]] if self.known else [v.aval for v in self.jaxpr.outvars[:count]]
         M, L, S = program.matrices(nodes[:count], [jx.space_of_aval(a) for a in out_avals])
         value, arrays = jx.unflatten(self.out_tree, values)
-        inputs = TreeFrame(self.tree, self.in_avals, f"the tangents for {self.name}")
-        outputs = TreeFrame(self.structure, out_avals, f"the cotangents for {self.name}")
-        return System(M, L, S, value, inputs, outputs), self.aux.filled(arrays)
+        inputs = Leaves(self.tree, self.in_avals, f"the tangents for {self.name}")
+        outputs = Leaves(self.structure, out_avals, f"the cotangents for {self.name}")
+        return Linearized(M, L, S, value, inputs=inputs, outputs=outputs), self.aux.filled(arrays)
 
     def _walked(self, program: Program) -> tuple[list[Any], list[int | None]]:
         """The values and the nodes of all outputs."""
@@ -112,8 +112,8 @@ class Traced:
             return [jnp.asarray(x) if jx.is_literal(v) else x for v, x in zip(jaxpr.outvars, values, strict=True)], nodes
         values, moves = self.known
         moving = [k for k, a in enumerate(self.in_avals) if jx.carries_derivatives(a)]
-        _, found = walk(jaxpr, self.consts, [None] * len(moving), program, moving)
-        it = iter(found)
+        _, nodes = walk(jaxpr, self.consts, [None] * len(moving), program, moving)
+        it = iter(nodes)
         return values, [next(it) if moved else None for moved in moves]
 
 

@@ -7,10 +7,9 @@ complex input (``holomorphic=True``) it is ∂u/∂x − i ∂u/∂y, which for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -32,10 +31,8 @@ __all__ = [
     "RealLinear",
     "as_operators",
     "as_pairs",
-    "avals_in_pairs",
     "from_pairs",
     "in_pairs",
-    "is_complex_value",
     "joined_array",
     "joined_sparse",
     "needs_reals",
@@ -78,15 +75,10 @@ def _wholly_complex(space: Space) -> bool:
     return space.dtype is None or is_complex(space)
 
 
-def as_pairs(system: System, inputs: Any, outputs: Any) -> System:
-    """The system with a pair of real numbers in place of each complex one; ``inputs`` and ``outputs`` are its frames."""
-
-    def real(A: OperatorMatrix) -> OperatorMatrix:
-        entries = {place: over_reals(op, _edge) for place, op in A.entries.items()}
-        spaces = [[pairs(space) for space in side] for side in (A.row_spaces, A.col_spaces)]
-        return OperatorMatrix(entries, A.shape, *spaces, names=A.names)
-
-    return System(real(system.M), real(system.L), real(system.sinks), None, inputs, outputs)
+def as_pairs(A: OperatorMatrix) -> OperatorMatrix:
+    """A matrix of a system with a pair of real numbers in place of each complex one."""
+    entries = {place: over_reals(op, _edge) for place, op in A.entries.items()}
+    return OperatorMatrix(entries, A.shape, list(map(pairs, A.row_spaces)), list(map(pairs, A.col_spaces)), names=A.names)
 
 
 # ---- edges -------------------------------------------------------------------------------------------------------------
@@ -106,132 +98,37 @@ def _edge(op: LinearOperator) -> LinearOperator:
     if isinstance(op, LinearEquation):
         name = op.eqn.primitive.name
         domain, codomain = (op.codomain, op.domain) if op.transposed else (op.domain, op.codomain)
-        made: LinearOperator | None = None
+        part: LinearOperator | None = None
         if isinstance(domain, ArraySpace) and isinstance(codomain, ArraySpace):
-            dtypes = pairs(domain).dtype, pairs(codomain).dtype  # type: ignore[union-attr]
+            dtypes = real_dtype(domain.dtype), real_dtype(codomain.dtype)
             shape, ends = domain.shape or (), {"into": is_complex(domain), "out": is_complex(codomain)}
             if name in ("real", "convert_element_type") and domain.shape == codomain.shape and len(set(ends.values())) == 2:
-                made = _part(shape, _REAL, dtypes, **ends)
+                part = _part(shape, _REAL, dtypes, **ends)
             elif name == "imag" and ends == {"into": True, "out": False}:
-                made = _part(shape, _IMAGINARY, dtypes, **ends)
+                part = _part(shape, _IMAGINARY, dtypes, **ends)
             elif name == "complex" and domain.shape == codomain.shape:
-                made = _part(shape, _IMAGINARY if op.operands[0] is not None else _REAL, dtypes, **ends)
+                part = _part(shape, _IMAGINARY if op.operands[0] is not None else _REAL, dtypes, **ends)
             elif name == "conj":
-                made = _part(shape, np.array([1, -1], dtypes[1]) if ends["into"] else _REAL, dtypes, **ends)
-        if made is not None:
-            return made.transpose() if op.transposed else made
-    return Paired(op)
+                part = _part(shape, np.array([1, -1], dtypes[1]) if ends["into"] else _REAL, dtypes, **ends)
+        if part is not None:
+            return part.transpose() if op.transposed else part
+    return Paired(op, pairs(op.domain), pairs(op.codomain))
 
 
-class Paired(LinearOperator):
-    """An operator between complex arrays, applied to pairs of real ones.
+class _Translated(LinearOperator):
+    """``inner`` between complex numbers and pairs of real ones: the other ones are what it maps.
 
-    In the pairing ⟨g, z⟩ = Re Σ g z of cotangents, which JAX transposes by, a pair (a, b) stands for the cotangent a − ib.
+    In the pairing ⟨g, z⟩ = Re Σ g z of cotangents, which JAX transposes by, a pair (a, b) stands for the cotangent a − ib:
+    between cotangents (``conjugated``) numbers are conjugated on their way.
     """
 
-    __slots__ = ("conjugated", "op")
+    __slots__ = ("_codomain", "_domain", "conjugated", "inner")
 
-    def __init__(self, op: LinearOperator, conjugated: bool = False) -> None:
-        self.op = op
-        self.conjugated = conjugated
-
-    @property
-    def domain(self) -> Space:
-        return pairs(self.op.domain)
-
-    @property
-    def codomain(self) -> Space:
-        return pairs(self.op.codomain)
-
-    def apply(self, x: Any) -> Any:
-        z = from_pairs(x, self.op.domain, conjugated=self.conjugated)
-        return in_pairs(self.op.apply(z), self.op.codomain, conjugated=self.conjugated)
-
-    def transpose(self) -> LinearOperator:
-        return Paired(self.op.transpose(), not self.conjugated)
-
-    def aligned(self, into: int, out: int) -> frozenset[tuple[int, int]]:
-        return self.op.aligned(into, out)
-
-    @property
-    def work(self) -> float:
-        return 2 * self.op.work
-
-    def lifted(self, x: Any) -> Any:
-        return jnp.asarray(x)
-
-    @property
-    def label(self) -> str:
-        return self.op.label
-
-
-def from_pairs(x: Any, space: Space, *, conjugated: bool = False) -> Any:
-    """Pairs as complex numbers (their conjugates)."""
-    if isinstance(space, TupleSpace):
-        parts = zip(x, space.parts, strict=True)
-        return Parts(part if is_zero(part) else from_pairs(part, own, conjugated=conjugated) for part, own in parts)
-    if not is_complex(space) or is_zero(x):
-        return x
-    return lax.complex(x[..., 0], -x[..., 1] if conjugated else x[..., 1])
-
-
-def in_pairs(z: Any, space: Space, *, conjugated: bool = False) -> Any:
-    """Complex numbers (their conjugates) as pairs."""
-    if isinstance(space, TupleSpace):
-        parts = zip(z, space.parts, strict=True)
-        return Parts(part if is_zero(part) else in_pairs(part, own, conjugated=conjugated) for part, own in parts)
-    if not is_complex(space) or is_zero(z):
-        return z
-    z = jnp.asarray(z)
-    return jnp.stack([lax.real(z), -lax.imag(z) if conjugated else lax.imag(z)], axis=-1)
-
-
-# ---- Jacobians over pairs as JAX has them ------------------------------------------------------------------------------
-def joined_array(x: Any, out: Any, into: Any) -> Any:
-    """The array of a Jacobian between pairs, as `jax.jacobian` has it (see the module)."""
-    if is_complex_value(into):
-        if is_complex_value(out):  # ∂u by x and y
-            x = jnp.take(x, 0, axis=len(out.shape))
-        return lax.complex(x[..., 0], -x[..., 1])
-    re, im = (jnp.take(x, k, axis=len(out.shape)) for k in (0, 1))
-    return lax.complex(re, im)
-
-
-def joined_sparse(op: Sparse, out: Any, into: Any) -> Sparse:
-    """The same of a sparse operator between flat vectors of pairs."""
-    if is_complex_value(into):
-        n = op.domain.size // 2
-        every = np.arange(2 * n)
-        factor = sparse(every, every // 2, np.where(every % 2 == 0, 1, -1j), ArraySpace((n,), into.dtype), (2 * n,))
-        op = compose_sparse(op, factor)
-    if is_complex_value(out):
-        m = op.codomain.size // 2
-        every = np.arange(m) if is_complex_value(into) else np.arange(2 * m)
-        rows, cols = (every, 2 * every) if is_complex_value(into) else (every // 2, every)
-        numbers = None if is_complex_value(into) else np.where(every % 2 == 0, 1, 1j)
-        op = compose_sparse(sparse(rows, cols, numbers, (2 * m,), ArraySpace((m,), out.dtype)), op)
-    return op
-
-
-def is_complex_value(aval: Any) -> bool:
-    """Whether values of this type are complex."""
-    return bool(jnp.issubdtype(aval.dtype, np.complexfloating))
-
-
-class RealLinear(LinearOperator):
-    """An operator between complex arrays that is linear over the reals alone: ``inner`` acts on their pairs.
-
-    ``op @ dz`` is the change along dz, ``op.T @ g`` the cotangent as JAX's `vjp` gives it, ``todense()`` the array that
-    `jax.jacobian` gives (see the module): for a real output Re(array · dz) is the change.
-    """
-
-    __slots__ = ("_codomain", "_domain", "cotangents", "inner")
-
-    def __init__(self, inner: LinearOperator, domain: Space, codomain: Space, cotangents: bool = False) -> None:
+    def __init__(self, inner: LinearOperator, domain: Space, codomain: Space, conjugated: bool = False) -> None:
         self.inner = inner
-        self.cotangents = cotangents  # whether it maps cotangents, whose pairs are conjugated
         self._domain = domain
         self._codomain = codomain
+        self.conjugated = conjugated
 
     @property
     def domain(self) -> Space:
@@ -241,27 +138,110 @@ class RealLinear(LinearOperator):
     def codomain(self) -> Space:
         return self._codomain
 
-    def apply(self, x: Any) -> Any:
-        y = self.inner.apply(in_pairs(x, self._domain, conjugated=self.cotangents))
-        return from_pairs(y, self._codomain, conjugated=self.cotangents)
-
     def transpose(self) -> LinearOperator:
-        return RealLinear(self.inner.transpose(), self._codomain, self._domain, not self.cotangents)
+        return type(self)(self.inner.transpose(), self._codomain, self._domain, not self.conjugated)
 
     def lifted(self, x: Any) -> Any:
         return jnp.asarray(x)
 
+
+class Paired(_Translated):
+    """An operator between complex arrays, applied to pairs of real ones."""
+
+    __slots__ = ()
+
+    def apply(self, x: Any) -> Any:
+        z = from_pairs(x, self.inner.domain, conjugated=self.conjugated)
+        return in_pairs(self.inner.apply(z), self.inner.codomain, conjugated=self.conjugated)
+
+    def aligned(self, into: int, out: int) -> frozenset[tuple[int, int]]:
+        return self.inner.aligned(into, out)
+
+    @property
+    def work(self) -> float:
+        return 2 * self.inner.work
+
+    @property
+    def label(self) -> str:
+        return self.inner.label
+
+
+class RealLinear(_Translated):
+    """An operator between complex arrays that is linear over the reals alone: ``inner`` acts on their pairs.
+
+    ``op @ dz`` is the change along dz, ``op.T @ g`` the cotangent as JAX's `vjp` gives it, ``todense()`` the array that
+    `jax.jacobian` gives (see the module): for a real output Re(array · dz) is the change.
+    """
+
+    __slots__ = ()
+
+    def apply(self, x: Any) -> Any:
+        y = self.inner.apply(in_pairs(x, self._domain, conjugated=self.conjugated))
+        return from_pairs(y, self._codomain, conjugated=self.conjugated)
+
     def todense(self) -> Any:
-        if self.cotangents:
+        if self.conjugated:
             turned = self.transpose().todense()
             n = len(self._domain.shape)  # type: ignore[union-attr, arg-type]
             return jnp.transpose(turned, (*range(n, turned.ndim), *range(n)))
-        out, into = (jax.ShapeDtypeStruct(s.shape, s.dtype) for s in (self._codomain, self._domain))  # type: ignore[union-attr, no-untyped-call]
-        return joined_array(jnp.asarray(dense_array(self.inner)), out, into)
+        return joined_array(jnp.asarray(dense_array(self.inner)), self._codomain, self._domain)
 
     @property
     def label(self) -> str:
         return f"ℝ-linear({self.inner.label})"
+
+
+def from_pairs(x: Any, space: Space, *, conjugated: bool = False) -> Any:
+    """Pairs as complex numbers (their conjugates)."""
+    return _where_complex(x, space, lambda x: lax.complex(x[..., 0], -x[..., 1] if conjugated else x[..., 1]))
+
+
+def in_pairs(z: Any, space: Space, *, conjugated: bool = False) -> Any:
+    """Complex numbers (their conjugates) as pairs."""
+
+    def pair(z: Any) -> Any:
+        re, im = lax.real(z), lax.imag(z)
+        return jnp.stack([re, -im if conjugated else im], axis=-1)
+
+    return _where_complex(z, space, lambda z: pair(jnp.asarray(z)))
+
+
+def _where_complex(x: Any, space: Space, function: Callable[[Any], Any]) -> Any:
+    """An element of the space with this function of its complex arrays."""
+    if is_zero(x):
+        return x
+    if isinstance(space, TupleSpace):
+        return Parts(_where_complex(part, own, function) for part, own in zip(x, space.parts, strict=True))
+    return function(x) if is_complex(space) else x
+
+
+# ---- Jacobians over pairs as JAX has them ------------------------------------------------------------------------------
+def joined_array(x: Any, out: Any, into: Any) -> Any:
+    """The array of a Jacobian between pairs, as `jax.jacobian` has it (see the module)."""
+    if is_complex(into):
+        if is_complex(out):  # ∂u by x and y
+            x = jnp.take(x, 0, axis=len(out.shape))
+        return lax.complex(x[..., 0], -x[..., 1])
+    if not is_complex(out):
+        return x
+    re, im = (jnp.take(x, k, axis=len(out.shape)) for k in (0, 1))
+    return lax.complex(re, im)
+
+
+def joined_sparse(op: Sparse, out: Any, into: Any) -> Sparse:
+    """The same of a sparse operator between flat vectors of pairs."""
+    if is_complex(into):
+        n = op.domain.size // 2
+        every = np.arange(2 * n)
+        factor = sparse(every, every // 2, np.where(every % 2 == 0, 1, -1j), ArraySpace((n,), into.dtype), (2 * n,))
+        op = compose_sparse(op, factor)
+    if is_complex(out):
+        m = op.codomain.size // 2
+        every = np.arange(m) if is_complex(into) else np.arange(2 * m)
+        rows, cols = (every, 2 * every) if is_complex(into) else (every // 2, every)
+        numbers = None if is_complex(into) else np.where(every % 2 == 0, 1, 1j)
+        op = compose_sparse(sparse(rows, cols, numbers, (2 * m,), ArraySpace((m,), out.dtype)), op)
+    return op
 
 
 def as_operators(J: OperatorMatrix, rows: Sequence[Space], columns: Sequence[Space]) -> OperatorMatrix:
@@ -271,11 +251,3 @@ def as_operators(J: OperatorMatrix, rows: Sequence[Space], columns: Sequence[Spa
         plain = not is_complex(rows[i]) and not is_complex(columns[j])
         entries[i, j] = op if plain else RealLinear(op, columns[j], rows[i])
     return OperatorMatrix(entries, J.shape, list(rows), list(columns))
-
-
-def avals_in_pairs(avals: Sequence[Any]) -> list[Any]:
-    """The types of leaves whose complex numbers are pairs."""
-    return [
-        jax.ShapeDtypeStruct((*a.shape, 2), real_dtype(a.dtype)) if is_complex_value(a) else a  # type: ignore[no-untyped-call]
-        for a in avals
-    ]

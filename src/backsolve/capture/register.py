@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from backsolve.capture import gathers as gathers  # registers how JAX moves entries to static places
-from backsolve.capture.linearized import TreeFrame
+from backsolve.capture.linearized import Linearized
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Paired, RealLinear
 from backsolve.matrices.matrix import OperatorMatrix
@@ -64,8 +64,8 @@ def _mosaic_flatten(op: TiledOperator) -> tuple[Any, Any]:
 
 def _mosaic_unflatten(aux: Any, elements: Any) -> TiledOperator:
     domain, codomain, boxes = aux
-    found = [[None if b is None else Slice(*b) for b in pair] for pair in boxes]
-    tiles = tuple(Tile(out, into, element) for (out, into), element in zip(found, elements, strict=True))
+    slices = [[None if b is None else Slice(*b) for b in pair] for pair in boxes]
+    tiles = tuple(Tile(out, into, element) for (out, into), element in zip(slices, elements, strict=True))
     return TiledOperator(domain, codomain, tiles)
 
 
@@ -91,6 +91,11 @@ def _equation_unflatten(aux: Any, operands: Any) -> LinearEquation:
     return LinearEquation(eqn.value, operands, params.value, spaces=spaces, transposed=transposed)
 
 
+def _translated_unflatten(aux: Any, kids: Any) -> Any:
+    kind, domain, codomain, conjugated = aux
+    return kind(kids[0], domain, codomain, conjugated)
+
+
 def _register() -> None:
     register = jax.tree_util.register_pytree_node
     register(Einsum, _einsum_flatten, _einsum_unflatten)
@@ -101,12 +106,8 @@ def _register() -> None:
         lambda aux, kids: Quotient(kids[0], *aux),
     )
     register(LinearEquation, _equation_flatten, _equation_unflatten)
-    register(Paired, lambda op: ((op.op,), op.conjugated), lambda conjugated, kids: Paired(kids[0], conjugated))
-    register(
-        RealLinear,
-        lambda op: ((op.inner,), (op.domain, op.codomain, op.cotangents)),
-        lambda aux, kids: RealLinear(kids[0], *aux),
-    )
+    for kind in (Paired, RealLinear):
+        register(kind, lambda op: ((op.inner,), (type(op), op.domain, op.codomain, op.conjugated)), _translated_unflatten)
     register(Scaling, _scaling_flatten, lambda aux, kids: Scaling(kids[0] if kids else aux[0], aux[1]))
     register(Identity, lambda op: ((), op.space), lambda space, _: Identity(space))
     register(Zero, lambda op: ((), (op.domain, op.codomain)), lambda aux, _: Zero(*aux))
@@ -134,30 +135,12 @@ def _register() -> None:
     register(BlockVector, lambda v: (v.blocks, None), lambda _, kids: BlockVector(kids))
     register(Parts, lambda p: (tuple(p), None), lambda _, kids: Parts(kids))
     register(Plan, lambda plan: ((), plan), lambda plan, _: plan)
+    register(System, lambda s: ((s.M, s.L, s.sinks, s.value), None), lambda _, kids: System(*kids))
     register(
-        System,
-        lambda s: ((s.M, s.L, s.sinks, s.value), (_Key(s.inputs), _Key(s.outputs))),
-        lambda aux, kids: System(*kids, aux[0].frame, aux[1].frame),
+        Linearized,
+        lambda s: ((s.M, s.L, s.sinks, s.value), (s.inputs, s.outputs)),
+        lambda ends, kids: Linearized(*kids, inputs=ends[0], outputs=ends[1]),
     )
-
-
-class _Key:
-    """A frame as static data: equal where tree and avals are."""
-
-    def __init__(self, frame: Any) -> None:
-        self.frame = frame
-
-    def _parts(self) -> Any:
-        frame = self.frame
-        if isinstance(frame, TreeFrame):
-            return (frame.structure, tuple((tuple(a.shape), a.dtype) for a in frame.avals))
-        return type(frame)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self._parts() == other._parts()
-
-    def __hash__(self) -> int:
-        return hash(self._parts())
 
 
 _register()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 import jax
@@ -17,17 +16,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.elements import SingularError
-from backsolve.capture.reals import from_pairs, in_pairs, is_complex_value
+from backsolve.algebra.spaces import Space
 from backsolve.capture.sparse import sparse_edge
 from backsolve.engines import ENGINES, FORMED, TRACED, require_package
-from backsolve.operators import LinearOperator
-from backsolve.sparse.operator import Sparse
+from backsolve.operators.over_reals import is_complex
 from backsolve.system.bordered import Bordered, bordered
 from backsolve.system.inverse import Inverse, require_square
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 
-__all__ = ["bordered_system", "inverse_of", "is_concrete", "require_engine", "solved"]
+__all__ = [
+    "bordered_system",
+    "inverse_of",
+    "is_concrete",
+    "require_engine",
+    "require_number",
+    "require_solvable",
+    "solution",
+]
 
 KRYLOV = {"cg": "CG", "gmres": "GMRES", "bicgstab": "BiCGStab"}  # our names and lineax's
 TOLERANCE = 1e-10  # of an iterative solution, relative
@@ -35,7 +41,7 @@ LOOSE = 100  # times the tolerance is what rounding may make of a residual that 
 RESTART = 100  # directions that GMRES keeps
 STEPS = 100  # and ten for each unknown, at most
 
-RIGHT = "the right-hand side b", "the right-hand side g"  # of solve, of solve_transpose
+Product = Callable[[Any], Any]  # of a matrix with a flat vector
 
 
 def is_concrete(*trees: Any) -> bool:
@@ -50,8 +56,7 @@ def bordered_system(system: System, damping: Any = None, *, square: bool = True,
     """
     require_solvable(system, square=square)
     if system.over_reals is not system:
-        inputs, outputs = (frame.avals for frame in (system.inputs, system.outputs))  # type: ignore[attr-defined]
-        if any(map(is_complex_value, (*inputs, *outputs))):
+        if any(map(is_complex, (*system.M.col_spaces, *system.sinks.row_spaces))):
             raise ValueError(
                 "the function is not holomorphic: its derivative is linear over the reals alone and has no complex matrix. "
                 "Take real and imaginary parts as unknowns and as outputs, or solve with solve_jacobian."
@@ -61,29 +66,26 @@ def bordered_system(system: System, damping: Any = None, *, square: bool = True,
     if is_concrete(parts, damping):
         parts = jax.tree_util.tree_map(np.asarray, parts)
     M, L, S = parts
-    return bordered(M, L, S, _edge, damping=damping, formed=formed)
-
-
-def _edge(op: LinearOperator) -> Sparse | None:
-    return sparse_edge(op)
+    return bordered(M, L, S, sparse_edge, damping=damping, formed=formed)
 
 
 def require_solvable(system: System, *, square: bool = True) -> None:
     """Raise `TypeError` where a leaf carries no derivatives, `ValueError` where the Jacobian is not square."""
-    inputs: Any = system.inputs
-    outputs: Any = system.outputs
-    for what, frame in (("unknowns", inputs), ("outputs", outputs)):
-        for i, aval in enumerate(frame.avals):
-            if not jx.carries_derivatives(aval):
+    outputs: Sequence[Any] = system.sinks.row_spaces
+    inputs: Sequence[Any] = system.M.col_spaces
+    for what, spaces in (("unknowns", inputs), ("outputs", outputs)):
+        for i, space in enumerate(spaces):
+            if not jx.carries_derivatives(space):
                 raise TypeError(
-                    f"leaf {i} of the {what} has dtype {aval.dtype}, along which nothing can be solved for; convert it "
+                    f"leaf {i} of the {what} has dtype {space.dtype}, along which nothing can be solved for; convert it "
                     "with .astype(float), or leave it out (argnums, has_aux)."
                 )
     if not square:
         return
-    shapes = [", ".join(str(tuple(a.shape)) for a in f.avals) for f in (outputs, inputs)]
-    require_square(outputs.size, inputs.size, f" (outputs {shapes[0]}, unknowns {shapes[1]})")
-    rows, cols = (sum(prod(a.shape) for a in f.avals if is_complex_value(a)) for f in (outputs, inputs))
+    shapes = [", ".join(str(space.shape) for space in side) for side in (outputs, inputs)]
+    rows, cols = (sum(space.size for space in side) for side in (outputs, inputs))
+    require_square(rows, cols, f" (outputs {shapes[0]}, unknowns {shapes[1]})")
+    rows, cols = (sum(space.size for space in side if is_complex(space)) for side in (outputs, inputs))
     if rows != cols:
         raise ValueError(
             f"{rows:,} outputs and {cols:,} unknowns are complex: over the reals the Jacobian is not square. Take real and "
@@ -98,6 +100,15 @@ def require_engine(engine: str) -> None:
     require_package(engine)
 
 
+def require_number(damping: Any, unknowns: Sequence[Space]) -> None:
+    """Raise `TypeError` where damping is no single real number (nor a complex one, where all unknowns are); None is none."""
+    if damping is None:
+        return
+    shape = getattr(damping, "shape", () if isinstance(damping, int | float | complex) else None)
+    if shape != () or (jnp.iscomplexobj(damping) and not all(map(is_complex, unknowns))):
+        raise TypeError(f"damping must be a single number, real where an unknown is, got {damping!r}.")
+
+
 def inverse_of(system: System, damping: Any, engine: str) -> Inverse:
     """The inverse of a linearized function's Jacobian (+ damping · I), factored."""
     if engine == "auto":
@@ -105,84 +116,43 @@ def inverse_of(system: System, damping: Any, engine: str) -> Inverse:
     return Inverse(bordered_system(system, damping, formed=FORMED.get(engine, 0)), engine)
 
 
-def solved(system: System, outputs: Any, b: Any, damping: Any, engine: str, *, transposed: bool = False) -> Any:
-    """The solution of J x + damping · x = b (or of Jᵀ), a pytree like the inputs (the outputs)."""
-    require_solvable(system)
-    require_engine(engine)
-    inputs: Any = system.inputs
-    before, after = (inputs, outputs) if transposed else (outputs, inputs)
-    damping = _number(damping, inputs.avals)
-    if system.over_reals is not system:
-        return _solved_over_reals(system.over_reals, before, after, b, damping, engine, transposed)
-    rhs = before.flat(before.blocks(b, RIGHT[transposed]))
-    if not rhs.size:
-        return after.unflat(rhs)
-    concrete = is_concrete(system.M, system.L, system.sinks, damping, rhs)
+def solution(
+    system: System, products: tuple[Product, Product], b: Any, damping: Any, engine: str, *, transposed: bool
+) -> Any:
+    """The flat x with A x = b, A = J + damping · I (or Jᵀ + …) of a system without pairs of reals to take.
 
-    def product(x: Any) -> Any:
-        change = outputs.flat(system.push(inputs.blocks(inputs.unflat(x))))
-        return change if damping is None else change + damping * x
-
-    def product_transposed(y: Any) -> Any:
-        change = inputs.flat(system.pull(outputs.blocks(outputs.unflat(y))))
-        return change if damping is None else change + damping * y
-
-    forward, backward = (product_transposed, product) if transposed else (product, product_transposed)
+    ``products`` are those with A and with Aᵀ.
+    """
+    if not b.size:
+        return b
+    inverse: Any
+    concrete = is_concrete(system.M, system.L, system.sinks, damping, b)
     if concrete and engine not in KRYLOV:
-        kept = system.factored(damping=damping, engine=engine)
-        return after.unflat(jnp.asarray((kept.solve_transpose if transposed else kept.solve)(np.asarray(rhs))))
-    dtype = jnp.result_type(rhs, *(a.dtype for a in inputs.avals))
-    rhs = rhs.astype(dtype)
-    if engine in KRYLOV and concrete:
-        return after.unflat(_iterated(forward, rhs, engine))
-    solve: Callable[[Any, Any], Any]
-    solve_transpose: Callable[[Any, Any], Any]
+        inverse = system.factored(damping=damping, engine=engine)
+        return jnp.asarray((inverse.solve_transpose if transposed else inverse.solve)(np.asarray(b)))
+    dtype = jnp.result_type(b, *(space.dtype for space in system.M.col_spaces))  # type: ignore[union-attr]
+    b = b.astype(dtype)
+    solvers: list[Callable[[Product, Any], Any]]
     if engine in KRYLOV:
-        solve = solve_transpose = lambda multiply, r: _iterated(multiply, r, engine)
+        if concrete:
+            return _iterated(products[0], b, engine)
+        solvers = [lambda product, r: _iterated(product, r, engine)] * 2
     else:
         M, L, S = jax.tree_util.tree_map(_frozen, (system.M, system.L, system.sinks))
-        fixed = System(M, L, S, None, inputs, outputs)
-        matrix = bordered_system(fixed, None if damping is None else _frozen(damping), formed=FORMED.get(engine, 0))
+        matrix = bordered_system(System(M, L, S), _frozen(damping), formed=FORMED.get(engine, 0))
         here = engine == "auto" or engine in TRACED
-        inverse: Any = Inverse(matrix, "blocks") if here else _OnTheHost(matrix, dtype, engine)
-        ways = inverse.solve, inverse.solve_transpose
-        solve, solve_transpose = (_refined(way, int(here)) for way in (ways[::-1] if transposed else ways))
-    x = jax.lax.custom_linear_solve(forward, rhs, solve=solve, transpose_solve=lambda _, r: solve_transpose(backward, r))
-    return after.unflat(x)
+        inverse = Inverse(matrix, "blocks") if here else _OnTheHost(matrix, dtype, engine)
+        solvers = [_refined(solve, int(here)) for solve in (inverse.solve, inverse.solve_transpose)]
+    solve, solve_transpose = solvers[::-1] if transposed else solvers
+    return jax.lax.custom_linear_solve(
+        products[0], b, solve=solve, transpose_solve=lambda _, r: solve_transpose(products[1], r)
+    )
 
 
-def _solved_over_reals(whole: System, before: Any, after: Any, b: Any, damping: Any, engine: str, transposed: bool) -> Any:
-    """The solution with a system over pairs of real numbers, for complex unknowns and outputs that these stand for."""
-    if jnp.iscomplexobj(damping):
-        raise TypeError(
-            f"damping must be real where the function is not holomorphic (linear over the reals alone), got {damping!r}."
-        )
-    outputs: Any = whole.outputs
-    inputs: Any = whole.inputs
-    own, other = (inputs, outputs) if transposed else (outputs, inputs)
-    given = [
-        in_pairs(x, jx.space_of_aval(a), conjugated=transposed)
-        for x, a in zip(before.blocks(b, RIGHT[transposed]), before.avals)
-    ]
-    found = solved(whole, outputs, own.tree(given), damping, engine, transposed=transposed)
-    leaves = [from_pairs(x, jx.space_of_aval(a), conjugated=transposed) for x, a in zip(other.blocks(found), after.avals)]
-    return after.tree(leaves)
-
-
-def _number(damping: Any, avals: Sequence[Any]) -> Any:
-    """The damping, a single real number (or a complex one, where all unknowns are); raises `TypeError` for anything else."""
-    if damping is None:
-        return None
-    shape = getattr(damping, "shape", () if isinstance(damping, int | float | complex) else None)
-    if shape != () or (jnp.iscomplexobj(damping) and not all(map(is_complex_value, avals))):
-        raise TypeError(f"damping must be a single number, real where an unknown is, got {damping!r}.")
-    return damping
-
-
-def _refined(solve: Callable[[Any], Any], steps: int) -> Callable[[Any, Any], Any]:
+def _refined(solve: Product, steps: int) -> Callable[[Product, Any], Any]:
     """A solution refined in so many steps."""
 
-    def run(multiply: Callable[[Any], Any], r: Any) -> Any:
+    def run(multiply: Product, r: Any) -> Any:
         x = solve(r).astype(r.dtype)
         for _ in range(steps):
             x = x + solve(r - multiply(x)).astype(r.dtype)
@@ -220,7 +190,7 @@ class _OnTheHost:
         return jax.pure_callback(on_host, result, matrix.data, b, vmap_method="sequential")
 
 
-def _iterated(product: Callable[[Any], Any], b: Any, engine: str) -> Any:
+def _iterated(product: Product, b: Any, engine: str) -> Any:
     try:
         import lineax as lx  # type: ignore[import-untyped]
     except ImportError as error:

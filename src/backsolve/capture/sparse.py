@@ -13,13 +13,13 @@ import numpy as np
 from backsolve.capture.constants import known_value
 from backsolve.capture.index_maps import index_operator
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.reals import Paired, is_complex_value, joined_sparse
-from backsolve.elimination.opaque_edges import flat_space
+from backsolve.capture.reals import Paired, joined_sparse
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator
 from backsolve.operators.einsum import Factor
+from backsolve.operators.over_reals import is_complex
 from backsolve.operators.quotient import Quotient
-from backsolve.operators.tuples import Inject, Project
+from backsolve.operators.tuples import Inject, Project, flat_space
 from backsolve.planning.plan import Plan, make_plan
 from backsolve.sparse.convert import as_sparse
 from backsolve.sparse.lazy_values import LazyValues
@@ -61,24 +61,21 @@ def _from_equation(op: LinearOperator) -> Sparse | None:
     if not isinstance(op, LinearEquation):
         return None
     moving = [k for k, value in enumerate(op.operands) if value is None]
-    parts = [index_operator(op.eqn, k, op.operands) for k in moving]
-    found = [part for part in parts if part is not None]
-    if len(found) < len(parts) or len(op.eqn.outvars) > 1:
+    parts: list[Any] = [index_operator(op.eqn, k, op.operands) for k in moving]
+    if any(part is None for part in parts) or len(op.eqn.outvars) > 1:
         return None
-    made = found[0]
-    if len(found) > 1:  # the operands lie one after the other
-        into, out = (
-            flat_space(space) for space in ((op.codomain, op.domain) if op.transposed else (op.domain, op.codomain))
-        )
-        begins = np.concatenate(([0], np.cumsum([part.domain.size for part in found])))
-        placed = [(part, None, np.arange(part.domain.size) + k) for part, k in zip(found, begins)]
-        made = join_sparse(placed, into, out)
-    return made.transpose() if op.transposed else made  # type: ignore[return-value]
+    index_map = parts[0]
+    if len(parts) > 1:  # the operands lie one after the other
+        ends = flat_space(op.domain), flat_space(op.codomain)
+        into, out = ends[::-1] if op.transposed else ends
+        begins = np.concatenate(([0], np.cumsum([part.domain.size for part in parts])))
+        index_map = join_sparse([(part, None, np.arange(part.domain.size) + k) for part, k in zip(parts, begins)], into, out)
+    return index_map.transpose() if op.transposed else index_map  # type: ignore[no-any-return]
 
 
 def _of_pairs(op: Paired) -> Sparse | None:
     """Of an equation that moves complex numbers: each pair moves as they do."""
-    one = _from_equation(op.op)
+    one = _from_equation(op.inner)
     if one is None:
         return None
     into, out = flat_space(op.domain), flat_space(op.codomain)
@@ -109,29 +106,21 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
     ``order`` is that of `backsolve.jacobian`; "auto" eliminates the cheapest node first, by how many numbers meet there.
     With ``lower`` the matrix of all leaves together is a Hessian: only its lower triangle is worked out.
     """
-    inputs, outputs = system.inputs.avals, system.outputs.avals  # type: ignore[attr-defined]
+    inputs, outputs = system.M.col_spaces, system.sinks.row_spaces
     nodes = None if isinstance(order, str) and order == "auto" else _nodes(order, system)
     whole = system.over_reals
-    lower = lower and not any(map(is_complex_value, inputs))  # pairs of a complex Hessian are not symmetric
-    found = accumulate_sparse(whole.M, whole.L, whole.sinks, sparse_edge, nodes, lower=lower)
+    lower = lower and not any(map(is_complex, inputs))  # pairs of a complex Hessian are not symmetric
+    blocks = accumulate_sparse(whole.M, whole.L, whole.sinks, sparse_edge, nodes, lower=lower)
     if whole is not system:
-        for i, j in found:
-            if is_complex_value(outputs[i]) or is_complex_value(inputs[j]):
-                found[i, j] = joined_sparse(found[i, j], outputs[i], inputs[j])
-    rows: list[list[SparseMatrix]] = []
-    for i, out in enumerate(outputs):
-        row = []
-        for j, into in enumerate(inputs):
-            if lower and i < j:
-                op = found.get((j, i))
-                row.append(_matrix(None if op is None else op.transpose(), out, into))
-            elif lower and i == j:
-                op = found.get((i, i))
-                row.append(_matrix(None if op is None else mirror_sparse(op), out, into))
-            else:
-                row.append(_matrix(found.get((i, j)), out, into))
-        rows.append(row)
-    return rows
+        blocks = {(i, j): joined_sparse(op, outputs[i], inputs[j]) for (i, j), op in blocks.items()}
+
+    def block(i: int, j: int) -> Any:
+        op = blocks.get((j, i) if lower and i < j else (i, j))
+        if op is None or not lower or i > j:
+            return op
+        return mirror_sparse(op) if i == j else op.transpose()
+
+    return [[_matrix(block(i, j), out, into) for j, into in enumerate(inputs)] for i, out in enumerate(outputs)]
 
 
 def _nodes(order: Any, system: System) -> Iterable[int]:

@@ -7,19 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.algebra.arrays import asarray, pad, reshape
+from backsolve.algebra.arrays import asarray, pad
 from backsolve.algebra.elements import describe, is_number, is_zero, short
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, unify
 from backsolve.engines import factored
 from backsolve.engines.base import Factors
 from backsolve.matrices.matrix import OperatorMatrix
-from backsolve.matrices.vector import BlockVector
 from backsolve.operators import LinearOperator
 from backsolve.operators.base import Scaling
-from backsolve.sparse.materialize import common_dtype, concatenate, take
+from backsolve.sparse.materialize import take
 from backsolve.system.bordered import Bordered
 
-__all__ = ["Inverse", "block_vector", "flat_vector", "require_square", "with_operators"]
+__all__ = ["Inverse", "require_square", "with_operators"]
 
 SCALAR = ArraySpace(())
 
@@ -48,8 +47,8 @@ class Inverse:
     @property
     def residual(self) -> float | None:
         """max |b − A x| / max |b| of the last solution, after refinement; None where the engine does not measure it."""
-        found: float | None = getattr(self.factors, "residual", None)
-        return found
+        residual: float | None = getattr(self.factors, "residual", None)
+        return residual
 
     def solve(self, b: Any) -> Any:
         """The x with J x = b, for b of shape (n,) or (n, k)."""
@@ -110,8 +109,8 @@ def with_operators(
         if not last:
             for side in (nodes, *ends):
                 side[:] = [SCALAR if space == ANY else space for space in side]
-    made = [OperatorMatrix(ops, A.shape, rows, cols, names=A.names) for ops, (A, rows, cols) in zip(entries, sides)]
-    return made[0], made[1], made[2]
+    M, L, S = (OperatorMatrix(ops, A.shape, rows, cols, names=A.names) for ops, (A, rows, cols) in zip(entries, sides))
+    return M, L, S
 
 
 def _spaces(blocks: Blocks, n: int) -> list[Space]:
@@ -131,24 +130,3 @@ def _operator(place: tuple[int, int], element: Any) -> LinearOperator:
             "For other elements form the Jacobian, system.jacobian(), and solve with that."
         )
     return Scaling(element, SCALAR)
-
-
-def flat_vector(blocks: Any, spaces: Sequence[Space]) -> Any:
-    """The entries of a vector's blocks, one block after the other."""
-    flat = []
-    for block, space in zip(blocks, spaces, strict=True):
-        flat.append(np.zeros(space.size) if is_zero(block) else reshape(asarray(block), (space.size,)))
-    return concatenate(common_dtype(flat, None))
-
-
-def block_vector(x: Any, spaces: Sequence[Space]) -> BlockVector:
-    """A flat vector as blocks of these spaces; scalars as scalars."""
-    ends = np.cumsum([space.size for space in spaces]).tolist()
-    blocks = []
-    for end, space in zip(ends, spaces, strict=True):
-        assert isinstance(space, ArraySpace)
-        part = x[end - space.size : end]
-        blocks.append(
-            part[0].item() if space.shape == () and isinstance(x, np.ndarray) else reshape(part, space.shape or ())
-        )
-    return BlockVector(blocks)

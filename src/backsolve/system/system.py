@@ -2,118 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar
+
+import numpy as np
 
 from backsolve.algebra.arrays import asarray
 from backsolve.algebra.elements import array_of_numbers, describe, is_number, is_zero, short
+from backsolve.algebra.spaces import ArraySpace, TupleSpace
 from backsolve.display import Showable
 from backsolve.elimination.borders import LinearizedGraph
 from backsolve.engines import FORMED
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import solve
-from backsolve.matrices.vector import unpack_vector
+from backsolve.matrices.vector import BlockVector, unpack_vector
 from backsolve.operators import I, LinearOperator
+from backsolve.operators.tuples import flattened, unflattened
 from backsolve.planning.costs import Cost, abstracted
 from backsolve.planning.plan import Plan, make_plan
 from backsolve.sparse.convert import as_sparse
 from backsolve.system.bordered import bordered
-from backsolve.system.inverse import Inverse, block_vector, flat_vector, require_square, with_operators
+from backsolve.system.inverse import Inverse, require_square, with_operators
 
 __all__ = ["FORMATS", "System"]
 
 FORMATS = ("array", "operator", "sparse")  # of a Jacobian
 
-
 Plans = MutableMapping[Any, Plan]
-
-
-class Frame(Protocol):
-    """How the caller's values are vectors of blocks and back: the outer shape of inputs or outputs."""
-
-    def blocks(self, tree: Any) -> Any:
-        """The vector of blocks of a caller's tangent or cotangent."""
-
-    def tree(self, blocks: Any) -> Any:
-        """The caller's form of a vector of blocks."""
-
-    @property
-    def format(self) -> str:
-        """The format a Jacobian has where none is asked for: "array" or "operator"."""
-
-    def over_reals(self, system: System) -> System:
-        """The system whose Jacobian is worked out: one over the reals, where no complex matrix stands for an edge."""
-
-    def jacobian(self, system: System, order: Any, form: str, plans: Plans | None = None) -> Any:
-        """dy/dp in the caller's form, of a system whose outputs these are."""
-
-    def inverse(self, system: System, damping: Any, engine: str) -> Inverse:
-        """The inverse of dy/dp + damping · I, factored, of a system whose outputs these are."""
-
-    def solve(self, system: System, b: Any, damping: Any, engine: str, transposed: bool) -> Any:
-        """The solution with dy/dp + damping · I (or its transpose) in the caller's form."""
-
-
-class Plain:
-    """Vectors of blocks as they are."""
-
-    format = "operator"
-
-    def blocks(self, tree: Any) -> Any:
-        """The vector itself."""
-        return tree
-
-    def tree(self, blocks: Any) -> Any:
-        """The vector itself."""
-        return blocks
-
-    def over_reals(self, system: System) -> System:
-        """The system itself: operators made by hand are linear over the numbers they act on."""
-        return system
-
-    def jacobian(self, system: System, order: Any, form: str, plans: Plans | None = None) -> OperatorMatrix:
-        """The Jacobian as an OperatorMatrix."""
-        if form != "operator":
-            raise ValueError(f"a system made by hand has its Jacobian as operators, not in the format {form!r}.")
-        M, L, S = system.M, system.L, system.sinks
-        if order == "forward":
-            return S @ solve(I - L, M)  # type: ignore[no-any-return]
-        if order == "reverse":
-            return (M.T @ solve(I - L.T, S.T)).T  # type: ignore[no-any-return]
-        network, plan = system.planned(order, dense=False, plans=plans)
-        return network.accumulate(plan.order)
-
-    def inverse(self, system: System, damping: Any, engine: str) -> Inverse:
-        """The inverse of a system made by hand, of numbers or operators."""
-        M, L, S = with_operators(system.M, system.L, system.sinks)
-        sizes = [sum(space.size for space in spaces) for spaces in (S.row_spaces, M.col_spaces)]
-        require_square(sizes[0], sizes[1])
-        matrix = bordered(M, L, S, as_sparse, damping=damping, formed=FORMED.get(engine, 0))
-        return Inverse(matrix, "superlu" if engine == "auto" else engine)
-
-    def solve(self, system: System, b: Any, damping: Any, engine: str, transposed: bool) -> Any:
-        """The solution as a vector of blocks."""
-        n = system.M.shape[1] if transposed else system.sinks.shape[0]
-        blocks, _ = unpack_vector(b, n, "solve_transpose" if transposed else "solve")
-        for k, block in enumerate(blocks):
-            if not is_zero(block):
-                array_of_numbers(block, f"block {k} of the right-hand side")
-        key = transposed, tuple(None if is_zero(block) else tuple(asarray(block).shape) for block in blocks)
-        if key not in system._sized:
-            sides: dict[str, Any] = {"sources" if transposed else "outputs": blocks}
-            system._sized[key] = System(*with_operators(system.M, system.L, system.sinks, **sides))
-        sized = system._sized[key]
-        inverse = sized.factored(damping=damping, engine=engine)
-        before, after = sized.sinks.row_spaces, sized.M.col_spaces
-        if transposed:
-            before, after = after, before
-        rhs = flat_vector(b, before)
-        return block_vector(inverse.solve_transpose(rhs) if transposed else inverse.solve(rhs), after)
-
-
-PLAIN = Plain()
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +56,8 @@ class System(Showable):
     L: OperatorMatrix
     sinks: OperatorMatrix
     value: Any = None
-    inputs: Frame = PLAIN
-    outputs: Frame = PLAIN
+
+    default_format: ClassVar[str] = "operator"  # of a Jacobian
 
     def __post_init__(self) -> None:
         for name, A in self._parts():
@@ -167,7 +84,7 @@ class System(Showable):
         g is a vector with one block an output; the result has one block a source.
         Cost: one application of every edge's transpose.
         """
-        return self.inputs.tree(self.pull(self.outputs.blocks(g)))
+        return self.pull(g)
 
     def pull(self, g: Any) -> Any:
         """``vjp`` on vectors of blocks."""
@@ -180,7 +97,7 @@ class System(Showable):
         t is a vector with one block a source; the result has one block an output.
         Cost: one application of every edge.
         """
-        return self.outputs.tree(self.push(self.inputs.blocks(t)))
+        return self.push(t)
 
     def push(self, t: Any) -> Any:
         """``jvp`` on vectors of blocks."""
@@ -196,7 +113,15 @@ class System(Showable):
         Raises `ValueError` for an unknown or incomplete order, and for a plan made for another system.
         Cost: what the plan says.
         """
-        return self.outputs.jacobian(self, order, format or self.outputs.format, plans)
+        if format and format != "operator":
+            raise ValueError(f"a system made by hand has its Jacobian as operators, not in the format {format!r}.")
+        M, L, S = self.M, self.L, self.sinks
+        if order == "forward":
+            return S @ solve(I - L, M)
+        if order == "reverse":
+            return (M.T @ solve(I - L.T, S.T)).T
+        network, plan = self.planned(order, dense=False, plans=plans)
+        return network.accumulate(plan.order)
 
     def solve(self, b: Any, *, damping: Any = None, engine: str = "auto") -> Any:
         """Return the dp with dy/dp dp (+ damping · dp) = b, without forming dy/dp: J⁻¹ b off the bordered matrix
@@ -220,25 +145,50 @@ class System(Showable):
             >>> System(M, L, S).solve(vector([1.5]))
             BlockVector([0.25])
         """
-        return self.outputs.solve(self, b, damping, engine, False)
+        return self._solution(b, damping, engine, transposed=False)
 
     def solve_transpose(self, g: Any, *, damping: Any = None, engine: str = "auto") -> Any:
         """Return the y with (dy/dp)ᵀ y (+ damping · y) = g, by the same factors; see `solve`.
 
         g is shaped as the sources, the result as the outputs.
         """
-        return self.outputs.solve(self, g, damping, engine, True)
+        return self._solution(g, damping, engine, transposed=True)
+
+    def _solution(self, b: Any, damping: Any, engine: str, *, transposed: bool) -> Any:
+        n = self.M.shape[1] if transposed else self.sinks.shape[0]
+        blocks, _ = unpack_vector(b, n, "solve_transpose" if transposed else "solve")
+        for k, block in enumerate(blocks):
+            if not is_zero(block):
+                array_of_numbers(block, f"block {k} of the right-hand side")
+        key = transposed, tuple(None if is_zero(block) else tuple(asarray(block).shape) for block in blocks)
+        if key not in self._sized:
+            sides: dict[str, Any] = {"sources" if transposed else "outputs": blocks}
+            self._sized[key] = System(*with_operators(self.M, self.L, self.sinks, **sides))
+        sized = self._sized[key]
+        inverse = sized.factored(damping=damping, engine=engine)
+        ends = _of_any_dtype(sized.sinks.row_spaces), _of_any_dtype(sized.M.col_spaces)
+        before, after = ends[::-1] if transposed else ends
+        rhs = flattened(blocks, before)
+        x = unflattened(inverse.solve_transpose(rhs) if transposed else inverse.solve(rhs), after)
+        return BlockVector(part.item() if isinstance(part, np.ndarray) and part.ndim == 0 else part for part in x)
 
     def factored(self, *, damping: Any = None, engine: str = "auto") -> Inverse:
         """Return J⁻¹ (or (J + damping · I)⁻¹), factored: what `solve` applies, between flat vectors.  Kept by the system."""
         if damping is not None and getattr(damping, "shape", () if is_number(damping) else None) != ():
             raise TypeError(f"damping must be a single number, got {short(damping)}.")
         if not isinstance(damping, float | int | None):
-            return self.outputs.inverse(self, damping, engine)
+            return self._inverse(damping, engine)
         key = (engine, damping or None)
         if key not in self._inverses:
-            self._inverses[key] = self.outputs.inverse(self, damping or None, engine)
+            self._inverses[key] = self._inverse(damping or None, engine)
         return self._inverses[key]
+
+    def _inverse(self, damping: Any, engine: str) -> Inverse:
+        M, L, S = with_operators(self.M, self.L, self.sinks)
+        sizes = [sum(space.size for space in spaces) for spaces in (S.row_spaces, M.col_spaces)]
+        require_square(sizes[0], sizes[1])
+        matrix = bordered(M, L, S, as_sparse, damping=damping, formed=FORMED.get(engine, 0))
+        return Inverse(matrix, "superlu" if engine == "auto" else engine)
 
     @cached_property
     def _inverses(self) -> dict[Any, Inverse]:
@@ -259,7 +209,7 @@ class System(Showable):
         """
         if format is not None and format not in FORMATS:
             raise ValueError(f"unknown format {format!r}; use one of {', '.join(map(repr, FORMATS))}.")
-        plan = make_plan(self.network(), order, search, dense=(format or self.outputs.format) == "array")
+        plan = make_plan(self.network(), order, search, dense=(format or self.default_format) == "array")
         return replace(plan, outline=self.outline())
 
     def outline(self) -> System:
@@ -281,13 +231,13 @@ class System(Showable):
         whole = self.over_reals
         return LinearizedGraph(whole.M, whole.L, whole.sinks)
 
-    @cached_property
+    @property
     def over_reals(self) -> System:
         """The system with pairs of real numbers for complex ones, where an edge is linear over the reals alone; else itself.
 
         It has the same nodes.  `vjp` and `jvp` need none of it; products of edges do.
         """
-        return self.outputs.over_reals(self)
+        return self  # operators made by hand are linear over the numbers they act on
 
     def planned(self, order: Any, *, dense: bool, plans: Plans | None = None) -> tuple[LinearizedGraph, Plan]:
         """The network and the plan for an order, which may be a plan; ``plans`` keeps what was made, by structure."""
@@ -301,3 +251,8 @@ class System(Showable):
         if key not in plans:
             plans[key] = make_plan(network, order, dense=dense, explain=False)
         return network, plans[key]
+
+
+def _of_any_dtype(spaces: Sequence[Any]) -> TupleSpace:
+    """The spaces of these blocks, whose numbers are what a solution has."""
+    return TupleSpace(tuple(ArraySpace(space.shape) for space in spaces))

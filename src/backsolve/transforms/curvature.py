@@ -83,8 +83,8 @@ class Curvature:
             return float(np.abs(H.data).max(initial=0.0))
         from scipy.sparse.linalg import eigsh
 
-        eigenvalues = eigsh(self._operator(x), k=1, which="LM", tol=1e-2, v0=self._start(x), return_eigenvectors=False)
-        return float(np.abs(eigenvalues).max())
+        largest = eigsh(self._operator(x), k=1, which="LM", tol=1e-2, v0=self._start(x), return_eigenvectors=False)
+        return float(np.abs(largest).max())
 
     def _lowest(self, x: Array, H: Any) -> tuple[float, Array]:
         """The lowest eigenvalue of the Hessian, and its vector of length 1."""

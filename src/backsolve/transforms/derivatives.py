@@ -15,8 +15,8 @@ import numpy as np
 
 from backsolve.algebra.elements import is_number, short
 from backsolve.capture import Traced, linearize_with_aux, traced
+from backsolve.capture.linearized import Linearized
 from backsolve.planning.plan import Plan
-from backsolve.system.system import System
 from backsolve.transforms.sparse import pattern_of, sparse_derivative
 
 __all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "plan", "sparsity", "value_and_grad", "vjp"]
@@ -88,7 +88,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         (Array(5., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
     """
     system, aux = linearize_with_aux(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
-    pull = jax.tree_util.Partial(System.vjp, system)  # type: ignore[no-untyped-call]  # a pytree: it may leave jit
+    pull = jax.tree_util.Partial(Linearized.vjp, system)  # type: ignore[no-untyped-call]  # a pytree: it may leave jit
     return (system.value, pull, aux) if has_aux else (system.value, pull)
 
 
@@ -150,7 +150,7 @@ def jacobian(
         ⎡⠑⠃⎤
     """
 
-    def build(args: Any, kwargs: Any) -> tuple[System, Any]:
+    def build(args: Any, kwargs: Any) -> tuple[Linearized, Any]:
         system, aux = _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int, fold=True)
         _check_real_output(fun, system.value, holomorphic)
         return system, aux
@@ -289,7 +289,7 @@ def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> An
                [False,  True,  True]])
     """
 
-    def build(args: Any, kwargs: Any) -> tuple[System, Any]:
+    def build(args: Any, kwargs: Any) -> tuple[Linearized, Any]:
         return _system(fun, args, kwargs, argnums, "jacobian", False, False, False, fold=True)
 
     require_shaped(fun, primals)
@@ -299,7 +299,7 @@ def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> An
 def _sparse_hessian(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool, order: Any) -> Callable[..., Any]:
     inner = grad(fun, argnums, has_aux, holomorphic)
 
-    def build(args: Any, kwargs: Any) -> tuple[System, Any]:
+    def build(args: Any, kwargs: Any) -> tuple[Linearized, Any]:
         if not callable(fun):
             raise TypeError(f"expected a function of JAX arrays, got {fun!r} of type {type(fun).__name__}.")
         shape = jax.eval_shape(lambda: fun(*args, **kwargs))  # arguments may be anything
@@ -352,7 +352,7 @@ def _system(
     allow_int: bool,
     *,
     fold: bool = False,
-) -> tuple[System, Any]:
+) -> tuple[Linearized, Any]:
     return _traced(fun, args, kwargs, argnums, what, has_aux, holomorphic, allow_int).system(fold=fold)
 
 

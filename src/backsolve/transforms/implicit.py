@@ -6,7 +6,6 @@ In reverse mode it is the solve with its transpose.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from backsolve.capture import linearize
+from backsolve.capture.leaves import Leaves, flat
 from backsolve.capture.solving import is_concrete, require_engine
 from backsolve.engines.base import SingularError, SingularMatrixError
 from backsolve.tracing.jaxpr import hoisted
@@ -45,12 +45,12 @@ def root(F: Callable[..., Any], z0: Any, *args: Any, tol: float = 1e-10, max_ste
         (2.0, 0.0833)
     """
 
-    def found(F: Callable[..., Any], z0: Any, args: Any) -> Any:
+    def solver(F: Callable[..., Any], z0: Any, args: Any) -> Any:
         if is_concrete(z0, args):
             return newton(lambda z: F(z, *args), z0, tol=tol, max_steps=max_steps).x
         return _newton_traced(lambda z: F(z, *args), z0, tol, max_steps)
 
-    return _implicit(F, found, z0, args, engine)
+    return _implicit(F, solver, z0, args, engine)
 
 
 def fixed_point(
@@ -85,7 +85,7 @@ def fixed_point(
     if shapes[0] != shapes[1]:
         raise ValueError(f"g must keep the shape of z: z0 has {shapes[0]}, g(z0) has {shapes[1]}.")
 
-    def found(F: Callable[..., Any], z0: Any, args: Any) -> Any:
+    def solver(F: Callable[..., Any], z0: Any, args: Any) -> Any:
         def image(z: Any) -> Any:
             return jax.tree_util.tree_map(jnp.subtract, z, F(z, *args))
 
@@ -99,18 +99,18 @@ def fixed_point(
     def F(z: Any, *args: Any) -> Any:
         return jax.tree_util.tree_map(jnp.subtract, z, g(z, *args))
 
-    return _implicit(F, found, z0, args, engine)
+    return _implicit(F, solver, z0, args, engine)
 
 
-def _implicit(F: Callable[..., Any], found: Callable[..., Any], z0: Any, args: Any, engine: str) -> Any:
-    """What ``found(F, z0, args)`` returns, with the derivative that the equation F(z, *args) = 0 gives."""
+def _implicit(F: Callable[..., Any], solver: Callable[..., Any], z0: Any, args: Any, engine: str) -> Any:
+    """What ``solver(F, z0, args)`` returns, with the derivative that the equation F(z, *args) = 0 gives."""
     require_engine(engine)
     z0 = jax.tree_util.tree_map(_inexact, z0)
     closed, outer = hoisted(F, (z0, *args))  # what F closes over may be traced
 
     @jax.custom_jvp
     def solution(z0: Any, args: Any) -> Any:
-        return found(closed, z0, args)
+        return solver(closed, z0, args)
 
     @solution.defjvp
     def _(primals: Any, tangents: Any) -> Any:
@@ -173,16 +173,17 @@ def _iterated_traced(image: Callable[[Any], Any], z: Any, tol: float, max_steps:
 
 def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int) -> Any:
     """`newton` as one loop of JAX, on z as one flat vector."""
-    flat, tree = _flattening(z0)
+    unknowns = Leaves.of(z0)
+    tree, dtype = unknowns.tree_of, jnp.result_type(jnp.float16, *unknowns.avals)
 
     def value(x: Any) -> Any:
-        return flat(F(tree(x)))
+        return flat(F(tree(x)), dtype)
 
     def step(state: Any) -> Any:
         x, now, zero, largest, n, _, _ = state
         largest = jnp.maximum(largest, abs(x))
         system = linearize(F, tree(x))
-        d = -flat(system.solve(system.value))
+        d = -flat(system.solve(system.value), dtype)
         counted = ~zero | zero.all()
 
         def enough(t: Any, there: Any) -> Any:
@@ -211,29 +212,12 @@ def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int)
         _, _, _, _, n, converged, stuck = state
         return ~converged & ~stuck & (n < max_steps)
 
-    x = flat(z0)
+    x = flat(z0, dtype)
     rule = Stopping(lambda points: jax.lax.map(value, points), z0, x.size, tol)
     now = value(x)
     start = x, now, jnp.zeros(now.shape, bool), abs(x), 0, (now == 0).all(), False
     x, _, _, _, _, converged, _ = jax.lax.while_loop(going, step, start)
     return _nan_unless(converged, tree(x))
-
-
-def _flattening(like: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """From pytrees to vectors, and back to pytrees like this one."""
-    leaves, structure = jax.tree_util.tree_flatten(like)
-    ends = [0, *itertools.accumulate(leaf.size for leaf in leaves)]
-    nothing = jnp.zeros(0, jnp.result_type(jnp.float16, *leaves))
-
-    def flat(tree: Any) -> Any:
-        return jnp.concatenate([nothing, *(jnp.ravel(leaf) for leaf in jax.tree_util.tree_leaves(tree))])
-
-    def unflat(x: Any) -> Any:
-        parts = (x[a:b].reshape(leaf.shape) for a, b, leaf in zip(ends, ends[1:], leaves))
-        real = (part if jnp.iscomplexobj(leaf) else part.real for part, leaf in zip(parts, leaves, strict=True))
-        return jax.tree_util.tree_unflatten(structure, [p.astype(leaf.dtype) for p, leaf in zip(real, leaves, strict=True)])
-
-    return flat, unflat
 
 
 def _tolerance(tol: float, z: Any) -> float:

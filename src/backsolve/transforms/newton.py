@@ -276,7 +276,7 @@ def gauss_newton(r: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_ste
         largest = np.maximum(largest, abs(x))
         first = FIRST_DAMPING * _max(g) / (_max(largest) or 1.0)
         while True:
-            step = _solved(work, x, residual, damping)
+            step = _damped_step(work, x, residual, damping)
             d = 0 * x if step is None else step
             scale = rule.scale(x, largest, d)
             if step is not None:
@@ -305,7 +305,7 @@ def gauss_newton(r: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_ste
     return Solution(work.tree(x), work.output(x), history)
 
 
-def _solved(work: Repeated, x: Array, residual: Array, damping: float) -> Array | None:
+def _damped_step(work: Repeated, x: Array, residual: Array, damping: float) -> Array | None:
     try:
         return work.inverse(x, damping).solve(-residual)  # type: ignore[no-any-return]
     except SingularError:

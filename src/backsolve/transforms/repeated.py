@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.elements import is_number, short
+from backsolve.capture.leaves import Leaves, flat
 from backsolve.capture.linearize import linearize_with_aux
 from backsolve.capture.solving import bordered_system
 from backsolve.system.bordered import Bordered
@@ -32,7 +33,7 @@ class Repeated:
     def __init__(self, F: Callable[..., Any], x0: Any, *, square: bool = True, formed: int = 0) -> None:
         if not callable(F):
             raise TypeError(f"expected a function of JAX arrays, got {F!r} of type {type(F).__name__}.")
-        leaves, self.structure = jax.tree_util.tree_flatten(x0)
+        leaves, structure = jax.tree_util.tree_flatten(x0)
         for i, leaf in enumerate(leaves):
             if not (is_number(leaf) or hasattr(leaf, "dtype")):
                 raise TypeError(f"leaf {i} of x0 is {short(leaf)}; the unknowns must be real floating-point numbers.")
@@ -43,37 +44,28 @@ class Repeated:
                     f"leaf {i} of x0 has dtype {leaf.dtype}; the unknowns must be real floating-point numbers. Convert "
                     "integers with .astype(float), and take real and imaginary parts of complex numbers."
                 )
-        self._shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
         self._matrix: dict[bool, Bordered] = {}  # with a place for damping on the diagonal, and without
-        self.x0 = np.concatenate([np.zeros(0), *(np.ravel(leaf) for leaf in leaves)])
+        self.x0 = np.asarray(flat(leaves), float)
+        self.tree = Leaves.of(jax.tree_util.tree_unflatten(structure, leaves)).tree_of  # a flat vector as the pytree of x0
 
         def values(x: Any) -> Any:
             y = F(self.tree(x))
             if self.x0.size and not jax.tree_util.tree_leaves(y):
                 raise TypeError(f"the function returns {y!r}, which holds no array; return its values.")
-            flat = jnp.concatenate([jnp.zeros(0), *(jnp.ravel(leaf) for leaf in jax.tree_util.tree_leaves(y))])
-            if jnp.iscomplexobj(flat):
+            value = flat(y)
+            if jnp.iscomplexobj(value):
                 raise TypeError("the function has complex values; return their real and imaginary parts.")
-            return flat, y
+            return value, y
 
         def matrix(x: Any, damping: Any) -> Any:
             system, _ = linearize_with_aux(F, (self.tree(x),), 0, fold=True)
-            made = bordered_system(system, damping if square else None, square=square, formed=formed)
-            made = made if square else least_squares(made, damping)
-            self._matrix[damping is not None] = made
-            return made.data
+            bordered = bordered_system(system, damping if square else None, square=square, formed=formed)
+            bordered = bordered if square else least_squares(bordered, damping)
+            self._matrix[damping is not None] = bordered
+            return bordered.data
 
         self._values = jax.jit(values)
         self._numbers = jax.jit(matrix)
-
-    def tree(self, x: Any) -> Any:
-        """A flat vector as the pytree of x0."""
-        ends = np.cumsum([0, *(int(np.prod(shape)) for shape, _ in self._shapes)]).tolist()
-        leaves = [
-            jnp.asarray(x[a:b]).reshape(shape).astype(dtype)
-            for a, b, (shape, dtype) in zip(ends[:-1], ends[1:], self._shapes, strict=True)
-        ]
-        return jax.tree_util.tree_unflatten(self.structure, leaves)
 
     def value(self, x: Array) -> Array:
         """F(x), flat."""

@@ -13,14 +13,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from backsolve.capture.linearized import Linearized
 from backsolve.capture.sparse import sparse_jacobian
 from backsolve.sparse.matrix import SparseMatrix
-from backsolve.system.system import System
 from backsolve.xla.materialize import computed_once
 
 __all__ = ["pattern_of", "sparse_derivative", "warn_if_dense"]
 
-Build = Callable[[tuple[Any, ...], dict[str, Any]], tuple[System, Any]]
+Build = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Linearized, Any]]
 
 WORTH_A_WORD = 256  # places of a matrix; of a smaller one nobody minds that it is full
 
@@ -59,9 +59,8 @@ def sparse_derivative(build: Build, name: str, order: Any, *, lower: bool, has_a
         def found(*arrays: Any) -> Any:
             args, kwargs = static.arguments(arrays)
             system, aux = build(args, kwargs)
-            inputs, outputs = system.inputs, system.outputs
             rows = sparse_jacobian(system, order, lower=lower)
-            return outputs.nested(inputs, rows), jax.tree_util.tree_map(_kept, aux)  # type: ignore[attr-defined]
+            return system.nested(rows), jax.tree_util.tree_map(_kept, aux)
 
         return computed_once(found, arrays)
 
@@ -107,7 +106,7 @@ def pattern_of(build: Build, primals: Sequence[Any]) -> Any:
 
     def traced(*arrays: Any) -> Any:
         system, _ = build(arrays, {})
-        found = system.outputs.nested(system.inputs, sparse_jacobian(system))  # type: ignore[attr-defined]
+        found = system.jacobian(format="sparse")
         patterns.append(jax.tree_util.tree_map(_boolean, found, is_leaf=lambda x: isinstance(x, SparseMatrix)))
         return ()
 
