@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from backsolve import OperatorMatrix, linear_map
-from backsolve.elimination.opaque_edges import Opaque, pulled, pushed
-from backsolve.elimination.sparse_edges import accumulate_sparse
+from backsolve.elimination.sparse_edges import Opaque, accumulate_sparse, pulled, pushed
 from backsolve.operators import ArraySpace, Identity
 from backsolve.sparse.convert import as_sparse
 from backsolve.sparse.operator import Sparse, mirror_sparse, sparse

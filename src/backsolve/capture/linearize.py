@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from backsolve.capture import adapter as adapter  # registers how JAX arrays are multiplied
 from backsolve.capture import register as register  # registers operators as pytrees
 from backsolve.capture.interpret import Program, walk
-from backsolve.capture.leaves import Leaves
-from backsolve.capture.linearized import Linearized
+from backsolve.capture.linearized import Leaves, Linearized
 from backsolve.tracing import jaxpr as jx
 
 __all__ = ["Traced", "linearize", "linearize_with_aux", "traced"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from backsolve.capture import gathers as gathers  # registers how JAX moves entries to static places
+from backsolve.capture import adapter as adapter  # registers how JAX does the arrays' operations
 from backsolve.capture.linearized import Linearized
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Paired, RealLinear

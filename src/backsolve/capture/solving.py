@@ -17,9 +17,9 @@ import numpy as np
 
 from backsolve.algebra.elements import SingularError
 from backsolve.algebra.spaces import Space
+from backsolve.capture.reals import is_complex
 from backsolve.capture.sparse import sparse_edge
 from backsolve.engines import ENGINES, FORMED, TRACED, require_package
-from backsolve.operators.over_reals import is_complex
 from backsolve.system.bordered import Bordered, bordered
 from backsolve.system.inverse import Inverse, require_square
 from backsolve.system.system import System

@@ -13,11 +13,10 @@ import numpy as np
 from backsolve.capture.constants import known_value
 from backsolve.capture.index_maps import index_operator
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.reals import Paired, joined_sparse
+from backsolve.capture.reals import Paired, is_complex, joined_sparse
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator
 from backsolve.operators.einsum import Factor
-from backsolve.operators.over_reals import is_complex
 from backsolve.operators.quotient import Quotient
 from backsolve.operators.tuples import Inject, Project, flat_space
 from backsolve.planning.plan import Plan, make_plan

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from backsolve.elimination.graph import cheapest_first
-from backsolve.elimination.opaque_edges import Opaque
-from backsolve.elimination.sparse_edges import Edge, SparseEdges, meetings
+from backsolve.elimination.sparse_edges import Edge, Opaque, SparseEdges, meetings
 from backsolve.sparse.operator import Sparse
 
 __all__ = ["condense", "condensed_fully"]

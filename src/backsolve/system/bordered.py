@@ -20,8 +20,7 @@ import numpy as np
 from backsolve.algebra.spaces import Space
 from backsolve.elimination.borders import Border, LinearizedGraph
 from backsolve.elimination.condense import condense, condensed_fully
-from backsolve.elimination.opaque_edges import Opaque
-from backsolve.elimination.sparse_edges import SparseEdges
+from backsolve.elimination.sparse_edges import Opaque, SparseEdges
 from backsolve.engines.layout import Layout, Part
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import LinearOperator

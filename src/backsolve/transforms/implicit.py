@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from backsolve.capture import linearize
-from backsolve.capture.leaves import Leaves, flat
+from backsolve.capture.linearized import Leaves, flat
 from backsolve.capture.solving import is_concrete, require_engine
 from backsolve.engines.base import SingularError, SingularMatrixError
 from backsolve.tracing.jaxpr import hoisted

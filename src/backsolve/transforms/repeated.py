@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.elements import is_number, short
-from backsolve.capture.leaves import Leaves, flat
 from backsolve.capture.linearize import linearize_with_aux
+from backsolve.capture.linearized import Leaves, flat
 from backsolve.capture.solving import bordered_system
 from backsolve.system.bordered import Bordered
 from backsolve.system.inverse import Inverse
