@@ -13,11 +13,7 @@ import backsolve.capture  # noqa: F401  (JAX's kernels)
 from backsolve.algebra import SingularError
 from backsolve.engines.fronts import Block, FrontFactors, FrontPlan
 
-
-@pytest.fixture(autouse=True)
-def _double_precision():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def full(m, n):

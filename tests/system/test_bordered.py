@@ -10,13 +10,9 @@ import backsolve as bs
 from backsolve.capture.solving import bordered_system
 from backsolve.engines.superlu import SuperLU
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
 
 
 def dense(matrix):

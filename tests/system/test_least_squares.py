@@ -11,14 +11,10 @@ from backsolve.capture.solving import bordered_system
 from backsolve.system.inverse import Inverse
 from backsolve.system.least_squares import least_squares
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((9, 4))
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
 
 
 def residual(p):

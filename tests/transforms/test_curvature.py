@@ -10,15 +10,11 @@ from backsolve.transforms import curvature
 from backsolve.transforms.curvature import Curvature
 from backsolve.transforms.repeated import Repeated
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 RNG = np.random.default_rng(0)
 B = RNG.standard_normal((6, 6))
 A = B + B.T
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
 
 
 @pytest.fixture(params=["eigenvalues", "inertia", "Lanczos"])

@@ -8,14 +8,10 @@ import pytest
 import backsolve as bs
 from backsolve import ConvergenceError, fixed_point, root
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 RNG = np.random.default_rng(0)
 W = 0.3 * RNG.standard_normal((4, 4))
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
 
 
 def a0():

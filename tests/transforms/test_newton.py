@@ -12,13 +12,9 @@ import backsolve as bs
 from backsolve import ConvergenceError, gauss_newton, minimize_newton, newton
 from backsolve.transforms import newton as optimize
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
 
 
 # ---- equations -----------------------------------------------------------------------------------------------------------

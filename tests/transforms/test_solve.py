@@ -10,15 +10,11 @@ import backsolve as bs
 
 from ..engines.installed import GENERAL, SUITESPARSE
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((4, 4))
 x, b = RNG.standard_normal((2, 4))
-
-
-@pytest.fixture(autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
 
 
 def F(x):
