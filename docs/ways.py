@@ -107,7 +107,7 @@ WAYS: dict[str, list[tuple[str, str]]] = {
 
 @cache
 def entered(name: str) -> tuple[list[str], int]:
-    """The files that a call enters, in this order, and how often another file's function is called from a file's."""
+    """The files that a call enters, in this order, and in how many pairs of files one calls the other."""
     call = calls()[name]
     call()  # what is done once and for all is no part of the way
     files, steps = stations(call)
@@ -123,6 +123,6 @@ def way(name: str) -> str:
     rows = "".join(f"<tr><td><code>{station}</code></td><td>{escape(what)}</td></tr>" for station, what in WAYS[name])
     return (
         f'<div class="table-wrapper docutils container"><table class="docutils">{rows}</table></div>'
-        f"<details><summary>In all {len(files)} files, joined by {steps} different calls from file to file</summary>"
+        f"<details><summary>In all {len(files)} files, with {steps} steps from one file to another</summary>"
         f"<p>{' → '.join(f'<code>{file}</code>' for file in files)}</p></details>"
     )
