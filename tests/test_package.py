@@ -1,6 +1,7 @@
 """The package as a whole: what importing it imports, who may import whom, and which names are public."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,20 @@ def test_only_jaxpr_touches_the_internals_of_jax():
 def test_files_are_short():
     for path in [*ROOT.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 600, path
+
+
+FOLDERS = sorted(path.parent for path in ROOT.rglob("__init__.py") if path.parent != ROOT)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=[folder.relative_to(ROOT).as_posix() for folder in FOLDERS])
+def test_the_readme_of_a_folder_names_its_files(folder):
+    """A line a file, in reading order; `__init__` only hands names on.  Files of other folders are named by their path."""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    here = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+    below = [f"{path.parent.name}/" for path in folder.glob("*/__init__.py")]
+    assert text.startswith(f"# {folder.relative_to(ROOT).as_posix()}\n")
+    assert sorted(re.findall(r"^- `([^`]+)`: .", text, re.MULTILINE)) == sorted(here + below)
+    assert all((ROOT / path).exists() for path in re.findall(r"`(\w+/[\w/]+\.py)`", text))
 
 
 PUBLIC = """I O left_mul right_mul hadamard kron tdot linear_map LinearOperator matrix diagonal bidiagonal row column

@@ -182,7 +182,7 @@ def test_the_frame_of_a_notebook_draws_itself(browser, tmp_path):
     assert {(0xDF, 0xF3, 0xE4), (0x70, 0x84, 0xB9)} <= {colour for _, colour in colours}  # a source's box, a cell
 
 
-def test_the_wheel_holds_script_and_style(tmp_path):
+def test_the_wheel_holds_script_style_and_readme(tmp_path):
     root = Path(__file__).parents[2]
     build = [
         sys.executable,
@@ -202,7 +202,7 @@ def test_the_wheel_holds_script_and_style(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     folder = root / "src" / "backsolve" / "show"
     for file in folder.iterdir():
-        if file.suffix in (".js", ".css", ".html", ".py"):
+        if file.suffix in (".js", ".css", ".html", ".md", ".py"):
             assert f"backsolve/show/{file.name}" in names
 
 
