@@ -22,7 +22,7 @@ def monomials(draw, n):
     places = rng.integers(0, total, n) if total else np.full(n, CONSTANT)
     places[rng.uniform(size=n) < draw(st.sampled_from([0, 0.3, 1]))] = CONSTANT
     sources = [jnp.asarray(rng.standard_normal(size)) for size in sizes]
-    return Monomials(sources, places, rng.standard_normal(n))
+    return Monomials(sources, places, rng.standard_normal(n), [None] * len(sources))
 
 
 @settings(max_examples=40, deadline=None)
@@ -35,7 +35,8 @@ def test_products(data, n):
 def test_each_pair_is_multiplied_once():
     x, y = jnp.arange(3.0), jnp.arange(2.0) + 1
     made = multiplied(
-        Monomials([x], np.tile([0, 1, 2], 4), np.ones(12)), Monomials([y], np.tile([0, 1], 6), np.arange(12.0))
+        Monomials([x], np.tile([0, 1, 2], 4), np.ones(12), [None]),
+        Monomials([y], np.tile([0, 1], 6), np.arange(12.0), [None]),
     )
     assert [len(s) for s in made.sources] == [6]
     np.testing.assert_allclose(value(made), np.tile([0, 1, 2], 4) * np.tile([1, 2], 6) * np.arange(12.0))
@@ -43,8 +44,8 @@ def test_each_pair_is_multiplied_once():
 
 def test_beside_constants_nothing_is_multiplied():
     x = jnp.arange(3.0)
-    a = Monomials([x], np.array([0, 1, CONSTANT]), np.array([1.0, 2.0, 3.0]))
-    b = Monomials([], np.full(3, CONSTANT), np.array([4.0, 5.0, 6.0]))
+    a = Monomials([x], np.array([0, 1, CONSTANT]), np.array([1.0, 2.0, 3.0]), [None])
+    b = Monomials([], np.full(3, CONSTANT), np.array([4.0, 5.0, 6.0]), [])
     made = multiplied(a, b)
     assert made.sources[0] is x
     np.testing.assert_allclose(value(made), [0, 10, 18])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -20,6 +21,8 @@ from backsolve.sparse.materialize import assemble, common_dtype, concatenate, ev
 __all__ = ["CONSTANT", "Combination", "LazyValues", "Monomials", "as_numbers", "joined", "multiplied", "sum_consts", "union"]
 
 
+Index = np.ndarray[Any, Any]
+
 CONSTANT = -1  # the place of a number that is no entry of a source
 _GROUPS = 12  # pairs of arrays whose products are made by themselves; the rest is put together first
 _SMALLEST = 32  # products of such a pair
@@ -27,11 +30,15 @@ _SMALLEST = 32  # products of such a pair
 
 @dataclass(frozen=True)
 class Monomials:
-    """v[k] = coef[k] · s[places[k]], coef[k] where places[k] is `CONSTANT`; s are all the vectors ``sources``."""
+    """v[k] = coef[k] · s[places[k]], coef[k] where places[k] is `CONSTANT`; s are all the vectors ``sources``.
+
+    ``masks`` say of each source what is hidden in it, as those of `LazyValues`.
+    """
 
     sources: Sequence[Any]
     places: Index
     coef: Index
+    masks: Sequence[Any]
 
     @property
     def begins(self) -> Index:
@@ -45,28 +52,34 @@ class Monomials:
         return np.maximum(np.searchsorted(self.begins, self.places, side="right") - 1, 0)
 
 
-def multiplied(a: Monomials, b: Monomials, dtype: Any = None) -> Monomials:
+def multiplied(a: Monomials, b: Monomials) -> Monomials:
     """Return the products number by number.  Cost: one multiplication for each pair of entries of a and b that meet."""
     coef = a.coef * b.coef
     moving_a, moving_b = a.places != CONSTANT, b.places != CONSTANT
     both = moving_a & moving_b
     index = np.full(coef.size, CONSTANT, np.int64)
     sources: list[Any] = []
+    masks: list[Any] = []
     total = 0
     for own, alone in ((a, moving_a & ~moving_b), (b, moving_b & ~moving_a)):
         if alone.any():  # beside a constant nothing is multiplied
             index[alone] = own.places[alone] + total
             sources.extend(own.sources)
+            masks.extend(own.masks)
             total += int(own.begins[-1])
     for at, one, other in _groups(a, b, np.flatnonzero(both)):
-        place, array = _products(*one, *other, dtype)
+        place, array, mask = _products(one, other)
         index[at] = total + place
         sources.append(array)
+        masks.append(mask)
         total += array.shape[0]
-    return Monomials(sources, index, coef)
+    return Monomials(sources, index, coef, masks)
 
 
-def _groups(a: Monomials, b: Monomials, at: Index) -> list[tuple[Index, tuple[Any, Index], tuple[Any, Index]]]:
+Entries = tuple[Any, Any, Index]  # of an array with its mask, at these places
+
+
+def _groups(a: Monomials, b: Monomials, at: Index) -> list[tuple[Index, Entries, Entries]]:
     """The entries by pairs of arrays: which ones, and for either side the array and the places in it."""
     if not at.size:
         return []
@@ -81,39 +94,46 @@ def _groups(a: Monomials, b: Monomials, at: Index) -> list[tuple[Index, tuple[An
         rest &= ~chosen
         i, j = divmod(k, len(b.sources))
         here = at[chosen]
-        one, other = (a.sources[i], a.places[here] - a.begins[i]), (b.sources[j], b.places[here] - b.begins[j])
-        groups.append((here, one, other))
+        one = a.sources[i], a.masks[i], a.places[here] - a.begins[i]
+        groups.append((here, one, (b.sources[j], b.masks[j], b.places[here] - b.begins[j])))
     if rest.any():
         here = at[rest]
         groups.append((here, _together(a, here, ka[rest]), _together(b, here, kb[rest])))
     return groups
 
 
-def _together(v: Monomials, at: Index, numbers: Index) -> tuple[Any, Index]:
-    """One array that has these entries, and their places in it."""
+def _together(v: Monomials, at: Index, numbers: Index) -> Entries:
+    """One array that has these entries, with its mask, and their places in it."""
     first = int(numbers[0])
     if (numbers == first).all():
-        return v.sources[first], v.places[at] - v.begins[first]
+        return v.sources[first], v.masks[first], v.places[at] - v.begins[first]
     needed, places = np.unique(v.places[at], return_inverse=True)
-    parts = []
+    parts, masks = [], []
+    hidden = any(mask is not None for mask in v.masks)
     for k, x in enumerate(common_dtype(v.sources, None)):
         own = needed[(needed >= v.begins[k]) & (needed < v.begins[k + 1])] - v.begins[k]
         if own.size:
             parts.append(take(x, own))
-    return concatenate(parts), places
+            masks.append(np.ones(own.size, bool) if v.masks[k] is None else take(v.masks[k], own))
+    return concatenate(parts), concatenate(masks) if hidden else None, places
 
 
-def _products(x: Any, i: Index, y: Any, j: Index, dtype: Any) -> tuple[Index, Any]:
-    """The products x[i] · y[j], each pair of places once, and where each is."""
+def _products(one: Entries, other: Entries) -> tuple[Index, Any, Any]:
+    """The products of entries, each pair of places once, and where each is; with what either hides."""
+    (x, mask_x, i), (y, mask_y, j) = one, other
     place = np.arange(i.size)
     if i.size > max(x.shape[0], y.shape[0]):
         keys, first, back = np.unique(i * np.int64(y.shape[0]) + j, return_index=True, return_inverse=True)
         if keys.size < i.size:
             i, j, place = i[first], j[first], back
-    return place, multiply(take(x, i), take(y, j))
-
-
-Index = np.ndarray[Any, Any]
+    product = multiply(take(x, i), take(y, j))
+    masks = [take(mask, at) for mask, at in ((mask_x, i), (mask_y, j)) if mask is not None]
+    if not masks or is_mask(product):
+        return place, product, product if masks else None
+    if not (is_mask(x) or is_mask(y)):  # a mask has selected by being multiplied
+        for mask in masks:
+            product = multiply(mask, product)
+    return place, product, reduce(multiply, masks)
 
 
 class Combination:
@@ -157,13 +177,16 @@ class LazyValues:
     """A vector of ``count`` numbers: a `Combination` of the entries of some arrays.
 
     ``sources`` are arrays of any shape and library, their entries taken in row-major order; with none, all is static.
+    ``masks`` say of each source which entries a selection has let through (None: nothing is known to be hidden).  The others
+    are zeros already; the mask makes them stay zeros when they meet what is infinite or NaN.
     """
 
-    __slots__ = ("plan", "sources")
+    __slots__ = ("masks", "plan", "sources")
 
-    def __init__(self, sources: Sequence[Any], plan: Combination) -> None:
+    def __init__(self, sources: Sequence[Any], plan: Combination, masks: Sequence[Any] | None = None) -> None:
         self.sources = tuple(sources)
         self.plan = plan
+        self.masks = (None,) * len(self.sources) if masks is None else tuple(masks)
 
     @classmethod
     def of(cls, data: Any, count: int) -> LazyValues:
@@ -172,7 +195,12 @@ class LazyValues:
             return cls((), Combination(count, const=1 if data is None else data))
         if isinstance(data, (np.ndarray, np.generic)):
             return cls((), Combination(count, const=np.reshape(data, -1)))
-        return cls((data,), Combination(count, (prod(data.shape),)))
+        mask = reshape(data, (count,)) if is_mask(data) else None
+        return cls((data,), Combination(count, (prod(data.shape),)), (mask,))
+
+    def _planned(self, plan: Combination) -> LazyValues:
+        """Another combination of the same entries."""
+        return LazyValues(self.sources, plan, self.masks)
 
     @property
     def is_static(self) -> bool:
@@ -226,7 +254,7 @@ class LazyValues:
                 index[end - size : end] = np.arange(total, total + size)
                 total += size
         numbers = np.where(index == CONSTANT, numbers, 1)
-        return LazyValues._of_monomials(Monomials(arrays, index[places], numbers[places]))
+        return LazyValues._of_monomials(Monomials(arrays, index[places], numbers[places], [None] * len(arrays)))
 
     @property
     def is_evaluated(self) -> bool:
@@ -246,19 +274,19 @@ class LazyValues:
         plan = self.plan
         n = plan.count
         if not self.sources:
-            return Monomials((), np.full(n, CONSTANT), np.broadcast_to(as_numbers(np.asarray(plan.const)), (n,)))
+            return Monomials((), np.full(n, CONSTANT), np.broadcast_to(as_numbers(np.asarray(plan.const)), (n,)), ())
         length = n if plan.starts is None else int(plan.starts[-1])
         index = np.arange(length) if plan.index is None else plan.index.astype(np.int64, copy=False)
         coef = np.broadcast_to(np.asarray(plan.coef), (length,))
         sources = [x if len(x.shape) == 1 else reshape(x, (k,)) for x, k in zip(self.sources, plan.sizes, strict=True)]
         if plan.starts is None:
-            return Monomials(sources, index, coef)
+            return Monomials(sources, index, coef, self.masks)
         has = np.diff(plan.starts) > 0
         every = np.full(n, CONSTANT)
         every[has] = index
         numbers = np.zeros(n, np.result_type(coef, np.asarray(plan.const))) + plan.const
         numbers[has] = coef
-        return Monomials(sources, every, numbers)
+        return Monomials(sources, every, numbers, self.masks)
 
     @classmethod
     def _of_monomials(cls, monomials: Monomials) -> LazyValues:
@@ -269,10 +297,11 @@ class LazyValues:
             return cls((), Combination(n, const=_uniform(coef)))
         if has.all():
             plain = sizes == (n,) and bool((index == np.arange(n)).all())
-            return cls(sources, Combination(n, sizes, None if plain else index, None, _uniform(coef)))
+            plan = Combination(n, sizes, None if plain else index, None, _uniform(coef))
+            return cls(sources, plan, monomials.masks)
         starts = np.concatenate(([0], np.cumsum(has)))
         const = _uniform(np.where(has, 0, coef))
-        return cls(sources, Combination(n, sizes, index[has], starts, _uniform(coef[has]), const))
+        return cls(sources, Combination(n, sizes, index[has], starts, _uniform(coef[has]), const), monomials.masks)
 
     def take(self, index: Index | None) -> LazyValues:
         """The numbers at these places, a static choice.  Sums that would be done several times over are formed first."""
@@ -285,13 +314,13 @@ class LazyValues:
         if plan.starts is None:
             places = index if plan.index is None else plan.index[index]
             coef = plan.coef if is_number(plan.coef) else plan.coef[index]
-            return LazyValues(self.sources, Combination(index.size, plan.sizes, places, None, coef, const))
+            return self._planned(Combination(index.size, plan.sizes, places, None, coef, const))
         if index.size > plan.count and not self.is_evaluated:
             return self.evaluated().take(index)
         terms, starts = _ragged(plan.starts, index)
         coef = plan.coef if is_number(plan.coef) else plan.coef[terms]
         places = terms if plan.index is None else plan.index[terms]
-        return LazyValues(self.sources, Combination(index.size, plan.sizes, places, starts, coef, const))
+        return self._planned(Combination(index.size, plan.sizes, places, starts, coef, const))
 
     def scaled(self, c: Any) -> LazyValues:
         """c times the numbers, for a number or an array without axes."""
@@ -300,11 +329,11 @@ class LazyValues:
             if not self.sources:
                 return LazyValues((), Combination(plan.count, const=_static_product(plan.const, c)))
             new = Combination(plan.count, plan.sizes, plan.index, plan.starts, plan.coef * c, plan.const * c)
-            return LazyValues(self.sources, new)
+            return self._planned(new)
         if not self.sources:
             return LazyValues((c,), Combination(plan.count, (1,), np.zeros(plan.count, np.int64), None, plan.const))
         if self.is_gather and len(self.sources) == 1 and plan.sizes[0] <= plan.count:
-            return LazyValues((multiply(c, self.sources[0]),), plan)
+            return LazyValues((multiply(c, self.sources[0]),), plan, self.masks)
         return LazyValues.of(multiply(c, self.array()), plan.count)
 
     def times(self, other: LazyValues, dtype: Any = None) -> LazyValues:
@@ -317,7 +346,7 @@ class LazyValues:
         if not other.sources:
             return self._weighed(b.const)
         one, two = self.evaluated(dtype)._monomials(), other.evaluated(dtype)._monomials()
-        return LazyValues._of_monomials(multiplied(one, two, dtype))
+        return LazyValues._of_monomials(multiplied(one, two))
 
     def _weighed(self, weight: Any) -> LazyValues:
         plan = self.plan
@@ -327,7 +356,7 @@ class LazyValues:
             return self._selected(weight)
         each = weight if plan.starts is None else np.repeat(weight, np.diff(plan.starts))
         new = Combination(plan.count, plan.sizes, plan.index, plan.starts, plan.coef * each, plan.const * weight)
-        return LazyValues(self.sources, new)
+        return self._planned(new)
 
     def _selected(self, mask: Any) -> LazyValues:
         """The numbers that a mask lets through, zero for the others whatever they are."""
@@ -343,7 +372,7 @@ class LazyValues:
         if not self.sources:
             return LazyValues((), Combination(count, const=const))
         inner = starts if plan.starts is None else plan.starts[starts]
-        return LazyValues(self.sources, Combination(count, plan.sizes, plan.index, inner, plan.coef, const))
+        return self._planned(Combination(count, plan.sizes, plan.index, inner, plan.coef, const))
 
     def spread(self, places: Index | None, count: int) -> LazyValues:
         """The numbers at these increasing places of a longer vector, zeros elsewhere."""
@@ -356,13 +385,13 @@ class LazyValues:
         counts = np.zeros(count, np.int64)
         counts[places] = 1 if plan.starts is None else np.diff(plan.starts)
         starts = np.concatenate(([0], np.cumsum(counts)))
-        return LazyValues(self.sources, Combination(count, plan.sizes, plan.index, starts, plan.coef, const))
+        return self._planned(Combination(count, plan.sizes, plan.index, starts, plan.coef, const))
 
     def mapped(self, function: Callable[[Any], Any]) -> LazyValues:
         """The numbers with a function that respects sums and products (conjugation) applied to sources and coefficients."""
         plan = self.plan
         new = Combination(plan.count, plan.sizes, plan.index, plan.starts, function(plan.coef), function(plan.const))
-        return LazyValues([function(x) for x in self.sources], new)
+        return LazyValues([function(x) for x in self.sources], new, self.masks)
 
     def conj(self) -> LazyValues:
         """The complex conjugates."""
@@ -452,7 +481,7 @@ def joined(parts: Sequence[LazyValues]) -> LazyValues:
     moving = [part for part in parts if part.sources]
     if not moving:
         return LazyValues((), Combination(count, const=const))
-    sources, sizes, offsets = _all_sources(moving)
+    sources, sizes, masks, offsets = _all_sources(moving)
     lengths = {id(part): _length(part) for part in parts}
     dtype = np.int32 if max(sum(lengths.values()), sum(sizes)) < 2**31 else np.int64
     index = [_moved_index(part, offsets, dtype) for part in moving]
@@ -460,7 +489,7 @@ def joined(parts: Sequence[LazyValues]) -> LazyValues:
     counts = [_counts(part) for part in parts]
     single = all(part.sources and part.plan.starts is None for part in parts)
     starts = None if single else np.concatenate(([0], np.cumsum(np.concatenate(counts)))).astype(dtype)
-    return LazyValues(sources, Combination(count, sizes, np.concatenate(index), starts, coef, const))
+    return LazyValues(sources, Combination(count, sizes, np.concatenate(index), starts, coef, const), masks)
 
 
 def union(a: LazyValues, left: Index | None, b: LazyValues, right: Index | None, count: int) -> LazyValues:
@@ -476,13 +505,12 @@ def union(a: LazyValues, left: Index | None, b: LazyValues, right: Index | None,
     if not a.sources or not b.sources:
         moved = a.spread(left, count) if a.sources else b.spread(right, count)
         plan = moved.plan
-        return LazyValues(moved.sources, Combination(count, plan.sizes, plan.index, plan.starts, plan.coef, const))
-    sources, sizes, shift = _joined_sources(a, b)
+        return moved._planned(Combination(count, plan.sizes, plan.index, plan.starts, plan.coef, const))
+    sources, sizes, masks, offsets = _all_sources([a, b])
     parts = ((a.plan, left), (b.plan, right))
     lengths = [_length(a), _length(b)]
     dtype = np.int32 if max(sum(lengths), sum(sizes)) < 2**31 else np.int64
-    indices = [np.arange(n, dtype=dtype) if plan.index is None else plan.index for n, (plan, _) in zip(lengths, parts)]
-    indices[1] = shift(indices[1])
+    indices = [_moved_index(part, offsets, dtype) for part in (a, b)]
     coefs = [plan.coef for plan, _ in parts]
     uniform = is_number(coefs[0]) and is_number(coefs[1]) and coefs[0] == coefs[1]
     single = a.plan.starts is None and b.plan.starts is None and sum(lengths) == count
@@ -494,15 +522,15 @@ def union(a: LazyValues, left: Index | None, b: LazyValues, right: Index | None,
         index[at] = indices[k]
         if not uniform:
             coef[at] = coefs[k]
-    return LazyValues(sources, Combination(count, sizes, index, starts, coef, const))
+    return LazyValues(sources, Combination(count, sizes, index, starts, coef, const), masks)
 
 
-def _all_sources(parts: Sequence[LazyValues]) -> tuple[list[Any], tuple[int, ...], dict[int, int]]:
-    """The sources of all parts, each array once, their sizes, and by an array's id where its entries begin."""
-    sources = {id(x): (x, n) for part in parts for x, n in zip(part.sources, part.plan.sizes, strict=True)}
-    sizes = tuple(n for _, n in sources.values())
+def _all_sources(parts: Sequence[LazyValues]) -> tuple[list[Any], tuple[int, ...], list[Any], dict[int, int]]:
+    """The sources of all parts, each array once, their sizes and masks, and by an array's id where its entries begin."""
+    every = [entry for part in parts for entry in zip(part.sources, part.plan.sizes, part.masks, strict=True)]
+    sources, sizes, masks = zip(*{id(entry[0]): entry for entry in every}.values(), strict=True)
     begins = np.concatenate(([0], np.cumsum(sizes))).tolist()
-    return [x for x, _ in sources.values()], sizes, dict(zip(sources, begins))
+    return list(sources), sizes, list(masks), dict(zip(map(id, sources), begins))
 
 
 def _moved_index(part: LazyValues, offsets: dict[int, int], dtype: Any) -> Index:
@@ -558,21 +586,3 @@ def _interleaved(
             begins = np.repeat(begins - plan.starts[:-1], terms) + np.arange(int(plan.starts[-1]))
         indices.append(begins)
     return starts, indices
-
-
-def _joined_sources(a: LazyValues, b: LazyValues) -> tuple[tuple[Any, ...], tuple[int, ...], Callable[[Index], Index]]:
-    """The sources of both, each array once, and where b's entries are in their concatenation."""
-    sources, sizes = list(a.sources), list(a.plan.sizes)
-    offsets = []
-    for x, n in zip(b.sources, b.plan.sizes, strict=True):
-        k = next((i for i, y in enumerate(sources) if y is x), None)
-        if k is None:
-            k = len(sources)
-            sources.append(x)
-            sizes.append(n)
-        offsets.append(sum(sizes[:k]))
-    ends = np.cumsum(b.plan.sizes)
-    moves = np.array(offsets) - ends + b.plan.sizes
-    if (moves == moves[0]).all():
-        return tuple(sources), tuple(sizes), lambda index: index + int(moves[0])
-    return tuple(sources), tuple(sizes), lambda index: index + moves[np.searchsorted(ends, index, side="right")]
