@@ -115,14 +115,13 @@ kinked.defjvp(lambda p, t: (kinked(p[0]), jnp.where(p[0] > 0, 1.0, 0.2) * t[0]))
 
 
 def safe_root(x):
-    """The usual way around the infinite derivative of a root at zero, behind edges that are numbers."""
-    for _ in range(2):
-        x = kinked(x)
-    return jnp.sum(jnp.where(x > 0.15, jnp.sqrt(jnp.where(x > 0.15, x, 0.0)), x) ** 2 * x)
+    """The usual way around the infinite derivative of a root at zero, behind an edge that is a number."""
+    x = kinked(x)
+    return jnp.sum(jnp.where(x > 0.2, jnp.sqrt(jnp.where(x > 0.2, x, 0.0)), x) ** 2)
 
 
 HIDDEN = {
-    "safe root": (safe_root, B),
+    "safe root": (safe_root, np.array([-0.5, 0.7])),
     "Lennard-Jones": (lennard_jones, np.array([[0.0, 0.0], [1.0, 0.2], [0.3, 1.0]])),
     "Coulomb": (coulomb, np.array([[0.0, 0.0], [1.0, 0.2], [0.3, 1.0]])),
     "entropy": (entropy, B),
