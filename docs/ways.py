@@ -48,11 +48,8 @@ WAYS: dict[str, list[tuple[str, str]]] = {
         ("planning/search.py", "Orders are tried on bit masks."),
         (
             "planning/costs.py",
-            "What a product of two edges costs depends on their structure: worked out once for each two, then looked up …",
-        ),
-        (
-            "planning/abstract.py",
-            "… by abstract evaluation: the operators' own code, run on arrays that have a shape and no entries.",
+            "What a product of two edges costs is found by the operators' own code, run on arrays that have a shape and no "
+            "entries: once for each two structures, then looked up.",
         ),
         ("elimination/graph.py", "accumulate: each node goes, and every edge into it meets every edge out of it."),
         ("operators/closed_form.py", "The product of two edges, in closed form again."),
