@@ -97,7 +97,7 @@ WAYS: dict[str, list[tuple[str, str]]] = {
         ("engines/choose.py", "An engine by its name."),
         ("engines/superlu.py", "L U = P A Q, by SciPy."),
         ("engines/hosted.py", "Substitution, and refinement where the residual asks for it."),
-        ("system/inverse.py", "The solution at the sources; the factors are kept for the next right-hand side."),
+        ("system/bordered.py", "The solution at the sources; the factors are kept for the next right-hand side."),
     ],
 }
 

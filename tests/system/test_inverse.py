@@ -22,7 +22,7 @@ from backsolve import (
     vector,
 )
 from backsolve.matrices.build import column
-from backsolve.system.inverse import require_square
+from backsolve.system.bordered import require_square
 
 RNG = np.random.default_rng(0)
 

@@ -8,7 +8,7 @@ import pytest
 
 import backsolve as bs
 from backsolve.capture.solving import bordered_system
-from backsolve.system.inverse import Inverse
+from backsolve.system.bordered import Inverse
 from backsolve.system.least_squares import least_squares
 
 pytestmark = pytest.mark.usefixtures("double_precision")

@@ -23,7 +23,7 @@ from backsolve.operators import O
 from backsolve.operators.closed_form import dense_array, first_of
 from backsolve.operators.tuples import flattened, unflattened
 from backsolve.planning.plan import Plan
-from backsolve.system.inverse import Inverse
+from backsolve.system.bordered import Inverse
 from backsolve.system.system import FORMATS, Plans, System
 from backsolve.tracing import jaxpr as jx
 

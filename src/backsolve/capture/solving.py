@@ -20,8 +20,7 @@ from backsolve.algebra.spaces import Space
 from backsolve.capture.reals import is_complex
 from backsolve.capture.sparse import sparse_edge
 from backsolve.engines import ENGINES, FORMED, TRACED, require_package
-from backsolve.system.bordered import Bordered, bordered
-from backsolve.system.inverse import Inverse, require_square
+from backsolve.system.bordered import Bordered, Inverse, bordered, require_square
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 

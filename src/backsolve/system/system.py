@@ -23,8 +23,7 @@ from backsolve.operators.tuples import flattened, unflattened
 from backsolve.planning.costs import Cost, abstracted
 from backsolve.planning.plan import Plan, make_plan
 from backsolve.sparse.convert import as_sparse
-from backsolve.system.bordered import bordered
-from backsolve.system.inverse import Inverse, require_square, with_operators
+from backsolve.system.bordered import Inverse, bordered, require_square, with_operators
 
 __all__ = ["FORMATS", "System"]
 

@@ -14,8 +14,7 @@ from backsolve.algebra.elements import is_number, short
 from backsolve.capture.linearize import linearize_with_aux
 from backsolve.capture.linearized import Leaves, flat
 from backsolve.capture.solving import bordered_system
-from backsolve.system.bordered import Bordered
-from backsolve.system.inverse import Inverse
+from backsolve.system.bordered import Bordered, Inverse
 from backsolve.system.least_squares import least_squares
 
 __all__ = ["Repeated"]
