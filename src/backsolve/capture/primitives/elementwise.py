@@ -14,7 +14,26 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["BILINEAR", "BINARY", "LINEAR_UNARY", "UNARY", "ZERO", "power_base"]
+from backsolve.capture.edges import diagonal, multiple, quotient
+from backsolve.operators import LinearOperator
+from backsolve.tracing.jaxpr import Equation, number_of
+
+__all__ = [
+    "BILINEAR",
+    "BINARY",
+    "FALLBACK",
+    "LINEAR_UNARY",
+    "UNARY",
+    "ZERO",
+    "absolute",
+    "integer_power",
+    "power",
+    "power_base",
+    "product",
+    "quotient_",
+]
+
+FALLBACK: Any = object()  # what a rule returns where JAX's own linearization should serve
 
 
 def _k(x: Any, c: float) -> Any:
@@ -53,6 +72,57 @@ def power_base(x: Any, p: Any, y: Any) -> Any:
     zero = jnp.equal(p, 0)
     slope = jnp.asarray(p, y.dtype) * jnp.power(x, jnp.where(zero, jnp.ones_like(p), p - 1))
     return jnp.where(zero, jnp.zeros_like(y), slope)
+
+
+def product(eq: Equation, k: int) -> LinearOperator | None:
+    """d(ab) = b da + a db.
+
+    A square has one edge, 2a, whose 2 stays a number: as an array a + a would be one more reader of a, and XLA works out a
+    cheap-looking a (a sine, say) again in every loop that reads it.
+    """
+    a, b = eq.eqn.invars
+    if a is not b:
+        return diagonal(eq, k, eq.inputs[1 - k])
+    return diagonal(eq, k, (2, eq.inputs[k])) if k == 0 else None
+
+
+def integer_power(eq: Equation, k: int) -> LinearOperator:
+    """d(xⁿ) = n xⁿ⁻¹ dx."""
+    x, n = eq.inputs[0], eq.params["y"]
+    return (
+        multiple(eq, k, 0)
+        if n == 0
+        else diagonal(eq, k, lax.mul(x.dtype.type(n), x if n == 2 else lax.integer_pow(x, n - 1)))
+    )
+
+
+def quotient_(eq: Equation, k: int) -> LinearOperator:
+    """d(a/b) = da/b − a/b² db, with 1/b worked out once."""
+    b = eq.inputs[1]
+    number = number_of(b)
+    if number is not None and number != 0:
+        return diagonal(eq, k, 1 / number)
+    if not eq.active[1] and eq.in_shape(0) == eq.in_shape(1) == eq.shape:
+        return quotient(eq, b)
+    if "1/b" not in eq.shared:
+        eq.shared["1/b"] = lax.div(b.dtype.type(1), b)
+    r = eq.shared["1/b"]
+    return diagonal(eq, k, r if k == 0 else (-1, eq.output, r))
+
+
+def power(eq: Equation, k: int) -> LinearOperator | None:
+    """d(x^p) = p x^(p−1) dx where p is fixed."""
+    if eq.active[1]:
+        return FALLBACK  # type: ignore[no-any-return]
+    return diagonal(eq, k, power_base(eq.inputs[0], eq.inputs[1], eq.output))
+
+
+def absolute(eq: Equation, k: int) -> LinearOperator | None:
+    """d|x| = ±dx of a real x, + at 0."""
+    if eq.in_dtype(k).kind == "c":
+        return FALLBACK  # type: ignore[no-any-return]
+    x = eq.inputs[0]
+    return diagonal(eq, k, lax.select(lax.ge(x, x.dtype.type(0)), lax.full_like(x, 1), lax.full_like(x, -1)))
 
 
 UNARY: dict[str, Callable[[Any, Any], Any]] = {
