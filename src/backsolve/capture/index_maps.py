@@ -5,7 +5,7 @@ Where an index is traced, the pattern holds every place that it may name, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
@@ -15,11 +15,14 @@ from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.capture.constants import known_value
+from backsolve.capture.record import PRIMITIVES
 from backsolve.sparse.lazy_values import Values
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_memory
+from backsolve.tracing.jaxpr import carries_derivatives
+from backsolve.tracing.kinds import Kind
 
-__all__ = ["index_operator"]
+__all__ = ["dynamic_slice", "dynamic_update_slice", "gather", "index_operator", "moved", "scatter", "window_sum"]
 
 Index = np.ndarray[Any, Any]
 Mode = lax.GatherScatterMode
@@ -90,8 +93,12 @@ def index_operator(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     Raises `PatternTooLargeError` where the places of a traced index would not fit into memory.
     Cost: one pass over the entries in NumPy, while tracing.
     """
-    rule = _RULES.get(eqn.primitive.name)
-    return None if rule is None else rule(eqn, k, operands)
+    primitive = PRIMITIVES.get(eqn.primitive.name)
+    if primitive is None or not carries_derivatives(eqn.invars[k].aval):
+        return None
+    if primitive.index_map is not None:
+        return primitive.index_map(eqn, k, operands)
+    return moved(eqn, k, operands) if primitive.kind in (Kind.MOVES, Kind.JOINS) else None
 
 
 # ---- operators from numbers of entries ---------------------------------------------------------------------------------
@@ -150,71 +157,27 @@ def _moves(shape: tuple[int, ...], reach: Sequence[int]) -> Index:
     return total
 
 
-# ---- rules: whole axes -------------------------------------------------------------------------------------------------
-def _moved(move: Callable[[Index, dict[str, Any]], Index]) -> Callable[[Any, int, Sequence[Any]], Sparse | None]:
-    """A primitive with one operand, by what it does to the numbers of its entries."""
+def moved(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+    """The operator from operand k of a primitive that moves entries: it is evaluated on their numbers.
 
-    def rule(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-        return _picking(eqn, k, move(_entries_of(tuple(eqn.invars[0].aval.shape)), eqn.params)) if k == 0 else None
-
-    return rule
-
-
-def _slice(entries: Index, params: dict[str, Any]) -> Index:
-    strides = params["strides"] or (1,) * entries.ndim
-    return entries[tuple(map(slice, params["start_indices"], params["limit_indices"], strides))]
-
-
-def _broadcast(entries: Index, params: dict[str, Any]) -> Index:
-    shape, axes = tuple(params["shape"]), params["broadcast_dimensions"]
-    wide = [1] * len(shape)
-    for n, axis in zip(entries.shape, axes, strict=True):
-        wide[axis] = n
-    return np.broadcast_to(entries.reshape(wide), shape)
-
-
-def _same_order(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-    if k != 0 or (eqn.primitive.name == "reshape" and eqn.params["dimensions"] is not None):
+    Other operands with derivatives are nowhere in the result; those without have to be known.
+    """
+    evaluate = PRIMITIVES[eqn.primitive.name].evaluate
+    inputs: list[Any] = []
+    for number, (v, x) in enumerate(zip(eqn.invars, operands, strict=True)):
+        if number == k:
+            inputs.append(_entries_of(tuple(v.aval.shape)))
+        else:
+            inputs.append(np.broadcast_to(_NOWHERE, v.aval.shape) if carries_derivatives(v.aval) else known_value(x))
+    if evaluate is None or any(x is None for x in inputs):
         return None
-    into, out = _spaces(eqn, k)
-    return Sparse(diagonal(into.size), Values.of(None, into.size), into, out)
+    entries = evaluate(eqn.params, *inputs)
+    return None if entries is NotImplemented else _picking(eqn, k, entries)
 
 
-def _concatenate(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
-    axis, stacked = eqn.params.get("dimension", eqn.params.get("axis")), eqn.primitive.name == "stack"
-    entries = np.full(eqn.outvars[0].aval.shape, _NOWHERE)
-    sizes = [1 if stacked else v.aval.shape[axis] for v in eqn.invars]
-    start, shape = sum(sizes[:k]), tuple(eqn.invars[k].aval.shape)
-    own = _entries_of(shape)
-    entries[(slice(None),) * axis + (slice(start, start + sizes[k]),)] = np.expand_dims(own, axis) if stacked else own
-    return _picking(eqn, k, entries)
-
-
-def _pad(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
-    shape = tuple(eqn.invars[0].aval.shape)
-    config = eqn.params["padding_config"]
-    full = [
-        max(low, 0) + n + max(n - 1, 0) * inner + max(high, 0) for n, (low, high, inner) in zip(shape, config, strict=True)
-    ]
-    entries = np.full(full, _NOWHERE)
-    places = [slice(max(low, 0), max(low, 0) + n + max(n - 1, 0) * inner, inner + 1)
-              for n, (low, high, inner) in zip(shape, config, strict=True)]  # fmt: skip
-    entries[tuple(places)] = _entries_of(shape)
-    cut = [slice(max(-low, 0), n - max(-high, 0)) for n, (low, high, _) in zip(full, config, strict=True)]
-    entries = entries[tuple(cut)]
-    return _picking(eqn, k, entries if k == 0 else np.where(entries < 0, 0, _NOWHERE))
-
-
-def _select(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-    """The entries that a known mask (or number of the case) lets through."""
-    which = known_value(operands[0])
-    if k == 0 or which is None:
-        return None
-    shape = tuple(eqn.invars[k].aval.shape)
-    return _picking(eqn, k, np.where(which.astype(np.int64) == k - 1, _entries_of(shape), _NOWHERE))
-
-
-def _window_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
+# ---- sums over windows -------------------------------------------------------------------------------------------------
+def window_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
+    """Sums over windows: each place of the result takes the entries of its window."""
     params, (into, out) = eqn.params, _spaces(eqn, k)
     shape, results = into.shape or (), out.shape or ()
     rows, cols = [], []
@@ -237,7 +200,7 @@ def _window_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
     return Sparse(pattern, Values.of(None, pattern.nnz), into, out)
 
 
-# ---- rules: indices ----------------------------------------------------------------------------------------------------
+# ---- moves by indices ----------------------------------------------------------------------------------------------------
 def _box(eqn: Any, shape: tuple[int, ...], sizes: tuple[int, ...], starts: Sequence[Any]) -> tuple[Index, Index, Any]:
     """The entries of a box if its corner is known as far as it is, the moves by what is not, and the traced entries."""
     values = [known_value(start) for start in starts]
@@ -254,17 +217,15 @@ def _box(eqn: Any, shape: tuple[int, ...], sizes: tuple[int, ...], starts: Seque
     )
 
 
-def _dynamic_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-    if k != 0:
-        return None
+def dynamic_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
+    """A box whose corner the operands name."""
     shape = tuple(eqn.invars[0].aval.shape)
     entries, moves, traced = _box(eqn, shape, tuple(eqn.params["slice_sizes"]), operands[1:])
     return _picking(eqn, k, entries) if traced is None else _masked(eqn, k, entries, moves, traced)
 
 
-def _dynamic_update_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-    if k > 1:
-        return None
+def dynamic_update_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
+    """An array with a box of it overwritten: operands are the array, the box, its corner."""
     shape, sizes = (tuple(v.aval.shape) for v in eqn.invars[:2])
     entries, moves, traced = _box(eqn, shape, sizes, operands[2:])
     if k == 1:
@@ -287,10 +248,11 @@ def _kept(eqn: Any, k: int, mask: Any) -> Sparse:
     return Sparse(diagonal(into.size), Values.of(mask, into.size), into, out)
 
 
-def _gather(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+def gather(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+    """Windows of an array, at the places that indices name."""
     params = eqn.params
     dims, mode = params["dimension_numbers"], params["mode"]
-    if k != 0 or mode == Mode.ONE_HOT:
+    if mode == Mode.ONE_HOT:
         return None
     window = Window(
         tuple(eqn.invars[0].aval.shape), tuple(params["slice_sizes"]), tuple(dims.offset_dims),
@@ -316,14 +278,14 @@ def _traced_entries(window: Window, indices: Any) -> Any:
     return lax.gather(entries, indices, dims, window.sizes, mode=mode, fill_value=_NOWHERE)
 
 
-def _scatter(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+def scatter(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     """``scatter-add``, ``scatter-sub`` and the overwriting ``scatter``: operands are the array, the indices, the updates."""
     name, params = eqn.primitive.name, eqn.params
     adds, coef = name != "scatter", -1 if name == "scatter-sub" else 1
-    if k == 1 or params["mode"] == Mode.ONE_HOT:
+    if params["mode"] == Mode.ONE_HOT:
         return None
     if k == 0 and adds:
-        return _same_order(eqn, k, operands)
+        return _picking(eqn, k, _entries_of(tuple(eqn.invars[0].aval.shape)))
     shape, _, updates = (tuple(v.aval.shape) for v in eqn.invars)
     dims = params["dimension_numbers"]
     absent = (*dims.inserted_window_dims, *dims.operand_batching_dims)
@@ -348,20 +310,3 @@ def _scatter(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
         return _kept(eqn, k, kept)
     first, moves = window.candidates(tuple(eqn.invars[1].aval.shape)[:-1])
     return _masked(eqn, k, first, moves, traced, placing=True, coef=coef)
-
-
-_RULES: dict[str, Callable[[Any, int, Sequence[Any]], Sparse | None]] = {
-    "slice": _moved(_slice),
-    "rev": _moved(lambda entries, params: np.flip(entries, params["dimensions"])),
-    "transpose": _moved(lambda entries, params: entries.transpose(params["permutation"])),
-    "broadcast_in_dim": _moved(_broadcast),
-    **dict.fromkeys(("reshape", "squeeze", "expand_dims", "copy", "copy_p"), _same_order),
-    **dict.fromkeys(("concatenate", "stack"), _concatenate),
-    "pad": _pad,
-    "select_n": _select,
-    "reduce_window_sum": _window_sum,
-    "dynamic_slice": _dynamic_slice,
-    "dynamic_update_slice": _dynamic_update_slice,
-    "gather": _gather,
-    **dict.fromkeys(("scatter", "scatter-add", "scatter-sub"), _scatter),
-}

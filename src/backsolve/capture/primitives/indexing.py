@@ -1,4 +1,4 @@
-"""Primitives that pick and place entries: linear in their arrays, fixed in their indices."""
+"""Primitives that pick, place and join entries: linear in their arrays, fixed in their indices."""
 
 from __future__ import annotations
 
@@ -7,32 +7,20 @@ from typing import Any
 import numpy as np
 from jax import lax
 
+from backsolve.capture import index_maps
 from backsolve.capture.constants import known_value
 from backsolve.capture.edges import diagonal, jointly, linear
+from backsolve.capture.record import Primitive
 from backsolve.operators import LinearOperator, Product
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice
 from backsolve.tracing.jaxpr import Equation
+from backsolve.tracing.kinds import Kind
 
-__all__ = ["JOINT", "LINEAR", "concatenate", "gather", "pad", "select_n", "slice_", "split", "stack"]
-
-# Operands in which a primitive is linear as it stands: applied by itself and transposed by JAX's rule.
-LINEAR: dict[str, tuple[int, ...]] = {
-    "dynamic_slice": (0,),
-    "rev": (0,),
-    "cumsum": (0,),
-    "reduce_window_sum": (0,),
-    "conv_general_dilated": (0, 1),
-    "real": (0,),
-    "imag": (0,),
-    "reduce_precision": (0,),
-}
-
-# Linear in these operands taken together: the edge of one is the primitive with the others at zero.
-JOINT: dict[str, tuple[int, ...] | None] = {"dynamic_update_slice": (0, 1), "complex": (0, 1)}
+__all__ = ["INDEXING"]
 
 
-def slice_(eq: Equation, k: int) -> LinearOperator:
+def _slice(eq: Equation, k: int) -> LinearOperator:
     """A box of entries; with strides, the primitive itself."""
     strides = eq.params["strides"]
     if strides is not None and any(step != 1 for step in strides):
@@ -40,14 +28,14 @@ def slice_(eq: Equation, k: int) -> LinearOperator:
     return Slice(eq.in_shape(k), tuple(eq.params["start_indices"]), tuple(eq.params["limit_indices"]), eq.dtype)
 
 
-def concatenate(eq: Equation, k: int) -> LinearOperator:
+def _concatenate(eq: Equation, k: int) -> LinearOperator:
     """Each operand lies in a box of the result."""
     axis = eq.params["dimension"]
     start = sum(eq.in_shape(i)[axis] for i in range(k))
     return Slice.along(eq.shape, axis, start, start + eq.in_shape(k)[axis], eq.dtype).transpose()
 
 
-def stack(eq: Equation, k: int) -> LinearOperator:
+def _stack(eq: Equation, k: int) -> LinearOperator:
     """Each operand is one layer of the result."""
     axis = eq.params["axis"]
     layer = Slice.along(eq.shape, axis, k, k + 1, eq.dtype)
@@ -55,7 +43,7 @@ def stack(eq: Equation, k: int) -> LinearOperator:
     return Product((layer.transpose(), Reshape(thick, eq.in_shape(k), eq.dtype)))
 
 
-def pad(eq: Equation, k: int) -> LinearOperator:
+def _pad(eq: Equation, k: int) -> LinearOperator:
     """The array is moved; the padding value is repeated where the array does not lie."""
     if k == 0:
         widths = eq.params["padding_config"]
@@ -68,12 +56,12 @@ def pad(eq: Equation, k: int) -> LinearOperator:
     return diagonal(eq, 1, lax.pad(inside, eq.dtype.type(1), eq.params["padding_config"]))
 
 
-def gather(eq: Equation, k: int) -> LinearOperator:
+def _gather(eq: Equation, k: int) -> LinearOperator:
     """Entries out of range have no derivative, whatever value the primitive fills in."""
     return linear(eq, k, fill_value=0)
 
 
-def select_n(eq: Equation, k: int) -> LinearOperator:
+def _select(eq: Equation, k: int) -> LinearOperator:
     """A mask: what is not selected is zero, even where it is NaN."""
     which = eq.inputs[0]
     known = known_value(which)
@@ -86,7 +74,7 @@ def select_n(eq: Equation, k: int) -> LinearOperator:
     return diagonal(eq, k, mask)
 
 
-def split(eq: Equation) -> list[LinearOperator]:
+def _split(eq: Equation) -> list[LinearOperator]:
     """One slice for each part."""
     shape, axis = eq.in_shape(0), eq.params["axis"]
     edges: list[LinearOperator] = []
@@ -95,3 +83,41 @@ def split(eq: Equation) -> list[LinearOperator]:
         edges.append(Slice.along(shape, axis, start, start + size, eq.in_dtype(0)))
         start += size
     return edges
+
+
+def _sliced(params: dict[str, Any], x: Any) -> Any:
+    steps = params["strides"] or (1,) * x.ndim
+    return x[tuple(map(slice, params["start_indices"], params["limit_indices"], steps))]
+
+
+def _padded(params: dict[str, Any], x: Any, value: Any) -> Any:
+    lows, highs, inners = np.transpose(np.reshape(params["padding_config"], (-1, 3)))
+    spread = np.array(x.shape, int) + np.maximum(np.array(x.shape, int) - 1, 0) * inners
+    begin, end = np.maximum(lows, 0), np.maximum(lows, 0) + spread
+    full = np.full(end + np.maximum(highs, 0), value, x.dtype)
+    full[tuple(map(slice, begin, end, inners + 1))] = x
+    return full[tuple(map(slice, np.maximum(-lows, 0), full.shape - np.maximum(-highs, 0)))]
+
+
+def _selected(params: dict[str, Any], which: Any, *cases: Any) -> Any:
+    out = cases[0]
+    for number, case in enumerate(cases[1:], 1):
+        out = np.where(which == number, case, out)
+    return out
+
+
+INDEXING: dict[str, Primitive] = {
+    "slice": Primitive(_slice, (0,), Kind.MOVES, _sliced),
+    "rev": Primitive(linear, (0,), Kind.MOVES, lambda p, x: np.flip(x, tuple(p["dimensions"]))),
+    "concatenate": Primitive(_concatenate, None, Kind.JOINS, lambda p, *xs: np.concatenate(xs, p["dimension"])),
+    "stack": Primitive(_stack, None, Kind.JOINS, lambda p, *xs: np.stack(xs, p["axis"])),
+    "pad": Primitive(_pad, (0, 1), Kind.JOINS, _padded),
+    "select_n": Primitive(_select, None, Kind.CHEAP, _selected, index_maps.moved),
+    "split": Primitive(edges=_split),
+    "dynamic_slice": Primitive(linear, (0,), index_map=index_maps.dynamic_slice),
+    "dynamic_update_slice": Primitive(jointly, (0, 1), index_map=index_maps.dynamic_update_slice),
+    "gather": Primitive(_gather, (0,), Kind.PICKS, index_map=index_maps.gather),
+    "scatter": Primitive(index_map=index_maps.scatter),
+    "scatter-add": Primitive(index_map=index_maps.scatter),
+    "scatter-sub": Primitive(index_map=index_maps.scatter),
+}
