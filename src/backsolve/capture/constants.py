@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.capture.record import PRIMITIVES, Primitive
+from backsolve.capture.record import record_of
 from backsolve.tracing.jaxpr import inner_jaxpr, is_traced
 
 __all__ = ["fold", "known_value"]
@@ -50,7 +50,7 @@ def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
 def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
     if eqn.effects:
         return None
-    evaluate = PRIMITIVES.get(eqn.primitive.name, Primitive()).evaluate
+    evaluate = record_of(eqn.primitive.name).evaluate
     masks = evaluate is not None and inputs and all(_kind(getattr(x, "dtype", None)) == "b" for x in inputs)
     if not masks and any(_kind(getattr(v.aval, "dtype", None)) not in "iub" for v in eqn.outvars):
         return None

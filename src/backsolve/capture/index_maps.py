@@ -15,7 +15,7 @@ from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.capture.constants import known_value
-from backsolve.capture.record import PRIMITIVES
+from backsolve.capture.record import record_of
 from backsolve.sparse.lazy_values import Values
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_memory
@@ -93,8 +93,8 @@ def index_operator(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     Raises `PatternTooLargeError` where the places of a traced index would not fit into memory.
     Cost: one pass over the entries in NumPy, while tracing.
     """
-    primitive = PRIMITIVES.get(eqn.primitive.name)
-    if primitive is None or not carries_derivatives(eqn.invars[k].aval):
+    primitive = record_of(eqn.primitive.name)
+    if not carries_derivatives(eqn.invars[k].aval):
         return None
     if primitive.index_map is not None:
         return primitive.index_map(eqn, k, operands)
@@ -162,7 +162,7 @@ def moved(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
 
     Other operands with derivatives are nowhere in the result; those without have to be known.
     """
-    evaluate = PRIMITIVES[eqn.primitive.name].evaluate
+    evaluate = record_of(eqn.primitive.name).evaluate
     inputs: list[Any] = []
     for number, (v, x) in enumerate(zip(eqn.invars, operands, strict=True)):
         if number == k:

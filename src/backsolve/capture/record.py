@@ -14,7 +14,7 @@ from backsolve.sparse.operator import Sparse
 from backsolve.tracing.jaxpr import Equation
 from backsolve.tracing.kinds import Kind
 
-__all__ = ["FALLBACK", "PRIMITIVES", "Edge", "Primitive", "each", "unknown"]
+__all__ = ["FALLBACK", "PRIMITIVES", "Edge", "Primitive", "each", "record_of", "unknown"]
 
 FALLBACK: Any = object()  # what an edge function returns where JAX's own linearization should serve
 
@@ -39,6 +39,8 @@ class Primitive:
     ``evaluate(params, *operands)`` computes the output of NumPy arrays; NotImplemented where it does not know it.
     ``index_map(eqn, k, operands)`` is the exact sparse operator from operand k to the output, None where there is none;
     one that moves or joins entries needs none of its own, it is evaluated on their numbers.
+    ``axes(eq, k)`` says where in the output the axes of operand k are along which each entry of the one depends on one
+    entry of the other alone; of entrywise primitives, and where an edge by shapes alone tells, it is known without.
     """
 
     edge: Edge = unknown
@@ -46,6 +48,7 @@ class Primitive:
     kind: Kind = Kind.OTHER
     evaluate: Evaluate | None = None
     index_map: Callable[[Any, int, Any], Sparse | None] | None = None
+    axes: Callable[[Equation, int], dict[int, int]] | None = None
     edges: Callable[[Equation], list[LinearOperator]] | None = None
 
     def serves(self, tangents: list[int]) -> bool:
@@ -59,3 +62,9 @@ def each(function: Callable[..., Any]) -> Evaluate:
 
 
 PRIMITIVES: dict[str, Primitive] = {}  # by name
+_NOTHING = Primitive()
+
+
+def record_of(name: str) -> Primitive:
+    """What is known of the primitive with this name, if only nothing."""
+    return PRIMITIVES.get(name, _NOTHING)

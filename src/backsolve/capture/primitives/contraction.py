@@ -30,6 +30,12 @@ def _dot_general(eq: Equation, k: int) -> LinearOperator:
     return Einsum((Factor(other, fixed),), out, into, sizes, 1, (eq.in_dtype(k), eq.dtype))
 
 
+def _product_axes(eq: Equation, k: int) -> dict[int, int]:
+    contract, batch = eq.params["dimension_numbers"]
+    *operands, out = _dot_labels(len(eq.in_shape(0)), len(eq.in_shape(1)), *contract, *batch)
+    return {a: out.index(label) for a, label in enumerate(operands[k]) if label in out}
+
+
 def _dot_labels(
     rank_l: int, rank_r: int, contract_l: Any, contract_r: Any, batch_l: Any, batch_r: Any
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -44,6 +50,6 @@ def _dot_labels(
 
 
 CONTRACTION: dict[str, Primitive] = {
-    "dot_general": Primitive(_dot_general, (0, 1)),
+    "dot_general": Primitive(_dot_general, (0, 1), axes=_product_axes),
     "conv_general_dilated": Primitive(linear, (0, 1)),
 }

@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax
 
 from backsolve.capture import index_maps
+from backsolve.capture.batch_axes import all_but, whole
 from backsolve.capture.constants import known_value
 from backsolve.capture.edges import diagonal, jointly, linear
 from backsolve.capture.record import Primitive
@@ -106,17 +107,44 @@ def _selected(params: dict[str, Any], which: Any, *cases: Any) -> Any:
     return out
 
 
+def _update_axes(eq: Equation, k: int) -> dict[int, int]:
+    """Axes of which the box that is overwritten takes everything."""
+    return whole(eq, 1) if k < 2 else {}
+
+
+def _padded_axes(eq: Equation, k: int) -> dict[int, int]:
+    return {a: a for a, widths in enumerate(eq.params["padding_config"]) if k == 0 and not any(widths)}
+
+
+def _gathered_axes(eq: Equation, k: int) -> dict[int, int]:
+    """Axes that are taken whole, and those that go with an axis of the indices."""
+    if k:
+        return {}
+    numbers, sizes, shape = eq.params["dimension_numbers"], eq.params["slice_sizes"], eq.in_shape(0)
+    gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+    windows = zip([a for a in range(len(shape)) if a not in gone], sorted(numbers.offset_dims), strict=True)
+    batches = [a for a in range(len(eq.shape)) if a not in numbers.offset_dims]  # the axes of the indices but their last
+    along = zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
+    return {a: b for a, b in windows if sizes[a] == shape[a]} | {a: batches[b] for a, b in along}
+
+
 INDEXING: dict[str, Primitive] = {
-    "slice": Primitive(_slice, (0,), Kind.MOVES, _sliced),
-    "rev": Primitive(linear, (0,), Kind.MOVES, lambda p, x: np.flip(x, tuple(p["dimensions"]))),
+    "slice": Primitive(_slice, (0,), Kind.MOVES, _sliced, axes=whole),
+    "rev": Primitive(
+        linear,
+        (0,),
+        Kind.MOVES,
+        lambda p, x: np.flip(x, tuple(p["dimensions"])),
+        axes=lambda eq, k: all_but(eq.params["dimensions"], eq),
+    ),
     "concatenate": Primitive(_concatenate, None, Kind.JOINS, lambda p, *xs: np.concatenate(xs, p["dimension"])),
     "stack": Primitive(_stack, None, Kind.JOINS, lambda p, *xs: np.stack(xs, p["axis"])),
-    "pad": Primitive(_pad, (0, 1), Kind.JOINS, _padded),
+    "pad": Primitive(_pad, (0, 1), Kind.JOINS, _padded, axes=_padded_axes),
     "select_n": Primitive(_select, None, Kind.CHEAP, _selected, index_maps.moved),
     "split": Primitive(edges=_split),
-    "dynamic_slice": Primitive(linear, (0,), index_map=index_maps.dynamic_slice),
-    "dynamic_update_slice": Primitive(jointly, (0, 1), index_map=index_maps.dynamic_update_slice),
-    "gather": Primitive(_gather, (0,), Kind.PICKS, index_map=index_maps.gather),
+    "dynamic_slice": Primitive(linear, (0,), index_map=index_maps.dynamic_slice, axes=whole),
+    "dynamic_update_slice": Primitive(jointly, (0, 1), index_map=index_maps.dynamic_update_slice, axes=_update_axes),
+    "gather": Primitive(_gather, (0,), Kind.PICKS, index_map=index_maps.gather, axes=_gathered_axes),
     "scatter": Primitive(index_map=index_maps.scatter),
     "scatter-add": Primitive(index_map=index_maps.scatter),
     "scatter-sub": Primitive(index_map=index_maps.scatter),

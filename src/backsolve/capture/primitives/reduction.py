@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backsolve.capture import index_maps
+from backsolve.capture.batch_axes import all_but
 from backsolve.capture.edges import linear
 from backsolve.capture.record import Primitive
 from backsolve.operators import Einsum, LinearOperator
@@ -26,5 +27,5 @@ def _reduce_sum(eq: Equation, k: int) -> LinearOperator:
 REDUCTION: dict[str, Primitive] = {
     "reduce_sum": Primitive(_reduce_sum, (0,), Kind.REDUCES),
     "reduce_window_sum": Primitive(linear, (0,), index_map=index_maps.window_sum),
-    "cumsum": Primitive(linear, (0,)),
+    "cumsum": Primitive(linear, (0,), axes=lambda eq, k: all_but((eq.params["axis"],), eq)),
 }

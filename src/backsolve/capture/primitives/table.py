@@ -9,7 +9,7 @@ from backsolve.capture.primitives.elementwise import ELEMENTWISE, zero
 from backsolve.capture.primitives.indexing import INDEXING
 from backsolve.capture.primitives.reduction import REDUCTION
 from backsolve.capture.primitives.shape import SHAPE
-from backsolve.capture.record import PRIMITIVES, Edge, Primitive, unknown
+from backsolve.capture.record import PRIMITIVES, Edge, record_of, unknown
 from backsolve.tracing.kinds import KINDS
 
 __all__ = ["SPLITS", "ZERO", "add_rule"]
@@ -25,7 +25,7 @@ _OWN = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.edg
 
 def add_rule(name: str, edge: Edge, linear: tuple[int, ...] | None = ()) -> None:
     """Add the edge of a primitive of the user's own.  Raises `ValueError` for a name that has one."""
-    record = PRIMITIVES.get(name, Primitive())
+    record = record_of(name)
     if record.edge is not unknown:
         owner = "backsolve itself" if name in _OWN else "an earlier rule"
         raise ValueError(f"primitive {name!r} already has a rule, from {owner}; rules are not replaced silently.")
