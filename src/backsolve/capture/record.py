@@ -41,6 +41,8 @@ class Primitive:
     one that moves or joins entries needs none of its own, it is evaluated on their numbers.
     ``axes(eq, k)`` says where in the output the axes of operand k are along which each entry of the one depends on one
     entry of the other alone; of entrywise primitives, and where an edge by shapes alone tells, it is known without.
+    ``eager(params, *operands)`` computes the output of concrete arrays by fewer programs than JAX would compile.
+    ``work(eqn)`` is how many multiplications each entry of the output takes, where that is more than a few.
     """
 
     edge: Edge = unknown
@@ -50,6 +52,8 @@ class Primitive:
     index_map: Callable[[Any, int, Any], Sparse | None] | None = None
     axes: Callable[[Equation, int], dict[int, int]] | None = None
     edges: Callable[[Equation], list[LinearOperator]] | None = None
+    eager: Callable[..., Any] | None = None
+    work: Callable[[Any], float] | None = None
 
     def serves(self, tangents: list[int]) -> bool:
         """Whether there is an edge function and it holds with these operands being tangents."""

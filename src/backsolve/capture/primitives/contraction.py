@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from backsolve.capture.edges import linear
@@ -36,6 +37,12 @@ def _product_axes(eq: Equation, k: int) -> dict[int, int]:
     return {a: out.index(label) for a, label in enumerate(operands[k]) if label in out}
 
 
+def _kernel_size(eqn: Any) -> float:
+    """Entries of the kernel for each entry of a convolution."""
+    shape = eqn.invars[1].aval.shape
+    return float(prod(shape) / max(shape[eqn.params["dimension_numbers"].rhs_spec[0]], 1))
+
+
 def _dot_labels(
     rank_l: int, rank_r: int, contract_l: Any, contract_r: Any, batch_l: Any, batch_r: Any
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -51,5 +58,5 @@ def _dot_labels(
 
 CONTRACTION: dict[str, Primitive] = {
     "dot_general": Primitive(_dot_general, (0, 1), axes=_product_axes),
-    "conv_general_dilated": Primitive(linear, (0, 1)),
+    "conv_general_dilated": Primitive(linear, (0, 1), work=_kernel_size),
 }

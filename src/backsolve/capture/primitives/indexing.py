@@ -15,6 +15,7 @@ from backsolve.capture.record import Primitive
 from backsolve.operators import LinearOperator, Product
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice
+from backsolve.tracing import eager_moves
 from backsolve.tracing.jaxpr import Equation
 from backsolve.tracing.kinds import Kind
 
@@ -129,7 +130,7 @@ def _gathered_axes(eq: Equation, k: int) -> dict[int, int]:
 
 
 INDEXING: dict[str, Primitive] = {
-    "slice": Primitive(_slice, (0,), Kind.MOVES, _sliced, axes=whole),
+    "slice": Primitive(_slice, (0,), Kind.MOVES, _sliced, axes=whole, eager=eager_moves.slice_),
     "rev": Primitive(
         linear,
         (0,),
@@ -137,9 +138,15 @@ INDEXING: dict[str, Primitive] = {
         lambda p, x: np.flip(x, tuple(p["dimensions"])),
         axes=lambda eq, k: all_but(eq.params["dimensions"], eq),
     ),
-    "concatenate": Primitive(_concatenate, None, Kind.JOINS, lambda p, *xs: np.concatenate(xs, p["dimension"])),
+    "concatenate": Primitive(
+        _concatenate,
+        None,
+        Kind.JOINS,
+        lambda p, *xs: np.concatenate(xs, p["dimension"]),
+        eager=eager_moves.concatenate,
+    ),
     "stack": Primitive(_stack, None, Kind.JOINS, lambda p, *xs: np.stack(xs, p["axis"])),
-    "pad": Primitive(_pad, (0, 1), Kind.JOINS, _padded, axes=_padded_axes),
+    "pad": Primitive(_pad, (0, 1), Kind.JOINS, _padded, axes=_padded_axes, eager=eager_moves.pad),
     "select_n": Primitive(_select, None, Kind.CHEAP, _selected, index_maps.moved),
     "split": Primitive(edges=_split),
     "dynamic_slice": Primitive(linear, (0,), index_map=index_maps.dynamic_slice, axes=whole),
