@@ -22,7 +22,7 @@ from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_me
 from backsolve.tracing.jaxpr import carries_derivatives
 from backsolve.tracing.kinds import Kind
 
-__all__ = ["dynamic_slice", "dynamic_update_slice", "gather", "index_operator", "moved", "scatter", "window_sum"]
+__all__ = ["dynamic_slice", "dynamic_update_slice", "gather", "index_operator", "moved", "padded", "scatter", "window_sum"]
 
 Index = np.ndarray[Any, Any]
 Mode = lax.GatherScatterMode
@@ -176,26 +176,28 @@ def moved(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
 
 
 # ---- sums over windows -------------------------------------------------------------------------------------------------
+def padded(params: dict[str, Any], x: Any, value: Any) -> Any:
+    """``lax.pad`` of a NumPy array: negative widths cut, inner ones lie between the entries."""
+    lows, highs, inners = np.transpose(np.reshape(params["padding_config"], (-1, 3)))
+    spread = np.array(x.shape, int) + np.maximum(np.array(x.shape, int) - 1, 0) * inners
+    begin, end = np.maximum(lows, 0), np.maximum(lows, 0) + spread
+    full = np.full(end + np.maximum(highs, 0), value, x.dtype)
+    full[tuple(map(slice, begin, end, inners + 1))] = x
+    return full[tuple(map(slice, np.maximum(-lows, 0), full.shape - np.maximum(-highs, 0)))]
+
+
 def window_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
-    """Sums over windows: each place of the result takes the entries of its window."""
+    """Sums over windows: of a padded array, one box of entries for each place in a window."""
     params, (into, out) = eqn.params, _spaces(eqn, k)
-    shape, results = into.shape or (), out.shape or ()
+    config = [(low, high, base - 1) for (low, high), base in zip(params["padding"], params["base_dilation"], strict=True)]
+    entries = padded({"padding_config": config}, _entries_of(into.shape or ()), np.array(_NOWHERE))
+    steps, spread, whole = params["window_strides"], params["window_dilation"], tuple(map(slice, out.shape or ()))
     rows, cols = [], []
-    axes = list(
-        zip(params["window_strides"], params["window_dilation"], params["base_dilation"], params["padding"], strict=True)
-    )
     for offset in product(*map(range, params["window_dimensions"])):
-        entry, inside = np.zeros((1,) * len(shape), np.int64), np.ones((1,) * len(shape), bool)
-        for axis, (o, (stride, spread, base, (low, _))) in enumerate(zip(offset, axes, strict=True)):
-            at = np.arange(results[axis]) * stride + o * spread - low
-            place, between = np.divmod(at, base)
-            own = (between == 0) & (place >= 0) & (place < shape[axis])
-            side = (-1,) + (1,) * (len(shape) - axis - 1)
-            entry = entry + (place * _strides(shape)[axis]).reshape(side)
-            inside = inside & own.reshape(side)
-        chosen = np.flatnonzero(np.broadcast_to(inside, results))
-        rows.append(chosen)
-        cols.append(np.broadcast_to(entry, results).reshape(-1)[chosen])
+        box = tuple(slice(o * s, None, step) for o, s, step in zip(offset, spread, steps, strict=True))
+        own = entries[box][whole].reshape(-1)
+        rows.append(np.flatnonzero(own >= 0))
+        cols.append(own[rows[-1]])
     pattern, _ = from_entries(np.concatenate(rows), np.concatenate(cols), (out.size, into.size))
     return Sparse(pattern, Values.of(None, pattern.nnz), into, out)
 
@@ -278,10 +280,12 @@ def _traced_entries(window: Window, indices: Any) -> Any:
     return lax.gather(entries, indices, dims, window.sizes, mode=mode, fill_value=_NOWHERE)
 
 
-def scatter(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-    """``scatter-add``, ``scatter-sub`` and the overwriting ``scatter``: operands are the array, the indices, the updates."""
-    name, params = eqn.primitive.name, eqn.params
-    adds, coef = name != "scatter", -1 if name == "scatter-sub" else 1
+def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = None) -> Sparse | None:
+    """An array with ``coef`` times the updates added at the places that indices name, or, without, overwritten there.
+
+    Operands are the array, the indices, the updates.
+    """
+    params, adds = eqn.params, coef is not None
     if params["mode"] == Mode.ONE_HOT:
         return None
     if k == 0 and adds:
@@ -301,7 +305,7 @@ def scatter(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
         places = window.entries(indices)
         if not adds and np.unique(places[places >= 0]).size < (places >= 0).sum():
             return None  # which of two updates of one entry stays is the machine's choice
-        return _picking(eqn, k, _without(shape, places)) if k == 0 else _placing(eqn, k, places, coef)
+        return _picking(eqn, k, _without(shape, places)) if k == 0 else _placing(eqn, k, places, coef or 1)
     if operands[1] is None or not (adds or params["unique_indices"]):
         return None
     traced = _traced_entries(window, operands[1])
@@ -309,4 +313,4 @@ def scatter(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
         kept = lax.full((prod(shape),), True).at[traced.reshape(-1)].set(False, mode="drop", wrap_negative_indices=False)
         return _kept(eqn, k, kept)
     first, moves = window.candidates(tuple(eqn.invars[1].aval.shape)[:-1])
-    return _masked(eqn, k, first, moves, traced, placing=True, coef=coef)
+    return _masked(eqn, k, first, moves, traced, placing=True, coef=coef or 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,15 +93,6 @@ def _sliced(params: dict[str, Any], x: Any) -> Any:
     return x[tuple(map(slice, params["start_indices"], params["limit_indices"], steps))]
 
 
-def _padded(params: dict[str, Any], x: Any, value: Any) -> Any:
-    lows, highs, inners = np.transpose(np.reshape(params["padding_config"], (-1, 3)))
-    spread = np.array(x.shape, int) + np.maximum(np.array(x.shape, int) - 1, 0) * inners
-    begin, end = np.maximum(lows, 0), np.maximum(lows, 0) + spread
-    full = np.full(end + np.maximum(highs, 0), value, x.dtype)
-    full[tuple(map(slice, begin, end, inners + 1))] = x
-    return full[tuple(map(slice, np.maximum(-lows, 0), full.shape - np.maximum(-highs, 0)))]
-
-
 def _selected(params: dict[str, Any], which: Any, *cases: Any) -> Any:
     out = cases[0]
     for number, case in enumerate(cases[1:], 1):
@@ -146,13 +138,13 @@ INDEXING: dict[str, Primitive] = {
         eager=eager_moves.concatenate,
     ),
     "stack": Primitive(_stack, None, Kind.JOINS, lambda p, *xs: np.stack(xs, p["axis"])),
-    "pad": Primitive(_pad, (0, 1), Kind.JOINS, _padded, axes=_padded_axes, eager=eager_moves.pad),
+    "pad": Primitive(_pad, (0, 1), Kind.JOINS, index_maps.padded, axes=_padded_axes, eager=eager_moves.pad),
     "select_n": Primitive(_select, None, Kind.CHEAP, _selected, index_maps.moved),
     "split": Primitive(edges=_split),
     "dynamic_slice": Primitive(linear, (0,), index_map=index_maps.dynamic_slice, axes=whole),
     "dynamic_update_slice": Primitive(jointly, (0, 1), index_map=index_maps.dynamic_update_slice, axes=_update_axes),
     "gather": Primitive(_gather, (0,), Kind.PICKS, index_map=index_maps.gather, axes=_gathered_axes),
     "scatter": Primitive(index_map=index_maps.scatter),
-    "scatter-add": Primitive(index_map=index_maps.scatter),
-    "scatter-sub": Primitive(index_map=index_maps.scatter),
+    "scatter-add": Primitive(index_map=partial(index_maps.scatter, coef=1)),
+    "scatter-sub": Primitive(index_map=partial(index_maps.scatter, coef=-1)),
 }
