@@ -33,17 +33,12 @@ _NOWHERE = -1
 class Window(NamedTuple):
     """A gather, or a scatter read backwards: which entries of an array of ``shape`` lie in the windows of a result.
 
-    ``offset`` are the result's axes along a window, ``collapsed`` the array's axes that have none; ``mapped`` the array's
-    axes that an index vector moves along, ``batch`` pairs of an axis of the array and one of the indices.  ``clip`` says
-    that windows are pushed inside; otherwise one that is not wholly inside is nowhere.
+    ``clip`` says that windows are pushed inside; otherwise one that is not wholly inside is nowhere.
     """
 
     shape: tuple[int, ...]
     sizes: tuple[int, ...]
-    offset: tuple[int, ...]
-    collapsed: tuple[int, ...]
-    mapped: tuple[int, ...]
-    batch: tuple[tuple[int, int], ...]
+    dims: lax.GatherDimensionNumbers
     clip: bool
 
     @property
@@ -53,38 +48,42 @@ class Window(NamedTuple):
 
     def entries(self, indices: Index) -> Index:
         """The number of the entry at each place of the result, `_NOWHERE` where there is none."""
-        rank, count = len(self.shape), indices.ndim - 1
+        rank, count, dims = len(self.shape), indices.ndim - 1, self.dims
         starts = np.zeros((*indices.shape[:-1], rank), np.int64)
-        starts[..., list(self.mapped)] = indices
+        starts[..., list(dims.start_index_map)] = indices
         reach = np.array(self.reach, np.int64)
         if self.clip:
             starts = np.clip(starts, 0, reach)
-        for axis, along in self.batch:
+        for axis, along in zip(dims.operand_batching_dims, dims.start_indices_batching_dims, strict=True):
             steps = np.arange(indices.shape[along])
             starts[..., axis] = steps.reshape((-1,) + (1,) * (count - along - 1))
         inside = np.asarray(((starts >= 0) & (starts <= reach)).all(axis=-1))
         strides = _strides(self.shape)
-        axes = [axis for axis in range(rank) if axis not in self.collapsed and axis not in dict(self.batch)]
+        gone = (*dims.collapsed_slice_dims, *dims.operand_batching_dims)
+        axes = [axis for axis in range(rank) if axis not in gone]
         entries = np.asarray((starts * strides).sum(axis=-1)).reshape((*inside.shape, *(1,) * len(axes)))
         for i, axis in enumerate(axes):
             entries = entries + (np.arange(self.sizes[axis]) * strides[axis]).reshape((-1,) + (1,) * (len(axes) - i - 1))
         entries = np.where(inside.reshape((*inside.shape, *(1,) * len(axes))), entries, _NOWHERE)
         windows, batches = iter(range(count, count + len(axes))), iter(range(count))
-        return entries.transpose([next(windows if j in self.offset else batches) for j in range(entries.ndim)])
+        return entries.transpose([next(windows if j in dims.offset_dims else batches) for j in range(entries.ndim)])
 
-    def candidates(self, shape: tuple[int, ...]) -> tuple[Index, Index]:
+    def candidates(self, indices: Any) -> tuple[Index, Index]:
         """For each place of the result the entry at a window's first position, and all moves of windows from there."""
-        every = _moves(self.shape, [self.reach[axis] if axis in self.mapped else 0 for axis in range(len(self.shape))])
-        return self.entries(np.zeros((*shape, len(self.mapped)), np.int64)), every
+        every = _moves(self.shape, [r if axis in self.dims.start_index_map else 0 for axis, r in enumerate(self.reach)])
+        return self.entries(np.zeros(indices.shape, np.int64)), every
+
+    def traced_entries(self, indices: Any) -> Any:
+        """`entries` of traced indices: the window's own gather, on the numbers of the entries."""
+        numbers, mode = _entries_of(self.shape).astype(np.int32), Mode.CLIP if self.clip else Mode.FILL_OR_DROP
+        return lax.gather(numbers, indices, self.dims, self.sizes, mode=mode, fill_value=_NOWHERE)
 
 
 def index_operator(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     """Return the exact operator from operand k of an equation to its output where the primitive only moves or adds entries.
 
-    ``operands`` holds the values of the operands, None for one that is a tangent.  Served are ``slice``, ``rev``,
-    ``reshape``, ``squeeze``, ``expand_dims``, ``transpose``, ``broadcast_in_dim``, ``concatenate``, ``stack``, ``pad``,
-    ``copy``, ``dynamic_slice``, ``dynamic_update_slice``, ``gather``, ``scatter``, ``scatter-add``, ``scatter-sub``,
-    ``reduce_window_sum``, and ``select_n`` by a known mask.  A moved entry is a 1 that takes no storage.
+    ``operands`` holds the values of the operands, None for one that is a tangent.  Served is every primitive whose record
+    has an index map, or says that it moves or joins entries.  A moved entry is a 1 that takes no storage.
 
     Indices that are known (no tracers, also under ``jit``) give the exact pattern.  With traced ones the row (for a scatter
     the column) of an entry holds every place that the index may name, and its data is a mask, traced, of the one it does.
@@ -203,7 +202,7 @@ def window_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
 
 
 # ---- moves by indices ----------------------------------------------------------------------------------------------------
-def _box(eqn: Any, shape: tuple[int, ...], sizes: tuple[int, ...], starts: Sequence[Any]) -> tuple[Index, Index, Any]:
+def _box(shape: tuple[int, ...], sizes: tuple[int, ...], starts: Sequence[Any]) -> tuple[Index, Index, Any]:
     """The entries of a box if its corner is known as far as it is, the moves by what is not, and the traced entries."""
     values = [known_value(start) for start in starts]
     reach = [n - s for n, s in zip(shape, sizes, strict=True)]
@@ -212,24 +211,21 @@ def _box(eqn: Any, shape: tuple[int, ...], sizes: tuple[int, ...], starts: Seque
     moves = _moves(shape, [r if v is None else 0 for v, r in zip(values, reach, strict=True)])
     if moves.size == 1:
         return entries, moves, None
-    return (
-        entries,
-        moves,
-        lax.dynamic_slice(_entries_of(shape).astype(np.int32), starts, sizes, allow_negative_indices=False),
-    )
+    numbers = _entries_of(shape).astype(np.int32)
+    return entries, moves, lax.dynamic_slice(numbers, starts, sizes, allow_negative_indices=False)
 
 
 def dynamic_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
     """A box whose corner the operands name."""
     shape = tuple(eqn.invars[0].aval.shape)
-    entries, moves, traced = _box(eqn, shape, tuple(eqn.params["slice_sizes"]), operands[1:])
+    entries, moves, traced = _box(shape, tuple(eqn.params["slice_sizes"]), operands[1:])
     return _picking(eqn, k, entries) if traced is None else _masked(eqn, k, entries, moves, traced)
 
 
 def dynamic_update_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
     """An array with a box of it overwritten: operands are the array, the box, its corner."""
     shape, sizes = (tuple(v.aval.shape) for v in eqn.invars[:2])
-    entries, moves, traced = _box(eqn, shape, sizes, operands[2:])
+    entries, moves, traced = _box(shape, sizes, operands[2:])
     if k == 1:
         return _placing(eqn, k, entries) if traced is None else _masked(eqn, k, entries, moves, traced, placing=True)
     if traced is None:
@@ -252,32 +248,15 @@ def _kept(eqn: Any, k: int, mask: Any) -> Sparse:
 
 def gather(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     """Windows of an array, at the places that indices name."""
-    params = eqn.params
-    dims, mode = params["dimension_numbers"], params["mode"]
-    if mode == Mode.ONE_HOT:
+    params, indices = eqn.params, operands[1]
+    if params["mode"] == Mode.ONE_HOT or indices is None:
         return None
-    window = Window(
-        tuple(eqn.invars[0].aval.shape), tuple(params["slice_sizes"]), tuple(dims.offset_dims),
-        tuple(dims.collapsed_slice_dims), tuple(dims.start_index_map),
-        tuple(zip(dims.operand_batching_dims, dims.start_indices_batching_dims, strict=True)),
-        mode != Mode.FILL_OR_DROP,
-    )  # fmt: skip
-    indices = known_value(operands[1])
-    if indices is not None:
-        return _picking(eqn, k, window.entries(indices))
-    if operands[1] is None:
-        return None
-    first, moves = window.candidates(tuple(eqn.invars[1].aval.shape)[:-1])
-    return _masked(eqn, k, first, moves, _traced_entries(window, operands[1]))
-
-
-def _traced_entries(window: Window, indices: Any) -> Any:
-    """The window's own gather, on the numbers of the entries."""
-    arrays, along = zip(*window.batch, strict=True) if window.batch else ((), ())
-    dims = lax.GatherDimensionNumbers(window.offset, window.collapsed, window.mapped, arrays, along)
-    entries = _entries_of(window.shape).astype(np.int32)
-    mode = Mode.CLIP if window.clip else Mode.FILL_OR_DROP
-    return lax.gather(entries, indices, dims, window.sizes, mode=mode, fill_value=_NOWHERE)
+    shape, clip = tuple(eqn.invars[0].aval.shape), params["mode"] != Mode.FILL_OR_DROP
+    window = Window(shape, tuple(params["slice_sizes"]), params["dimension_numbers"], clip)
+    known = known_value(indices)
+    if known is not None:
+        return _picking(eqn, k, window.entries(known))
+    return _masked(eqn, k, *window.candidates(indices), window.traced_entries(indices))
 
 
 def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = None) -> Sparse | None:
@@ -285,32 +264,33 @@ def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = Non
 
     Operands are the array, the indices, the updates.
     """
-    params, adds = eqn.params, coef is not None
+    params, indices, adds = eqn.params, operands[1], coef is not None
     if params["mode"] == Mode.ONE_HOT:
         return None
-    if k == 0 and adds:
-        return _picking(eqn, k, _entries_of(tuple(eqn.invars[0].aval.shape)))
     shape, _, updates = (tuple(v.aval.shape) for v in eqn.invars)
+    if k == 0 and adds:
+        return _picking(eqn, k, _entries_of(shape))
+    if indices is None:
+        return None
     dims = params["dimension_numbers"]
     absent = (*dims.inserted_window_dims, *dims.operand_batching_dims)
     extents = iter([updates[axis] for axis in dims.update_window_dims])
-    window = Window(
-        shape, tuple(1 if axis in absent else next(extents) for axis in range(len(shape))), tuple(dims.update_window_dims),
-        tuple(dims.inserted_window_dims), tuple(dims.scatter_dims_to_operand_dims),
-        tuple(zip(dims.operand_batching_dims, dims.scatter_indices_batching_dims, strict=True)),
-        params["mode"] == Mode.CLIP,
+    backwards = lax.GatherDimensionNumbers(
+        dims.update_window_dims, dims.inserted_window_dims, dims.scatter_dims_to_operand_dims,
+        dims.operand_batching_dims, dims.scatter_indices_batching_dims,
     )  # fmt: skip
-    indices = known_value(operands[1])
-    if indices is not None:
-        places = window.entries(indices)
+    sizes = tuple(1 if axis in absent else next(extents) for axis in range(len(shape)))
+    window = Window(shape, sizes, backwards, params["mode"] == Mode.CLIP)
+    known = known_value(indices)
+    if known is not None:
+        places = window.entries(known)
         if not adds and np.unique(places[places >= 0]).size < (places >= 0).sum():
             return None  # which of two updates of one entry stays is the machine's choice
         return _picking(eqn, k, _without(shape, places)) if k == 0 else _placing(eqn, k, places, coef or 1)
-    if operands[1] is None or not (adds or params["unique_indices"]):
+    if not (adds or params["unique_indices"]):
         return None
-    traced = _traced_entries(window, operands[1])
+    entries = window.traced_entries(indices)
     if k == 0:
-        kept = lax.full((prod(shape),), True).at[traced.reshape(-1)].set(False, mode="drop", wrap_negative_indices=False)
+        kept = lax.full((prod(shape),), True).at[entries.reshape(-1)].set(False, mode="drop", wrap_negative_indices=False)
         return _kept(eqn, k, kept)
-    first, moves = window.candidates(tuple(eqn.invars[1].aval.shape)[:-1])
-    return _masked(eqn, k, first, moves, traced, placing=True, coef=coef or 1)
+    return _masked(eqn, k, *window.candidates(indices), entries, placing=True, coef=coef or 1)
