@@ -7,8 +7,10 @@ side by side.  What is not known here has no such axes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from backsolve.capture.record import record_of
 from backsolve.operators import Einsum, Product
@@ -108,6 +110,6 @@ def whole(eq: jx.Equation, k: int) -> dict[int, int]:
     return {a: a for a, n in enumerate(shape) if len(shape) == len(out) and n == out[a]}
 
 
-def all_but(gone: Sequence[int], eq: jx.Equation) -> dict[int, int]:
-    """The axes of the output but these, in place."""
-    return {a: a for a in range(len(eq.shape)) if a not in gone}
+def all_but(parameter: str) -> Callable[[jx.Equation, int], dict[int, int]]:
+    """The axes but those that this parameter names, in place."""
+    return lambda eq, k: {a: a for a in range(len(eq.shape)) if a not in np.ravel(eq.params[parameter])}

@@ -123,19 +123,9 @@ def _gathered_axes(eq: Equation, k: int) -> dict[int, int]:
 
 INDEXING: dict[str, Primitive] = {
     "slice": Primitive(_slice, (0,), Kind.MOVES, _sliced, axes=whole, eager=eager_moves.slice_),
-    "rev": Primitive(
-        linear,
-        (0,),
-        Kind.MOVES,
-        lambda p, x: np.flip(x, tuple(p["dimensions"])),
-        axes=lambda eq, k: all_but(eq.params["dimensions"], eq),
-    ),
+    "rev": Primitive(linear, (0,), Kind.MOVES, lambda p, x: np.flip(x, p["dimensions"]), axes=all_but("dimensions")),
     "concatenate": Primitive(
-        _concatenate,
-        None,
-        Kind.JOINS,
-        lambda p, *xs: np.concatenate(xs, p["dimension"]),
-        eager=eager_moves.concatenate,
+        _concatenate, None, Kind.JOINS, lambda p, *xs: np.concatenate(xs, p["dimension"]), eager=eager_moves.concatenate
     ),
     "stack": Primitive(_stack, None, Kind.JOINS, lambda p, *xs: np.stack(xs, p["axis"])),
     "pad": Primitive(_pad, (0, 1), Kind.JOINS, index_maps.padded, axes=_padded_axes, eager=eager_moves.pad),
