@@ -20,8 +20,8 @@ from backsolve.algebra.spaces import unify
 from backsolve.capture.edges import diagonal as diagonal
 from backsolve.capture.edges import linear as as_it_stands
 from backsolve.capture.edges import multiple as multiple
-from backsolve.capture.primitives.table import FALLBACK as FALLBACK
-from backsolve.capture.primitives.table import Rule, add_rule
+from backsolve.capture.primitives import add_rule
+from backsolve.capture.record import FALLBACK as FALLBACK
 from backsolve.operators import ArraySpace, Einsum, LinearOperator
 from backsolve.operators.einsum import Factor
 from backsolve.tracing.jaxpr import Equation as Equation
@@ -62,7 +62,7 @@ def elementwise(primitive: Any, *partials: Callable[..., Any]) -> None:
                 )
         return diagonal(eq, k, partial)
 
-    add_rule(_name(primitive), Rule(edge))
+    add_rule(_name(primitive), edge)
 
 
 def _spreads(shape: Any, over: tuple[int, ...]) -> bool:
@@ -77,7 +77,7 @@ def linear(primitive: Any, operands: Sequence[int] = (0,)) -> None:
     """
     if not isinstance(operands, tuple | list) or not operands or not all(isinstance(k, int) and k >= 0 for k in operands):
         raise TypeError(f"operands of linear are the numbers of some, such as (0, 1), got {short(operands)}.")
-    add_rule(_name(primitive), Rule(as_it_stands, tuple(operands)))
+    add_rule(_name(primitive), as_it_stands, tuple(operands))
 
 
 def rule(primitive: Any, edge: Callable[[Equation, int], LinearOperator | None]) -> None:
@@ -103,7 +103,7 @@ def rule(primitive: Any, edge: Callable[[Equation, int], LinearOperator | None])
         unify(op.codomain, ArraySpace(eq.shape), f"the codomain of the rule of {eq.name} for operand {k} and the output")
         return op
 
-    add_rule(_name(primitive), Rule(checked))
+    add_rule(_name(primitive), checked)
 
 
 def dense(eq: Equation, k: int, array: Any) -> LinearOperator:

@@ -12,6 +12,7 @@ from jax.interpreters import ad, mlir
 
 import backsolve as bs
 from backsolve import extend
+from backsolve.capture.record import PRIMITIVES
 from backsolve.testing import check_rule
 
 from .oracle import assert_same, check, normal
@@ -145,3 +146,11 @@ def test_a_dense_jacobian_of_the_wrong_shape():
     extend.rule(p, lambda eq, k: extend.dense(eq, k, np.ones((3, 2))))
     with pytest.raises(ValueError, match=rf"Jacobian of {p.name} by operand 0 must have shape \(2, 3\), got \(3, 2\)"):
         bs.vjp(lambda x: p.bind(x), jnp.asarray(X))
+
+
+def test_a_primitive_of_which_only_the_kind_is_known_may_be_given_a_rule(monkeypatch):
+    monkeypatch.setitem(PRIMITIVES, "clamp", PRIMITIVES["clamp"])  # the table is as it was afterwards
+    extend.rule("clamp", lambda eq, k: extend.multiple(eq, k, 5.0))
+    assert bs.grad(lambda x: jax.lax.clamp(0.0, x, 1.0))(0.5) == 5.0
+    with pytest.raises(ValueError, match="primitive 'clamp' already has a rule, from an earlier rule"):
+        extend.rule("clamp", lambda eq, k: None)

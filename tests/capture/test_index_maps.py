@@ -76,6 +76,7 @@ MOVES = {
     "stack": ("stack", lambda x: jnp.stack([x, 2 * x], axis=1)),
     "pad": ("pad", lambda x: lax.pad(x, 1.0, [(1, 2, 0), (0, 1, 2)])),
     "negative pad": ("pad", lambda x: lax.pad(x, 1.0, [(-1, 2, 1), (1, -2, 0)])),
+    "padded number": ("pad", lambda x: lax.pad(x[0, 0], 1.0, [])),
     "select by a mask": ("select_n", lambda x: lax.select(np.eye(5, 4) > 0, x, 2 * x)),
     "select by one boolean": ("select_n", lambda x: lax.select_n(np.bool_(True), x, 2 * x)),
     "select among three": ("select_n", lambda x: lax.select_n(np.int32(np.arange(20).reshape(5, 4) % 3), x, -x, x)),
@@ -251,6 +252,10 @@ FOLDED = [
     lambda i: (i[:, None] > jnp.arange(2)) & ~(i[:, None] == 2),
     lambda i: i.astype(jnp.int8),
     lambda i: jnp.cumsum(i)[jnp.array([2, 0])],
+    lambda i: lax.pad(i, i.dtype.type(7), [(2, -1, 1)]),
+    lambda i: lax.pad(i[0], i.dtype.type(7), []),
+    lambda i: lax.select_n(i.astype(np.int32), *(k * i for k in range(40))),
+    lambda i: (i > 1).astype(float),
 ]
 
 

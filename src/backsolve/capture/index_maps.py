@@ -5,7 +5,7 @@ Where an index is traced, the pattern holds every place that it may name, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
@@ -15,11 +15,14 @@ from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.capture.constants import known_value
+from backsolve.capture.record import record_of
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_memory
+from backsolve.tracing.jaxpr import carries_derivatives
+from backsolve.tracing.kinds import Kind
 
-__all__ = ["index_operator"]
+__all__ = ["dynamic_slice", "dynamic_update_slice", "gather", "index_operator", "moved", "padded", "scatter", "window_sum"]
 
 Index = np.ndarray[Any, Any]
 Mode = lax.GatherScatterMode
@@ -30,17 +33,12 @@ _NOWHERE = -1
 class Window(NamedTuple):
     """A gather, or a scatter read backwards: which entries of an array of ``shape`` lie in the windows of a result.
 
-    ``offset`` are the result's axes along a window, ``collapsed`` the array's axes that have none; ``mapped`` the array's
-    axes that an index vector moves along, ``batch`` pairs of an axis of the array and one of the indices.  ``clip`` says
-    that windows are pushed inside; otherwise one that is not wholly inside is nowhere.
+    ``clip`` says that windows are pushed inside; otherwise one that is not wholly inside is nowhere.
     """
 
     shape: tuple[int, ...]
     sizes: tuple[int, ...]
-    offset: tuple[int, ...]
-    collapsed: tuple[int, ...]
-    mapped: tuple[int, ...]
-    batch: tuple[tuple[int, int], ...]
+    dims: lax.GatherDimensionNumbers
     clip: bool
 
     @property
@@ -50,38 +48,42 @@ class Window(NamedTuple):
 
     def entries(self, indices: Index) -> Index:
         """The number of the entry at each place of the result, `_NOWHERE` where there is none."""
-        rank, count = len(self.shape), indices.ndim - 1
+        rank, count, dims = len(self.shape), indices.ndim - 1, self.dims
         starts = np.zeros((*indices.shape[:-1], rank), np.int64)
-        starts[..., list(self.mapped)] = indices
+        starts[..., list(dims.start_index_map)] = indices
         reach = np.array(self.reach, np.int64)
         if self.clip:
             starts = np.clip(starts, 0, reach)
-        for axis, along in self.batch:
+        for axis, along in zip(dims.operand_batching_dims, dims.start_indices_batching_dims, strict=True):
             steps = np.arange(indices.shape[along])
             starts[..., axis] = steps.reshape((-1,) + (1,) * (count - along - 1))
         inside = np.asarray(((starts >= 0) & (starts <= reach)).all(axis=-1))
         strides = _strides(self.shape)
-        axes = [axis for axis in range(rank) if axis not in self.collapsed and axis not in dict(self.batch)]
+        gone = (*dims.collapsed_slice_dims, *dims.operand_batching_dims)
+        axes = [axis for axis in range(rank) if axis not in gone]
         entries = np.asarray((starts * strides).sum(axis=-1)).reshape((*inside.shape, *(1,) * len(axes)))
         for i, axis in enumerate(axes):
             entries = entries + (np.arange(self.sizes[axis]) * strides[axis]).reshape((-1,) + (1,) * (len(axes) - i - 1))
         entries = np.where(inside.reshape((*inside.shape, *(1,) * len(axes))), entries, _NOWHERE)
         windows, batches = iter(range(count, count + len(axes))), iter(range(count))
-        return entries.transpose([next(windows if j in self.offset else batches) for j in range(entries.ndim)])
+        return entries.transpose([next(windows if j in dims.offset_dims else batches) for j in range(entries.ndim)])
 
-    def candidates(self, shape: tuple[int, ...]) -> tuple[Index, Index]:
+    def candidates(self, indices: Any) -> tuple[Index, Index]:
         """For each place of the result the entry at a window's first position, and all moves of windows from there."""
-        every = _moves(self.shape, [self.reach[axis] if axis in self.mapped else 0 for axis in range(len(self.shape))])
-        return self.entries(np.zeros((*shape, len(self.mapped)), np.int64)), every
+        every = _moves(self.shape, [r if axis in self.dims.start_index_map else 0 for axis, r in enumerate(self.reach)])
+        return self.entries(np.zeros(indices.shape, np.int64)), every
+
+    def traced_entries(self, indices: Any) -> Any:
+        """`entries` of traced indices: the window's own gather, on the numbers of the entries."""
+        numbers, mode = _entries_of(self.shape).astype(np.int32), Mode.CLIP if self.clip else Mode.FILL_OR_DROP
+        return lax.gather(numbers, indices, self.dims, self.sizes, mode=mode, fill_value=_NOWHERE)
 
 
 def index_operator(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     """Return the exact operator from operand k of an equation to its output where the primitive only moves or adds entries.
 
-    ``operands`` holds the values of the operands, None for one that is a tangent.  Served are ``slice``, ``rev``,
-    ``reshape``, ``squeeze``, ``expand_dims``, ``transpose``, ``broadcast_in_dim``, ``concatenate``, ``stack``, ``pad``,
-    ``copy``, ``dynamic_slice``, ``dynamic_update_slice``, ``gather``, ``scatter``, ``scatter-add``, ``scatter-sub``,
-    ``reduce_window_sum``, and ``select_n`` by a known mask.  A moved entry is a 1 that takes no storage.
+    ``operands`` holds the values of the operands, None for one that is a tangent.  Served is every primitive whose record
+    has an index map, or says that it moves or joins entries.  A moved entry is a 1 that takes no storage.
 
     Indices that are known (no tracers, also under ``jit``) give the exact pattern.  With traced ones the row (for a scatter
     the column) of an entry holds every place that the index may name, and its data is a mask, traced, of the one it does.
@@ -90,8 +92,12 @@ def index_operator(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     Raises `PatternTooLargeError` where the places of a traced index would not fit into memory.
     Cost: one pass over the entries in NumPy, while tracing.
     """
-    rule = _RULES.get(eqn.primitive.name)
-    return None if rule is None else rule(eqn, k, operands)
+    primitive = record_of(eqn.primitive.name)
+    if not carries_derivatives(eqn.invars[k].aval):
+        return None
+    if primitive.index_map is not None:
+        return primitive.index_map(eqn, k, operands)
+    return moved(eqn, k, operands) if primitive.kind in (Kind.MOVES, Kind.JOINS) else None
 
 
 # ---- operators from numbers of entries ---------------------------------------------------------------------------------
@@ -150,95 +156,53 @@ def _moves(shape: tuple[int, ...], reach: Sequence[int]) -> Index:
     return total
 
 
-# ---- rules: whole axes -------------------------------------------------------------------------------------------------
-def _moved(move: Callable[[Index, dict[str, Any]], Index]) -> Callable[[Any, int, Sequence[Any]], Sparse | None]:
-    """A primitive with one operand, by what it does to the numbers of its entries."""
+def moved(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+    """The operator from operand k of a primitive that moves entries: it is evaluated on their numbers.
 
-    def rule(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-        return _picking(eqn, k, move(_entries_of(tuple(eqn.invars[0].aval.shape)), eqn.params)) if k == 0 else None
-
-    return rule
-
-
-def _slice(entries: Index, params: dict[str, Any]) -> Index:
-    strides = params["strides"] or (1,) * entries.ndim
-    return entries[tuple(map(slice, params["start_indices"], params["limit_indices"], strides))]
-
-
-def _broadcast(entries: Index, params: dict[str, Any]) -> Index:
-    shape, axes = tuple(params["shape"]), params["broadcast_dimensions"]
-    wide = [1] * len(shape)
-    for n, axis in zip(entries.shape, axes, strict=True):
-        wide[axis] = n
-    return np.broadcast_to(entries.reshape(wide), shape)
-
-
-def _same_order(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-    if k != 0 or (eqn.primitive.name == "reshape" and eqn.params["dimensions"] is not None):
+    Other operands with derivatives are nowhere in the result; those without have to be known.
+    """
+    evaluate = record_of(eqn.primitive.name).evaluate
+    inputs: list[Any] = []
+    for number, (v, x) in enumerate(zip(eqn.invars, operands, strict=True)):
+        if number == k:
+            inputs.append(_entries_of(tuple(v.aval.shape)))
+        else:
+            inputs.append(np.broadcast_to(_NOWHERE, v.aval.shape) if carries_derivatives(v.aval) else known_value(x))
+    if evaluate is None or any(x is None for x in inputs):
         return None
-    into, out = _spaces(eqn, k)
-    return Sparse(diagonal(into.size), LazyValues.of(None, into.size), into, out)
+    entries = evaluate(eqn.params, *inputs)
+    return None if entries is NotImplemented else _picking(eqn, k, entries)
 
 
-def _concatenate(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
-    axis, stacked = eqn.params.get("dimension", eqn.params.get("axis")), eqn.primitive.name == "stack"
-    entries = np.full(eqn.outvars[0].aval.shape, _NOWHERE)
-    sizes = [1 if stacked else v.aval.shape[axis] for v in eqn.invars]
-    start, shape = sum(sizes[:k]), tuple(eqn.invars[k].aval.shape)
-    own = _entries_of(shape)
-    entries[(slice(None),) * axis + (slice(start, start + sizes[k]),)] = np.expand_dims(own, axis) if stacked else own
-    return _picking(eqn, k, entries)
+# ---- sums over windows -------------------------------------------------------------------------------------------------
+def padded(params: dict[str, Any], x: Any, value: Any) -> Any:
+    """``lax.pad`` of a NumPy array: negative widths cut, inner ones lie between the entries."""
+    lows, highs, inners = np.transpose(np.reshape(params["padding_config"], (-1, 3)))
+    spread = np.array(x.shape, int) + np.maximum(np.array(x.shape, int) - 1, 0) * inners
+    begin, end = np.maximum(lows, 0), np.maximum(lows, 0) + spread
+    full = np.full(end + np.maximum(highs, 0), value, x.dtype)
+    full[tuple(map(slice, begin, end, inners + 1))] = x
+    return full[tuple(map(slice, np.maximum(-lows, 0), full.shape - np.maximum(-highs, 0)))]
 
 
-def _pad(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
-    shape = tuple(eqn.invars[0].aval.shape)
-    config = eqn.params["padding_config"]
-    full = [
-        max(low, 0) + n + max(n - 1, 0) * inner + max(high, 0) for n, (low, high, inner) in zip(shape, config, strict=True)
-    ]
-    entries = np.full(full, _NOWHERE)
-    places = [slice(max(low, 0), max(low, 0) + n + max(n - 1, 0) * inner, inner + 1)
-              for n, (low, high, inner) in zip(shape, config, strict=True)]  # fmt: skip
-    entries[tuple(places)] = _entries_of(shape)
-    cut = [slice(max(-low, 0), n - max(-high, 0)) for n, (low, high, _) in zip(full, config, strict=True)]
-    entries = entries[tuple(cut)]
-    return _picking(eqn, k, entries if k == 0 else np.where(entries < 0, 0, _NOWHERE))
-
-
-def _select(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-    """The entries that a known mask (or number of the case) lets through."""
-    which = known_value(operands[0])
-    if k == 0 or which is None:
-        return None
-    shape = tuple(eqn.invars[k].aval.shape)
-    return _picking(eqn, k, np.where(which.astype(np.int64) == k - 1, _entries_of(shape), _NOWHERE))
-
-
-def _window_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
+def window_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
+    """Sums over windows: of a padded array, one box of entries for each place in a window."""
     params, (into, out) = eqn.params, _spaces(eqn, k)
-    shape, results = into.shape or (), out.shape or ()
+    config = [(low, high, base - 1) for (low, high), base in zip(params["padding"], params["base_dilation"], strict=True)]
+    entries = padded({"padding_config": config}, _entries_of(into.shape or ()), np.array(_NOWHERE))
+    steps, spread, whole = params["window_strides"], params["window_dilation"], tuple(map(slice, out.shape or ()))
     rows, cols = [], []
-    axes = list(
-        zip(params["window_strides"], params["window_dilation"], params["base_dilation"], params["padding"], strict=True)
-    )
     for offset in product(*map(range, params["window_dimensions"])):
-        entry, inside = np.zeros((1,) * len(shape), np.int64), np.ones((1,) * len(shape), bool)
-        for axis, (o, (stride, spread, base, (low, _))) in enumerate(zip(offset, axes, strict=True)):
-            at = np.arange(results[axis]) * stride + o * spread - low
-            place, between = np.divmod(at, base)
-            own = (between == 0) & (place >= 0) & (place < shape[axis])
-            side = (-1,) + (1,) * (len(shape) - axis - 1)
-            entry = entry + (place * _strides(shape)[axis]).reshape(side)
-            inside = inside & own.reshape(side)
-        chosen = np.flatnonzero(np.broadcast_to(inside, results))
-        rows.append(chosen)
-        cols.append(np.broadcast_to(entry, results).reshape(-1)[chosen])
+        box = tuple(slice(o * s, None, step) for o, s, step in zip(offset, spread, steps, strict=True))
+        own = entries[box][whole].reshape(-1)
+        rows.append(np.flatnonzero(own >= 0))
+        cols.append(own[rows[-1]])
     pattern, _ = from_entries(np.concatenate(rows), np.concatenate(cols), (out.size, into.size))
     return Sparse(pattern, LazyValues.of(None, pattern.nnz), into, out)
 
 
-# ---- rules: indices ----------------------------------------------------------------------------------------------------
-def _box(eqn: Any, shape: tuple[int, ...], sizes: tuple[int, ...], starts: Sequence[Any]) -> tuple[Index, Index, Any]:
+# ---- moves by indices ----------------------------------------------------------------------------------------------------
+def _box(shape: tuple[int, ...], sizes: tuple[int, ...], starts: Sequence[Any]) -> tuple[Index, Index, Any]:
     """The entries of a box if its corner is known as far as it is, the moves by what is not, and the traced entries."""
     values = [known_value(start) for start in starts]
     reach = [n - s for n, s in zip(shape, sizes, strict=True)]
@@ -247,26 +211,21 @@ def _box(eqn: Any, shape: tuple[int, ...], sizes: tuple[int, ...], starts: Seque
     moves = _moves(shape, [r if v is None else 0 for v, r in zip(values, reach, strict=True)])
     if moves.size == 1:
         return entries, moves, None
-    return (
-        entries,
-        moves,
-        lax.dynamic_slice(_entries_of(shape).astype(np.int32), starts, sizes, allow_negative_indices=False),
-    )
+    numbers = _entries_of(shape).astype(np.int32)
+    return entries, moves, lax.dynamic_slice(numbers, starts, sizes, allow_negative_indices=False)
 
 
-def _dynamic_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-    if k != 0:
-        return None
+def dynamic_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
+    """A box whose corner the operands name."""
     shape = tuple(eqn.invars[0].aval.shape)
-    entries, moves, traced = _box(eqn, shape, tuple(eqn.params["slice_sizes"]), operands[1:])
+    entries, moves, traced = _box(shape, tuple(eqn.params["slice_sizes"]), operands[1:])
     return _picking(eqn, k, entries) if traced is None else _masked(eqn, k, entries, moves, traced)
 
 
-def _dynamic_update_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-    if k > 1:
-        return None
+def dynamic_update_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
+    """An array with a box of it overwritten: operands are the array, the box, its corner."""
     shape, sizes = (tuple(v.aval.shape) for v in eqn.invars[:2])
-    entries, moves, traced = _box(eqn, shape, sizes, operands[2:])
+    entries, moves, traced = _box(shape, sizes, operands[2:])
     if k == 1:
         return _placing(eqn, k, entries) if traced is None else _masked(eqn, k, entries, moves, traced, placing=True)
     if traced is None:
@@ -287,81 +246,51 @@ def _kept(eqn: Any, k: int, mask: Any) -> Sparse:
     return Sparse(diagonal(into.size), LazyValues.of(mask, into.size), into, out)
 
 
-def _gather(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-    params = eqn.params
-    dims, mode = params["dimension_numbers"], params["mode"]
-    if k != 0 or mode == Mode.ONE_HOT:
+def gather(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+    """Windows of an array, at the places that indices name."""
+    params, indices = eqn.params, operands[1]
+    if params["mode"] == Mode.ONE_HOT or indices is None:
         return None
-    window = Window(
-        tuple(eqn.invars[0].aval.shape), tuple(params["slice_sizes"]), tuple(dims.offset_dims),
-        tuple(dims.collapsed_slice_dims), tuple(dims.start_index_map),
-        tuple(zip(dims.operand_batching_dims, dims.start_indices_batching_dims, strict=True)),
-        mode != Mode.FILL_OR_DROP,
-    )  # fmt: skip
-    indices = known_value(operands[1])
-    if indices is not None:
-        return _picking(eqn, k, window.entries(indices))
-    if operands[1] is None:
+    shape, clip = tuple(eqn.invars[0].aval.shape), params["mode"] != Mode.FILL_OR_DROP
+    window = Window(shape, tuple(params["slice_sizes"]), params["dimension_numbers"], clip)
+    known = known_value(indices)
+    if known is not None:
+        return _picking(eqn, k, window.entries(known))
+    return _masked(eqn, k, *window.candidates(indices), window.traced_entries(indices))
+
+
+def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = None) -> Sparse | None:
+    """An array with ``coef`` times the updates added at the places that indices name, or, without, overwritten there.
+
+    Operands are the array, the indices, the updates.
+    """
+    params, indices, adds = eqn.params, operands[1], coef is not None
+    if params["mode"] == Mode.ONE_HOT:
         return None
-    first, moves = window.candidates(tuple(eqn.invars[1].aval.shape)[:-1])
-    return _masked(eqn, k, first, moves, _traced_entries(window, operands[1]))
-
-
-def _traced_entries(window: Window, indices: Any) -> Any:
-    """The window's own gather, on the numbers of the entries."""
-    arrays, along = zip(*window.batch, strict=True) if window.batch else ((), ())
-    dims = lax.GatherDimensionNumbers(window.offset, window.collapsed, window.mapped, arrays, along)
-    entries = _entries_of(window.shape).astype(np.int32)
-    mode = Mode.CLIP if window.clip else Mode.FILL_OR_DROP
-    return lax.gather(entries, indices, dims, window.sizes, mode=mode, fill_value=_NOWHERE)
-
-
-def _scatter(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
-    """``scatter-add``, ``scatter-sub`` and the overwriting ``scatter``: operands are the array, the indices, the updates."""
-    name, params = eqn.primitive.name, eqn.params
-    adds, coef = name != "scatter", -1 if name == "scatter-sub" else 1
-    if k == 1 or params["mode"] == Mode.ONE_HOT:
-        return None
-    if k == 0 and adds:
-        return _same_order(eqn, k, operands)
     shape, _, updates = (tuple(v.aval.shape) for v in eqn.invars)
+    if k == 0 and adds:
+        return _picking(eqn, k, _entries_of(shape))
+    if indices is None:
+        return None
     dims = params["dimension_numbers"]
     absent = (*dims.inserted_window_dims, *dims.operand_batching_dims)
     extents = iter([updates[axis] for axis in dims.update_window_dims])
-    window = Window(
-        shape, tuple(1 if axis in absent else next(extents) for axis in range(len(shape))), tuple(dims.update_window_dims),
-        tuple(dims.inserted_window_dims), tuple(dims.scatter_dims_to_operand_dims),
-        tuple(zip(dims.operand_batching_dims, dims.scatter_indices_batching_dims, strict=True)),
-        params["mode"] == Mode.CLIP,
+    backwards = lax.GatherDimensionNumbers(
+        dims.update_window_dims, dims.inserted_window_dims, dims.scatter_dims_to_operand_dims,
+        dims.operand_batching_dims, dims.scatter_indices_batching_dims,
     )  # fmt: skip
-    indices = known_value(operands[1])
-    if indices is not None:
-        places = window.entries(indices)
+    sizes = tuple(1 if axis in absent else next(extents) for axis in range(len(shape)))
+    window = Window(shape, sizes, backwards, params["mode"] == Mode.CLIP)
+    known = known_value(indices)
+    if known is not None:
+        places = window.entries(known)
         if not adds and np.unique(places[places >= 0]).size < (places >= 0).sum():
             return None  # which of two updates of one entry stays is the machine's choice
-        return _picking(eqn, k, _without(shape, places)) if k == 0 else _placing(eqn, k, places, coef)
-    if operands[1] is None or not (adds or params["unique_indices"]):
+        return _picking(eqn, k, _without(shape, places)) if k == 0 else _placing(eqn, k, places, coef or 1)
+    if not (adds or params["unique_indices"]):
         return None
-    traced = _traced_entries(window, operands[1])
+    entries = window.traced_entries(indices)
     if k == 0:
-        kept = lax.full((prod(shape),), True).at[traced.reshape(-1)].set(False, mode="drop", wrap_negative_indices=False)
+        kept = lax.full((prod(shape),), True).at[entries.reshape(-1)].set(False, mode="drop", wrap_negative_indices=False)
         return _kept(eqn, k, kept)
-    first, moves = window.candidates(tuple(eqn.invars[1].aval.shape)[:-1])
-    return _masked(eqn, k, first, moves, traced, placing=True, coef=coef)
-
-
-_RULES: dict[str, Callable[[Any, int, Sequence[Any]], Sparse | None]] = {
-    "slice": _moved(_slice),
-    "rev": _moved(lambda entries, params: np.flip(entries, params["dimensions"])),
-    "transpose": _moved(lambda entries, params: entries.transpose(params["permutation"])),
-    "broadcast_in_dim": _moved(_broadcast),
-    **dict.fromkeys(("reshape", "squeeze", "expand_dims", "copy", "copy_p"), _same_order),
-    **dict.fromkeys(("concatenate", "stack"), _concatenate),
-    "pad": _pad,
-    "select_n": _select,
-    "reduce_window_sum": _window_sum,
-    "dynamic_slice": _dynamic_slice,
-    "dynamic_update_slice": _dynamic_update_slice,
-    "gather": _gather,
-    **dict.fromkeys(("scatter", "scatter-add", "scatter-sub"), _scatter),
-}
+    return _masked(eqn, k, *window.candidates(indices), entries, placing=True, coef=coef or 1)

@@ -9,8 +9,10 @@ from typing import Any
 from backsolve.algebra.spaces import Space
 from backsolve.capture.constants import fold
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.primitives.elementwise import ZERO
-from backsolve.capture.primitives.table import FALLBACK, RULES, SPLITS, Rule
+from backsolve.capture.primitives.table import SPLITS, ZERO
+from backsolve.capture.record import FALLBACK
+from backsolve.capture.record import PRIMITIVES as RULES
+from backsolve.capture.record import Primitive as Rule
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import Identity, LinearOperator, TupleSpace
 from backsolve.operators.tuples import Inject, Project

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.capture.batch_axes import Aligned, aligned_axes
+from backsolve.capture.record import record_of
 from backsolve.operators import LinearOperator, Space, TupleSpace
 from backsolve.operators.tuples import Parts
 from backsolve.tracing import jaxpr as jx
@@ -97,12 +98,10 @@ def _work(eqn: Any) -> float:
     waiting = [(eqn, 1.0)]
     while waiting:
         at, times = waiting.pop()
-        name, params = at.primitive.name, at.params
         total += times * sum(float(np.prod(getattr(v.aval, "shape", ()))) for v in (*at.invars, *at.outvars))
-        if name == "conv_general_dilated":
-            kernel = at.invars[1].aval.shape
-            each = np.prod(kernel) / max(kernel[params["dimension_numbers"].rhs_spec[0]], 1)
-            total += times * float(np.prod(at.outvars[0].aval.shape)) * each
-        turns = times * float(params.get("length", 1) or 1)
-        waiting.extend((e, turns) for e in jx.inner_equations(params))
+        each_entry = record_of(at.primitive.name).work
+        if each_entry is not None:
+            total += times * float(np.prod(at.outvars[0].aval.shape)) * each_entry(at)
+        turns = times * float(at.params.get("length", 1) or 1)
+        waiting.extend((e, turns) for e in jx.inner_equations(at.params))
     return total

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["moved"]
+__all__ = ["MOVES", "concatenate", "moved", "pad", "slice_"]
 
+MOVES: dict[str, Callable[..., Any]] = {}  # by name of the primitive; told from above, as `backsolve.tracing.kinds` is
 AT_ONCE = 16  # arrays that are joined by one program: pieces of one size then share it
 
 
@@ -23,7 +24,8 @@ def moved(name: str, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]
     return None if out is None else [out]
 
 
-def _slice(params: dict[str, Any], x: Any) -> Any:
+def slice_(params: dict[str, Any], x: Any) -> Any:
+    """A box of an array, by a program that serves for every corner; None with strides."""
     starts, strides = params["start_indices"], params["strides"]
     if strides is not None and any(stride != 1 for stride in strides):
         return None
@@ -31,7 +33,8 @@ def _slice(params: dict[str, Any], x: Any) -> Any:
     return jax.lax.dynamic_slice(x, starts, sizes)
 
 
-def _pad(params: dict[str, Any], x: Any, value: Any) -> Any:
+def pad(params: dict[str, Any], x: Any, value: Any) -> Any:
+    """An array placed in a larger one, by a program that serves for every place; None where it is cut or dilated."""
     config = params["padding_config"]
     if any(low < 0 or high < 0 or inner for low, high, inner in config):
         return None
@@ -39,12 +42,10 @@ def _pad(params: dict[str, Any], x: Any, value: Any) -> Any:
     return jax.lax.dynamic_update_slice(jax.lax.full(shape, value), x, [low for low, _, _ in config])
 
 
-def _concatenate(params: dict[str, Any], *parts: Any) -> Any:
+def concatenate(params: dict[str, Any], *parts: Any) -> Any:
+    """Arrays joined, a few at once."""
     while len(parts) > AT_ONCE:
         parts = tuple(
             jax.lax.concatenate(parts[k : k + AT_ONCE], params["dimension"]) for k in range(0, len(parts), AT_ONCE)
         )
     return jax.lax.concatenate(parts, params["dimension"])
-
-
-MOVES: dict[str, Callable[..., Any]] = {"slice": _slice, "pad": _pad, "concatenate": _concatenate}

@@ -278,9 +278,13 @@ def carries_derivatives(aval: Aval) -> bool:
     return dtype is not None and jnp.issubdtype(dtype, np.inexact)
 
 
-def inner_jaxpr(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
-    """The body and its constants of an equation that only calls it (a nested ``jit``), else None."""
-    if eqn.primitive.name in ("jit", "pjit", "closed_call", "core_closed_call"):
+def inner_jaxpr(eqn: Any, *, custom: bool = False) -> tuple[Any, Sequence[Any]] | None:
+    """The body and its constants of an equation that only calls it (a nested ``jit``), else None.
+
+    With ``custom`` also the body of a function with a ``custom_jvp``, whose derivative is another one.
+    """
+    name = eqn.primitive.name
+    if name in ("jit", "pjit", "closed_call", "core_closed_call") or (custom and name == "custom_jvp_call"):
         closed = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
         return closed.jaxpr, closed.consts
     return None

@@ -1,5 +1,3 @@
-"""Primitive → one operator per operand."""
+"""One record a primitive: the operator of its edge, its kind, how NumPy computes it."""
 
-from backsolve.capture.primitives.table import RULES as RULES
-from backsolve.capture.primitives.table import Rule as Rule
 from backsolve.capture.primitives.table import add_rule as add_rule

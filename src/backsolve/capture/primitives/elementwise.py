@@ -1,8 +1,7 @@
-"""Entrywise primitives: partial derivatives, one line each.
+"""Entrywise primitives, most of them a line: their partial derivatives, and how NumPy computes them of integers.
 
-``UNARY[name](x, y)`` is dy/dx at operand x and result y; ``BINARY[name]`` holds one such function of (a, b, y) for each
-operand.  Numbers stand for constant derivatives, tuples of a number and arrays for their product.  Formulas:
-Abramowitz & Stegun; ties as in JAX (each side a half).
+Numbers stand for constant derivatives, tuples of a number and arrays for their product.  Formulas: Abramowitz & Stegun;
+ties as in JAX (each side a half).
 """
 
 from __future__ import annotations
@@ -12,9 +11,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-__all__ = ["BILINEAR", "BINARY", "LINEAR_UNARY", "UNARY", "ZERO", "power_base"]
+from backsolve.capture.edges import diagonal, jointly, linear, multiple, quotient
+from backsolve.capture.index_maps import moved
+from backsolve.capture.record import FALLBACK, Edge, Primitive, each, unknown
+from backsolve.operators import LinearOperator
+from backsolve.tracing.jaxpr import Equation, number_of
+from backsolve.tracing.kinds import Kind
+
+__all__ = ["ELEMENTWISE", "zero"]
 
 
 def _k(x: Any, c: float) -> Any:
@@ -46,7 +53,7 @@ def _truncate(x: Any) -> Any:
     return lax.sign(x) * lax.floor(lax.abs(x))
 
 
-def power_base(x: Any, p: Any, y: Any) -> Any:
+def _power_base(x: Any, p: Any, y: Any) -> Any:
     """d(x^p)/dx = p x^(p−1); for integer exponents 0 where p is 0, also at x = 0 (NaN for others), as in JAX."""
     if jnp.issubdtype(jnp.result_type(p), jnp.inexact):
         return jnp.multiply(p, jnp.power(x, p - 1))
@@ -55,44 +62,162 @@ def power_base(x: Any, p: Any, y: Any) -> Any:
     return jnp.where(zero, jnp.zeros_like(y), slope)
 
 
-UNARY: dict[str, Callable[[Any, Any], Any]] = {
-    "sin": lambda x, y: lax.cos(x),
-    "cos": lambda x, y: (-1, lax.sin(x)),
-    "tan": lambda x, y: lax.add(_k(y, 1), lax.mul(y, y)),
-    "asin": lambda x, y: lax.rsqrt(lax.sub(_k(x, 1), lax.mul(x, x))),
-    "acos": lambda x, y: lax.neg(lax.rsqrt(lax.sub(_k(x, 1), lax.mul(x, x)))),
-    "sinh": lambda x, y: lax.cosh(x),
-    "cosh": lambda x, y: lax.sinh(x),
-    "tanh": lambda x, y: lax.sub(_k(y, 1), lax.mul(y, y)),
-    "exp": lambda x, y: y,
-    "exp2": lambda x, y: lax.mul(_k(y, math.log(2.0)), y),
-    "expm1": lambda x, y: lax.add(y, _k(y, 1)),
-    "log1p": lambda x, y: lax.div(_k(x, 1), lax.add(x, _k(x, 1))),
-    "sqrt": lambda x, y: lax.div(_k(y, 0.5), y),
-    "rsqrt": lambda x, y: lax.mul(_k(y, -0.5), lax.div(y, x)),
-    "cbrt": lambda x, y: lax.mul(_k(x, 1 / 3), lax.integer_pow(y, -2)),
-    "logistic": lambda x, y: lax.mul(y, lax.sub(_k(y, 1), y)),
-    "erf": lambda x, y: lax.mul(_k(x, 2 / math.sqrt(math.pi)), lax.exp(lax.neg(lax.mul(x, x)))),
-    "erfc": lambda x, y: lax.mul(_k(x, -2 / math.sqrt(math.pi)), lax.exp(lax.neg(lax.mul(x, x)))),
-    "lgamma": lambda x, y: lax.digamma(x),
-    "square": lambda x, y: lax.mul(_k(x, 2), x),
+def _product(eq: Equation, k: int) -> LinearOperator | None:
+    """d(ab) = b da + a db.
+
+    A square has one edge, 2a, whose 2 stays a number: as an array a + a would be one more reader of a, and XLA works out a
+    cheap-looking a (a sine, say) again in every loop that reads it.
+    """
+    a, b = eq.eqn.invars
+    if a is not b:
+        return diagonal(eq, k, eq.inputs[1 - k])
+    return diagonal(eq, k, (2, eq.inputs[k])) if k == 0 else None
+
+
+def _integer_power(eq: Equation, k: int) -> LinearOperator:
+    """d(xⁿ) = n xⁿ⁻¹ dx."""
+    x, n = eq.inputs[0], eq.params["y"]
+    return (
+        multiple(eq, k, 0)
+        if n == 0
+        else diagonal(eq, k, lax.mul(x.dtype.type(n), x if n == 2 else lax.integer_pow(x, n - 1)))
+    )
+
+
+def _quotient(eq: Equation, k: int) -> LinearOperator:
+    """d(a/b) = da/b − a/b² db, with 1/b worked out once."""
+    b = eq.inputs[1]
+    number = number_of(b)
+    if number is not None and number != 0:
+        return diagonal(eq, k, 1 / number)
+    if not eq.active[1] and eq.in_shape(0) == eq.in_shape(1) == eq.shape:
+        return quotient(eq, b)
+    if "1/b" not in eq.shared:
+        eq.shared["1/b"] = lax.div(b.dtype.type(1), b)
+    r = eq.shared["1/b"]
+    return diagonal(eq, k, r if k == 0 else (-1, eq.output, r))
+
+
+def _power(eq: Equation, k: int) -> LinearOperator | None:
+    """d(x^p) = p x^(p−1) dx where p is fixed."""
+    if eq.active[1]:
+        return FALLBACK  # type: ignore[no-any-return]
+    return diagonal(eq, k, _power_base(eq.inputs[0], eq.inputs[1], eq.output))
+
+
+def _absolute(eq: Equation, k: int) -> LinearOperator | None:
+    """d|x| = ±dx of a real x, + at 0."""
+    if eq.in_dtype(k).kind == "c":
+        return FALLBACK  # type: ignore[no-any-return]
+    x = eq.inputs[0]
+    return diagonal(eq, k, lax.select(lax.ge(x, x.dtype.type(0)), lax.full_like(x, 1), lax.full_like(x, -1)))
+
+
+def zero(eq: Equation, k: int) -> None:
+    """Piecewise constant: no derivative anywhere, as in JAX."""
+    return
+
+
+# ---- of integers and booleans, in NumPy --------------------------------------------------------------------------------
+def _divide(a: Any, b: Any) -> Any:
+    """Integer division towards zero, as XLA's; NumPy leaves division by zero to itself."""
+    if a.dtype.kind == "f" or not np.all(b):
+        return NotImplemented
+    return (np.abs(a) // np.abs(b)) * np.sign(a) * np.sign(b) if a.dtype.kind == "i" else a // b
+
+
+def _remainder(a: Any, b: Any) -> Any:
+    return np.fmod(a, b) if a.dtype.kind != "f" and np.all(b) else NotImplemented
+
+
+# ---- the records -------------------------------------------------------------------------------------------------------
+def _unary(partial: Callable[[Any, Any], Any], kind: Kind = Kind.DEAR) -> Primitive:
+    """An operation on x with the result y, by dy/dx as a function of these two."""
+    return Primitive(lambda eq, k: diagonal(eq, k, partial(eq.inputs[0], eq.output)), kind=kind)
+
+
+def _binary(*partials: Callable[[Any, Any, Any], Any], kind: Kind = Kind.CHEAP, evaluate: Any = None) -> Primitive:
+    """An operation on a and b with the result y, by ∂y/∂a and ∂y/∂b as functions of these three."""
+
+    def edge(eq: Equation, k: int) -> LinearOperator:
+        return diagonal(eq, k, partials[k](eq.inputs[0], eq.inputs[1], eq.output))
+
+    return Primitive(edge, kind=kind, evaluate=evaluate)
+
+
+def _scaled(function: Callable[..., Any], *coefs: int, index_map: Any = None) -> Primitive:
+    """A sum of its operands, each times a number."""
+    return Primitive(lambda eq, k: multiple(eq, k, coefs[k]), None, Kind.CHEAP, each(function), index_map)
+
+
+def _zero(function: Callable[..., Any] | None = None) -> Primitive:
+    return Primitive(zero, None, Kind.CHEAP, function and each(function))
+
+
+def _cheap(function: Callable[..., Any], edge: Edge = unknown, linear: tuple[int, ...] = ()) -> Primitive:
+    return Primitive(edge, linear, Kind.CHEAP, each(function))
+
+
+ELEMENTWISE: dict[str, Primitive] = {
+    "sin": _unary(lambda x, y: lax.cos(x), Kind.SINE),
+    "cos": _unary(lambda x, y: (-1, lax.sin(x)), Kind.SINE),
+    "tan": _unary(lambda x, y: lax.add(_k(y, 1), lax.mul(y, y)), Kind.SINE),
+    "asin": _unary(lambda x, y: lax.rsqrt(lax.sub(_k(x, 1), lax.mul(x, x)))),
+    "acos": _unary(lambda x, y: lax.neg(lax.rsqrt(lax.sub(_k(x, 1), lax.mul(x, x))))),
+    "sinh": _unary(lambda x, y: lax.cosh(x)),
+    "cosh": _unary(lambda x, y: lax.sinh(x)),
+    "tanh": _unary(lambda x, y: lax.sub(_k(y, 1), lax.mul(y, y))),
+    "exp": _unary(lambda x, y: y),
+    "exp2": _unary(lambda x, y: lax.mul(_k(y, math.log(2.0)), y)),
+    "expm1": _unary(lambda x, y: lax.add(y, _k(y, 1))),
+    "log": Primitive(lambda eq, k: quotient(eq, eq.inputs[0]), kind=Kind.DEAR),
+    "log1p": _unary(lambda x, y: lax.div(_k(x, 1), lax.add(x, _k(x, 1)))),
+    "sqrt": _unary(lambda x, y: lax.div(_k(y, 0.5), y)),
+    "rsqrt": _unary(lambda x, y: lax.mul(_k(y, -0.5), lax.div(y, x))),
+    "cbrt": _unary(lambda x, y: lax.mul(_k(x, 1 / 3), lax.integer_pow(y, -2))),
+    "logistic": _unary(lambda x, y: lax.mul(y, lax.sub(_k(y, 1), y))),
+    "erf": _unary(lambda x, y: lax.mul(_k(x, 2 / math.sqrt(math.pi)), lax.exp(lax.neg(lax.mul(x, x))))),
+    "erfc": _unary(lambda x, y: lax.mul(_k(x, -2 / math.sqrt(math.pi)), lax.exp(lax.neg(lax.mul(x, x))))),
+    "lgamma": _unary(lambda x, y: lax.digamma(x)),
+    "square": _unary(lambda x, y: lax.mul(_k(x, 2), x), Kind.CHEAP),
+    "integer_pow": Primitive(_integer_power, kind=Kind.CHEAP),
+    "pow": Primitive(_power, kind=Kind.DEAR),
+    "abs": _cheap(np.abs, _absolute),
+    "neg": _scaled(np.negative, -1),
+    "copy": _scaled(np.asarray, 1, index_map=moved),
+    "copy_p": _scaled(np.asarray, 1, index_map=moved),
+    "add": _scaled(np.add, 1, 1),
+    "add_any": _scaled(np.add, 1, 1),
+    "sub": _scaled(np.subtract, 1, -1),
+    "mul": _cheap(np.multiply, _product, (0, 1)),
+    "div": Primitive(_quotient, (0,), Kind.DEAR, each(_divide)),
+    "rem": _binary(lambda a, b, y: 1, lambda a, b, y: -_truncate(a / b), kind=Kind.DEAR, evaluate=each(_remainder)),
+    "max": _binary(
+        lambda a, b, y: _chosen(lax.gt, a, b, y), lambda a, b, y: _chosen(lax.gt, b, a, y), evaluate=each(np.maximum)
+    ),
+    "min": _binary(
+        lambda a, b, y: _chosen(lax.lt, a, b, y), lambda a, b, y: _chosen(lax.lt, b, a, y), evaluate=each(np.minimum)
+    ),
+    "atan2": _binary(
+        lambda a, b, y: lax.div(b, _squares(a, b)), lambda a, b, y: lax.div(lax.neg(a), _squares(a, b)), kind=Kind.DEAR
+    ),
+    "real": Primitive(linear, (0,), Kind.CHEAP),
+    "imag": Primitive(linear, (0,), Kind.CHEAP),
+    "complex": Primitive(jointly, (0, 1), Kind.CHEAP),
+    "conj": Primitive(kind=Kind.CHEAP),
+    "reduce_precision": Primitive(linear, (0,), Kind.CHEAP),
+    "sign": _zero(np.sign),
+    "stop_gradient": _zero(np.asarray),
+    **dict.fromkeys(("floor", "ceil", "round", "nextafter", "is_finite", "population_count", "clz"), _zero()),
+    "eq": _cheap(np.equal),
+    "ne": _cheap(np.not_equal),
+    "lt": _cheap(np.less),
+    "le": _cheap(np.less_equal),
+    "gt": _cheap(np.greater),
+    "ge": _cheap(np.greater_equal),
+    "and": _cheap(np.bitwise_and),
+    "or": _cheap(np.bitwise_or),
+    "xor": _cheap(np.bitwise_xor),
+    "not": _cheap(np.invert),
+    "clamp": _cheap(lambda low, x, high: np.minimum(np.maximum(x, low), high)),
 }
-
-# Derivatives that do not look at the operand: these serve tangents too.
-LINEAR_UNARY: dict[str, int] = {"neg": -1, "copy": 1, "copy_p": 1}
-
-BINARY: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any, Any], Any]]] = {
-    "add": (lambda a, b, y: 1, lambda a, b, y: 1),
-    "add_any": (lambda a, b, y: 1, lambda a, b, y: 1),
-    "sub": (lambda a, b, y: 1, lambda a, b, y: -1),
-    "max": (lambda a, b, y: _chosen(lax.gt, a, b, y), lambda a, b, y: _chosen(lax.gt, b, a, y)),
-    "min": (lambda a, b, y: _chosen(lax.lt, a, b, y), lambda a, b, y: _chosen(lax.lt, b, a, y)),
-    "atan2": (lambda a, b, y: lax.div(b, _squares(a, b)), lambda a, b, y: lax.div(lax.neg(a), _squares(a, b))),
-    "rem": (lambda a, b, y: 1, lambda a, b, y: -_truncate(a / b)),
-}
-
-# Operands in which these are linear, so that their rules also serve tangents (whose values are not known).
-BILINEAR: dict[str, tuple[int, ...]] = {"add": (0, 1), "add_any": (0, 1), "sub": (0, 1), "mul": (0, 1), "div": (0,)}
-
-# Piecewise constant: no derivative anywhere, as in JAX.
-ZERO = frozenset({"floor", "ceil", "round", "sign", "stop_gradient", "nextafter", "is_finite", "population_count", "clz"})

@@ -1,38 +1,29 @@
-"""Primitives that pick and place entries: linear in their arrays, fixed in their indices."""
+"""Primitives that pick, place and join entries: linear in their arrays, fixed in their indices."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jax import lax
 
+from backsolve.capture import index_maps
+from backsolve.capture.batch_axes import all_but, whole
 from backsolve.capture.constants import known_value
 from backsolve.capture.edges import diagonal, jointly, linear
+from backsolve.capture.record import Primitive
 from backsolve.operators import LinearOperator, Product
 from backsolve.operators.reshape import Reshape
 from backsolve.operators.slices import Slice
+from backsolve.tracing import eager_moves
 from backsolve.tracing.jaxpr import Equation
+from backsolve.tracing.kinds import Kind
 
-__all__ = ["JOINT", "LINEAR", "concatenate", "gather", "pad", "select_n", "slice_", "split", "stack"]
-
-# Operands in which a primitive is linear as it stands: applied by itself and transposed by JAX's rule.
-LINEAR: dict[str, tuple[int, ...]] = {
-    "dynamic_slice": (0,),
-    "rev": (0,),
-    "cumsum": (0,),
-    "reduce_window_sum": (0,),
-    "conv_general_dilated": (0, 1),
-    "real": (0,),
-    "imag": (0,),
-    "reduce_precision": (0,),
-}
-
-# Linear in these operands taken together: the edge of one is the primitive with the others at zero.
-JOINT: dict[str, tuple[int, ...] | None] = {"dynamic_update_slice": (0, 1), "complex": (0, 1)}
+__all__ = ["INDEXING"]
 
 
-def slice_(eq: Equation, k: int) -> LinearOperator:
+def _slice(eq: Equation, k: int) -> LinearOperator:
     """A box of entries; with strides, the primitive itself."""
     strides = eq.params["strides"]
     if strides is not None and any(step != 1 for step in strides):
@@ -40,14 +31,14 @@ def slice_(eq: Equation, k: int) -> LinearOperator:
     return Slice(eq.in_shape(k), tuple(eq.params["start_indices"]), tuple(eq.params["limit_indices"]), eq.dtype)
 
 
-def concatenate(eq: Equation, k: int) -> LinearOperator:
+def _concatenate(eq: Equation, k: int) -> LinearOperator:
     """Each operand lies in a box of the result."""
     axis = eq.params["dimension"]
     start = sum(eq.in_shape(i)[axis] for i in range(k))
     return Slice.along(eq.shape, axis, start, start + eq.in_shape(k)[axis], eq.dtype).transpose()
 
 
-def stack(eq: Equation, k: int) -> LinearOperator:
+def _stack(eq: Equation, k: int) -> LinearOperator:
     """Each operand is one layer of the result."""
     axis = eq.params["axis"]
     layer = Slice.along(eq.shape, axis, k, k + 1, eq.dtype)
@@ -55,7 +46,7 @@ def stack(eq: Equation, k: int) -> LinearOperator:
     return Product((layer.transpose(), Reshape(thick, eq.in_shape(k), eq.dtype)))
 
 
-def pad(eq: Equation, k: int) -> LinearOperator:
+def _pad(eq: Equation, k: int) -> LinearOperator:
     """The array is moved; the padding value is repeated where the array does not lie."""
     if k == 0:
         widths = eq.params["padding_config"]
@@ -68,12 +59,12 @@ def pad(eq: Equation, k: int) -> LinearOperator:
     return diagonal(eq, 1, lax.pad(inside, eq.dtype.type(1), eq.params["padding_config"]))
 
 
-def gather(eq: Equation, k: int) -> LinearOperator:
+def _gather(eq: Equation, k: int) -> LinearOperator:
     """Entries out of range have no derivative, whatever value the primitive fills in."""
     return linear(eq, k, fill_value=0)
 
 
-def select_n(eq: Equation, k: int) -> LinearOperator:
+def _select(eq: Equation, k: int) -> LinearOperator:
     """A mask: what is not selected is zero, even where it is NaN."""
     which = eq.inputs[0]
     known = known_value(which)
@@ -86,7 +77,7 @@ def select_n(eq: Equation, k: int) -> LinearOperator:
     return diagonal(eq, k, mask)
 
 
-def split(eq: Equation) -> list[LinearOperator]:
+def _split(eq: Equation) -> list[LinearOperator]:
     """One slice for each part."""
     shape, axis = eq.in_shape(0), eq.params["axis"]
     edges: list[LinearOperator] = []
@@ -95,3 +86,55 @@ def split(eq: Equation) -> list[LinearOperator]:
         edges.append(Slice.along(shape, axis, start, start + size, eq.in_dtype(0)))
         start += size
     return edges
+
+
+def _sliced(params: dict[str, Any], x: Any) -> Any:
+    steps = params["strides"] or (1,) * x.ndim
+    return x[tuple(map(slice, params["start_indices"], params["limit_indices"], steps))]
+
+
+def _selected(params: dict[str, Any], which: Any, *cases: Any) -> Any:
+    out = cases[0]
+    for number, case in enumerate(cases[1:], 1):
+        out = np.where(which == number, case, out)
+    return out
+
+
+def _update_axes(eq: Equation, k: int) -> dict[int, int]:
+    """Axes of which the box that is overwritten takes everything."""
+    return whole(eq, 1) if k < 2 else {}
+
+
+def _padded_axes(eq: Equation, k: int) -> dict[int, int]:
+    return {a: a for a, widths in enumerate(eq.params["padding_config"]) if k == 0 and not any(widths)}
+
+
+def _gathered_axes(eq: Equation, k: int) -> dict[int, int]:
+    """Axes that are taken whole, and those that go with an axis of the indices."""
+    if k:
+        return {}
+    numbers, sizes, shape = eq.params["dimension_numbers"], eq.params["slice_sizes"], eq.in_shape(0)
+    gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+    windows = zip([a for a in range(len(shape)) if a not in gone], sorted(numbers.offset_dims), strict=True)
+    batches = [a for a in range(len(eq.shape)) if a not in numbers.offset_dims]  # the axes of the indices but their last
+    along = zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
+    return {a: b for a, b in windows if sizes[a] == shape[a]} | {a: batches[b] for a, b in along}
+
+
+INDEXING: dict[str, Primitive] = {
+    "slice": Primitive(_slice, (0,), Kind.MOVES, _sliced, axes=whole, eager=eager_moves.slice_),
+    "rev": Primitive(linear, (0,), Kind.MOVES, lambda p, x: np.flip(x, p["dimensions"]), axes=all_but("dimensions")),
+    "concatenate": Primitive(
+        _concatenate, None, Kind.JOINS, lambda p, *xs: np.concatenate(xs, p["dimension"]), eager=eager_moves.concatenate
+    ),
+    "stack": Primitive(_stack, None, Kind.JOINS, lambda p, *xs: np.stack(xs, p["axis"])),
+    "pad": Primitive(_pad, (0, 1), Kind.JOINS, index_maps.padded, axes=_padded_axes, eager=eager_moves.pad),
+    "select_n": Primitive(_select, None, Kind.CHEAP, _selected, index_maps.moved),
+    "split": Primitive(edges=_split),
+    "dynamic_slice": Primitive(linear, (0,), index_map=index_maps.dynamic_slice, axes=whole),
+    "dynamic_update_slice": Primitive(jointly, (0, 1), index_map=index_maps.dynamic_update_slice, axes=_update_axes),
+    "gather": Primitive(_gather, (0,), Kind.PICKS, index_map=index_maps.gather, axes=_gathered_axes),
+    "scatter": Primitive(index_map=index_maps.scatter),
+    "scatter-add": Primitive(index_map=partial(index_maps.scatter, coef=1)),
+    "scatter-sub": Primitive(index_map=partial(index_maps.scatter, coef=-1)),
+}

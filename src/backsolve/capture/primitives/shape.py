@@ -1,23 +1,29 @@
-"""Primitives that move or repeat entries along whole axes."""
+"""Primitives that move or repeat entries along whole axes, or change their type."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from backsolve.capture.edges import linear, multiple
+from backsolve.capture.record import Primitive
 from backsolve.operators import Einsum, LinearOperator
 from backsolve.operators.reshape import Reshape
 from backsolve.tracing.jaxpr import Equation, carries_derivatives
+from backsolve.tracing.kinds import Kind
 
-__all__ = ["broadcast_in_dim", "convert", "reshape", "transpose"]
+__all__ = ["SHAPE"]
 
 
-def reshape(eq: Equation, k: int) -> LinearOperator:
+def _reshape(eq: Equation, k: int) -> LinearOperator:
     """``reshape``, ``squeeze`` and ``expand_dims``."""
     if (eq.name == "reshape" and eq.params["dimensions"] is not None) or eq.params.get("sharding") is not None:
         return linear(eq, k)
     return Reshape(eq.shape, eq.in_shape(k), eq.dtype)
 
 
-def transpose(eq: Equation, k: int) -> LinearOperator:
+def _transpose(eq: Equation, k: int) -> LinearOperator:
     """Axes permuted: no factor, only labels."""
     permutation = eq.params["permutation"]
     into = tuple(range(len(permutation)))
@@ -25,7 +31,7 @@ def transpose(eq: Equation, k: int) -> LinearOperator:
     return Einsum((), tuple(permutation), into, sizes, 1, (eq.dtype, eq.dtype))
 
 
-def broadcast_in_dim(eq: Equation, k: int) -> LinearOperator:
+def _broadcast(eq: Equation, k: int) -> LinearOperator:
     """Labels only in the output repeat; a stretched size-1 axis has a label of its own."""
     if k != 0 or eq.params.get("sharding") is not None:
         return linear(eq, k)
@@ -42,10 +48,44 @@ def broadcast_in_dim(eq: Equation, k: int) -> LinearOperator:
     return Einsum((), out, tuple(into), sizes, 1, (eq.dtype, eq.dtype))
 
 
-def convert(eq: Equation, k: int) -> LinearOperator | None:
+def _convert(eq: Equation, k: int) -> LinearOperator | None:
     """``convert_element_type`` between floating-point types; zero to an integer type."""
     if not carries_derivatives(eq.eqn.outvars[0].aval):
         return None
     if (eq.in_dtype(k).kind == "c") != (eq.dtype.kind == "c"):
         return linear(eq, k)
     return multiple(eq, k, 1)
+
+
+def _iota(params: dict[str, Any], *sizes: Any) -> Any:
+    shape, axis = params["shape"], params["dimension"]
+    if sizes:
+        return NotImplemented
+    side = (-1,) + (1,) * (len(shape) - axis - 1)
+    return np.broadcast_to(np.arange(shape[axis], dtype=params["dtype"]).reshape(side), shape)
+
+
+def _repeated(params: dict[str, Any], x: Any) -> Any:
+    wide = [1] * len(params["shape"])
+    for n, axis in zip(x.shape, params["broadcast_dimensions"], strict=True):
+        wide[axis] = n
+    return np.broadcast_to(x.reshape(wide), params["shape"])
+
+
+def _reshaped(params: dict[str, Any], x: Any) -> Any:
+    return x.reshape(params["new_sizes"]) if params["dimensions"] is None else NotImplemented
+
+
+def _converted(params: dict[str, Any], x: Any) -> Any:
+    return x.astype(params["new_dtype"]) if x.dtype.kind in "iub" else NotImplemented
+
+
+SHAPE: dict[str, Primitive] = {
+    "reshape": Primitive(_reshape, (0,), Kind.MOVES, _reshaped),
+    "squeeze": Primitive(_reshape, (0,), Kind.MOVES, lambda p, x: np.squeeze(x, tuple(p["dimensions"]))),
+    "expand_dims": Primitive(_reshape, (0,), Kind.MOVES, lambda p, x: np.expand_dims(x, tuple(p["dimensions"]))),
+    "transpose": Primitive(_transpose, (0,), Kind.MOVES, lambda p, x: x.transpose(p["permutation"])),
+    "broadcast_in_dim": Primitive(_broadcast, (0,), Kind.MOVES, _repeated),
+    "convert_element_type": Primitive(_convert, (0,), Kind.CHEAP, _converted),
+    "iota": Primitive(evaluate=_iota),
+}
