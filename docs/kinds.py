@@ -17,8 +17,7 @@ from backsolve.algebra.spaces import ArraySpace
 from backsolve.operators import Einsum, Identity, LinearOperator, Scaling, Zero
 from backsolve.operators.dispatch import ADD, COMPOSE
 from backsolve.operators.einsum import Factor
-from backsolve.operators.reshape import Reshape
-from backsolve.operators.slices import Slice
+from backsolve.operators.moves import Reshape, Slice
 from backsolve.sparse import Sparse, sparse
 
 __all__ = ["all_kinds", "kinds", "results", "table"]

@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from backsolve.operators import Einsum, einsum
-from backsolve.operators.reshape import Reshape
-from backsolve.operators.slices import Slice
+from backsolve.operators.moves import Reshape, Slice
 
 NIGHTLY = os.environ.get("BACKSOLVE_NIGHTLY") == "1"
 MOST = 24  # entries of a space

@@ -39,7 +39,7 @@ LATE = {
     "backsolve.cli.show",
     "backsolve.engines",
     "backsolve.engines.blocks",
-    "backsolve.engines.superlu",
+    "backsolve.engines.hosted",
     "backsolve.engines.suitesparse",
     "backsolve.show.drawing",
     "backsolve.show.entries",

@@ -16,7 +16,7 @@ import scipy.sparse
 
 import backsolve
 from backsolve import SparseMatrix
-from backsolve.algebra.memory import available_memory
+from backsolve.algebra.spaces import available_memory
 from benchmarks import limited
 from benchmarks.machine import cores
 from benchmarks.models import in_casadi

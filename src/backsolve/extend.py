@@ -17,9 +17,9 @@ from typing import Any
 
 from backsolve.algebra.elements import describe, is_number, short
 from backsolve.algebra.spaces import unify
-from backsolve.capture.edges import diagonal as diagonal
-from backsolve.capture.edges import linear as as_it_stands
-from backsolve.capture.edges import multiple as multiple
+from backsolve.capture.opaque import diagonal as diagonal
+from backsolve.capture.opaque import linear as as_it_stands
+from backsolve.capture.opaque import multiple as multiple
 from backsolve.capture.primitives import add_rule
 from backsolve.capture.record import FALLBACK as FALLBACK
 from backsolve.operators import ArraySpace, Einsum, LinearOperator

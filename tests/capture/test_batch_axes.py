@@ -10,7 +10,7 @@ import backsolve as bs
 from backsolve.capture.opaque import LinearEquation
 from backsolve.operators import Einsum, Product, TupleSpace
 from backsolve.operators.closed_form import batched_columns
-from backsolve.operators.tuples import Inject, Project
+from backsolve.operators.moves import Inject, Project
 from backsolve.tracing import jaxpr as jx
 
 from .oracle import assert_close, assert_same, normal

@@ -336,7 +336,7 @@ def test_without_entries():
 
 
 def test_memory_that_would_not_suffice(monkeypatch):
-    monkeypatch.setattr("backsolve.algebra.memory.available_memory", lambda: 2**24)
+    monkeypatch.setattr("backsolve.algebra.spaces.available_memory", lambda: 2**24)
     with pytest.raises(MemoryError, match=r"\d{1,3}(,\d{3})+ bytes"):
         bs.solve_jacobian(lambda x: jnp.sin(jnp.ones((2000, 2000)) @ x), jnp.ones(2000), jnp.ones(2000))
 

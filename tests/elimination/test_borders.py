@@ -8,7 +8,7 @@ import pytest
 from backsolve import I, O, OperatorMatrix, System, hadamard, left_mul, matrix
 from backsolve.elimination.borders import LinearizedGraph, edge_product
 from backsolve.operators import ArraySpace, Identity, Product, einsum
-from backsolve.operators.slices import Slice
+from backsolve.operators.moves import Slice
 from backsolve.operators.tiled import TiledOperator
 
 RNG = np.random.default_rng(0)

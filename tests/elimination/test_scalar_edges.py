@@ -12,8 +12,8 @@ from backsolve.elimination import borders as networks
 from backsolve.elimination.borders import ScalarEdge, as_operator, as_scalar_edge, scalar_dtype
 from backsolve.operators import ArraySpace, Einsum, Identity, Product, Scaling, TupleSpace, Zero, einsum
 from backsolve.operators.einsum import Factor
+from backsolve.operators.moves import Reshape
 from backsolve.operators.quotient import Quotient
-from backsolve.operators.reshape import Reshape
 
 from ..chains import examples
 

@@ -8,8 +8,7 @@ import pytest
 from backsolve import OperatorMatrix, linear_map
 from backsolve.elimination.sparse_edges import Opaque, accumulate_sparse, pulled, pushed
 from backsolve.operators import ArraySpace, Identity
-from backsolve.sparse.convert import as_sparse
-from backsolve.sparse.operator import Sparse, mirror_sparse, sparse
+from backsolve.sparse.operator import Sparse, as_sparse, mirror_sparse, sparse
 
 RNG = np.random.default_rng(0)
 

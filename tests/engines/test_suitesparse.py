@@ -10,7 +10,7 @@ import pytest
 
 import backsolve as bs
 from backsolve.algebra import SingularError
-from backsolve.algebra.memory import PatternTooLargeError
+from backsolve.algebra.spaces import PatternTooLargeError
 from backsolve.engines import factored
 
 from .installed import GENERAL, SUITESPARSE

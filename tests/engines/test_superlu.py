@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from backsolve.algebra import SingularError
-from backsolve.algebra.memory import PatternTooLargeError
-from backsolve.engines import factored, superlu
+from backsolve.algebra.spaces import PatternTooLargeError
+from backsolve.engines import factored
+from backsolve.engines import hosted as superlu
+from backsolve.engines.hosted import SuperLU
 from backsolve.engines.layout import Layout, Part
-from backsolve.engines.superlu import SuperLU
 from backsolve.sparse.pattern import Pattern
 
 SIZES = {"rows": (3, 1, 4, 2), "cols": (2, 4, 3, 1)}

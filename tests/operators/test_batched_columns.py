@@ -5,9 +5,7 @@ import pytest
 
 from backsolve.operators import ArraySpace, Einsum, LinearOperator, Product, TupleSpace, einsum
 from backsolve.operators.closed_form import batched_columns, compose_closed, dense_array, is_opaque
-from backsolve.operators.reshape import Reshape
-from backsolve.operators.slices import Slice
-from backsolve.operators.tuples import Inject, Parts, Project
+from backsolve.operators.moves import Inject, Parts, Project, Reshape, Slice
 from backsolve.testing import check_operator
 
 RNG = np.random.default_rng(0)

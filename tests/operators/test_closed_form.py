@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.operators import Einsum, LinearMap, LinearOperator, Product, Sum, einsum
 from backsolve.operators.closed_form import as_dense_einsum, closed_form, compose_closed, dense_array, is_opaque
-from backsolve.operators.slices import Slice
+from backsolve.operators.moves import Slice
 from backsolve.testing import check_operator
 
 from ..chains import MOST, Pair, dense_product, einsums, examples, multiplied, operators, same, shapes, turned

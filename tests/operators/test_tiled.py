@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.operators import LinearMap, Sum
 from backsolve.operators.einsum import einsum
-from backsolve.operators.slices import Slice
+from backsolve.operators.moves import Slice
 from backsolve.operators.tiled import Tile, TiledOperator
 from backsolve.testing import check_operator
 

@@ -8,7 +8,7 @@ import pytest
 from backsolve import O
 from backsolve.algebra.elements import is_zero
 from backsolve.algebra.spaces import ArraySpace, TupleSpace, space_of
-from backsolve.operators.tuples import Parts, flat_space, flattened, unflattened
+from backsolve.operators.moves import Parts, flat_space, flattened, unflattened
 
 FLOAT0 = jax.dtypes.float0
 

@@ -6,10 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backsolve.operators import Einsum, Product, Scaling, Sum, einsum
-from backsolve.operators.closed_form import compose_closed, dense_array
-from backsolve.operators.reshape import Reshape
-from backsolve.operators.rules import add
-from backsolve.operators.slices import Slice
+from backsolve.operators.closed_form import add, compose_closed, dense_array
+from backsolve.operators.moves import Reshape, Slice
 from backsolve.planning.costs import AbstractArray, Cost, StructureTable, abstracted
 
 from ..chains import chains, einsums, examples, multiplied

@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 
 from backsolve import I, O, SpaceError, hadamard, left_mul, linear_map, tdot
 from backsolve.operators import ArraySpace, Einsum, Identity, Product, Scaling, Sum, Zero, einsum
+from backsolve.operators.moves import Reshape, Slice
 from backsolve.operators.quotient import Quotient
-from backsolve.operators.reshape import Reshape
-from backsolve.operators.slices import Slice
-from backsolve.sparse.convert import as_sparse
 from backsolve.sparse.lazy_values import Combination, LazyValues
 from backsolve.sparse.materialize import combine, take
-from backsolve.sparse.operator import Sparse, sparse
+from backsolve.sparse.operator import Sparse, as_sparse, sparse
 from backsolve.sparse.pattern import PatternTooLargeError
 from backsolve.testing import check_operator
 

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backsolve.algebra import memory
+from backsolve.algebra import spaces as memory
 from backsolve.operators import SpaceError
 from backsolve.sparse.pattern import (
     Pattern,

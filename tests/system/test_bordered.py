@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 import backsolve as bs
 from backsolve.capture.solving import bordered_system
-from backsolve.engines.superlu import SuperLU
+from backsolve.engines.hosted import SuperLU
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 

@@ -15,8 +15,7 @@ import numpy as np
 from backsolve.capture.record import record_of
 from backsolve.operators import Einsum, Product
 from backsolve.operators.batch_axes import Pairs, joined, propagate
-from backsolve.operators.reshape import Reshape
-from backsolve.operators.slices import Slice
+from backsolve.operators.moves import Reshape, Slice
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.kinds import Kind
 

@@ -15,7 +15,7 @@ from backsolve.capture.record import PRIMITIVES as RULES
 from backsolve.capture.record import Primitive as Rule
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import Identity, LinearOperator, TupleSpace
-from backsolve.operators.tuples import Inject, Project
+from backsolve.operators.moves import Inject, Project
 from backsolve.tracing import jaxpr as jx
 from backsolve.xla.hold import HELD, Sines, held, held_edge, is_held
 

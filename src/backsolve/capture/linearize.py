@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from backsolve.capture import adapter as adapter  # registers how JAX arrays are multiplied
-from backsolve.capture import register as register  # registers operators as pytrees
 from backsolve.capture.interpret import Program, walk
 from backsolve.capture.linearized import Leaves, Linearized
 from backsolve.tracing import jaxpr as jx

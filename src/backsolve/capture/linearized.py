@@ -21,7 +21,7 @@ from backsolve.elimination.borders import LinearizedGraph
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import O
 from backsolve.operators.closed_form import dense_array, first_of
-from backsolve.operators.tuples import flattened, unflattened
+from backsolve.operators.moves import flattened, unflattened
 from backsolve.planning.plan import Plan
 from backsolve.system.bordered import Inverse
 from backsolve.system.system import FORMATS, Plans, System

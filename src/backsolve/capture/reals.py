@@ -21,13 +21,10 @@ from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
 from backsolve.capture.opaque import LinearEquation
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
-from backsolve.operators.closed_form import dense_array
+from backsolve.operators.closed_form import add, compose, dense_array
 from backsolve.operators.einsum import Einsum, Factor, as_einsum
 from backsolve.operators.lazy import Product, Sum
-from backsolve.operators.reshape import Reshape
-from backsolve.operators.rules import add, compose
-from backsolve.operators.slices import Slice
-from backsolve.operators.tuples import Inject, Parts, Project
+from backsolve.operators.moves import Inject, Parts, Project, Reshape, Slice
 from backsolve.sparse.operator import Sparse, compose_sparse, sparse
 from backsolve.system.system import System
 

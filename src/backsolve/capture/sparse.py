@@ -17,13 +17,12 @@ from backsolve.capture.reals import Paired, is_complex, joined_sparse
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator
 from backsolve.operators.einsum import Factor
+from backsolve.operators.moves import Inject, Project, flat_space
 from backsolve.operators.quotient import Quotient
-from backsolve.operators.tuples import Inject, Project, flat_space
 from backsolve.planning.plan import Plan, make_plan
-from backsolve.sparse.convert import as_sparse
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.matrix import SparseMatrix
-from backsolve.sparse.operator import Sparse, join_sparse, mirror_sparse
+from backsolve.sparse.operator import Sparse, as_sparse, join_sparse, mirror_sparse
 from backsolve.sparse.pattern import Pattern, from_entries
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx

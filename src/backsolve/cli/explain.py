@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.algebra.memory import available_memory
+from backsolve.algebra.spaces import available_memory
 from backsolve.capture import linearize
 from backsolve.system.system import System
 

@@ -23,12 +23,10 @@ from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import topological_order
 from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
 from backsolve.operators.closed_form import compose_closed
-from backsolve.operators.commute import split_ends
 from backsolve.operators.einsum import Einsum, Factor
-from backsolve.operators.einsum_rules import contracted
+from backsolve.operators.einsum_rules import contracted, split_ends
 from backsolve.operators.lazy import Product
-from backsolve.operators.reshape import Reshape
-from backsolve.operators.slices import Slice, disjoint
+from backsolve.operators.moves import Reshape, Slice, disjoint
 from backsolve.operators.tiled import Tile, TiledOperator
 
 __all__ = [

@@ -21,7 +21,7 @@ from backsolve.elimination.graph import EliminationGraph, cheapest_first
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import LinearOperator, O, Product, Sum
 from backsolve.operators.closed_form import attempt, first_of, is_opaque
-from backsolve.operators.tuples import Parts
+from backsolve.operators.moves import Parts
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.materialize import concatenate
 from backsolve.sparse.operator import Keep, Sparse, add_sparse, compose_sparse, join_sparse

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backsolve.algebra.arrays import astype, namespace
-from backsolve.algebra.memory import require_memory
+from backsolve.algebra.spaces import require_memory
 from backsolve.engines.fronts import Block, FrontFactors, FrontPlan
 from backsolve.engines.layout import Layout
 from backsolve.sparse.materialize import take

@@ -13,7 +13,7 @@ __all__ = ["ENGINES", "FORMED", "TRACED", "factored", "require_package"]
 
 
 def _superlu(layout: Layout, data: Sequence[Any]) -> Factors:
-    from backsolve.engines.superlu import SuperLU
+    from backsolve.engines.hosted import SuperLU
 
     return SuperLU(layout, data)
 

@@ -12,7 +12,7 @@ from backsolve.algebra.arrays import is_array, namespace
 from backsolve.algebra.elements import add, describe, is_zero, left_divide, multiply, negate, short, subtract
 from backsolve.operators import Einsum, O
 from backsolve.operators.base import is_scalar
-from backsolve.operators.slices import Slice, side_by_side
+from backsolve.operators.moves import Slice, side_by_side
 
 __all__ = ["BlockVector", "Bundle", "times_row", "unpack_vector"]
 

@@ -4,9 +4,9 @@ from backsolve.algebra.spaces import ArraySpace as ArraySpace
 from backsolve.algebra.spaces import Space as Space
 from backsolve.algebra.spaces import SpaceError as SpaceError
 from backsolve.algebra.spaces import TupleSpace as TupleSpace
+from backsolve.operators import closed_form as _closed_form  # noqa: F401
 from backsolve.operators import inverse as _inverse  # noqa: F401  (fills the tables of `dispatch`, as the next two do)
 from backsolve.operators import measures as _measures  # noqa: F401
-from backsolve.operators import rules as _rules  # noqa: F401
 from backsolve.operators.base import Identity as Identity
 from backsolve.operators.base import LinearOperator as LinearOperator
 from backsolve.operators.base import Scaling as Scaling

@@ -12,9 +12,7 @@ from backsolve.algebra.spaces import TupleSpace
 from backsolve.operators.base import Identity, LinearOperator, Scaling
 from backsolve.operators.einsum import Einsum
 from backsolve.operators.lazy import Product, Sum
-from backsolve.operators.reshape import Reshape
-from backsolve.operators.slices import Slice
-from backsolve.operators.tuples import Inject, Project
+from backsolve.operators.moves import Inject, Project, Reshape, Slice
 
 __all__ = ["Pairs", "joined", "propagate", "regrouped"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["ADD", "COMPOSE", "OPERATIONS", "Rule", "look_up", "operation"]
+__all__ = ["ADD", "COMPOSE", "OPERATIONS", "Rule", "operation"]
 
 Rule = Callable[[Any, Any], Any]  # two operators to one; None: no closed form after all
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -23,13 +23,3 @@ def operation(function: Function) -> Function:
     """Enter a function of operators under its name; `LinearOperator`'s methods call it."""
     OPERATIONS[function.__name__] = function
     return function
-
-
-def look_up(table: dict[tuple[type, type], Rule], a: Any, b: Any) -> Any:
-    """What the rule for the kinds of a and b gives, or the nearest kinds they derive from; None where there is no rule."""
-    for kind_a in type(a).__mro__:
-        for kind_b in type(b).__mro__:
-            rule = table.get((kind_a, kind_b))
-            if rule is not None:
-                return rule(a, b)
-    return None

@@ -13,7 +13,7 @@ from backsolve.algebra.spaces import ArraySpace, Space
 from backsolve.operators.base import LinearOperator
 from backsolve.operators.closed_form import dense_array
 from backsolve.operators.einsum import Einsum, _contract_all
-from backsolve.operators.slices import Slice
+from backsolve.operators.moves import Slice
 
 __all__ = ["Tile", "TiledOperator"]
 

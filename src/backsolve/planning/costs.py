@@ -23,11 +23,10 @@ from backsolve.operators import Einsum, LinearOperator, Product, Sum
 from backsolve.operators.base import Identity, Scaling
 from backsolve.operators.batch_axes import Pairs
 from backsolve.operators.closed_form import dense_array, is_opaque
-from backsolve.operators.commute import move_key
 from backsolve.operators.einsum import Factor
+from backsolve.operators.einsum_rules import move_key
+from backsolve.operators.moves import Reshape, Slice
 from backsolve.operators.quotient import Quotient
-from backsolve.operators.reshape import Reshape
-from backsolve.operators.slices import Slice
 
 __all__ = ["AbstractArray", "Cost", "CostGraph", "EdgeProduct", "StructureTable", "abstracted"]
 

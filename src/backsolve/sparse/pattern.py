@@ -13,8 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from backsolve.algebra.arrays import Labels
-from backsolve.algebra.memory import PatternTooLargeError, require_memory
-from backsolve.algebra.spaces import SpaceError
+from backsolve.algebra.spaces import PatternTooLargeError, SpaceError, require_memory
 
 __all__ = [
     "Groups",

@@ -19,10 +19,10 @@ from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import solve
 from backsolve.matrices.vector import BlockVector, unpack_vector
 from backsolve.operators import I, LinearOperator
-from backsolve.operators.tuples import flattened, unflattened
+from backsolve.operators.moves import flattened, unflattened
 from backsolve.planning.costs import Cost, abstracted
 from backsolve.planning.plan import Plan, make_plan
-from backsolve.sparse.convert import as_sparse
+from backsolve.sparse.operator import as_sparse
 from backsolve.system.bordered import Inverse, bordered, require_square, with_operators
 
 __all__ = ["FORMATS", "System"]

@@ -11,11 +11,10 @@ from jax import lax
 from backsolve.capture import index_maps
 from backsolve.capture.batch_axes import all_but, whole
 from backsolve.capture.constants import known_value
-from backsolve.capture.edges import diagonal, jointly, linear
+from backsolve.capture.opaque import diagonal, jointly, linear
 from backsolve.capture.record import Primitive
 from backsolve.operators import LinearOperator, Product
-from backsolve.operators.reshape import Reshape
-from backsolve.operators.slices import Slice
+from backsolve.operators.moves import Reshape, Slice
 from backsolve.tracing import eager_moves
 from backsolve.tracing.jaxpr import Equation
 from backsolve.tracing.kinds import Kind

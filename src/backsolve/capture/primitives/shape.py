@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.capture.edges import linear, multiple
+from backsolve.capture.opaque import linear, multiple
 from backsolve.capture.record import Primitive
 from backsolve.operators import Einsum, LinearOperator
-from backsolve.operators.reshape import Reshape
+from backsolve.operators.moves import Reshape
 from backsolve.tracing.jaxpr import Equation, carries_derivatives
 from backsolve.tracing.kinds import Kind
 

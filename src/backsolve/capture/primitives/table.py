@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from backsolve.capture.primitives.contraction import CONTRACTION
-from backsolve.capture.primitives.elementwise import ELEMENTWISE, zero
+from backsolve.capture.primitives.arithmetic import CONTRACTION, ELEMENTWISE, REDUCTION, zero
 from backsolve.capture.primitives.indexing import INDEXING
-from backsolve.capture.primitives.reduction import REDUCTION
 from backsolve.capture.primitives.shape import SHAPE
 from backsolve.capture.record import PRIMITIVES, Edge, record_of, unknown
 from backsolve.tracing.eager_moves import MOVES

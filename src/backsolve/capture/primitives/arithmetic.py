@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from backsolve.capture.edges import diagonal, jointly, linear, multiple, quotient
+from backsolve.capture import index_maps
+from backsolve.capture.batch_axes import all_but
 from backsolve.capture.index_maps import moved
+from backsolve.capture.opaque import diagonal, jointly, linear, multiple, quotient
 from backsolve.capture.record import FALLBACK, Edge, Primitive, each, unknown
-from backsolve.operators import LinearOperator
-from backsolve.tracing.jaxpr import Equation, number_of
+from backsolve.operators import Einsum, LinearOperator
+from backsolve.operators.einsum import Factor
+from backsolve.tracing.jaxpr import Equation, as_array, number_of
 from backsolve.tracing.kinds import Kind
 
-__all__ = ["ELEMENTWISE", "zero"]
+__all__ = ["CONTRACTION", "ELEMENTWISE", "REDUCTION", "zero"]
 
 
 def _k(x: Any, c: float) -> Any:
@@ -220,4 +224,70 @@ ELEMENTWISE: dict[str, Primitive] = {
     "xor": _cheap(np.bitwise_xor),
     "not": _cheap(np.invert),
     "clamp": _cheap(lambda low, x, high: np.minimum(np.maximum(x, low), high)),
+}
+
+
+def _dot_general(eq: Equation, k: int) -> LinearOperator:
+    """The edge of operand k of a contraction: an `Einsum` whose one factor is the other operand.
+
+    With a precision, a sharding or an accumulation dtype of its own, the primitive itself.
+    """
+    params, other = eq.params, as_array(eq.inputs[1 - k], eq.eqn.invars[1 - k].aval)
+    plain = params.get("precision") is None and params.get("out_sharding") is None
+    if not plain or other.dtype != eq.in_dtype(k) or eq.dtype != eq.in_dtype(k):
+        return linear(eq, k)
+    (contract_l, contract_r), (batch_l, batch_r) = params["dimension_numbers"]
+    left, right, out = _dot_labels(len(eq.in_shape(0)), len(eq.in_shape(1)), contract_l, contract_r, batch_l, batch_r)
+    into, fixed = (left, right) if k == 0 else (right, left)
+    sizes: dict[int, int | None] = dict(zip(into, eq.in_shape(k), strict=True))
+    sizes |= dict(zip(fixed, other.shape, strict=True))
+    return Einsum((Factor(other, fixed),), out, into, sizes, 1, (eq.in_dtype(k), eq.dtype))
+
+
+def _product_axes(eq: Equation, k: int) -> dict[int, int]:
+    contract, batch = eq.params["dimension_numbers"]
+    *operands, out = _dot_labels(len(eq.in_shape(0)), len(eq.in_shape(1)), *contract, *batch)
+    return {a: out.index(label) for a, label in enumerate(operands[k]) if label in out}
+
+
+def _kernel_size(eqn: Any) -> float:
+    """Entries of the kernel for each entry of a convolution."""
+    shape = eqn.invars[1].aval.shape
+    return float(prod(shape) / max(shape[eqn.params["dimension_numbers"].rhs_spec[0]], 1))
+
+
+def _dot_labels(
+    rank_l: int, rank_r: int, contract_l: Any, contract_r: Any, batch_l: Any, batch_r: Any
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Labels of the two operands and the result of a contraction: batch, free left, free right."""
+    left = list(range(rank_l))
+    right = list(range(rank_l, rank_l + rank_r))
+    for i, j in zip((*contract_l, *batch_l), (*contract_r, *batch_r), strict=True):
+        right[j] = left[i]
+    free_l = [left[i] for i in range(rank_l) if i not in contract_l and i not in batch_l]
+    free_r = [right[j] for j in range(rank_r) if j not in contract_r and j not in batch_r]
+    return tuple(left), tuple(right), (*(left[i] for i in batch_l), *free_l, *free_r)
+
+
+CONTRACTION: dict[str, Primitive] = {
+    "dot_general": Primitive(_dot_general, (0, 1), axes=_product_axes),
+    "conv_general_dilated": Primitive(linear, (0, 1), work=_kernel_size),
+}
+
+
+def _reduce_sum(eq: Equation, k: int) -> LinearOperator:
+    """Labels only in the operand are summed."""
+    if eq.params.get("out_sharding") is not None:
+        return linear(eq, k)
+    axes = eq.params["axes"]
+    into = tuple(range(len(eq.in_shape(k))))
+    out = tuple(axis for axis in into if axis not in axes)
+    sizes: dict[int, int | None] = dict(zip(into, eq.in_shape(k), strict=True))
+    return Einsum((), out, into, sizes, 1, (eq.dtype, eq.dtype))
+
+
+REDUCTION: dict[str, Primitive] = {
+    "reduce_sum": Primitive(_reduce_sum, (0,), Kind.REDUCES),
+    "reduce_window_sum": Primitive(linear, (0,), index_map=index_maps.window_sum),
+    "cumsum": Primitive(linear, (0,), axes=all_but("axis")),
 }

@@ -1,0 +1,321 @@
+"""A box of entries, and its transpose: the same entries among zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from backsolve.algebra.arrays import asarray, astype, concat, counted, is_array, namespace, pad, reshape, take
+from backsolve.algebra.elements import add, is_zero, multiply, negate
+from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
+from backsolve.operators.base import Identity, LinearOperator, Zero
+
+__all__ = [
+    "Inject",
+    "Parts",
+    "Project",
+    "Reshape",
+    "Slice",
+    "flat_space",
+    "flattened",
+    "meet_slices",
+    "side_by_side",
+    "unflattened",
+]
+
+
+Corner = tuple[int, ...]
+
+
+class Slice(LinearOperator):
+    """X ↦ X[start₀:stop₀, start₁:stop₁, …]; transposed, X ↦ zeros of the long shape with X in that box."""
+
+    __slots__ = ("dtype", "shape", "starts", "stops", "transposed")
+
+    def __init__(
+        self, shape: tuple[int, ...], starts: Corner, stops: Corner, dtype: Any = None, transposed: bool = False
+    ) -> None:
+        self.shape = shape  # of the long side
+        self.starts = starts
+        self.stops = stops
+        self.dtype = dtype
+        self.transposed = transposed
+
+    @classmethod
+    def along(cls, shape: tuple[int, ...], axis: int, start: int, stop: int, dtype: Any = None) -> Slice:
+        """The run start:stop along one axis."""
+        starts, stops = [0] * len(shape), list(shape)
+        starts[axis], stops[axis] = start, stop
+        return cls(shape, tuple(starts), tuple(stops), dtype)
+
+    @property
+    def box(self) -> tuple[Corner, Corner]:
+        """First corner of the box, and the corner after its last."""
+        return self.starts, self.stops
+
+    @property
+    def _short(self) -> ArraySpace:
+        return ArraySpace(tuple([b - a for a, b in zip(self.starts, self.stops, strict=True)]), self.dtype)
+
+    @property
+    def domain(self) -> Space:
+        return self._short if self.transposed else ArraySpace(self.shape, self.dtype)
+
+    @property
+    def codomain(self) -> Space:
+        return ArraySpace(self.shape, self.dtype) if self.transposed else self._short
+
+    def apply(self, x: Any) -> Any:
+        if self.transposed:
+            after = tuple([n - b for n, b in zip(self.shape, self.stops, strict=True)])
+            return pad(x, self.starts, after)
+        return take(x, self.starts, self.stops)
+
+    def transpose(self) -> LinearOperator:
+        return Slice(self.shape, self.starts, self.stops, self.dtype, not self.transposed)
+
+    def conj(self) -> LinearOperator:
+        return self
+
+    def todense(self) -> Any:
+        n = prod(self.shape)
+        eye = np.eye(n, dtype=self.dtype or float).reshape((*self.shape, *self.shape))
+        box = tuple(map(slice, self.starts, self.stops))
+        return eye[(slice(None),) * len(box) + box] if self.transposed else eye[box]
+
+    @property
+    def label(self) -> str:
+        runs = [":" if (a, b) == (0, n) else f"{a}:{b}" for a, b, n in zip(self.starts, self.stops, self.shape, strict=True)]
+        return f"slice({', '.join(runs)}){'ᵀ' if self.transposed else ''}"
+
+
+def meet_slices(a: Slice, b: Slice) -> LinearOperator | None:
+    """Return a ∘ b where that is a slice again: a box of a box, or the box a of what b has placed in its own."""
+    if not a.transposed and not b.transposed:
+        starts = tuple([p + q for p, q in zip(b.starts, a.starts, strict=True)])
+        stops = tuple([p + q for p, q in zip(b.starts, a.stops, strict=True)])
+        return Slice(b.shape, starts, stops, b.dtype)
+    if a.transposed and b.transposed:
+        inner = meet_slices(b.transpose(), a.transpose())  # type: ignore[arg-type]
+        return inner.transpose() if inner is not None else None
+    if a.transposed:
+        return None
+    if a.box == b.box:
+        return Identity(b.domain)
+    if disjoint(a, b):
+        return Zero(b.domain, a.codomain)
+    return None
+
+
+def disjoint(a: Slice, b: Slice) -> bool:
+    """Whether the boxes of two slices share no entry."""
+    return any(max(p, r) >= min(q, s) for p, q, r, s in zip(a.starts, a.stops, b.starts, b.stops, strict=True))
+
+
+def side_by_side(placed: Sequence[tuple[Slice, Any]]) -> Any:
+    """Σ sliceᵀ x over pieces of one array that are runs along one axis without overlap, in one concatenation; else None.
+
+    Cost: linear in the array, where a sum of padded pieces is that for every piece.
+    """
+    first, x = placed[0]
+    axes = {k for piece, _ in placed for k, n in enumerate(piece.shape) if (piece.starts[k], piece.stops[k]) != (0, n)}
+    if len(axes) != 1 or not all(_fits(piece, y) and y.dtype == x.dtype for piece, y in placed):
+        return None
+    (axis,) = axes
+    ordered = sorted(placed, key=lambda pair: pair[0].starts[axis])
+    ends = [(piece.starts[axis], piece.stops[axis]) for piece, _ in ordered]
+    if any(stop > start for (_, stop), (start, _) in pairwise(ends)):
+        return None
+    parts: list[Any] = []
+    reached = 0
+    for (start, stop), (_, y) in zip(ends, ordered, strict=True):
+        parts += [_gap(x, first.shape, axis, start - reached), y]
+        reached = stop
+    parts.append(_gap(x, first.shape, axis, first.shape[axis] - reached))
+    return concat([part for part in parts if part is not None], axis)
+
+
+def _fits(piece: Slice, y: Any) -> bool:
+    return is_array(y) and y.shape == piece._short.shape and (piece.dtype is None or piece.dtype == y.dtype)
+
+
+def _gap(x: Any, shape: tuple[int, ...], axis: int, length: int) -> Any:
+    return namespace(x).zeros((*shape[:axis], length, *shape[axis + 1 :]), dtype=x.dtype) if length else None
+
+
+class Reshape(LinearOperator):
+    """X ↦ X with another shape of as many entries, in row-major order.  On vec(X) (row-major) its matrix is I."""
+
+    __slots__ = ("dtype", "into", "out")
+
+    def __init__(self, out: tuple[int, ...], into: tuple[int, ...], dtype: Any = None) -> None:
+        self.out = out
+        self.into = into
+        self.dtype = dtype
+
+    @property
+    def domain(self) -> Space:
+        return ArraySpace(self.into, self.dtype)
+
+    @property
+    def codomain(self) -> Space:
+        return ArraySpace(self.out, self.dtype)
+
+    def apply(self, x: Any) -> Any:
+        return reshape(x, self.out)
+
+    def transpose(self) -> LinearOperator:
+        return Reshape(self.into, self.out, self.dtype)
+
+    def conj(self) -> LinearOperator:
+        return self
+
+    def inverse(self) -> LinearOperator:
+        return self.transpose()
+
+    def todense(self) -> Any:
+        return np.eye(prod(self.into), dtype=self.dtype or float).reshape((*self.out, *self.into))
+
+    @property
+    def label(self) -> str:
+        return f"reshape({'×'.join(map(str, self.out)) or 'scalar'})"
+
+
+_O = Zero()
+
+
+class Parts(tuple[Any, ...]):
+    """One element of a tuple of spaces; `backsolve.O` stands for a part that is zero."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Any) -> Parts:
+        return Parts(add(p, q) for p, q in zip(self, other, strict=True))
+
+    def __mul__(self, c: Any) -> Parts:
+        return Parts(p if is_zero(p) else multiply(p, c) for p in self)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Parts:
+        return Parts(p if is_zero(p) else negate(p) for p in self)
+
+
+class Inject(LinearOperator):
+    """x ↦ (0, …, x, …, 0): x as part ``index`` of a tuple.  Its transpose is `Project`."""
+
+    __slots__ = ("index", "space")
+
+    def __init__(self, index: int, space: TupleSpace) -> None:
+        self.index = index
+        self.space = space
+
+    @property
+    def domain(self) -> Space:
+        return self.space.parts[self.index]
+
+    @property
+    def codomain(self) -> Space:
+        return self.space
+
+    def apply(self, x: Any) -> Any:
+        return Parts(x if k == self.index else _O for k in range(len(self.space.parts)))
+
+    def transpose(self) -> LinearOperator:
+        return Project(self.index, self.space)
+
+    def conj(self) -> LinearOperator:
+        return self
+
+    @property
+    def label(self) -> str:
+        return f"ι{self.index}"
+
+
+class Project(LinearOperator):
+    """(x₀, x₁, …) ↦ xᵢ: part ``index`` of a tuple.  Its transpose is `Inject`."""
+
+    __slots__ = ("index", "space")
+
+    def __init__(self, index: int, space: TupleSpace) -> None:
+        self.index = index
+        self.space = space
+
+    @property
+    def domain(self) -> Space:
+        return self.space
+
+    @property
+    def codomain(self) -> Space:
+        return self.space.parts[self.index]
+
+    def apply(self, x: Any) -> Any:
+        return x[self.index]
+
+    def transpose(self) -> LinearOperator:
+        return Inject(self.index, self.space)
+
+    def conj(self) -> LinearOperator:
+        return self
+
+    @property
+    def label(self) -> str:
+        return f"π{self.index}"
+
+
+# ---- as one vector -----------------------------------------------------------------------------------------------------
+def flat_space(space: Space) -> ArraySpace:
+    """The vectors that hold an array, or the arrays of a tuple one after the other, in row-major order."""
+    if isinstance(space, ArraySpace):
+        return ArraySpace((space.size,), space.dtype)
+    dtypes = {own.dtype for _, own in _leaves(_O, space) if own.dtype is not None and _holds_numbers(own)}
+    return ArraySpace((space.size,), np.result_type(*dtypes) if len(dtypes) > 1 else next(iter(dtypes), None))
+
+
+def flattened(x: Any, space: Space) -> Any:
+    """Return an element of the space as one vector.
+
+    Parts of a tuple that differ in dtype are promoted as their library does; absent ones, and those of a dtype without
+    numbers (JAX's float0, the tangents of integers), are zeros.
+    """
+    if isinstance(space, ArraySpace) and not is_zero(x):
+        x = asarray(x)
+        return reshape(x, (prod(x.shape),))
+    leaves = [(None if is_zero(leaf) or not _holds_numbers(own) else asarray(leaf), own) for leaf, own in _leaves(x, space)]
+    xp = namespace(*(leaf for leaf, _ in leaves if leaf is not None))
+    vectors = []
+    for leaf, own in leaves:
+        dtype = own.dtype if _holds_numbers(own) else bool  # which no other dtype is changed by
+        leaf = xp.zeros((own.size,), dtype=dtype) if leaf is None else reshape(counted(leaf), (own.size,))
+        vectors.append(leaf if dtype is None or leaf.dtype == dtype else astype(leaf, dtype))
+    return concat(vectors, 0) if len(vectors) > 1 else vectors[0] if vectors else np.zeros(0)
+
+
+def unflattened(x: Any, space: Space) -> Any:
+    """Return the element of the space that `flattened` makes this vector of; real parts where the space is real."""
+    if isinstance(space, TupleSpace):
+        ends = accumulate(part.size for part in space.parts)
+        return Parts(unflattened(x[end - part.size : end], part) for end, part in zip(ends, space.parts))
+    if not _holds_numbers(space):
+        return _O
+    if space.dtype is not None and x.dtype != space.dtype:
+        kinds = [getattr(dtype, "kind", "") for dtype in (x.dtype, space.dtype)]
+        x = astype(namespace(x).real(x) if kinds[0] == "c" and kinds[1] != "c" else x, space.dtype)
+    return x if space.shape == tuple(x.shape) else reshape(x, space.shape or ())
+
+
+def _leaves(x: Any, space: Space) -> Iterator[tuple[Any, ArraySpace]]:
+    """The arrays of an element of a space, each with its own space."""
+    if isinstance(space, ArraySpace):
+        yield x, space
+        return
+    for part, own in zip([_O] * len(space.parts) if is_zero(x) else x, space.parts, strict=True):
+        yield from _leaves(part, own)
+
+
+def _holds_numbers(space: ArraySpace) -> bool:
+    return getattr(space.dtype, "itemsize", 1) > 0
