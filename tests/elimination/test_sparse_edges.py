@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from backsolve import OperatorMatrix, linear_map
-from backsolve.elimination.sparse_edges import Opaque, accumulate_sparse, pulled, pushed
+from backsolve.elimination.sparse_edges import OpaqueEdge, accumulate_sparse, pulled, pushed
 from backsolve.operators import ArraySpace, Identity
 from backsolve.sparse.operator import Sparse, as_sparse, mirror_sparse, sparse
 
@@ -116,7 +116,7 @@ def counted(m, n):
 def test_only_columns_that_are_not_zero_are_pushed():
     op, dense, calls = counted(7, 6)
     right = sparse([0, 3, 5], [2, 2, 9], [1.0, 2.0, 3.0], (10,), (6,))
-    made = pushed(Opaque(op), right)
+    made = pushed(OpaqueEdge(op), right)
     np.testing.assert_allclose(made.todense(), dense @ right.todense())
     assert (made.nnz, calls) == (14, {"push": 2, "pull": 0})
 
@@ -124,7 +124,7 @@ def test_only_columns_that_are_not_zero_are_pushed():
 def test_only_rows_that_are_not_zero_are_pulled():
     op, dense, calls = counted(7, 6)
     left = sparse([1, 1, 8], [0, 4, 6], [1.0, 2.0, 3.0], (7,), (10,))
-    made = pulled(left, Opaque(op))
+    made = pulled(left, OpaqueEdge(op))
     np.testing.assert_allclose(made.todense(), left.todense() @ dense)
     assert (made.nnz, calls) == (12, {"push": 0, "pull": 2})
 
@@ -132,7 +132,7 @@ def test_only_rows_that_are_not_zero_are_pulled():
 @pytest.mark.parametrize(("m", "n"), [(2, 9), (9, 2)])
 def test_the_whole_block_by_the_shorter_side_once(m, n):
     op, dense, calls = counted(m, n)
-    opaque = Opaque(op)
+    opaque = OpaqueEdge(op)
     for _ in range(2):
         np.testing.assert_allclose(pushed(opaque, None).todense(), dense)
     assert calls == ({"push": 0, "pull": 2} if m < n else {"push": 2, "pull": 0})
@@ -145,8 +145,8 @@ def test_an_operator_without_one_direction_goes_the_other():
         raise NotImplementedError("one way only")
 
     space = ArraySpace((6,))
-    forward = Opaque(linear_map(lambda x: dense @ x, refused, space, space))
-    backward = Opaque(linear_map(refused, lambda y: dense.T @ y, space, space))
+    forward = OpaqueEdge(linear_map(lambda x: dense @ x, refused, space, space))
+    backward = OpaqueEdge(linear_map(refused, lambda y: dense.T @ y, space, space))
     one, matrix = random_sparse(6, 6, 0.2)
     for opaque in (forward, backward):
         np.testing.assert_allclose(pushed(opaque, one).todense(), dense @ matrix, atol=1e-12)
@@ -157,6 +157,6 @@ def test_an_operator_without_one_direction_goes_the_other():
 def test_sums_of_opaque_and_sparse():
     op, dense, _ = counted(4, 4)
     other, matrix = random_sparse(4, 4)
-    both = Opaque.sum_of(Opaque(op), other)
+    both = OpaqueEdge.sum_of(OpaqueEdge(op), other)
     np.testing.assert_allclose(both.matrix().todense(), dense + matrix)
     assert isinstance(both.matrix(), Sparse)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from backsolve.elimination.graph import cheapest_first
-from backsolve.elimination.sparse_edges import Edge, Opaque, SparseEdges, meetings
+from backsolve.elimination.sparse_edges import Edge, OpaqueEdge, SparseEdges, meetings
 from backsolve.sparse.operator import Sparse
 
 __all__ = ["condense", "condensed_fully"]
@@ -72,7 +72,7 @@ def _around(work: SparseEdges, v: int, ins: Sequence[int], outs: Sequence[int]) 
 
 
 def _size(edges: Iterable[Edge]) -> int:
-    return sum(op.m * op.n if isinstance(op, Opaque) else op.nnz for op in edges)
+    return sum(op.m * op.n if isinstance(op, OpaqueEdge) else op.nnz for op in edges)
 
 
 def fill_in(work: SparseEdges, v: int) -> float:
@@ -80,7 +80,7 @@ def fill_in(work: SparseEdges, v: int) -> float:
     (ins, outs), n = work.neighbouring(v), work.spaces[v].size
     if not ins or not outs:
         return -np.inf
-    removed = n + sum(op.m * op.n if isinstance(op, Opaque) else op.nnz for op in (*ins, *outs))
+    removed = n + sum(op.m * op.n if isinstance(op, OpaqueEdge) else op.nnz for op in (*ins, *outs))
     known = [[op.pattern for op in side if isinstance(op, Sparse)] for side in (ins, outs)]
     if len(known[0]) == len(ins) and len(known[1]) == len(outs):
         for one, other in (known, known[::-1]):
@@ -89,8 +89,8 @@ def fill_in(work: SparseEdges, v: int) -> float:
         return meetings(_total(p.col_load for p in known[1]), _total(p.row_load for p in known[0]), n) - removed
     if len(known[0]) < len(ins) and len(known[1]) < len(outs):  # two dense blocks: as they are
         return np.inf
-    heights = sum(op.m if isinstance(op, Opaque) else np.count_nonzero(op.pattern.row_counts) for op in outs)
-    widths = sum(op.n if isinstance(op, Opaque) else np.count_nonzero(op.pattern.col_counts) for op in ins)
+    heights = sum(op.m if isinstance(op, OpaqueEdge) else np.count_nonzero(op.pattern.row_counts) for op in outs)
+    widths = sum(op.n if isinstance(op, OpaqueEdge) else np.count_nonzero(op.pattern.col_counts) for op in ins)
     return float(heights * widths - removed)
 
 

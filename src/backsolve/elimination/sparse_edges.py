@@ -13,24 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.algebra.arrays import astype, map_columns, namespace, permute, reshape
-from backsolve.algebra.elements import add, is_zero
-from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
+from backsolve.algebra.arrays import map_columns, namespace, permute, reshape
+from backsolve.algebra.elements import add
+from backsolve.algebra.spaces import ArraySpace, Space
 from backsolve.elimination.borders import Border, LinearizedGraph
 from backsolve.elimination.graph import EliminationGraph, cheapest_first
 from backsolve.matrices.matrix import OperatorMatrix
-from backsolve.operators import LinearOperator, O, Product, Sum
-from backsolve.operators.closed_form import attempt, first_of, is_opaque
-from backsolve.operators.moves import Parts
+from backsolve.operators import LinearOperator
+from backsolve.operators.closed_form import attempt, first_of, opaque_among
+from backsolve.operators.moves import flat_space, flattened, unflattened
 from backsolve.sparse.lazy_values import LazyValues
-from backsolve.sparse.materialize import concatenate
 from backsolve.sparse.operator import Keep, Sparse, add_sparse, compose_sparse, join_sparse
 from backsolve.sparse.pattern import Pattern, dense
 
-__all__ = ["Opaque", "SparseEdges", "accumulate_sparse", "flat_space", "meetings", "pulled", "pushed"]
+__all__ = ["OpaqueEdge", "SparseEdges", "accumulate_sparse", "meetings", "pulled", "pushed"]
 
 
-class Opaque:
+class OpaqueEdge:
     """Σ terms between flat vectors, each known by its application alone; ``nnz`` is what a full matrix has."""
 
     __slots__ = ("_matrix", "m", "n", "terms")
@@ -42,9 +41,9 @@ class Opaque:
         self._matrix: Sparse | None = None
 
     @staticmethod
-    def sum_of(a: Sparse | Opaque, b: Sparse | Opaque) -> Opaque:
+    def sum_of(a: Sparse | OpaqueEdge, b: Sparse | OpaqueEdge) -> OpaqueEdge:
         """a + b."""
-        return Opaque(*(term for op in (a, b) for term in (op.terms if isinstance(op, Opaque) else (op,))))
+        return OpaqueEdge(*(term for op in (a, b) for term in (op.terms if isinstance(op, OpaqueEdge) else (op,))))
 
     @property
     def work(self) -> float:
@@ -66,12 +65,12 @@ class Opaque:
 
     def _mapped(self, columns: Any, terms: Sequence[LinearOperator]) -> Any:
         if isinstance(columns, np.ndarray):
-            columns = _opaque_in(self.terms).lifted(columns)
+            columns = opaque_among(self.terms).lifted(columns)
 
         def image(x: Any) -> Any:
             total: Any = None
             for term in terms:
-                y = _raveled(term.apply(_split(x, term.domain)), term.codomain)
+                y = flattened(term.apply(unflattened(x, term.domain)), term.codomain)
                 total = y if total is None else add(total, y)
             return total
 
@@ -95,11 +94,11 @@ class Opaque:
         return self._matrix
 
 
-def pushed(left: Opaque, right: Sparse | Opaque | None, keep: Keep | None = None) -> Sparse:
+def pushed(left: OpaqueEdge, right: Sparse | OpaqueEdge | None, keep: Keep | None = None) -> Sparse:
     """Return left ∘ right: the columns of right that are not zero, pushed through left.  None is the identity."""
     if right is None:
         return left.matrix().restricted(keep)
-    if isinstance(right, Opaque):
+    if isinstance(right, OpaqueEdge):
         if min(right.n, left.n) <= left.m:
             return pushed(left, right.matrix(), keep)
         return pulled(left.matrix(), right, keep)
@@ -111,7 +110,7 @@ def pushed(left: Opaque, right: Sparse | Opaque | None, keep: Keep | None = None
     return compose_sparse(left.matrix(), right, keep=keep)
 
 
-def _pushed(left: Opaque, right: Sparse, cols: Any) -> Sparse:
+def _pushed(left: OpaqueEdge, right: Sparse, cols: Any) -> Sparse:
     into, out = right.domain, left.spaces[1]
     place = np.zeros(right.pattern.shape[1], np.int64)
     place[cols] = np.arange(cols.size)
@@ -124,9 +123,9 @@ def _pushed(left: Opaque, right: Sparse, cols: Any) -> Sparse:
     return Sparse(pattern, LazyValues.of(reshape(image, (pattern.nnz,)), pattern.nnz), into, out)
 
 
-def pulled(left: Sparse | Opaque, right: Opaque, keep: Keep | None = None) -> Sparse:
+def pulled(left: Sparse | OpaqueEdge, right: OpaqueEdge, keep: Keep | None = None) -> Sparse:
     """Return left ∘ right: the rows of left that are not zero, pulled back through right."""
-    if isinstance(left, Opaque):
+    if isinstance(left, OpaqueEdge):
         return pushed(left, right, keep)
     rows = np.flatnonzero(left.pattern.row_counts)
     if right._matrix is None and rows.size <= min(right.m, right.n):
@@ -136,7 +135,7 @@ def pulled(left: Sparse | Opaque, right: Opaque, keep: Keep | None = None) -> Sp
     return compose_sparse(left, right.matrix(), keep=keep)
 
 
-def _pulled(left: Sparse, right: Opaque, rows: Any) -> Sparse:
+def _pulled(left: Sparse, right: OpaqueEdge, rows: Any) -> Sparse:
     into, out = right.spaces[0], left.codomain
     place = np.zeros(left.pattern.shape[0], np.int64)
     place[rows] = np.arange(rows.size)
@@ -151,68 +150,11 @@ def _pulled(left: Sparse, right: Opaque, rows: Any) -> Sparse:
     return Sparse(pattern, LazyValues.of(reshape(image, (pattern.nnz,)), pattern.nnz), into, out)
 
 
-def _opaque_in(terms: Sequence[LinearOperator]) -> LinearOperator:
-    """The first operator that nothing is known of, also inside products and sums."""
-    waiting = list(terms[::-1])
-    while waiting:
-        op = waiting.pop()
-        if is_opaque(op):
-            return op
-        if isinstance(op, Product | Sum):
-            waiting.extend(op.factors if isinstance(op, Product) else op.terms)
-    return terms[0]
-
-
-def flat_space(space: Space) -> ArraySpace:
-    """The vectors that hold an array, or the arrays of a tuple one after the other, in row-major order."""
-    return ArraySpace((space.size,), _dtype(space))
-
-
-def _dtype(space: Space) -> Any:
-    if not isinstance(space, TupleSpace):
-        return space.dtype
-    dtypes = [d for d in map(_dtype, space.parts) if d is not None and _moves(d)]
-    if not dtypes or len(set(dtypes)) == 1:
-        return dtypes[0] if dtypes else None
-    return np.result_type(*dtypes)
-
-
-def _moves(dtype: Any) -> bool:
-    """Whether arrays of this dtype carry numbers (JAX's float0, the tangents of integers, does not)."""
-    return getattr(dtype, "itemsize", 1) > 0
-
-
-def _split(x: Any, space: Space) -> Any:
-    """A flat vector as an element of the space."""
-    if isinstance(space, TupleSpace):
-        ends = np.cumsum([part.size for part in space.parts]).tolist()
-        return Parts(_split(x[end - part.size : end], part) for end, part in zip(ends, space.parts, strict=True))
-    if not _moves(space.dtype):
-        return O
-    x = x if space.dtype is None or x.dtype == space.dtype else astype(x, space.dtype)
-    return x if space.shape == tuple(x.shape) else reshape(x, space.shape or ())
-
-
-def _raveled(y: Any, space: Space) -> Any:
-    """An element of the space as a flat vector."""
-    if not isinstance(space, TupleSpace):
-        return reshape(y, (prod(y.shape),))
-    parts = list(zip(y, space.parts, strict=True))
-    like = next(part for part, _ in parts if not is_zero(part))
-    dtype = _dtype(space)
-    flat = []
-    for part, own in parts:
-        absent = is_zero(part) or (isinstance(own, ArraySpace) and not _moves(own.dtype))
-        x = namespace(like).zeros((own.size,), dtype=dtype) if absent else _raveled(part, own)
-        flat.append(x if dtype is None or x.dtype == dtype else astype(x, dtype))
-    return concatenate(flat)
-
-
 def _turned(x: Any) -> Any:
     return permute(namespace(x), x, (1, 0))
 
 
-Edge = Sparse | Opaque
+Edge = Sparse | OpaqueEdge
 Index = np.ndarray[Any, Any]
 
 STATIC = 0.25  # of a product of two numbers: moving and scaling one by a number that is known while planning
@@ -262,7 +204,7 @@ class SparseEdges:
         for i, row in network.into.items():
             for j, op in row.items():
                 sparse = edge(op)
-                self._join(i, j, Opaque(op) if sparse is None else sparse.between(self.spaces[j], self.spaces[i]))
+                self._join(i, j, OpaqueEdge(op) if sparse is None else sparse.between(self.spaces[j], self.spaces[i]))
 
     def _join(self, i: int, j: int, term: Edge) -> None:
         if i not in self.network.outputs or j not in self.network.sources:
@@ -270,7 +212,7 @@ class SparseEdges:
             return
         keep = self._keep(i, j)
         terms = self.ends.setdefault((i, j), [])
-        terms.append(pushed(term, None, keep) if isinstance(term, Opaque) else term.restricted(keep))
+        terms.append(pushed(term, None, keep) if isinstance(term, OpaqueEdge) else term.restricted(keep))
         if sum(t.nnz for t in terms) > CROWDED * max(t.nnz for t in terms):
             self.ends[i, j] = [join_sparse([(t, None, None) for t in terms], self.spaces[j], self.spaces[i])]
 
@@ -300,9 +242,9 @@ class SparseEdges:
             return 0.0
         left, right = _Counts(), _Counts()
         for op in outs:
-            left.add(op, op.work if isinstance(op, Opaque) else op.pattern.col_load)
+            left.add(op, op.work if isinstance(op, OpaqueEdge) else op.pattern.col_load)
         for op in ins:
-            right.add(op, op.work if isinstance(op, Opaque) else op.pattern.row_load)
+            right.add(op, op.work if isinstance(op, OpaqueEdge) else op.pattern.row_load)
         n = self.spaces[v].size
         every = meetings(left.traced + left.static, right.traced + right.static, n)
         return STATIC * every + (1 - STATIC) * meetings(left.traced, right.traced, n)
@@ -356,7 +298,7 @@ class _Counts:
         self.static: Any = 0.0
 
     def add(self, op: Edge, counts: Any) -> None:
-        if isinstance(op, Opaque) or not op.values.is_static:
+        if isinstance(op, OpaqueEdge) or not op.values.is_static:
             self.traced = self.traced + counts
         elif not op.pattern.is_diagonal:
             self.static = self.static + counts
@@ -374,20 +316,20 @@ def meetings(a: Any, b: Any, n: int) -> float:
 def _product(left: Edge, right: Edge, keep: Keep | None) -> Sparse:
     if isinstance(left, Sparse) and isinstance(right, Sparse):
         return compose_sparse(left, right, keep=keep)
-    if isinstance(right, Opaque):
+    if isinstance(right, OpaqueEdge):
         return pulled(left, right, keep)
     return pushed(left, right, keep)  # type: ignore[arg-type]
 
 
 def _total(a: Edge, b: Edge) -> Edge:
-    if isinstance(a, Opaque) or isinstance(b, Opaque):
-        return Opaque.sum_of(a, b)
+    if isinstance(a, OpaqueEdge) or isinstance(b, OpaqueEdge):
+        return OpaqueEdge.sum_of(a, b)
     return add_sparse(a, b)
 
 
 def _formed_once(op: Edge, uses: int) -> Edge:
     """The same operator, its numbers formed if several products would form them."""
-    if isinstance(op, Opaque) or uses < 2 or op.values.is_evaluated:
+    if isinstance(op, OpaqueEdge) or uses < 2 or op.values.is_evaluated:
         return op
     return op.evaluated()
 

@@ -43,6 +43,7 @@ __all__ = [
     "first_of",
     "in_turn",
     "is_opaque",
+    "opaque_among",
 ]
 
 
@@ -363,7 +364,7 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
         middle: Any = run[0].domain
         columns = reshape(columns, (*middle.shape, width))
         if isinstance(columns, np.ndarray):
-            columns = _opaque_in(list(factors)).lifted(columns)
+            columns = opaque_among(list(factors)).lifted(columns)
         image = map_columns(in_turn(run), columns)
         codomain: Any = f.codomain
         image = reshape(image, (*codomain.shape, *shape))
@@ -372,9 +373,9 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
     return dense_array(product)
 
 
-def _opaque_in(run: list[LinearOperator]) -> LinearOperator:
+def opaque_among(run: Sequence[LinearOperator]) -> LinearOperator:
     """The first opaque operator of a run, also inside its products and sums; else the first operator."""
-    waiting = run[::-1]
+    waiting = list(run[::-1])
     while waiting:
         op = waiting.pop()
         if is_opaque(op):

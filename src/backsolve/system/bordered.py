@@ -22,7 +22,7 @@ from backsolve.algebra.elements import describe, is_number, is_zero, short
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, unify
 from backsolve.elimination.borders import Border, LinearizedGraph
 from backsolve.elimination.condense import condense, condensed_fully
-from backsolve.elimination.sparse_edges import Opaque, SparseEdges
+from backsolve.elimination.sparse_edges import OpaqueEdge, SparseEdges
 from backsolve.engines import factored
 from backsolve.engines.base import Factors
 from backsolve.engines.layout import Layout, Part
@@ -85,7 +85,7 @@ def bordered(
         entries[row_of[v], col_of[v]] = _ones(at, at, Part("", at.size), Part("", at.size))
     for i, row in work.graph.into.items():
         for j, element in row.items():
-            op = element.matrix() if isinstance(element, Opaque) else element
+            op = element.matrix() if isinstance(element, OpaqueEdge) else element
             signed = op if i in outputs else op.scaled(-1)
             assert isinstance(signed, Sparse)
             entries[row_of[i], col_of[j]] = signed
