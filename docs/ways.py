@@ -69,7 +69,7 @@ WAYS: dict[str, list[tuple[str, str]]] = {
             "capture/sparse.py",
             "Every edge as a sparse operator; what only moves entries is run once on the numbers of the entries.",
         ),
-        ("sparse/convert.py", "An Einsum or a Slice as a pattern and its non-zeros."),
+        ("sparse/operator.py", "An Einsum or a Slice as a pattern and its non-zeros."),
         (
             "elimination/sparse_edges.py",
             "The same elimination; the cheapest node goes first, by how many pairs of numbers meet there.",
@@ -95,8 +95,7 @@ WAYS: dict[str, list[tuple[str, str]]] = {
         ),
         ("engines/layout.py", "The places of the blocks, as compressed columns: analysed once for all numbers."),
         ("engines/choose.py", "An engine by its name."),
-        ("engines/superlu.py", "L U = P A Q, by SciPy."),
-        ("engines/hosted.py", "Substitution, and refinement where the residual asks for it."),
+        ("engines/hosted.py", "L U = P A Q, by SciPy; substitution, and refinement where the residual asks for it."),
         ("system/bordered.py", "The solution at the sources; the factors are kept for the next right-hand side."),
     ],
 }

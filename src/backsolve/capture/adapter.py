@@ -1,4 +1,7 @@
-"""How JAX multiplies, adds and places arrays: straight to `jax.lax`, which traces several times faster than `jax.numpy`."""
+"""JAX's side of the core: how its arrays are multiplied, added, placed and gathered, and our types as its pytrees.
+
+Arrays go straight to `jax.lax`, which traces several times faster than `jax.numpy`.
+"""
 
 from __future__ import annotations
 

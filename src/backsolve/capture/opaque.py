@@ -1,4 +1,4 @@
-"""A linear primitive without a structure that we know: one opaque operator."""
+"""Operators of one equation: diagonals and multiples, and a linear equation of which nothing is known."""
 
 from __future__ import annotations
 

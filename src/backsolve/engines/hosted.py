@@ -1,4 +1,4 @@
-"""What the engines for concrete numbers share: refinement, when factors are made with more care, and what an error names."""
+"""Engines for concrete numbers: what they share (refinement, care, what an error names), and SciPy's SuperLU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The static side of a square matrix in sparse blocks: what engines analyse once and use for every set of numbers."""
+"""A square matrix in sparse blocks as compressed columns, long rows stretched: analysed once, for every set of numbers."""
 
 from __future__ import annotations
 

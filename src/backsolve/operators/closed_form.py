@@ -1,5 +1,6 @@
-"""Products and sums as an elimination needs them: in closed form again, so that the next product stays cheap.
+"""What ``@`` and ``+`` of two kinds give, by the tables of `dispatch`, and closed forms as an elimination needs them.
 
+A kind that has no row gets a lazy `Product` or `Sum`.
 A lazy sum is multiplied out when it is composed further, and an opaque operator is pushed through the columns (or the
 rows) of its neighbour, whichever are fewer.  Where only the ends remain, sums and factors may stay as they are.
 """

@@ -1,7 +1,8 @@
 """Two `Einsum`s made one: composition joins their factor lists, addition adds factor to factor.
 
 Whether factors are multiplied together is decided by size: when the product is no larger than its operands together.
-So Hadamards multiply and left multiplications multiply, and a Kronecker or rank-one operator is never blown up.
+So Hadamards multiply and left multiplications multiply, and a Kronecker or rank-one operator is never blown up.  Slices
+and reshapes beside an `Einsum` act on its labels, or pass to its other side.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A box of entries, and its transpose: the same entries among zeros."""
+"""Operators that move entries and multiply none: boxes and zero padding, other shapes, the places of a tuple."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The numbers of a sparse operator: static linear combinations of entries of arrays, formed when somebody needs them.
+"""Lazy values of a sparse operator: static linear combinations of entries of arrays, evaluated when somebody needs them.
+
+They have three forms: static numbers; one entry of an array times a number, at each place (a gather); sums of such terms.
 
 Numbers known while planning cost nothing when values flow; moving entries around (slices, transposes, sums of patterns that
 do not overlap) only changes static places.  What runs is one gather and the arithmetic proper.

@@ -1,7 +1,7 @@
 """The kind whose matrix is mostly zero: a static pattern of places, and numbers there that may be traced.
 
 Slices, pads, gathers, scatters, stencils and incidence matrices are of this kind.  Patterns are worked out while planning
-(`patterns`), numbers when values flow (`values`).
+(`pattern`), numbers when values flow (`lazy_values`).  Here too: other kinds as `Sparse`, and its rows for ``@`` and ``+``.
 """
 
 from __future__ import annotations

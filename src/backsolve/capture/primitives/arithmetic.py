@@ -1,4 +1,4 @@
-"""Entrywise primitives, most of them a line: their partial derivatives, and how NumPy computes them of integers.
+"""Entrywise primitives by their partial derivatives, most of them a line; products of arrays, and sums along axes.
 
 Numbers stand for constant derivatives, tuples of a number and arrays for their product.  Formulas: Abramowitz & Stegun;
 ties as in JAX (each side a half).
