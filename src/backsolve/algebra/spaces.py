@@ -1,4 +1,4 @@
-"""Array spaces: a shape and a dtype, either of which may be unknown, their unification, and whether patterns fit into memory."""
+"""Array spaces: a shape and a dtype, either may be unknown; their unification, and whether patterns fit into memory."""
 
 from __future__ import annotations
 

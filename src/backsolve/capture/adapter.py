@@ -37,7 +37,7 @@ __all__ = ["JaxAdapter", "JaxKernels"]
 
 
 class JaxAdapter:
-    """See `backsolve.arrays.Adapter`."""
+    """See `backsolve.algebra.arrays.Adapter`."""
 
     def multiply(self, a: Any, b: Any) -> Any:
         """Entrywise product; a boolean operand selects."""

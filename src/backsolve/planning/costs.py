@@ -91,7 +91,7 @@ class AbstractArray:
 
 
 class AbstractAdapter:
-    """See `backsolve.arrays.Adapter`."""
+    """See `backsolve.algebra.arrays.Adapter`."""
 
     def multiply(self, a: Any, b: Any) -> Any:
         """Entrywise product; a sign is free."""

@@ -1,4 +1,4 @@
-"""The numbers of a sparse operator evaluated: entries that are made alike are made together, then put in order by one gather.
+"""The numbers of a sparse operator evaluated: what is made alike is made together, then put in order by one gather.
 
 A stencil has a few kinds of entries (a constant; the sum of one entry of this array and −2 times one of that) and many of
 each.  Each kind is plain arithmetic on slices or gathers of its arrays, without masks and without copies of these arrays;
