@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
-from backsolve.xla.materialize import computed_once
+from backsolve.xla.materialize import SPARSE, materialized
 from benchmarks.models import sparse_models as models
 
 from ..capture.oracle import assert_close, normal
@@ -20,7 +20,7 @@ def many_readers(x):
 
 
 def once(x):
-    return computed_once(many_readers, [x])
+    return materialized(many_readers, [x], SPARSE)
 
 
 def assert_same(got, want):
@@ -42,7 +42,14 @@ def test_a_value_of_many_readers_is_computed_once():
 
 @ON_CPU
 def test_few_entries_are_left_as_they_are():
-    assert " divide(" not in hlo(once, jnp.asarray(normal(50)))
+    def two_readers(x):
+        y = jnp.sin(x)
+        return y[1:] * 2.0, y[:-1] * 3.0
+
+    def once(x):
+        return materialized(two_readers, [x], SPARSE)
+
+    assert [" divide(" in hlo(once, jnp.asarray(normal(n))) for n in (50, 5_000)] == [False, True]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -58,7 +65,7 @@ def test_zeros_of_either_sign_are_different_constants():
     def f(x):
         return x * 0.0, x * -0.0
 
-    plus, minus = jax.jit(lambda x: computed_once(f, [x]))(jnp.ones(3))
+    plus, minus = jax.jit(lambda x: materialized(f, [x], SPARSE))(jnp.ones(3))
     assert np.signbit([plus, minus]).tolist() == [[False] * 3, [True] * 3]
 
 
@@ -66,9 +73,9 @@ def test_equations_of_the_same_operands_are_made_once():
     def f(x):
         return jnp.exp(x) + jnp.exp(x) * 2.0, jnp.exp(x[:2])
 
-    names = [e.primitive.name for e in jax.make_jaxpr(lambda x: computed_once(f, [x]))(jnp.ones(3)).eqns]
+    names = [e.primitive.name for e in jax.make_jaxpr(lambda x: materialized(f, [x], SPARSE))(jnp.ones(3)).eqns]
     assert names.count("exp") == 2
-    assert_same(computed_once(f, [jnp.ones(3)]), f(jnp.ones(3)))
+    assert_same(materialized(f, [jnp.ones(3)], SPARSE), f(jnp.ones(3)))
 
 
 def test_trees_constants_and_inputs_come_back():
@@ -77,7 +84,7 @@ def test_trees_constants_and_inputs_come_back():
     def f(x, n):
         return {"same": x, "number": n, "constant": shift, "sum": (x + shift,)}
 
-    got = jax.jit(lambda x, n: computed_once(f, [x, n]))(jnp.ones(3), jnp.asarray(2))
+    got = jax.jit(lambda x, n: materialized(f, [x, n], SPARSE))(jnp.ones(3), jnp.asarray(2))
     assert_same(got, f(jnp.ones(3), jnp.asarray(2)))
 
 

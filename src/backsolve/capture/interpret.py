@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,6 @@ from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import Identity, LinearOperator, TupleSpace
 from backsolve.operators.moves import Inject, Project
 from backsolve.tracing import jaxpr as jx
-from backsolve.xla.hold import HELD, Sines, held, held_edge, is_held
 
 __all__ = ["Program", "walk"]
 
@@ -39,10 +37,8 @@ class Names(Sequence[str]):
 class Program:
     """Nodes and edges as they are found.  Sources are numbered −1, −2, …, nodes 0, 1, …"""
 
-    def __init__(self, sources: Sequence[Space], *, fold: bool = False, hold: bool = False) -> None:
+    def __init__(self, sources: Sequence[Space], *, fold: bool = False) -> None:
         self.sources = list(sources)
-        self.hold = hold  # whether sines and cosines of single numbers, which have many readers, are written down
-        self.sines = None if hold or fold else Sines(len(sources))  # or else, where there are too many of them
         self.fold = fold  # whether indices and masks that follow from constants are worked out while tracing
         self.spaces: list[Space] = []
         self.origins: list[Any] = []
@@ -79,7 +75,7 @@ class Program:
 class Frame:
     """One jaxpr in work: its equations, the values and nodes of its variables, and what to do with its results."""
 
-    __slots__ = ("_readers", "caller", "equations", "jaxpr", "nodes", "origin", "outvars", "resume", "values")
+    __slots__ = ("caller", "equations", "nodes", "origin", "outvars", "resume", "values")
 
     def __init__(
         self,
@@ -92,8 +88,6 @@ class Frame:
         caller: Any = None,
     ) -> None:
         self.equations: Iterator[Any] = iter(jx.live_equations(jaxpr, wanted, ZERO))
-        self.jaxpr = jaxpr
-        self._readers: Counter[Any] | None = None
         self.outvars = jaxpr.outvars
         self.values = values
         self.nodes = nodes
@@ -106,12 +100,6 @@ class Frame:
         if jx.is_literal(atom):
             return atom.val, None
         return self.values.get(atom), self.nodes.get(atom)
-
-    def readers(self, variable: Any) -> int:
-        """How many operands of the jaxpr's equations a variable is."""
-        if self._readers is None:
-            self._readers = Counter(v for eqn in self.jaxpr.eqns for v in eqn.invars if not jx.is_literal(v))
-        return self._readers[variable]
 
     def write(self, variables: Sequence[Any], values: Sequence[Any], nodes: Sequence[int | None]) -> None:
         """Set variables to values and nodes."""
@@ -159,10 +147,10 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
         if program.fold and body is not None and not eqn.effects:
             return _enter(frame, eqn, body, inputs, preds, None)
         values = fold(eqn, inputs) if program.fold else None
-        values = _evaluated(frame, eqn, inputs, program) if values is None else values
+        values = jx.bind(eqn, inputs) if values is None else values
         frame.write(eqn.outvars, values, [None] * len(eqn.outvars))
         return None
-    if is_held(eqn):
+    if jx.is_identity(eqn):
         frame.write(eqn.outvars, inputs if inputs[0] is None else jx.bind(eqn, inputs), preds)
         return None
     if body is not None:
@@ -183,13 +171,6 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     return _linearized(frame, eq, preds, wanted, origin)
 
 
-def _evaluated(frame: Frame, eqn: Any, inputs: list[Any], program: Program) -> list[Any]:
-    values, name = jx.bind(eqn, inputs), eqn.primitive.name
-    if program.sines is not None and len(values) == 1:
-        return [program.sines.noted(name, inputs, values[0], lambda: frame.readers(eqn.outvars[0]))]
-    return list(map(held, values)) if program.hold and name in HELD else values
-
-
 def _enter(
     frame: Frame, eqn: Any, body: Any, inputs: list[Any], preds: list[int | None], wanted: list[bool] | None
 ) -> Frame:
@@ -207,7 +188,7 @@ def _by_rule(
     """Record the edges that the rule gives; False where it declines."""
     (outvar,) = eq.eqn.outvars
     if not tangent:
-        (eq.output,) = _evaluated(frame, eq.eqn, eq.inputs, program)
+        (eq.output,) = eq.bind()
     node = None
     if jx.carries_derivatives(outvar.aval):
         edges = []
@@ -218,7 +199,7 @@ def _by_rule(
             if op is FALLBACK:
                 return False
             if op is not None:
-                edges.append((pred, held_edge(op) if program.hold and eq.name in HELD else op))
+                edges.append((pred, op))
         if edges:
             node = program.node(jx.space_of_aval(outvar.aval), origin, edges)
     value = eq.output

@@ -87,13 +87,10 @@ class Traced:
         """The types of the inputs."""
         return [jx.type_of(x) for x in self.inputs]
 
-    def system(self, *, fold: bool = False, hold: bool = False) -> tuple[Linearized, Any]:
-        """The system, and the auxiliary data.
-
-        With ``hold`` XLA works out the sines of single numbers once (see `held`); ``fold`` as in `linearize_with_aux`.
-        """
+    def system(self, *, fold: bool = False) -> tuple[Linearized, Any]:
+        """The system, and the auxiliary data; ``fold`` as in `linearize_with_aux`."""
         count = self.structure.num_leaves
-        program = Program([jx.space_of_aval(a) for a in self.in_avals], fold=fold, hold=hold)
+        program = Program([jx.space_of_aval(a) for a in self.in_avals], fold=fold)
         values, nodes = self._walked(program)
         out_avals = [jx.type_of(x) for x in values[:count]] if self.known else [v.aval for v in self.jaxpr.outvars[:count]]
         M, L, S = program.matrices(nodes[:count], [jx.space_of_aval(a) for a in out_avals])

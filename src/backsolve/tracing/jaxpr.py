@@ -386,16 +386,36 @@ def inner_equations(params: dict[str, Any]) -> list[Any]:
     return [eqn for jaxpr in core.jaxprs_in_params(params) for eqn in jaxpr.eqns]
 
 
-def identity_primitive(name: str, on_cpu: Callable[[Any], Any]) -> Any:
-    """A primitive that is the identity to all of JAX, and is compiled on a CPU as this function, an identity too."""
+_IDENTITIES: set[Any] = set()
+
+
+def identity_primitive(name: str, on_cpu: Callable[..., Any]) -> Any:
+    """A primitive that is the identity to all of JAX, and is compiled on a CPU as this function, an identity too.
+
+    Its parameters are handed to that function.
+    """
     made: Any = core.Primitive(name)
-    made.def_impl(lambda x: x)
-    made.def_abstract_eval(lambda x: x)
-    batching.primitive_batchers[made] = lambda args, axes: (made.bind(args[0]), axes[0])
-    ad.primitive_jvps[made] = lambda primals, tangents: (made.bind(primals[0]), tangents[0])
-    mlir.register_lowering(made, lambda context, x: [x])
+    made.def_impl(lambda x, **params: x)
+    made.def_abstract_eval(lambda x, **params: x)
+    batching.primitive_batchers[made] = lambda args, axes, **params: (made.bind(args[0], **params), axes[0])
+    ad.primitive_jvps[made] = lambda primals, tangents, **params: (made.bind(primals[0], **params), tangents[0])
+    mlir.register_lowering(made, lambda context, x, **params: [x])
     mlir.register_lowering(made, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    _IDENTITIES.add(made)
     return made
+
+
+def is_identity(eqn: Any) -> bool:
+    """Whether an equation's primitive was made by `identity_primitive`: its derivative is no edge."""
+    return eqn.primitive in _IDENTITIES
+
+
+def is_compiling() -> bool:
+    """Whether a program is being traced, as `jax.jit` does, under whatever other transforms."""
+    current: Any = core.trace_ctx.trace
+    while not isinstance(current, pe.DynamicJaxprTrace) and getattr(current, "parent_trace", None) is not None:
+        current = current.parent_trace
+    return isinstance(current, pe.DynamicJaxprTrace)
 
 
 def as_array(x: Value, aval: Aval) -> Value:

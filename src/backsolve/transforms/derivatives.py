@@ -6,6 +6,7 @@ Signatures, pytrees, shapes and dtypes are those of the `jax.` functions of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -18,6 +19,7 @@ from backsolve.capture import Traced, linearize_with_aux, traced
 from backsolve.capture.linearized import Linearized
 from backsolve.planning.plan import Plan
 from backsolve.transforms.sparse import pattern_of, sparse_derivative
+from backsolve.xla.materialize import GRADIENT, JACOBIAN, Policy, concerns, materialized
 
 __all__ = ["grad", "hessian", "hvp", "jacobian", "jvp", "plan", "sparsity", "value_and_grad", "vjp"]
 
@@ -69,10 +71,12 @@ def value_and_grad(
 
     @_like(fun, "value and gradient of")
     def both(*args: Any, **kwargs: Any) -> Any:
-        system, aux = _system(fun, args, kwargs, argnums, "grad", has_aux, holomorphic, allow_int)
-        seed = _scalar_seed(fun, system.value, holomorphic)
-        gradient = system.vjp(seed)
-        return ((system.value, aux) if has_aux else system.value), gradient
+        def of_system(system: Linearized, aux: Any) -> Any:
+            gradient = system.vjp(_scalar_seed(fun, system.value, holomorphic))
+            return ((system.value, aux) if has_aux else system.value), gradient
+
+        program = _traced(fun, args, kwargs, argnums, "grad", has_aux, holomorphic, allow_int)
+        return _compiled_well(program, of_system, GRADIENT)
 
     return both
 
@@ -163,11 +167,13 @@ def jacobian(
 
     @_like(fun, "Jacobian of")
     def matrix(*args: Any, **kwargs: Any) -> Any:
+        def of_system(system: Linearized, aux: Any) -> Any:
+            _check_real_output(fun, system.value, holomorphic)
+            found = system.jacobian(order, format=format, plans=plans)
+            return (found, aux) if has_aux else found
+
         program = _traced(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
-        system, aux = program.system(hold=True)
-        _check_real_output(fun, system.value, holomorphic)
-        found = system.jacobian(order, format=format, plans=plans)
-        return (found, aux) if has_aux else found
+        return _compiled_well(program, of_system, JACOBIAN) if format == "array" else of_system(*program.system())
 
     return matrix
 
@@ -370,6 +376,17 @@ def _traced(
     for i, aval in enumerate(found.in_avals):
         _check_input(what, i, aval.dtype, holomorphic, allow_int)
     return found
+
+
+def _compiled_well(program: Traced, derivative: Callable[[Linearized, Any], Any], policy: Policy) -> Any:
+    """``derivative(system, aux)`` of a traced function, rewritten for the compiler where it is being compiled."""
+
+    def at(*inputs: Any) -> Any:
+        return derivative(*replace(program, inputs=list(inputs)).system())
+
+    if program.known is not None or not concerns(program.jaxpr, policy):
+        return at(*program.inputs)
+    return materialized(at, program.inputs, policy)
 
 
 def _check_input(what: str, i: int, dtype: Any, holomorphic: bool, allow_int: bool) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from backsolve.capture.linearized import Linearized
 from backsolve.capture.sparse import sparse_jacobian
 from backsolve.sparse.matrix import SparseMatrix
-from backsolve.xla.materialize import computed_once
+from backsolve.xla.materialize import SPARSE, materialized
 
 __all__ = ["pattern_of", "sparse_derivative", "warn_if_dense"]
 
@@ -62,7 +62,7 @@ def sparse_derivative(build: Build, name: str, order: Any, *, lower: bool, has_a
             rows = sparse_jacobian(system, order, lower=lower)
             return system.nested(rows), jax.tree_util.tree_map(_kept, aux)
 
-        return computed_once(found, arrays)
+        return materialized(found, arrays, SPARSE)
 
     run = jax.jit(traced, static_argnums=0)
     warned: list[str] = []
