@@ -47,9 +47,9 @@ class Policy:
 # Rows of a Jacobian of numbers, under `vmap`.  A robot arm of 7 joints at 1,000 points: 14 sines a point for 915, of two
 # links 24 for 384.  Of sums and products the same rule made programs 0.55 to 1.7 times as long: they stay where they are.
 JACOBIAN = Policy(numbers=True)
-# A gradient is taken where memory is short: it may take a twenty-fifth more (buffers are rounded up).  Random programs of 150 to 300 lines on 10,000
-# points ran in 0.83 to 0.95 of the time.
-GRADIENT = Policy(room=1 / 25)
+# A gradient is taken where memory is short: it may take a twentieth more than without, and of what is written about two
+# thirds live at the same time.  Random programs of 150 to 300 lines on 10,000 points ran in 0.83 to 0.95 of the time.
+GRADIENT = Policy(room=1 / 32)
 # A sparse Jacobian reads shared values at many places, each of which is a copy of all that leads to the value.  Bundle
 # adjustment, 32,000 observations: half the time; trajectory by collocation and a separable Hessian: a third.
 SPARSE = Policy(arithmetic=True, merged=True)
