@@ -25,7 +25,7 @@ WAYS: dict[str, list[tuple[str, str]]] = {
         ),
         ("capture/linearize.py", "The arguments' pytrees are taken apart and the function is traced."),
         ("tracing/", "Tracing is JAX's: what comes back is a jaxpr, the list of the function's equations."),
-        ("capture/interpret.py", "One walk over the equations. Each is evaluated once and becomes a node."),
+        ("capture/linearize.py", "One walk over the equations. Each is evaluated once and becomes a node."),
         ("capture/primitives/", "The equation's primitive says which operator the edge from each of its operands carries."),
         ("operators/einsum.py", "Nearly always it is an Einsum: of a product W x the factor W, of a tanh a diagonal."),
         ("matrices/matrix.py", "Sources, nodes and outputs are numbered, the edges are the entries of M, L and S."),
@@ -61,10 +61,10 @@ WAYS: dict[str, list[tuple[str, str]]] = {
     ],
     "sparse Jacobian": [
         (
-            "transforms/sparse.py",
+            "transforms/derivatives.py",
             "All below happens while jax.jit traces, once for each combination of shapes: no value is known.",
         ),
-        ("capture/constants.py", "What follows from constants alone is folded, so that indices are known."),
+        ("capture/index_maps.py", "What follows from constants alone is folded, so that indices are known."),
         (
             "capture/sparse.py",
             "Every edge as a sparse operator; what only moves entries is run once on the numbers of the entries.",

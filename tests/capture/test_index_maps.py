@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from backsolve import linearize
-from backsolve.capture.constants import fold, known_value
-from backsolve.capture.index_maps import index_operator
+from backsolve.capture.index_maps import fold, index_operator, known_value
 from backsolve.capture.sparse import sparse_edge
 from backsolve.sparse.pattern import PatternTooLargeError
 from backsolve.testing import check_operator

@@ -136,7 +136,7 @@ def test_a_gradient_writes_the_sines_that_save_most_and_takes_little_more_memory
     assert 0 < count(bs.grad(many_readers), p) < 6
     assert_same(jax.jit(bs.grad(many_readers))(p), jax.grad(many_readers)(p))
     ours, theirs = (compiled(grad, p) for grad in (bs.grad, jax.grad))
-    assert ours.cost_analysis()["transcendentals"] < 0.95 * theirs.cost_analysis()["transcendentals"]
+    assert ours.cost_analysis()["transcendentals"] < 0.97 * theirs.cost_analysis()["transcendentals"]
     assert ours.memory_analysis().temp_size_in_bytes <= 1.05 * theirs.memory_analysis().temp_size_in_bytes
 
 

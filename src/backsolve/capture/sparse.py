@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.capture.constants import known_value
-from backsolve.capture.index_maps import index_operator
+from backsolve.capture.index_maps import index_operator, known_value
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Paired, is_complex, joined_sparse
 from backsolve.elimination.sparse_edges import accumulate_sparse

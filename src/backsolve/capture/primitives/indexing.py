@@ -10,12 +10,12 @@ from jax import lax
 
 from backsolve.capture import index_maps
 from backsolve.capture.batch_axes import all_but, whole
-from backsolve.capture.constants import known_value
+from backsolve.capture.index_maps import known_value
 from backsolve.capture.opaque import diagonal, jointly, linear
 from backsolve.capture.record import Primitive
 from backsolve.operators import LinearOperator, Product
 from backsolve.operators.moves import Reshape, Slice
-from backsolve.tracing import eager_moves
+from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Equation
 from backsolve.tracing.kinds import Kind
 
@@ -121,13 +121,13 @@ def _gathered_axes(eq: Equation, k: int) -> dict[int, int]:
 
 
 INDEXING: dict[str, Primitive] = {
-    "slice": Primitive(_slice, (0,), Kind.MOVES, _sliced, axes=whole, eager=eager_moves.slice_),
+    "slice": Primitive(_slice, (0,), Kind.MOVES, _sliced, axes=whole, eager=jx.slice_),
     "rev": Primitive(linear, (0,), Kind.MOVES, lambda p, x: np.flip(x, p["dimensions"]), axes=all_but("dimensions")),
     "concatenate": Primitive(
-        _concatenate, None, Kind.JOINS, lambda p, *xs: np.concatenate(xs, p["dimension"]), eager=eager_moves.concatenate
+        _concatenate, None, Kind.JOINS, lambda p, *xs: np.concatenate(xs, p["dimension"]), eager=jx.concatenate
     ),
     "stack": Primitive(_stack, None, Kind.JOINS, lambda p, *xs: np.stack(xs, p["axis"])),
-    "pad": Primitive(_pad, (0, 1), Kind.JOINS, index_maps.padded, axes=_padded_axes, eager=eager_moves.pad),
+    "pad": Primitive(_pad, (0, 1), Kind.JOINS, index_maps.padded, axes=_padded_axes, eager=jx.pad),
     "select_n": Primitive(_select, None, Kind.CHEAP, _selected, index_maps.moved),
     "split": Primitive(edges=_split),
     "dynamic_slice": Primitive(linear, (0,), index_map=index_maps.dynamic_slice, axes=whole),

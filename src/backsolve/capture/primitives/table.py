@@ -8,7 +8,7 @@ from backsolve.capture.primitives.arithmetic import CONTRACTION, ELEMENTWISE, RE
 from backsolve.capture.primitives.indexing import INDEXING
 from backsolve.capture.primitives.shape import SHAPE
 from backsolve.capture.record import PRIMITIVES, Edge, record_of, unknown
-from backsolve.tracing.eager_moves import MOVES
+from backsolve.tracing.jaxpr import MOVES
 from backsolve.tracing.kinds import KINDS
 
 __all__ = ["SPLITS", "ZERO", "add_rule"]
