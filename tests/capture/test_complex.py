@@ -197,3 +197,30 @@ def test_fixed_points_that_are_not_holomorphic(way):
         got = way(lambda p, d=direction: jax.jvp(point, (p,), (d,))[1])(p)
         by_differences = (point(p + step * direction) - point(p - step * direction)) / (2 * step)
         np.testing.assert_allclose(got, by_differences, rtol=1e-6)
+
+
+def test_a_system_used_under_jit_is_used_outside_again():
+    """What is kept with it belongs to no trace."""
+    z = jnp.array([1 + 2j, -0.5 + 0.3j])
+    system = bs.linearize(lambda z: jnp.abs(z) ** 2, z)
+    jax.jit(lambda a: a * system.jacobian())(1.0)
+    assert_close(system.jacobian(), jax.jacrev(lambda z: jnp.abs(z) ** 2)(z))
+
+
+def test_multiples_and_sums_of_what_is_linear_over_the_reals():
+    z = jnp.array([1 + 2j, -0.5 + 0.3j])
+    J = bs.jacobian(lambda z: jnp.abs(z) ** 2, format="operator")(z).entries[0, 0]
+    expected = jax.jacrev(lambda z: jnp.abs(z) ** 2)(z)
+    for op, factor in ((J, 1), (2 * J, 2), (-J, -1), (J + J, 2), (J - 3 * J, -2)):
+        assert_close(op.todense(), factor * expected)
+        assert_close(op @ z, factor * (J @ z))
+    for product in (1j * J, bs.hadamard(np.array([2.0, 3.0])) @ J, J @ bs.hadamard(np.array([1j, 2.0]))):
+        with pytest.raises(bs.SpaceError, match=r"linear over the reals alone and has no complex matrix; apply it"):
+            product.todense()
+
+
+def test_a_sparse_hessian_by_complex_numbers_is_refused_as_a_dense_one():
+    z = jnp.array([1 + 2j, -0.5 + 0.3j])
+    for form in ("array", "sparse"):
+        with pytest.raises(TypeError, match=r"returns dtype complex128"):
+            bs.hessian(lambda z: jnp.sum(jnp.abs(z) ** 4), format=form)(z)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
+from backsolve import hadamard
 
 from .oracle import ORDERS, assert_close, assert_everywhere, normal
 
@@ -151,3 +152,43 @@ def test_what_is_hidden_stays_so_in_products_on_both_sides():
     for order in ORDERS:
         for run in (bs.jacobian(one_sided, order=order), jax.jit(bs.jacobian(one_sided, order=order))):
             assert_close(run(B), expected)
+
+
+def test_counts_of_masks_do_not_overflow():
+    """A mask counts where it is added up; after 32 layers there are more paths than a 32-bit integer holds."""
+
+    def deep(x):
+        for _ in range(40):
+            x = x + jnp.where(x > 0, x, 0.0)
+        return x
+
+    x = jnp.array([1.0, 2.0])
+    expected = jax.jacfwd(deep)(x)
+    assert expected[0, 0] == 2.0**40
+    assert_everywhere(bs.jacobian, deep, (x,), expected)
+    doubled = lambda x: sum((jax.nn.relu(x) for _ in range(3)), deep(x))  # noqa: E731
+    assert_everywhere(bs.jacobian, doubled, (x,), jax.jacfwd(doubled)(x))
+    wide = lambda x: jnp.sum(jax.nn.relu(jnp.sum(jax.nn.relu(x)) + jnp.zeros(70_000)))  # noqa: E731
+    many = jnp.ones(70_000, jnp.float32)  # 70,000² paths
+    assert_close(bs.jacobian(wide, order="forward")(many), jax.grad(wide)(many), 1e-6)
+
+
+def test_counts_of_masks_by_hand():
+    count = hadamard(np.array([True, False])) + hadamard(np.array([True, True]))
+    doubled, product = count, count
+    for _ in range(40):
+        doubled, product = doubled + doubled, product @ count
+    np.testing.assert_array_equal(np.diag(doubled.todense()), [2.0**41, 2.0**40])
+    np.testing.assert_array_equal(product @ np.ones(2), [2.0**41, 1.0])
+
+
+def test_a_mask_of_the_argument_hides_when_it_is_applied():
+    A, v = normal(4, 4), jnp.array([-0.8, 0.0, 0.5, 1.2])
+
+    def logarithms(v):
+        return A @ jnp.where(v > 0, jnp.log(v), 0.0)
+
+    for order in ORDERS:
+        op = bs.jacobian(logarithms, format="operator", order=order)(v).entries[0, 0]
+        assert_close(op @ jnp.ones(4), jax.jvp(logarithms, (v,), (jnp.ones(4),))[1])
+        assert_close(op.todense(), jax.jacfwd(logarithms)(v))

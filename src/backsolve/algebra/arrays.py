@@ -121,8 +121,15 @@ def selects(a: Any, la: Labels, b: Any, lb: Labels) -> bool:
 
 
 def counted(x: Any) -> Any:
-    """Return a mask as integers, which count when added up and leave a precision beside them alone; else x itself."""
-    return astype(x, namespace(x).int32) if is_mask(x) else x
+    """Return a mask as numbers, which count when added up; else x itself.
+
+    In NumPy they are in double precision.  Other libraries take integers, which leave a precision beside them alone; what is
+    made of two counts is of floating point again (see their adapter), as counts multiply without bound.
+    """
+    if not is_mask(x):
+        return x
+    xp = namespace(x)
+    return astype(x, float if xp is np else xp.int32)
 
 
 def multiply(a: Any, b: Any) -> Any:

@@ -46,28 +46,32 @@ class JaxAdapter:
             b = counted(b)
             if a == -1:
                 return lax.neg(b)
-            free = getattr(b, "weak_type", False) or b.dtype.kind in "iu"  # of a count, half is no integer
-            return jnp.multiply(a, b) if free else lax.mul(b.dtype.type(a), b)
+            b = _unbounded(b)
+            return jnp.multiply(a, b) if getattr(b, "weak_type", False) else lax.mul(b.dtype.type(a), b)
         if is_mask(a) and not is_mask(b):
             if a.shape != b.shape:
                 a, b = jnp.broadcast_arrays(a, b)
             return lax.select(a, b, lax.full_like(b, 0))
         if is_mask(b):
             return lax.bitwise_and(*jnp.broadcast_arrays(a, b)) if is_mask(a) else self.multiply(b, a)
+        if _is_count(a) and _is_count(b):
+            return jnp.multiply(_unbounded(a), b)
         if da == db and da is not None and (a.shape == b.shape or not a.shape or not b.shape):
             return jx.entrywise(lax.mul_p, a, b, out_dtype=None) if a.shape == b.shape else lax.mul(a, b)
         return jnp.multiply(a, b)
 
     def add(self, a: Any, b: Any) -> Any:
         """Entrywise sum."""
+        a, b = _unbounded(a), _unbounded(b)
         if _alike(a, b):
             return jx.entrywise(lax.add_p, a, b)
-        if isinstance(b, (int, float)) and not getattr(a, "weak_type", True) and a.dtype.kind not in "iu":
+        if isinstance(b, (int, float)) and not getattr(a, "weak_type", True):
             return lax.add(a, a.dtype.type(b))
         return jnp.add(a, b)
 
     def subtract(self, a: Any, b: Any) -> Any:
         """Entrywise difference."""
+        a, b = _unbounded(a), _unbounded(b)
         return jx.entrywise(lax.sub_p, a, b) if _alike(a, b) else jnp.subtract(a, b)
 
     def divide(self, a: Any, b: Any) -> Any:
@@ -78,7 +82,7 @@ class JaxAdapter:
         """Sum over axes; an axis of size 1 is just dropped."""
         long = tuple(axis for axis in axes if x.shape[axis] != 1)
         if long:
-            x = lax.reduce_sum(counted(x), axes=long)
+            x = lax.reduce_sum(counted(_unbounded(x)), axes=long)
         if len(long) < len(axes):
             short = [axis - sum(k < axis for k in long) for axis in axes if axis not in long]
             x = lax.squeeze(x, short)
@@ -137,6 +141,8 @@ class JaxAdapter:
         batch = [label for label in shared if label in keep]
         free = [k for k in la if k not in shared], [k for k in lb if k not in shared]
         if summed and (free[0] or free[1] or len(shared) < 2) and not selects(a, la, b, lb):
+            if _is_count(a) or _is_count(b):
+                a, b = _unbounded(a), _unbounded(b)
             a, b = counted(a), counted(b)
             if a.dtype != b.dtype:  # a selection that sums, or two precisions
                 dtype = jnp.promote_types(a.dtype, b.dtype)
@@ -163,6 +169,16 @@ class JaxAdapter:
     def _sum_private(self, a: Any, la: Labels, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
         axes = tuple(axis for axis, label in enumerate(la) if label not in lb and label not in keep)
         return (self.sum(a, axes), tuple(k for i, k in enumerate(la) if i not in axes)) if axes else (a, la)
+
+
+def _is_count(x: Any) -> bool:
+    """Whether x is an array of integers, which a mask becomes where it is added up."""
+    return getattr(getattr(x, "dtype", None), "kind", "") in "iu" and hasattr(x, "shape")
+
+
+def _unbounded(x: Any) -> Any:
+    """A count in floating point, weakly typed: integers would overflow after 32 doublings."""
+    return jnp.multiply(1.0, x) if _is_count(x) else x
 
 
 def _alike(a: Any, b: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -15,7 +16,7 @@ import numpy as np
 from backsolve.algebra.elements import is_number, is_zero, short
 from backsolve.algebra.spaces import TupleSpace, space_of
 from backsolve.capture.reals import as_operators, as_pairs, from_pairs, in_pairs, joined_array, needs_reals, pairs
-from backsolve.capture.solving import inverse_of, require_engine, require_number, require_solvable, solution
+from backsolve.capture.solving import inverse_of, is_concrete, require_engine, require_number, require_solvable, solution
 from backsolve.capture.sparse import sparse_jacobian
 from backsolve.elimination.borders import LinearizedGraph
 from backsolve.matrices.vector import BlockVector
@@ -166,7 +167,9 @@ class Linearized(System):
     def over_reals(self) -> Linearized:
         if not needs_reals(self):
             return self
-        M, L, S = map(as_pairs, (self.M, self.L, self.sinks))
+        # Kept with the system, so nothing here may belong to a trace that only this call is in.
+        with jax.ensure_compile_time_eval() if is_concrete(self.M, self.L, self.sinks) else nullcontext():
+            M, L, S = map(as_pairs, (self.M, self.L, self.sinks))
         return Linearized(M, L, S, inputs=self.inputs.in_pairs, outputs=self.outputs.in_pairs)
 
     # ---- Jacobians ---------------------------------------------------------------------------------------------------

@@ -276,10 +276,16 @@ class RealLinear(_Translated):
     """
 
     __slots__ = ()
+    real_linear = True
 
     def apply(self, x: Any) -> Any:
         y = self.inner.apply(in_pairs(x, self._domain, conjugated=self.conjugated))
         return from_pairs(y, self._codomain, conjugated=self.conjugated)
+
+    def scaled(self, c: Any) -> LinearOperator:
+        if jnp.iscomplexobj(c):
+            return super().scaled(c)
+        return RealLinear(self.inner.scaled(c), self._domain, self._codomain, self.conjugated)
 
     def todense(self) -> Any:
         if self.conjugated:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -29,6 +29,8 @@ class LinearOperator(ABC):
 
     __array_ufunc__ = None  # NumPy arrays on the left leave + - @ to us
     __array_priority__ = 1000
+
+    real_linear: ClassVar[bool] = False  # whether it acts on complex arrays and is linear over the reals alone
 
     @property
     @abstractmethod

@@ -315,6 +315,7 @@ def as_dense_einsum(op: LinearOperator) -> Einsum:
 
 def dense_array(op: LinearOperator) -> Any:
     """The array of op, of shape codomain + domain; structure is used where there is some."""
+    _refuse_real_products(op)
     if isinstance(op, Sum):
         first, *rest = (dense_array(term) for term in op.terms)
         for array in rest:
@@ -393,9 +394,23 @@ def _from_array(array: Any, codomain: Any, domain: Any) -> Einsum:
     return Einsum((Factor(array, labels),), labels[:n], labels[n:], sizes, 1, (domain.dtype, codomain.dtype))
 
 
+def _refuse_real_products(op: LinearOperator) -> None:
+    waiting = [op]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Product) and any(f.real_linear for f in part.factors):
+            raise SpaceError(
+                f"{part!r} is linear over the reals alone and has no complex matrix; apply it with '@', or multiply the "
+                "real and imaginary parts of the arrays (format='array')."
+            )
+        if isinstance(part, (Product, Sum)):
+            waiting.extend(part.factors if isinstance(part, Product) else part.terms)
+
+
 @operation
 def dense(op: LinearOperator) -> Any:
     """The columns that op makes of unit arrays; where it has no such direction, the rows that its transpose does."""
+    _refuse_real_products(op)
     domain, codomain = op.domain, op.codomain
     if isinstance(domain, TupleSpace) or isinstance(codomain, TupleSpace):
         raise SpaceError(f"{op!r} acts on tuples; take one part of it before todense().")

@@ -6,7 +6,7 @@ broadcasts, one only in ``into`` sums.  Every operator of the paper is a one-lin
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from functools import partial
 from math import prod
 from typing import Any, NamedTuple, cast
@@ -102,7 +102,7 @@ class Einsum(LinearOperator):
         if len(set(into)) < len(into) or len(set(out)) < len(out):
             y = self._apply_with_repeats(x)
         else:
-            y = self._finish(*_contract_all(x, into, factors, out, self.sizes), x)
+            y = self._finish(*_contract_all(x, into, _shown(factors, out), out, self.sizes), x)
         return self._scaled(y)
 
     def _scaled(self, y: Any) -> Any:
@@ -124,7 +124,7 @@ class Einsum(LinearOperator):
 
     def apply_rest(self, k: int, x: Any) -> Any:
         """The image of an array whose product with factor k is x."""
-        rest = self.factors[:k] + self.factors[k + 1 :]
+        rest = _shown(self.factors[:k] + self.factors[k + 1 :], self.out)
         return self._scaled(self._finish(*_contract_all(x, self.into, rest, self.out, self.sizes), x))
 
     def _finish(self, y: Any, labels: Labels, x: Any) -> Any:
@@ -221,7 +221,7 @@ class Einsum(LinearOperator):
         y = place(y, labels_y, every, sizes)
         if is_mask(y):  # a selection, as numbers
             y = astype(y, self.dtypes[1] or xp.float64)
-        return y if self.coef == 1 else scale(self.coef, y)
+        return self._scaled(y)
 
     @property
     def label(self) -> str:
@@ -263,6 +263,31 @@ def _contract_all(
         f = todo.pop(pick)
         x, labels = contract(x, labels, f.array, f.labels, _ordered(keep, needed[pick]))
     return x, labels
+
+
+def hidden_by(factors: Sequence[Factor], mask: Factor, one: Factor, outer: Set[int]) -> list[Factor]:
+    """The factors beside ``one`` with what a mask hides from all products with them set to zero: it may be infinite or NaN.
+
+    The mask is about to be multiplied with that one: with the zeros that this makes, the others would make NaN.
+    """
+    hidden = []
+    for f in factors:
+        if f is not one and not is_mask(f.array) and any(label in f.labels for label in mask.labels if label not in outer):
+            axes = tuple(axis for axis, label in enumerate(mask.labels) if label not in f.labels)
+            shown = namespace(mask.array).any(mask.array, axis=axes) if axes else mask.array
+            labels = tuple(label for label in mask.labels if label in f.labels)
+            f = Factor(*contract(f.array, f.labels, shown, labels, f.labels), f.name)
+        hidden.append(f)
+    return hidden
+
+
+def _shown(factors: Sequence[Factor], out: Labels) -> Sequence[Factor]:
+    """The factors before they are applied, with zeros where masks that are summed over hide what may be infinite or NaN."""
+    outer = set(out)
+    for mask in factors if len(factors) > 1 else ():
+        if is_mask(mask.array) and not outer.issuperset(mask.labels):
+            factors = hidden_by(factors, mask, mask, outer)
+    return factors
 
 
 def _ordered(keep: Labels, needed: set[int]) -> Labels:

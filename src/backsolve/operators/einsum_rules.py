@@ -27,7 +27,7 @@ from backsolve.algebra.arrays import (
 )
 from backsolve.algebra.spaces import SpaceError
 from backsolve.operators.base import Identity, LinearOperator
-from backsolve.operators.einsum import Einsum, Factor, _contract_all
+from backsolve.operators.einsum import Einsum, Factor, _contract_all, hidden_by
 from backsolve.operators.lazy import Product
 from backsolve.operators.moves import Reshape, Slice
 
@@ -219,28 +219,12 @@ def contract_pairs(factors: list[Factor], outer: set[int]) -> list[Factor]:
         _, i, j, keep = best
         f, g = factors[i], factors[j]
         if is_mask(f.array) != is_mask(g.array):
-            factors = _hidden(factors, *((f, g) if is_mask(f.array) else (g, f)), outer)
+            factors = hidden_by(factors, *((f, g) if is_mask(f.array) else (g, f)), outer)
         array, labels = contract(f.array, f.labels, g.array, g.labels, keep)
         name = f"{f.name} {g.name}" if f.name and g.name and len(f.labels) == len(g.labels) == 2 else ""
         contraction = Factor(array, labels, name if set(f.labels) != set(g.labels) else name.replace(" ", "∘"))
         factors = [h for k, h in enumerate(factors) if k not in (i, j)]
         factors.insert(i, contraction)
-
-
-def _hidden(factors: list[Factor], mask: Factor, one: Factor, outer: set[int]) -> list[Factor]:
-    """The factors beside ``one`` with what a mask hides from all products with them set to zero: it may be infinite or NaN.
-
-    The mask is about to be multiplied with that one: with the zeros that this makes, the others would make NaN.
-    """
-    hidden = []
-    for f in factors:
-        if f is not one and not is_mask(f.array) and any(label in f.labels for label in mask.labels if label not in outer):
-            axes = tuple(axis for axis, label in enumerate(mask.labels) if label not in f.labels)
-            shown = namespace(mask.array).any(mask.array, axis=axes) if axes else mask.array
-            labels = tuple(label for label in mask.labels if label in f.labels)
-            f = Factor(*contract(f.array, f.labels, shown, labels, f.labels), f.name)
-        hidden.append(f)
-    return hidden
 
 
 def _summed_alone(factors: list[Factor], outer: set[int]) -> list[Factor]:

@@ -444,7 +444,9 @@ def _sparse_hessian(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool
                 f"hessian with format='sparse' needs a scalar output, but {_name(fun)} returns shape {shape.shape}; "
                 "reduce it (jnp.sum), or take format='array'."
             )
-        return _system(inner, args, kwargs, argnums, "hessian", has_aux, holomorphic, False, fold=True)
+        system, aux = _system(inner, args, kwargs, argnums, "hessian", has_aux, holomorphic, False, fold=True)
+        _check_real_output(inner, system.value, holomorphic)
+        return system, aux
 
     made = sparse_derivative(build, f"Hessian of {_name(fun)}", order, lower=True, has_aux=has_aux)
     return _like(fun, "sparse Hessian of")(made)
