@@ -17,6 +17,25 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 RNG = np.random.default_rng(0)
 
 
+# ---- what is no root --------------------------------------------------------------------------------------------------
+STEEP = {
+    "step": (lambda x: jnp.tanh((x - 1) * 1e6) + 1.01, 1 + 1e-7),
+    "kink": (lambda x: jnp.sqrt((x - 1) ** 2 + 1e-12), 3.0),
+    "bump": (lambda x: 1.01 - jnp.exp(-(((x - 1) * 1e6) ** 2)), 1 + 1e-7),
+    "turn": (lambda x: jnp.arctan((x - 1) * 1e6) + 1.58, 1 + 1e-7),
+}
+
+
+@pytest.mark.parametrize("name", STEEP)
+def test_what_is_steep_is_no_rounding(name):
+    """A cubic leaves much of a kink, which is no more rounding than of a root."""
+    F, start = STEEP[name]
+    with pytest.raises((ConvergenceError, bs.SingularError)):
+        newton(F, jnp.array([start]))
+    traced = jax.jit(lambda x: bs.root(F, x))(jnp.array([start]))
+    assert np.isnan(traced).all()
+
+
 # ---- equations -----------------------------------------------------------------------------------------------------------
 def test_newton_stops_where_a_step_changes_no_digit():
     """Large terms that cancel: max |F| stays far above the tolerance."""

@@ -31,6 +31,7 @@ FORMED = 1_000_000  # entries of a Hessian that is formed in any case
 AROUND = 3  # points around x: that an entry of F is nearly the same at all of them by chance is out of the question
 ALONG = 8  # points on a line, unevenly spaced, so that their rounding has no pattern
 DEGREE = 3  # of the polynomial that is taken from the values there: what it leaves of a smooth function is nothing
+SHORT_LINE = 128  # roundings of x that the shorter line is long
 DEVIATIONS = 10.0  # beyond any that occur among millions of entries, however roughly rounding is measured
 NOT_FINITE = "is NaN or infinite here. Take another x0."
 
@@ -41,14 +42,15 @@ class Stopping:
     With h = √tol, and the scale s_j of each unknown (see `scale`):
 
         F_i vanishes at x:   |F_i(x)| ≤ h · max |F_i(y)|  over points y at distances of about h s from x,
-                             or F_i(x) is the rounding of F_i, as measured by what a cubic leaves of it on a line;
+                             or F_i(x) is the rounding of F_i, as measured by what a cubic leaves of it on two lines,
+                             of about h s and of a few hundred roundings of x: the less of both;
         a step d is short:   max |d| ≤ h · max s.
 
     An iteration has converged where all entries vanish and its step is short, or none makes ‖F‖ smaller.  For a simple root
     this says that x is within about tol · s.  Nothing changes where F_i is multiplied by a constant.  Values are
     compared, not derivatives, so that no pole, and no function that levels off, passes for a root.
     ``each`` maps points (k, n) to the values of F (k, m); arrays are NumPy's, or JAX's and traced.
-    Cost: 3 evaluations of F, for rounding 8 more.
+    Cost: 3 evaluations of F, for rounding 16 more.
     Source: Dennis and Schnabel, *Numerical Methods for Unconstrained Optimization and Nonlinear Equations*, 1996, chapter 7
     (scales, and steps besides residuals); Moré and Wild, *Estimating computational noise*, 2011 (by differences).
     """
@@ -86,10 +88,15 @@ class Stopping:
 
     def noise(self, x: Any, value: Any, scale: Any) -> Any:
         """Which entries of ``value``, F(x), are no more than rounding, where rounding is small beside F near x."""
-        along = self.each(x + self.h * scale * self._directions[:1] * self._line[:, None])
+        xp, line = namespace(x), scale * self._directions[:1] * self._line[:, None]
+        both = self.each(xp.concatenate([x + self.h * line, x + SHORT_LINE * self.rounding * line]))
+        noise = [self._left_by_cubic(along) for along in (both[:ALONG], both[ALONG:])]
+        least = DEVIATIONS * xp.minimum(*noise)  # a kink or a step leaves less on a shorter line, rounding as much
+        return (abs(value) <= least) & (least <= _largest(both[:ALONG]))
+
+    def _left_by_cubic(self, along: Any) -> Any:
         left = (self._contrasts[..., None] * along).sum(axis=1)  # no matrix product, which may be less exact
-        noise = (abs(left) ** 2).mean(axis=0) ** 0.5
-        return (abs(value) <= DEVIATIONS * noise) & (DEVIATIONS * noise <= _largest(along))
+        return (abs(left) ** 2).mean(axis=0) ** 0.5
 
 
 def _largest(values: Any) -> Any:
