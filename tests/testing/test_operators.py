@@ -158,3 +158,10 @@ def test_operators_that_are_zero_by_cancellation():
         check_operator(one + linear_map(lambda x: -(A @ B) @ x, lambda y: -(A @ B) @ y, (3,), (3,)))
     with pytest.raises(AssertionError, match="A is not linear"):
         check_operator(one + linear_map(lambda x: -(A @ B) @ x + 1e-6, lambda y: -(A @ B).T @ y, (3,), (3,)))
+
+
+def test_what_is_large_on_the_way_hides_nothing_elsewhere():
+    """The second entry is not linear, and the first one large between two factors only."""
+    bent = linear_map(lambda x: np.array([x[0], abs(x[1])]), lambda y: y, (2,), (2,))
+    with pytest.raises(AssertionError, match="not linear"):
+        check_operator(hadamard(np.array([1e-9, 1.0])) @ bent @ hadamard(np.array([1e9, 1.0])))

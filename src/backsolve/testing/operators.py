@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from numbers import Integral, Real
 from typing import Any
 
@@ -171,19 +172,37 @@ def _check_space(op: LinearOperator, value: Any, space: Space, what: str) -> Non
 
 def _size(op: LinearOperator, x: Any) -> float:
     """The largest number that op x is summed up from: where terms cancel, their rounding is all that is left of it."""
+    return _largest(_terms_of(op, x, _absolute(x)))
+
+
+def _terms_of(op: LinearOperator, x: Any, terms: Any) -> Any:
+    """|op| ``terms``: of each entry of op x the sum of what it is made of, as ``terms`` say it of x; at least |op x|."""
     if isinstance(op, Sum):
-        return sum(_size(term, x) for term in op.terms)
+        return reduce(lambda a, b: _combine(1.0, a, 1.0, b), (_terms_of(term, x, terms) for term in op.terms))
     if isinstance(op, Product):
-        largest = 0.0
         for factor in reversed(op.factors):
-            largest = max(largest, _size(factor, x))
-            x = factor @ x
-        return largest
+            x, terms = factor @ x, _terms_of(factor, x, terms)
+        return terms
     if isinstance(op, Einsum):
         factors = tuple(Factor(np.abs(np.asarray(f.array)), f.labels) for f in op.factors)
-        op = Einsum(factors, op.out, op.into, op.sizes, abs(op.coef) if is_number(op.coef) else 1)
-        x = np.abs(np.asarray(x))
-    return max((float(np.max(np.abs(np.asarray(part)), initial=0.0)) for part in _parts(op @ x)), default=0.0)
+        return Einsum(factors, op.out, op.into, op.sizes, abs(op.coef) if is_number(op.coef) else 1) @ terms
+    image = _absolute(op @ x)
+    before, own = _largest(terms), _largest(x)
+    if before <= 2 * own:  # nothing has cancelled
+        return image
+    return _combine(1.0, image, _largest(image) / own * before if own else before, _ones(image))
+
+
+def _absolute(x: Any) -> Any:
+    return tuple(map(_absolute, x)) if isinstance(x, tuple) else np.abs(np.asarray(x))
+
+
+def _ones(x: Any) -> Any:
+    return tuple(map(_ones, x)) if isinstance(x, tuple) else np.ones_like(x)
+
+
+def _largest(x: Any) -> float:
+    return max((float(np.max(np.abs(np.asarray(part)), initial=0.0)) for part in _parts(x)), default=0.0)
 
 
 def _compare(op: LinearOperator, law: str, got: Any, expected: Any, rtol: float, size: float = 0.0) -> None:
