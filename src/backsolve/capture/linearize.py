@@ -14,10 +14,8 @@ from backsolve.capture import adapter as adapter  # registers how JAX arrays are
 from backsolve.capture.index_maps import fold
 from backsolve.capture.linearized import Leaves, Linearized
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.primitives.table import SPLITS, ZERO
-from backsolve.capture.record import FALLBACK
-from backsolve.capture.record import PRIMITIVES as RULES
-from backsolve.capture.record import Primitive as Rule
+from backsolve.capture.primitives.table import ZERO
+from backsolve.capture.record import FALLBACK, Primitive, record_of
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import Identity, LinearOperator, TupleSpace
 from backsolve.operators.moves import Inject, Project
@@ -164,12 +162,12 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     active = [node is not None for node in preds]
     tangents = [k for k, (value, a) in enumerate(zip(inputs, active, strict=True)) if a and value is None]
     eq = jx.Equation(eqn, inputs, active)
-    rule = RULES.get(eq.name)
+    record = record_of(eq.name)
     origin = frame.origin or (eqn, frame.caller)
-    if rule is not None and rule.serves(tangents) and _by_rule(frame, eq, rule, preds, bool(tangents), program, origin):
+    if record.serves(tangents) and _by_record(frame, eq, record, preds, bool(tangents), program, origin):
         return None
-    if eq.name in SPLITS:
-        _by_outputs(frame, eq, preds[0], bool(tangents), program, origin)
+    if record.edges is not None:
+        _by_outputs(frame, eq, record.edges(eq), preds[0], bool(tangents), program, origin)
         return None
     if tangents:
         _as_it_stands(frame, eq, preds, program, origin)
@@ -188,10 +186,10 @@ def _enter(
     )
 
 
-def _by_rule(
-    frame: Frame, eq: jx.Equation, rule: Rule, preds: list[int | None], tangent: bool, program: Program, origin: Any
+def _by_record(
+    frame: Frame, eq: jx.Equation, record: Primitive, preds: list[int | None], tangent: bool, program: Program, origin: Any
 ) -> bool:
-    """Record the edges that the rule gives; False where it declines."""
+    """Put down the edges that a primitive's record gives; False where it declines."""
     (outvar,) = eq.eqn.outvars
     if not tangent:
         (eq.output,) = eq.bind()
@@ -201,7 +199,7 @@ def _by_rule(
         for k, pred in enumerate(preds):
             if pred is None:
                 continue
-            op = rule.edge(eq, k)
+            op = record.edge(eq, k)
             if op is FALLBACK:
                 return False
             if op is not None:
@@ -215,12 +213,19 @@ def _by_rule(
     return True
 
 
-def _by_outputs(frame: Frame, eq: jx.Equation, pred: int | None, tangent: bool, program: Program, origin: Any) -> None:
-    """Record one edge for each output of an equation with one operand."""
+def _by_outputs(
+    frame: Frame,
+    eq: jx.Equation,
+    edges: list[LinearOperator],
+    pred: int | None,
+    tangent: bool,
+    program: Program,
+    origin: Any,
+) -> None:
+    """Put down one edge for each output of an equation with one operand."""
     assert pred is not None
     outvars = eq.eqn.outvars
     values = [None] * len(outvars) if tangent else eq.bind()
-    edges = SPLITS[eq.name](eq)
     nodes = [program.node(jx.space_of_aval(v.aval), origin, [(pred, op)]) for v, op in zip(outvars, edges, strict=True)]
     frame.write(outvars, values, nodes)
 

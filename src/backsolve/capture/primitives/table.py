@@ -11,13 +11,12 @@ from backsolve.capture.record import PRIMITIVES, Edge, record_of, unknown
 from backsolve.tracing.jaxpr import MOVES
 from backsolve.tracing.kinds import KINDS
 
-__all__ = ["SPLITS", "ZERO", "add_rule"]
+__all__ = ["ZERO", "add_rule"]
 
 PRIMITIVES |= ELEMENTWISE | SHAPE | INDEXING | REDUCTION | CONTRACTION
 KINDS |= {name: primitive.kind for name, primitive in PRIMITIVES.items()}
 MOVES |= {name: primitive.eager for name, primitive in PRIMITIVES.items() if primitive.eager is not None}
 
-SPLITS = {name: primitive.edges for name, primitive in PRIMITIVES.items() if primitive.edges is not None}
 ZERO = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.edge is zero)
 
 _OWN = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.edge is not unknown)
