@@ -69,13 +69,14 @@ def concerns(jaxpr: Any, policy: Policy) -> bool:
     """Whether a derivative of this program can hold anything that the policy writes down."""
     if policy.arithmetic:
         return True
+    batched = policy.numbers or jx.is_batching()  # else a number is one number, and another loop takes longer
     jaxprs = [jaxpr]
     for inner in jaxprs:
         for eqn in inner.eqns:
             body = jx.inner_jaxpr(eqn)
             if body is not None:
                 jaxprs.append(body[0])
-            elif eqn.primitive.name in _SLOW and not (policy.numbers and eqn.outvars[0].aval.shape):
+            elif eqn.primitive.name in _SLOW and (not policy.numbers if eqn.outvars[0].aval.shape else batched):
                 return True
     return False
 
@@ -112,7 +113,7 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
             name = names.get(v, v)
             values[v] = written(value, chosen[name]) if name in chosen else value
     tree, others = results[-1]
-    moving = map(read, jaxpr.outvars)
+    moving = (jx.as_array(read(v), v.aval) for v in jaxpr.outvars)  # a literal is none
     return jx.unflatten(tree, [next(moving) if leaf is None else leaf for leaf in others])
 
 
@@ -139,7 +140,9 @@ def _without_repetition(live: Sequence[Any]) -> tuple[Equations, dict[Any, Any]]
 
 def _identity(atom: Any) -> Any:
     """What is equal for operands that are the same (0.0 and -0.0 are not)."""
-    return (str(atom.aval), np.asarray(atom.val).tobytes()) if jx.is_literal(atom) else atom
+    if not jx.is_literal(atom):
+        return atom
+    return atom.aval.dtype, atom.aval.weak_type, np.shape(atom.val), np.asarray(atom.val).tobytes()
 
 
 def _fused(eqn: Any) -> bool:
