@@ -185,3 +185,22 @@ def test_auxiliary_data_that_is_no_array_comes_back():
     assert_same(first, second)
     for other in others:
         assert_same(other, jnp.sin(POINT))
+
+
+def test_effects_and_results_that_are_constant():
+    def f(a, b):
+        jax.debug.callback(lambda x: seen.append(float(x)), jnp.sum(a))
+        return jnp.sum(jnp.sin(a) * jnp.cos(a))
+
+    seen = []
+    got = jax.jit(bs.grad(f, argnums=(0, 1)))(POINT, 2.0)
+    jax.effects_barrier()
+    assert len(seen) == 1
+    assert_same(got, jax.grad(f, argnums=(0, 1))(POINT, 2.0))
+
+    def arrays(x):
+        rows = bs.jacobian(lambda x: (jnp.sin(x) * jnp.sin(x), 3.0 * x))(x)
+        assert all(isinstance(row, jax.Array) for row in rows)
+        return rows
+
+    assert_same(jax.jit(arrays)(1.0), (jnp.sin(2.0), 3.0))
