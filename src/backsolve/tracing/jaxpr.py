@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -458,10 +458,20 @@ def is_identity(eqn: Any) -> bool:
 
 def is_compiling() -> bool:
     """Whether a program is being traced, as `jax.jit` does, under whatever other transforms."""
+    return any(isinstance(t, pe.DynamicJaxprTrace) for t in _transforms())
+
+
+def is_batching() -> bool:
+    """Whether `jax.vmap` is at work, as far as is known: not where it comes after ``jit``."""
+    return any(isinstance(t, batching.BatchTrace) for t in _transforms())
+
+
+def _transforms() -> Iterator[Any]:
+    """The transforms at work, the innermost first."""
     current: Any = core.trace_ctx.trace
-    while not isinstance(current, pe.DynamicJaxprTrace) and getattr(current, "parent_trace", None) is not None:
-        current = current.parent_trace
-    return isinstance(current, pe.DynamicJaxprTrace)
+    while current is not None:
+        yield current
+        current = getattr(current, "parent_trace", None)
 
 
 def as_array(x: Value, aval: Aval) -> Value:
