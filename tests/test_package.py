@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -88,6 +89,14 @@ def test_the_readme_of_a_folder_names_its_files(folder):
     assert text.startswith(f"# {folder.relative_to(ROOT).as_posix()}\n")
     assert sorted(re.findall(r"^- `([^`]+)`: .", text, re.MULTILINE)) == sorted(here + below)
     assert all((ROOT / path).exists() for path in re.findall(r"`(\w+/[\w/]+\.py)`", text))
+
+
+def test_the_command_is_a_function():
+    """What an installation calls by the name of the package; tests start it as a module."""
+    scripts = tomllib.loads((ROOT.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    for target in scripts.values():
+        module, _, name = target.partition(":")
+        assert isinstance(getattr(importlib.import_module(module), name), FunctionType)
 
 
 PUBLIC = """I O left_mul right_mul hadamard kron tdot linear_map LinearOperator matrix diagonal bidiagonal row column
