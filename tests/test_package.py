@@ -1,9 +1,11 @@
 """The package as a whole: what importing it imports, who may import whom, and which names are public."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import FunctionType
 
