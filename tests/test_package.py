@@ -74,6 +74,14 @@ def test_only_jaxpr_touches_the_internals_of_jax():
             assert not [name for name in imports(path) if name.startswith(("jax._src", "jaxlib"))], path
 
 
+def test_private_names_stay_in_their_files():
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("backsolve"):
+                private = [alias.name for alias in node.names if alias.name.startswith("_") and alias.name != "__version__"]
+                assert not private, path
+
+
 def test_files_are_short():
     for path in [*ROOT.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 600, path

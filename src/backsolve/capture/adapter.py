@@ -173,7 +173,7 @@ class JaxAdapter:
 
 def _is_count(x: Any) -> bool:
     """Whether x is an array of integers, which a mask becomes where it is added up."""
-    return getattr(getattr(x, "dtype", None), "kind", "") in "iu" and hasattr(x, "shape")
+    return getattr(getattr(x, "dtype", None), "kind", "") in ("i", "u") and hasattr(x, "shape")
 
 
 def _unbounded(x: Any) -> Any:

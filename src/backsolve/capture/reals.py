@@ -224,24 +224,18 @@ class _Translated(LinearOperator):
     between cotangents (``conjugated``) numbers are conjugated on their way.
     """
 
-    __slots__ = ("_codomain", "_domain", "conjugated", "inner")
+    __slots__ = ("codomain", "conjugated", "domain", "inner")
+    domain: Space
+    codomain: Space
 
     def __init__(self, inner: LinearOperator, domain: Space, codomain: Space, conjugated: bool = False) -> None:
         self.inner = inner
-        self._domain = domain
-        self._codomain = codomain
+        self.domain = domain
+        self.codomain = codomain
         self.conjugated = conjugated
 
-    @property
-    def domain(self) -> Space:
-        return self._domain
-
-    @property
-    def codomain(self) -> Space:
-        return self._codomain
-
     def transpose(self) -> LinearOperator:
-        return type(self)(self.inner.transpose(), self._codomain, self._domain, not self.conjugated)
+        return type(self)(self.inner.transpose(), self.codomain, self.domain, not self.conjugated)
 
     def lifted(self, x: Any) -> Any:
         return jnp.asarray(x)
@@ -279,20 +273,20 @@ class RealLinear(_Translated):
     real_linear = True
 
     def apply(self, x: Any) -> Any:
-        y = self.inner.apply(in_pairs(x, self._domain, conjugated=self.conjugated))
-        return from_pairs(y, self._codomain, conjugated=self.conjugated)
+        y = self.inner.apply(in_pairs(x, self.domain, conjugated=self.conjugated))
+        return from_pairs(y, self.codomain, conjugated=self.conjugated)
 
     def scaled(self, c: Any) -> LinearOperator:
         if jnp.iscomplexobj(c):
             return super().scaled(c)
-        return RealLinear(self.inner.scaled(c), self._domain, self._codomain, self.conjugated)
+        return RealLinear(self.inner.scaled(c), self.domain, self.codomain, self.conjugated)
 
     def todense(self) -> Any:
         if self.conjugated:
             turned = self.transpose().todense()
-            n = len(self._domain.shape)  # type: ignore[union-attr, arg-type]
+            n = len(self.domain.shape)  # type: ignore[union-attr, arg-type]
             return jnp.transpose(turned, (*range(n, turned.ndim), *range(n)))
-        return joined_array(jnp.asarray(dense_array(self.inner)), self._codomain, self._domain)
+        return joined_array(jnp.asarray(dense_array(self.inner)), self.codomain, self.domain)
 
     @property
     def label(self) -> str:

@@ -392,11 +392,7 @@ def _cost_lines(function: Callable[..., Any], inputs: Inputs, system: System) ->
     rows = [["Cost", "f", "gradient", "ratio"]]
     try:
         compiled = [jax.jit(g).lower(*inputs.arguments).compile() for g in (function, gradient)]
-    except (
-        TypeError,
-        ValueError,
-        NotImplementedError,
-    ) as error:  # branches on values, forward mode alone
+    except (TypeError, ValueError, NotImplementedError) as error:  # JAX's: branches on values, forward mode alone
         told = f"not known, since {_name(function)} or its gradient cannot be compiled: {_told(error)}"
         return ["Cost", *textwrap.wrap(told, WIDTH, initial_indent="  ", subsequent_indent="  ")]
     flops = [float((c.cost_analysis() or {}).get("flops", np.nan)) for c in compiled]

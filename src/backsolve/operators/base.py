@@ -220,19 +220,13 @@ def _refuse_object_array(x: Any) -> None:
 class Identity(LinearOperator):
     """X ↦ X, on the space given or on any.  `backsolve.I` is the one of unknown size."""
 
-    __slots__ = ("space",)
+    __slots__ = ("codomain", "domain", "space")
+    domain: Space
+    codomain: Space
     universal_unit = "one"
 
     def __init__(self, space: Space = ANY) -> None:
-        self.space = space
-
-    @property
-    def domain(self) -> Space:
-        return self.space
-
-    @property
-    def codomain(self) -> Space:
-        return self.space
+        self.space = self.domain = self.codomain = space
 
     def apply(self, x: Any) -> Any:
         return x
@@ -260,20 +254,14 @@ class Identity(LinearOperator):
 class Scaling(LinearOperator):
     """X ↦ c X for a number (or array without axes) c, on the space given or on any."""
 
-    __slots__ = ("c", "space")
+    __slots__ = ("c", "codomain", "domain", "space")
+    domain: Space
+    codomain: Space
     universal_unit = "multiple"
 
     def __init__(self, c: Any, space: Space = ANY) -> None:
         self.c = c
-        self.space = space
-
-    @property
-    def domain(self) -> Space:
-        return self.space
-
-    @property
-    def codomain(self) -> Space:
-        return self.space
+        self.space = self.domain = self.codomain = space
 
     def apply(self, x: Any) -> Any:
         if isinstance(x, tuple):

@@ -102,7 +102,7 @@ class Einsum(LinearOperator):
         if len(set(into)) < len(into) or len(set(out)) < len(out):
             y = self._apply_with_repeats(x)
         else:
-            y = self._finish(*_contract_all(x, into, _shown(factors, out), out, self.sizes), x)
+            y = self._finish(*contract_all(x, into, _shown(factors, out), out, self.sizes), x)
         return self._scaled(y)
 
     def _scaled(self, y: Any) -> Any:
@@ -125,7 +125,7 @@ class Einsum(LinearOperator):
     def apply_rest(self, k: int, x: Any) -> Any:
         """The image of an array whose product with factor k is x."""
         rest = _shown(self.factors[:k] + self.factors[k + 1 :], self.out)
-        return self._scaled(self._finish(*_contract_all(x, self.into, rest, self.out, self.sizes), x))
+        return self._scaled(self._finish(*contract_all(x, self.into, rest, self.out, self.sizes), x))
 
     def _finish(self, y: Any, labels: Labels, x: Any) -> Any:
         if labels == self.out:
@@ -217,7 +217,7 @@ class Einsum(LinearOperator):
             y: Any = xp.ones((), dtype=dtype)
             labels_y: Labels = ()
         else:
-            y, labels_y = _contract_all(factors[0].array, factors[0].labels, tuple(factors[1:]), every, sizes)
+            y, labels_y = contract_all(factors[0].array, factors[0].labels, tuple(factors[1:]), every, sizes)
         y = place(y, labels_y, every, sizes)
         if is_mask(y):  # a selection, as numbers
             y = astype(y, self.dtypes[1] or xp.float64)
@@ -232,7 +232,7 @@ def _conj_name(f: Factor) -> str:
     return f.name if not f.name or conjugate(f.array) is f.array else f.name + "̄"
 
 
-def _contract_all(
+def contract_all(
     x: Any, labels: Labels, factors: Sequence[Factor], keep: Labels, sizes: Mapping[int, int | None]
 ) -> tuple[Any, Labels]:
     """Multiply x by all factors and sum what is not kept: factors that fit x's axes first, then opt_einsum's path.
@@ -242,7 +242,7 @@ def _contract_all(
     late = [f for f in factors if is_mask(f.array) and set(f.labels) <= set(keep)] if len(factors) > 1 else []
     if late and len(late) < len(factors):
         waiting = set(map(id, late))
-        x, labels = _contract_all(x, labels, [f for f in factors if id(f) not in waiting], keep, sizes)
+        x, labels = contract_all(x, labels, [f for f in factors if id(f) not in waiting], keep, sizes)
         for f in late:
             x, labels = contract(x, labels, f.array, f.labels, keep)
         return x, labels
@@ -311,7 +311,7 @@ def _by_path(x: Any, labels: Labels, factors: Sequence[Factor], keep: Labels) ->
             a, la = contract(a, la, b, lb, needed if len(rest) == 1 else needed + tuple(k for _, ls in rest for k in ls))
         operands.append((a, la))
     y, labels = operands[0]
-    return _contract_all(y, labels, (), keep, {})
+    return contract_all(y, labels, (), keep, {})
 
 
 def einsum(

@@ -27,7 +27,7 @@ from backsolve.algebra.arrays import (
 )
 from backsolve.algebra.spaces import SpaceError
 from backsolve.operators.base import Identity, LinearOperator
-from backsolve.operators.einsum import Einsum, Factor, _contract_all, hidden_by
+from backsolve.operators.einsum import Einsum, Factor, contract_all, hidden_by
 from backsolve.operators.lazy import Product
 from backsolve.operators.moves import Reshape, Slice
 
@@ -74,8 +74,8 @@ def compose_einsums(a: Einsum, b: Einsum) -> Einsum | None:
         if known is not None and n is not None and known != n:
             raise SpaceError(f"cannot compose {a!r} with {b!r}: one axis has size {known} and {n}.")
         sizes[root] = n if known is None else known
-    factors = [_renamed(f, [find(k) for k in f.labels]) for f in a.factors]
-    factors += [_renamed(f, [find(k + shift) for k in f.labels]) for f in b.factors]
+    factors = [renamed(f, [find(k) for k in f.labels]) for f in a.factors]
+    factors += [renamed(f, [find(k + shift) for k in f.labels]) for f in b.factors]
     out = tuple(find(k) for k in a.out)
     into = tuple(find(k + shift) for k in b.into)
     coef = a.coef * b.coef
@@ -176,7 +176,7 @@ def _times(coef: Any, x: Any) -> Any:
     return x if coef == 1 else scale(coef, x)
 
 
-def _renamed(f: Factor, labels: list[int]) -> Factor:
+def renamed(f: Factor, labels: list[int]) -> Factor:
     if len(set(labels)) == len(labels):
         return Factor(f.array, tuple(labels), f.name)
     array, names = f.array, list(labels)  # two axes became one: keep the diagonal
@@ -296,7 +296,7 @@ def _mask_of(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes) -> Factor |
     if len(parts) < 2:
         return parts[0] if parts else None
     keep = tuple(dict.fromkeys(k for f in parts for k in f.labels))
-    return Factor(*_contract_all(parts[0].array, parts[0].labels, parts[1:], keep, {}))
+    return Factor(*contract_all(parts[0].array, parts[0].labels, parts[1:], keep, {}))
 
 
 def _either(m: Factor | None, n: Factor | None, sizes: Sizes) -> list[Factor]:
@@ -360,7 +360,7 @@ def _as_single(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes, order: La
     factors = [Factor(f.array, tuple(first.get(k, inner.get(k, k)) for k in f.labels)) for f in op.factors] + deltas
     if not factors:
         return op.coef
-    x, order_now = _contract_all(factors[0].array, factors[0].labels, factors[1:], order, sizes)
+    x, order_now = contract_all(factors[0].array, factors[0].labels, factors[1:], order, sizes)
     x = place(x, order_now, order, sizes) if set(order_now) != set(order) or order_now != order else x
     return x if op.coef == 1 else scale(op.coef, x)
 

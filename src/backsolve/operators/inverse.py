@@ -9,7 +9,7 @@ import numpy as np
 from backsolve.algebra.arrays import Labels, namespace, place
 from backsolve.algebra.elements import SingularError
 from backsolve.operators.dispatch import operation
-from backsolve.operators.einsum import Einsum, Factor, _contract_all
+from backsolve.operators.einsum import Einsum, Factor, contract_all
 
 __all__ = ["inverse_einsum"]
 
@@ -73,7 +73,7 @@ def _inverse_block(op: Einsum, group: list[Factor], labels: set[int], deltas: se
     rows = tuple(label for label in op.out if label in labels and label not in deltas)
     cols = tuple(label for label in op.into if label in labels and label not in deltas)
     every: Labels = batch + rows + cols
-    x, order_now = _contract_all(group[0].array, group[0].labels, group[1:], every, op.sizes)
+    x, order_now = contract_all(group[0].array, group[0].labels, group[1:], every, op.sizes)
     x = place(x, order_now, every, op.sizes)
     name = f"{group[0].name}⁻¹" if len(group) == 1 and group[0].name else ""
     xp = namespace(x)

@@ -13,8 +13,8 @@ from backsolve.algebra.spaces import SpaceError
 from backsolve.operators.base import LinearOperator, Zero
 from backsolve.operators.closed_form import as_plain_einsum, closed_form, dense_array
 from backsolve.operators.dispatch import operation
-from backsolve.operators.einsum import Einsum, Factor, _contract_all
-from backsolve.operators.einsum_rules import _renamed
+from backsolve.operators.einsum import Einsum, Factor, contract_all
+from backsolve.operators.einsum_rules import renamed
 from backsolve.operators.lazy import Product, Sum
 
 __all__ = ["diagonal", "norm_squared", "row_norms_squared", "trace"]
@@ -105,7 +105,7 @@ def _diagonal_of(op: Einsum) -> Any:
         low, high = sorted((find(p), find(q)))
         if low != high:
             same[high] = low
-    factors = [_renamed(f, [find(k) for k in f.labels]) for f in op.factors]
+    factors = [renamed(f, [find(k) for k in f.labels]) for f in op.factors]
     out = tuple(find(k) for k in op.out)
     sizes = {find(k): n for k, n in op.sizes.items()}
     if len(set(out)) < len(out):  # two axes with one label: the entries off that diagonal are zero
@@ -130,8 +130,8 @@ def _row_products(a: Einsum, b: Einsum) -> Any:
         low, high = sorted((find(p), find(q)))
         if low != high:
             same[high] = low
-    factors = [_renamed(f, [find(k) for k in f.labels]) for f in a.factors]
-    factors += [_renamed(f, [find(k + shift) for k in f.labels]) for f in other.factors]
+    factors = [renamed(f, [find(k) for k in f.labels]) for f in a.factors]
+    factors += [renamed(f, [find(k + shift) for k in f.labels]) for f in other.factors]
     sizes = {find(k): n for k, n in a.sizes.items()} | {find(k + shift): n for k, n in other.sizes.items()}
     out = tuple(find(k) for k in a.out)
     into = {find(k) for k in a.into}
@@ -147,7 +147,7 @@ def _written(factors: list[Factor], out: Labels, sizes: dict[int, int | None], o
     """Σ Π factors over the axes ``out``, times op's coefficient."""
     if not factors:
         return Einsum((), out, (), sizes, op.coef, op.dtypes).todense()
-    x, labels = _contract_all(factors[0].array, factors[0].labels, factors[1:], out, sizes)
+    x, labels = contract_all(factors[0].array, factors[0].labels, factors[1:], out, sizes)
     x = place(x, labels, out, sizes)
     if is_mask(x):
         x = astype(x, op.dtypes[1] or float)

@@ -208,19 +208,14 @@ class Parts(tuple[Any, ...]):
 class Inject(LinearOperator):
     """x ↦ (0, …, x, …, 0): x as part ``index`` of a tuple.  Its transpose is `Project`."""
 
-    __slots__ = ("index", "space")
+    __slots__ = ("codomain", "domain", "index", "space")
+    domain: Space
+    codomain: Space
 
     def __init__(self, index: int, space: TupleSpace) -> None:
         self.index = index
-        self.space = space
-
-    @property
-    def domain(self) -> Space:
-        return self.space.parts[self.index]
-
-    @property
-    def codomain(self) -> Space:
-        return self.space
+        self.space = self.codomain = space
+        self.domain = space.parts[index]
 
     def apply(self, x: Any) -> Any:
         return Parts(x if k == self.index else _O for k in range(len(self.space.parts)))
@@ -239,19 +234,14 @@ class Inject(LinearOperator):
 class Project(LinearOperator):
     """(x₀, x₁, …) ↦ xᵢ: part ``index`` of a tuple.  Its transpose is `Inject`."""
 
-    __slots__ = ("index", "space")
+    __slots__ = ("codomain", "domain", "index", "space")
+    domain: Space
+    codomain: Space
 
     def __init__(self, index: int, space: TupleSpace) -> None:
         self.index = index
-        self.space = space
-
-    @property
-    def domain(self) -> Space:
-        return self.space
-
-    @property
-    def codomain(self) -> Space:
-        return self.space.parts[self.index]
+        self.space = self.domain = space
+        self.codomain = space.parts[index]
 
     def apply(self, x: Any) -> Any:
         return x[self.index]

@@ -12,7 +12,7 @@ from backsolve.algebra.arrays import asarray, concat, namespace, reshape, scale,
 from backsolve.algebra.spaces import ArraySpace, Space
 from backsolve.operators.base import LinearOperator
 from backsolve.operators.closed_form import dense_array
-from backsolve.operators.einsum import Einsum, _contract_all
+from backsolve.operators.einsum import Einsum, contract_all
 from backsolve.operators.moves import Slice
 
 __all__ = ["Tile", "TiledOperator"]
@@ -123,7 +123,7 @@ def _cell(element: Any) -> Any:
     if not isinstance(element, Einsum) or not element.factors:
         return reshape(asarray(dense_array(element)), ())
     first, *rest = element.factors
-    x, _ = _contract_all(first.array, first.labels, rest, (), element.sizes)
+    x, _ = contract_all(first.array, first.labels, rest, (), element.sizes)
     return x if element.coef == 1 else scale(element.coef, x)
 
 

@@ -18,7 +18,7 @@ from backsolve.algebra.elements import describe, is_number
 from backsolve.algebra.spaces import ArraySpace, Space, SpaceError, unify
 from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
 from backsolve.operators.dispatch import ADD, COMPOSE, Rule
-from backsolve.operators.einsum import Einsum, Factor, _contract_all
+from backsolve.operators.einsum import Einsum, Factor, contract_all
 from backsolve.operators.lazy import Product, Sum
 from backsolve.operators.moves import Reshape, Slice
 from backsolve.sparse.lazy_values import Combination, LazyValues, joined
@@ -382,7 +382,7 @@ def _without_inner(factors: list[Factor], outer: set[int], sizes: dict[int, int]
         return factors
     keep = tuple(dict.fromkeys(k for f in inner for k in f.labels if k in outer))
     first, *rest = inner
-    array, labels = _contract_all(first.array, first.labels, tuple(rest), keep, sizes)
+    array, labels = contract_all(first.array, first.labels, tuple(rest), keep, sizes)
     return [f for f in factors if outer.issuperset(f.labels)] + [Factor(array, labels)]
 
 
