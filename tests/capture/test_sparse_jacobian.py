@@ -250,6 +250,39 @@ def test_gradient_through(model):
 
 
 # ---- Hessians ----------------------------------------------------------------------------------------------------------
+@jax.custom_jvp
+def _bent(x):
+    return jnp.where(x > 0, x, 0.1 * x)
+
+
+_bent.defjvp(lambda p, t: (_bent(p[0]), jnp.where(p[0] > 0, 1.0, 0.2) * t[0]))
+
+
+@jax.custom_vjp
+def _slowed(x):
+    return x * 1.0
+
+
+_slowed.defvjp(lambda x: (x * 1.0, None), lambda _, g: (0.7 * g,))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: jnp.sum(_bent(jnp.sin(x)) ** 2) * jnp.sum(jax.jit(_bent)(x) ** 3 * x),
+        lambda x: jnp.sum(_slowed(jnp.sin(_bent(x)))) * jnp.sum(jax.lax.scan(lambda c, v: (c, _bent(v) * v), 0.0, x)[1]),
+    ],
+    ids=["custom_jvp", "custom_vjp, inside a scan"],
+)
+@pytest.mark.parametrize("order", ["auto", "reverse", "markowitz"])
+def test_a_hessian_by_rules_that_are_no_derivatives_is_not_symmetric(f, order):
+    x = jnp.linspace(-1.0, 0.8, 5)
+    expected = np.asarray(jax.jacrev(jax.grad(f))(x))
+    assert np.abs(expected - expected.T).max() > 1e-3
+    found = bs.hessian(f, format="sparse", order=order)(x).todense()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_hessian_is_exactly_symmetric():
     for model in MODELS[6:]:
         H = sparse(model)(jnp.asarray(model.point))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
@@ -430,6 +431,26 @@ def pull_cotangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any],
 def inner_equations(params: dict[str, Any]) -> list[Any]:
     """The equations of all jaxprs among an equation's parameters."""
     return [eqn for jaxpr in core.jaxprs_in_params(params) for eqn in jaxpr.eqns]
+
+
+_OF_JAX = os.path.dirname(jax.__file__) + os.sep
+
+
+def has_own_rules(jaxpr: Any) -> bool:
+    """Whether a program calls a function with a custom rule that is not one of JAX's own.
+
+    What such a rule says need not be a derivative (an estimator that goes straight through a step, say), so that the
+    Hessian need not be symmetric.
+    """
+    waiting = list(jaxpr.eqns)
+    while waiting:
+        eqn = waiting.pop()
+        if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
+            info = eqn.params["call_jaxpr"].jaxpr.debug_info
+            if not (info.func_filename or "").startswith(_OF_JAX):
+                return True
+        waiting.extend(inner_equations(eqn.params))
+    return False
 
 
 _IDENTITIES: set[Any] = set()

@@ -40,7 +40,8 @@ __all__ = [
 ]
 
 
-Build = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Linearized, Any]]
+# The system, the auxiliary data, and whether the Jacobian is symmetric.
+Build = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Linearized, Any, bool]]
 
 WORTH_A_WORD = 256  # places of a matrix; of a smaller one nobody minds that it is full
 
@@ -72,14 +73,14 @@ def _same(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
     return all(a is b or (type(a) is type(b) and bool(a == b)) for a, b in zip(ours, theirs, strict=True))
 
 
-def sparse_derivative(build: Build, name: str, order: Any, *, lower: bool, has_aux: bool) -> Callable[..., Any]:
+def sparse_derivative(build: Build, name: str, order: Any, *, has_aux: bool) -> Callable[..., Any]:
     """Return the function that gives dy/dp, as sparse matrices, of the system that ``build(args, kwargs)`` makes."""
 
     def traced(static: _Static, arrays: Sequence[Any]) -> Any:
         def found(*arrays: Any) -> Any:
             args, kwargs = static.arguments(arrays)
-            system, aux = build(args, kwargs)
-            rows = sparse_jacobian(system, order, lower=lower)
+            system, aux, symmetric = build(args, kwargs)
+            rows = sparse_jacobian(system, order, lower=symmetric)
             return system.nested(rows), jax.tree_util.tree_map(_kept, aux)
 
         return materialized(found, arrays, SPARSE)
@@ -125,7 +126,7 @@ def pattern_of(build: Build, primals: Sequence[Any]) -> Any:
     patterns: list[Any] = []
 
     def traced(*arrays: Any) -> Any:
-        system, _ = build(arrays, {})
+        system, _, _ = build(arrays, {})
         found = system.jacobian(format="sparse")
         patterns.append(jax.tree_util.tree_map(_boolean, found, is_leaf=lambda x: isinstance(x, SparseMatrix)))
         return ()
@@ -283,13 +284,13 @@ def jacobian(
         ⎡⠑⠃⎤
     """
 
-    def build(args: Any, kwargs: Any) -> tuple[Linearized, Any]:
+    def build(args: Any, kwargs: Any) -> tuple[Linearized, Any, bool]:
         system, aux = _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int, fold=True)
         _check_real_output(fun, system.value, holomorphic)
-        return system, aux
+        return system, aux, False
 
     if format == "sparse":
-        made = sparse_derivative(build, f"Jacobian of {_name(fun)}", order, lower=False, has_aux=has_aux)
+        made = sparse_derivative(build, f"Jacobian of {_name(fun)}", order, has_aux=has_aux)
         return _like(fun, "sparse Jacobian of")(made)
 
     plans: dict[Any, Plan] = {}  # by structure: a function is planned once, however often it is traced
@@ -355,7 +356,8 @@ def hessian(
     """Return the function that gives the Hessian of fun, the Jacobian of its gradient; as `jax.hessian`.
 
     ``order`` and ``format`` are those of `jacobian`, for the gradient's system.  A sparse Hessian is that of a scalar fun
-    and exactly symmetric, in its pattern and its numbers: only its lower triangle is worked out.
+    and exactly symmetric, in its pattern and its numbers: only its lower triangle is worked out.  (Not so where fun calls a
+    function with a custom rule that is not JAX's own: what that says need not be a derivative, and nor is it symmetric then.)
     Raises as `jacobian`, and `TypeError` for ``format="sparse"`` where the output is no scalar.
     Cost: one evaluation of the gradient, and what the plan of its Jacobian says.
 
@@ -424,8 +426,8 @@ def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> An
                [False,  True,  True]])
     """
 
-    def build(args: Any, kwargs: Any) -> tuple[Linearized, Any]:
-        return _system(fun, args, kwargs, argnums, "jacobian", False, False, False, fold=True)
+    def build(args: Any, kwargs: Any) -> tuple[Linearized, Any, bool]:
+        return *_system(fun, args, kwargs, argnums, "jacobian", False, False, False, fold=True), False
 
     require_shaped(fun, primals)
     return pattern_of(build, primals)
@@ -434,10 +436,10 @@ def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> An
 def _sparse_hessian(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool, order: Any) -> Callable[..., Any]:
     inner = grad(fun, argnums, has_aux, holomorphic)
 
-    def build(args: Any, kwargs: Any) -> tuple[Linearized, Any]:
+    def build(args: Any, kwargs: Any) -> tuple[Linearized, Any, bool]:
         if not callable(fun):
             raise TypeError(f"expected a function of JAX arrays, got {fun!r} of type {type(fun).__name__}.")
-        shape = jax.eval_shape(lambda: fun(*args, **kwargs))  # arguments may be anything
+        program, shape = jax.make_jaxpr(lambda: fun(*args, **kwargs), return_shape=True)()  # arguments may be anything
         shape = shape[0] if has_aux and isinstance(shape, (tuple, list)) else shape
         if jax.tree_util.all_leaves([shape]) and shape.shape != ():
             raise TypeError(
@@ -446,9 +448,9 @@ def _sparse_hessian(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool
             )
         system, aux = _system(inner, args, kwargs, argnums, "hessian", has_aux, holomorphic, False, fold=True)
         _check_real_output(inner, system.value, holomorphic)
-        return system, aux
+        return system, aux, not jx.has_own_rules(program.jaxpr)
 
-    made = sparse_derivative(build, f"Hessian of {_name(fun)}", order, lower=True, has_aux=has_aux)
+    made = sparse_derivative(build, f"Hessian of {_name(fun)}", order, has_aux=has_aux)
     return _like(fun, "sparse Hessian of")(made)
 
 
