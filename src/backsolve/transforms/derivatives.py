@@ -357,7 +357,7 @@ def hessian(
 
     ``order`` and ``format`` are those of `jacobian`, for the gradient's system.  A sparse Hessian is that of a scalar fun
     and exactly symmetric, in its pattern and its numbers: only its lower triangle is worked out.  (Not so where fun calls a
-    function with a custom rule that is not JAX's own: what that says need not be a derivative, and nor is it symmetric then.)
+    function with a custom rule that is not JAX's own: what that says need not be a derivative.)
     Raises as `jacobian`, and `TypeError` for ``format="sparse"`` where the output is no scalar.
     Cost: one evaluation of the gradient, and what the plan of its Jacobian says.
 
