@@ -25,7 +25,7 @@ WAYS: dict[str, list[tuple[str, str]]] = {
         ),
         ("capture/linearize.py", "The arguments' pytrees are taken apart and the function is traced."),
         ("tracing/", "Tracing is JAX's: what comes back is a jaxpr, the list of the function's equations."),
-        ("capture/linearize.py", "One walk over the equations. Each is evaluated once and becomes a node."),
+        ("capture/walk.py", "One walk over the equations. Each is evaluated once and becomes a node."),
         ("capture/primitives/", "The equation's primitive says which operator the edge from each of its operands carries."),
         ("operators/einsum.py", "Nearly always it is an Einsum: of a product W x the factor W, of a tanh a diagonal."),
         ("matrices/matrix.py", "Sources, nodes and outputs are numbered, the edges are the entries of M, L and S."),
