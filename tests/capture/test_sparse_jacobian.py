@@ -343,10 +343,11 @@ def test_opaque_edges(kind):
 
 def test_an_opaque_edge_takes_the_narrowest_block():
     """Between two columns and many rows, two columns are pushed: what they do not touch stays zero."""
-    loop = opaque("scan")
+    mix = jnp.asarray(normal(100, 100))
 
     def f(x):
-        return jnp.concatenate([loop(jnp.tile(x[:2], 50)), x[2:] ** 2])
+        mixed = lax.scan(lambda c, w: (jnp.sin(mix @ c) + w, None), jnp.tile(x[:2], 50), jnp.arange(3.0))[0]
+        return jnp.concatenate([mixed, x[2:] ** 2])
 
     A = bs.jacobian(f, format="sparse")(jnp.asarray(normal(300)))
     assert A.nnz == 100 * 2 + 298

@@ -47,6 +47,8 @@ def _outputs(eqn: Any, operands: list[Aligned]) -> list[Aligned]:
         return [{} for _ in eqn.outvars]
     if eqn.primitive.name == "scan":
         return _scanned(eqn.params, operands)
+    if eqn.primitive.name == "custom_linear_solve":
+        return _solved(eqn.params, operands)
     body = jx.inner_jaxpr(eqn, custom=True)
     if body is not None:
         return _walked(body[0], operands)
@@ -83,6 +85,15 @@ def _scanned(params: dict[str, Any], operands: list[Aligned]) -> list[Aligned]:
         carry = after
     stacked = [{k: frozenset((a + 1, b) for a, b in pairs) for k, pairs in y.items()} for y in out[carries:]]
     return [*carry, *stacked]
+
+
+def _solved(params: dict[str, Any], operands: list[Aligned]) -> list[Aligned]:
+    """The solution of a linear system, by its right-hand sides."""
+    lengths, solve = params["const_lengths"], params["jaxprs"].solve
+    fixed, sides = operands[: sum(lengths)], operands[sum(lengths) :]
+    if any(fixed):
+        return [{} for _ in solve.out_avals]
+    return _walked(solve.jaxpr, [*[{}] * lengths.solve, *sides])
 
 
 def _moved(operand: Aligned, axes: dict[int, int]) -> Aligned:

@@ -24,6 +24,7 @@ from backsolve.tracing.jaxpr import carries_derivatives, inner_jaxpr, is_traced
 from backsolve.tracing.kinds import Kind
 
 __all__ = [
+    "convolved",
     "dynamic_slice",
     "dynamic_update_slice",
     "fold",
@@ -32,8 +33,10 @@ __all__ = [
     "known_value",
     "moved",
     "padded",
+    "running_sum",
     "scatter",
     "window_sum",
+    "windows",
 ]
 
 
@@ -41,6 +44,8 @@ Index = np.ndarray[Any, Any]
 Mode = lax.GatherScatterMode
 
 _NOWHERE = -1
+_EXACT = (np.dtype("float32"), np.dtype("float64"))  # whose sums and products NumPy rounds as XLA does
+LONGEST = 2**24  # places of a cumulative sum that are written down
 
 
 class Window(NamedTuple):
@@ -200,17 +205,67 @@ def padded(params: dict[str, Any], x: Any, value: Any) -> Any:
 
 def window_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
     """Sums over windows: of a padded array, one box of entries for each place in a window."""
-    params, (into, out) = eqn.params, _spaces(eqn, k)
+    into, out = _spaces(eqn, k)
+    pattern = windows(eqn.params, into.shape or (), out.shape or ())
+    return Sparse(pattern, LazyValues.of(None, pattern.nnz), into, out)
+
+
+def windows(params: dict[str, Any], into: tuple[int, ...], out: tuple[int, ...]) -> Pattern:
+    """Which entries of an array of shape ``into`` lie in the window of each entry of the result."""
+    axes = len(into)
+    params = {"base_dilation": (1,) * axes, "window_dilation": (1,) * axes} | params
     config = [(low, high, base - 1) for (low, high), base in zip(params["padding"], params["base_dilation"], strict=True)]
-    entries = padded({"padding_config": config}, _entries_of(into.shape or ()), np.array(_NOWHERE))
-    steps, spread, whole = params["window_strides"], params["window_dilation"], tuple(map(slice, out.shape or ()))
+    entries = padded({"padding_config": config}, _entries_of(into), np.array(_NOWHERE))
+    steps, spread, whole = params["window_strides"], params["window_dilation"], tuple(map(slice, out))
     rows, cols = [], []
     for offset in product(*map(range, params["window_dimensions"])):
         box = tuple(slice(o * s, None, step) for o, s, step in zip(offset, spread, steps, strict=True))
         own = entries[box][whole].reshape(-1)
         rows.append(np.flatnonzero(own >= 0))
         cols.append(own[rows[-1]])
-    pattern, _ = from_entries(np.concatenate(rows), np.concatenate(cols), (out.size, into.size))
+    return from_entries(np.concatenate(rows), np.concatenate(cols), (prod(out), prod(into)))[0]
+
+
+def convolved(eqn: Any, k: int) -> Pattern | None:
+    """Which entries of the array (operand 0) or of the kernel (operand 1) each entry of a convolution is made of.
+
+    None where batches are grouped.
+    """
+    params, dims = eqn.params, eqn.params["dimension_numbers"]
+    if params["batch_group_count"] != 1:
+        return None
+    shapes = [tuple(v.aval.shape) for v in (*eqn.invars, *eqn.outvars)]
+    array, kernel, out = (
+        _entries_of(shape).transpose(spec) for shape, spec in zip(shapes, (dims.lhs_spec, dims.rhs_spec, dims.out_spec))
+    )
+    widths = zip(params["padding"], params["lhs_dilation"], strict=True)
+    config = [(0, 0, 0), (0, 0, 0), *((low, high, dilation - 1) for (low, high), dilation in widths)]
+    array = padded({"padding_config": config}, array, np.array(_NOWHERE))
+    groups, (features, each) = params["feature_group_count"], kernel.shape[:2]
+    own = np.arange(features)[:, None] // max(features // max(groups, 1), 1) * each + np.arange(each)
+    rows, cols = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for offset in product(*map(range, kernel.shape[2:])):
+        places = zip(offset, params["rhs_dilation"], params["window_strides"], out.shape[2:], strict=True)
+        box = tuple(slice(o * spread, o * spread + step * (n - 1) + 1, step) for o, spread, step, n in places)
+        read = array[:, own][(..., *box)]  # batch, feature, input feature of its group, place
+        wide = np.broadcast_to(out[:, :, None], read.shape)
+        inside = read >= 0
+        rows.append(wide[inside])
+        taken = kernel[(None, ..., *offset)].reshape(1, features, each, *(1,) * len(box))
+        cols.append((read if k == 0 else np.broadcast_to(taken, read.shape))[inside])
+    return from_entries(np.concatenate(rows), np.concatenate(cols), (prod(shapes[2]), prod(shapes[k])))[0]
+
+
+def running_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
+    """A cumulative sum along one axis: a triangle of ones.  None where it is so long that nobody would want them all."""
+    into, out = _spaces(eqn, k)
+    axis, reverse = eqn.params["axis"], eqn.params["reverse"]
+    entries = np.moveaxis(_entries_of(into.shape or ()), axis, -1)
+    n = entries.shape[-1]
+    if into.size * (n + 1) // 2 > LONGEST:
+        return None
+    i, j = np.triu_indices(n) if reverse else np.tril_indices(n)
+    pattern, _ = from_entries(entries[..., i].reshape(-1), entries[..., j].reshape(-1), (out.size, into.size))
     return Sparse(pattern, LazyValues.of(None, pattern.nnz), into, out)
 
 
@@ -319,7 +374,7 @@ def known_value(x: Any) -> np.ndarray[Any, Any] | None:
 def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
     """Return the outputs of an equation, one for each, where all are integers or booleans that follow from known operands.
 
-    So is a known mask as numbers.  They are concrete, also under ``jit``.
+    So are floating-point numbers that are moved, added or multiplied.  They are concrete, also under ``jit``.
 
     None where an operand is traced, an output is of another kind, or the equation has effects.  Common primitives are done
     in NumPy; others by JAX itself, which compiles each of them once.
@@ -341,8 +396,8 @@ def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | Non
     if eqn.effects:
         return None
     evaluate = record_of(eqn.primitive.name).evaluate
-    masks = evaluate is not None and inputs and all(_kind(getattr(x, "dtype", None)) == "b" for x in inputs)
-    if not masks and any(_kind(getattr(v.aval, "dtype", None)) not in "iub" for v in eqn.outvars):
+    exact = evaluate is not None and all(getattr(v.aval, "dtype", None) in _EXACT for v in eqn.outvars)
+    if not exact and any(_kind(getattr(v.aval, "dtype", None)) not in "iub" for v in eqn.outvars):
         return None
     if any(_kind(getattr(x, "dtype", np.dtype(int))) not in "iubf" for x in inputs):
         return None

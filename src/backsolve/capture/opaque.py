@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -144,7 +145,11 @@ def _factor(partial: Any, out: Labels, shape: tuple[int, ...]) -> Factor:
     if not given:
         return Factor(partial, ())
     kept = tuple(axis for axis, (m, n) in enumerate(zip(given, shape, strict=True)) if m == n)
-    return Factor(lax.squeeze(partial, [axis for axis in range(len(given)) if axis not in kept]), kept)
+    gone = [axis for axis in range(len(given)) if axis not in kept]
+    if jx.is_traced(partial):
+        return Factor(lax.squeeze(partial, gone), kept)
+    with jax.ensure_compile_time_eval():  # what is known stays so
+        return Factor(lax.squeeze(partial, gone), kept)
 
 
 def diagonal(eq: Equation, k: int, partial: Any) -> LinearOperator:
@@ -193,7 +198,10 @@ def linear(eq: Equation, k: int, **changed: Any) -> LinearOperator:
     return LinearEquation(eq.eqn, operands, params, moving=k)
 
 
-def jointly(eq: Equation, k: int) -> LinearOperator:
-    """The edge of operand k of an equation linear in its floating-point operands taken together: the others are zero."""
+def jointly(eq: Equation, k: int, **changed: Any) -> LinearOperator:
+    """The edge of operand k of an equation linear in its floating-point operands taken together: the others are zero.
+
+    ``changed`` overrides parameters of the primitive.
+    """
     operands = [None if carries_derivatives(v.aval) else x for v, x in zip(eq.eqn.invars, eq.inputs, strict=True)]
-    return LinearEquation(eq.eqn, operands, moving=k)
+    return LinearEquation(eq.eqn, operands, {**eq.params, **changed} if changed else None, moving=k)

@@ -11,6 +11,7 @@ from typing import Any
 
 from backsolve.operators import LinearOperator
 from backsolve.sparse.operator import Sparse
+from backsolve.sparse.pattern import Pattern
 from backsolve.tracing.jaxpr import Equation
 from backsolve.tracing.kinds import Kind
 
@@ -42,6 +43,8 @@ class Primitive:
     ``axes(eq, k)`` says where in the output the axes of operand k are along which each entry of the one depends on one
     entry of the other alone; of entrywise primitives, and where an edge by shapes alone tells, it is known without.
     ``eager(params, *operands)`` computes the output of concrete arrays by fewer programs than JAX would compile.
+    ``pattern(eqn, k)`` has the places between operand k and the output that may be non-zero, of a primitive whose numbers
+    are had by applying it.
     ``work(eqn)`` is how many multiplications each entry of the output takes, where that is more than a few.
     """
 
@@ -54,6 +57,7 @@ class Primitive:
     edges: Callable[[Equation], list[LinearOperator]] | None = None
     eager: Callable[..., Any] | None = None
     work: Callable[[Any], float] | None = None
+    pattern: Callable[[Any, int], Pattern | None] | None = None
 
     def serves(self, tangents: list[int]) -> bool:
         """Whether there is an edge function and it holds with these operands being tangents."""

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.capture.index_maps import index_operator, known_value
+from backsolve.capture.inside import equation_pattern
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Paired, is_complex, joined_sparse
 from backsolve.elimination.sparse_edges import accumulate_sparse
-from backsolve.operators import Einsum, LinearOperator
+from backsolve.operators import Einsum, LinearOperator, Space, TupleSpace
 from backsolve.operators.einsum import Factor
 from backsolve.operators.moves import Inject, Project, flat_space
 from backsolve.operators.quotient import Quotient
@@ -29,8 +30,8 @@ from backsolve.tracing import jaxpr as jx
 __all__ = ["sparse_edge", "sparse_jacobian"]
 
 
-def sparse_edge(op: LinearOperator, limit: int | None = None) -> Sparse | None:
-    """Return the operator of an edge as a `Sparse`, or None where it is opaque, acts on tuples, or a size is unknown.
+def sparse_edge(op: LinearOperator, limit: int | None = None) -> Sparse | Pattern | None:
+    """Return the operator of an edge as a `Sparse`, its `Pattern` where its numbers are had by applying it, else None.
 
     Beside what `as_sparse` serves, a primitive that only moves or adds entries (see `index_operator`) is.
     Raises `PatternTooLargeError` where the pattern would not fit into ``limit`` bytes (None: what is available).
@@ -42,7 +43,32 @@ def sparse_edge(op: LinearOperator, limit: int | None = None) -> Sparse | None:
         >>> [sparse_edge(edge).nnz for edge in system.M.entries.values()]
         [3]
     """
-    return as_sparse(op, limit, _from_equation)
+    made = as_sparse(op, limit, _from_equation)
+    if made is not None:
+        return made
+    inner = op.inner if isinstance(op, Paired) else op
+    pattern = equation_pattern(inner, sparse_edge) if isinstance(inner, LinearEquation) else None
+    return _pattern_of_pairs(pattern, inner) if isinstance(op, Paired) and pattern is not None else pattern
+
+
+def _pattern_of_pairs(pattern: Pattern, op: LinearOperator) -> Pattern:
+    """The places of an operator between pairs of real numbers, in place of complex ones."""
+    (rows, high), (cols, wide) = _numbers_of_pairs(op.codomain), _numbers_of_pairs(op.domain)
+    at_rows, at_cols = [], []
+    for down in range(2):
+        for right in range(2):
+            there = (high[pattern.rows] > down) & (wide[pattern.cols] > right)
+            at_rows.append(rows[pattern.rows[there]] + down)
+            at_cols.append(cols[pattern.cols[there]] + right)
+    shape = int(high.sum()), int(wide.sum())
+    return from_entries(np.concatenate(at_rows), np.concatenate(at_cols), shape)[0]
+
+
+def _numbers_of_pairs(space: Space) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Where the pair of each entry begins, and how many numbers it has (a real one has one)."""
+    parts = space.parts if isinstance(space, TupleSpace) else (space,)
+    counts = np.concatenate([np.full(part.size, 1 + is_complex(part)) for part in parts])
+    return np.cumsum(counts) - counts, counts
 
 
 def _from_equation(op: LinearOperator) -> Sparse | None:

@@ -108,18 +108,19 @@ class Frame:
 
 
 def walk(
-    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], program: Program, sources: Sequence[int] | None = None
+    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], program: Program, sources: Sequence[int | None] | None = None
 ) -> tuple[list[Any], list[int | None]]:
     """Evaluate a jaxpr once and record the edges between its inputs (the program's sources) and its outputs.
 
-    Of a linear jaxpr the inputs are tangents (None), of the sources with these numbers.
+    Of a linear jaxpr the inputs are tangents (None), of the sources with these numbers; one without a number is a value.
     Returns the values and the nodes of the outputs.  Nested calls are entered, linearized equations spliced in, on a
     stack of their own: nothing recurses.
     """
     results: list[tuple[list[Any], list[int | None]]] = []
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
     numbers = range(len(jaxpr.invars)) if sources is None else sources
-    nodes = {v: -1 - k for k, v in zip(numbers, jaxpr.invars, strict=True) if jx.carries_derivatives(v.aval)}
+    pairs = [(k, v) for k, v in zip(numbers, jaxpr.invars, strict=True) if k is not None]
+    nodes = {v: -1 - k for k, v in pairs if jx.carries_derivatives(v.aval)}
     stack = [Frame(jaxpr, values, nodes, lambda vs, ns: results.append((vs, ns)), None)]
     while stack:
         frame = stack[-1]
@@ -140,6 +141,8 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     read = [frame.read(v) for v in eqn.invars]
     inputs = [value for value, _ in read]
     preds = [node for _, node in read]
+    if program.fold and "branches_platforms" in eqn.params:  # a choice that the device makes for all of them
+        eqn, inputs, preds = jx.on_this_platform(eqn), inputs[1:], preds[1:]
     body = jx.inner_jaxpr(eqn)
     if not wanted or all(node is None for node in preds):
         if program.fold and body is not None and not eqn.effects:
@@ -149,7 +152,7 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
         frame.write(eqn.outvars, values, [None] * len(eqn.outvars))
         return None
     if jx.is_identity(eqn):
-        frame.write(eqn.outvars, inputs if inputs[0] is None else jx.bind(eqn, inputs), preds)
+        frame.write(eqn.outvars, inputs if any(x is None for x in inputs) else jx.bind(eqn, inputs), preds)
         return None
     if body is not None:
         return _enter(frame, eqn, body, inputs, preds, wanted)

@@ -72,7 +72,7 @@ def _around(work: SparseEdges, v: int, ins: Sequence[int], outs: Sequence[int]) 
 
 
 def _size(edges: Iterable[Edge]) -> int:
-    return sum(op.m * op.n if isinstance(op, OpaqueEdge) else op.nnz for op in edges)
+    return sum(op.nnz for op in edges)
 
 
 def fill_in(work: SparseEdges, v: int) -> float:
@@ -80,7 +80,7 @@ def fill_in(work: SparseEdges, v: int) -> float:
     (ins, outs), n = work.neighbouring(v), work.spaces[v].size
     if not ins or not outs:
         return -np.inf
-    removed = n + sum(op.m * op.n if isinstance(op, OpaqueEdge) else op.nnz for op in (*ins, *outs))
+    removed = n + sum(op.nnz for op in (*ins, *outs))
     known = [[op.pattern for op in side if isinstance(op, Sparse)] for side in (ins, outs)]
     if len(known[0]) == len(ins) and len(known[1]) == len(outs):
         for one, other in (known, known[::-1]):

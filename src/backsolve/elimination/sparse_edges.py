@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -24,18 +25,23 @@ from backsolve.operators.closed_form import attempt, first_of, opaque_among
 from backsolve.operators.moves import flat_space, flattened, unflattened
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Keep, Sparse, add_sparse, compose_sparse, join_sparse
-from backsolve.sparse.pattern import Pattern, dense
+from backsolve.sparse.pattern import Pattern, apart, dense, product, transposed, union
 
 __all__ = ["OpaqueEdge", "SparseEdges", "accumulate_sparse", "meetings", "pulled", "pushed"]
 
 
 class OpaqueEdge:
-    """Σ terms between flat vectors, each known by its application alone; ``nnz`` is what a full matrix has."""
+    """Σ terms between flat vectors, each known by its application alone, and where its ``pattern`` is known by that too.
 
-    __slots__ = ("_matrix", "m", "n", "terms")
+    Columns (or rows) of the pattern that have no row (column) in common are then had by one application together
+    (Curtis, Powell and Reid, 1974).
+    """
 
-    def __init__(self, *terms: LinearOperator) -> None:
+    __slots__ = ("_matrix", "m", "n", "pattern", "terms")
+
+    def __init__(self, *terms: LinearOperator, pattern: Pattern | None = None) -> None:
         self.terms = terms
+        self.pattern = pattern
         self.n = terms[0].domain.size
         self.m = terms[0].codomain.size
         self._matrix: Sparse | None = None
@@ -43,7 +49,14 @@ class OpaqueEdge:
     @staticmethod
     def sum_of(a: Sparse | OpaqueEdge, b: Sparse | OpaqueEdge) -> OpaqueEdge:
         """a + b."""
-        return OpaqueEdge(*(term for op in (a, b) for term in (op.terms if isinstance(op, OpaqueEdge) else (op,))))
+        terms = (term for op in (a, b) for term in (op.terms if isinstance(op, OpaqueEdge) else (op,)))
+        known = a.pattern is not None and b.pattern is not None
+        return OpaqueEdge(*terms, pattern=union(a.pattern, b.pattern).pattern if known else None)  # type: ignore[arg-type]
+
+    @property
+    def nnz(self) -> int:
+        """How many entries the matrix has."""
+        return self.m * self.n if self.pattern is None else self.pattern.nnz
 
     @property
     def work(self) -> float:
@@ -77,21 +90,46 @@ class OpaqueEdge:
         return map_columns(image, columns)
 
     def matrix(self) -> Sparse:
-        """All of it as one dense block, by columns or rows, whichever are fewer; made once."""
+        """All of it, by sets of columns or of rows, whichever are fewer; made once."""
         if self._matrix is None:
             into, out = self.spaces
-            pattern = dense(self.m, self.n)
-            columns_first = self.n <= self.m
+            pattern = dense(self.m, self.n) if self.pattern is None else self.pattern
+            columns = _Sets.of(self.pattern, self.n)
+            rows = _Sets.of(None if self.pattern is None else transposed(self.pattern)[0], self.m)
 
             def by_columns() -> Any:
-                return self.image(np.eye(self.n, dtype=into.dtype))
+                return columns.entries(self.image(columns.units(into.dtype)), pattern.rows, pattern.cols)
 
             def by_rows() -> Any:
-                return _turned(self.preimage(np.eye(self.m, dtype=out.dtype)))
+                return rows.entries(self.preimage(rows.units(out.dtype)), pattern.cols, pattern.rows)
 
-            array = first_of(by_columns, by_rows) if columns_first else first_of(by_rows, by_columns)
-            self._matrix = Sparse(pattern, LazyValues.of(reshape(array, (self.m * self.n,)), self.m * self.n), into, out)
+            first = columns.count <= rows.count
+            values = first_of(by_columns, by_rows) if first else first_of(by_rows, by_columns)
+            self._matrix = Sparse(pattern, values, into, out)
         return self._matrix
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """Sets of columns that share no row: the number of each column's set (-1: an empty column), and how many there are."""
+
+    numbers: Index
+    count: int
+
+    @staticmethod
+    def of(pattern: Pattern | None, n: int) -> _Sets:
+        """Those of a pattern; of a full matrix each column by itself."""
+        return _Sets(np.arange(n), n) if pattern is None else _Sets(*apart(pattern))
+
+    def units(self, dtype: Any) -> Index:
+        """For each set the vector that is one at its columns, as the columns of a matrix."""
+        units: Index = (self.numbers[:, None] == np.arange(self.count)).astype(dtype)
+        return units
+
+    def entries(self, images: Any, rows: Index, cols: Index) -> LazyValues:
+        """The entries at these rows and columns, from the image of each set."""
+        size = images.shape[0] * self.count
+        return LazyValues.of(reshape(images, (size,)), size).take(rows * np.int64(self.count) + self.numbers[cols])
 
 
 def pushed(left: OpaqueEdge, right: Sparse | OpaqueEdge | None, keep: Keep | None = None) -> Sparse:
@@ -102,52 +140,84 @@ def pushed(left: OpaqueEdge, right: Sparse | OpaqueEdge | None, keep: Keep | Non
         if min(right.n, left.n) <= left.m:
             return pushed(left, right.matrix(), keep)
         return pulled(left.matrix(), right, keep)
-    cols = np.flatnonzero(right.pattern.col_counts)
-    if left._matrix is None and cols.size <= min(left.m, left.n):
-        narrow: Sparse | None = attempt(lambda: _pushed(left, right, cols))
-        if narrow is not None:
-            return narrow.restricted(keep)
+    if left._matrix is None:
+        pattern, columns = _met(left.pattern, right.pattern, left.m)
+        if columns.count <= min(left.m, left.n):
+            narrow: Sparse | None = attempt(lambda: _pushed(left, right, pattern, columns))
+            if narrow is not None:
+                return narrow.restricted(keep)
     return compose_sparse(left.matrix(), right, keep=keep)
 
 
-def _pushed(left: OpaqueEdge, right: Sparse, cols: Any) -> Sparse:
+def _met(left: Pattern | None, right: Pattern, m: int) -> tuple[Pattern | None, _Sets]:
+    """The pattern of a product (None: all of the right one's columns) and the sets of its columns."""
+    if left is not None:
+        pattern = product(left, right).pattern
+        return pattern, _Sets.of(pattern, right.shape[1])
+    cols = np.flatnonzero(right.col_counts)
+    numbers = np.full(right.shape[1], -1)
+    numbers[cols] = np.arange(cols.size)
+    return None, _Sets(numbers, cols.size)
+
+
+def _pushed(left: OpaqueEdge, right: Sparse, pattern: Pattern | None, columns: _Sets) -> Sparse:
+    """The columns of right, those of a set together, pushed through left."""
     into, out = right.domain, left.spaces[1]
-    place = np.zeros(right.pattern.shape[1], np.int64)
-    place[cols] = np.arange(cols.size)
-    keys = right.rows * np.int64(cols.size) + place[right.cols]
-    array = right.values.spread(keys, left.n * cols.size).array(right.dtype)
-    image = left.image(reshape(array, (left.n, cols.size)))
-    pattern = Pattern(np.repeat(np.arange(left.m), cols.size), np.tile(cols, left.m), (left.m, into.size))
+    if pattern is None:
+        cols = np.flatnonzero(columns.numbers >= 0)
+        pattern = Pattern(np.repeat(np.arange(left.m), cols.size), np.tile(cols, left.m), (left.m, right.pattern.shape[1]))
+    image = left.image(_gathered(right, columns, left.pattern, left.n))
     assert isinstance(into, ArraySpace)
     assert isinstance(out, ArraySpace)
-    return Sparse(pattern, LazyValues.of(reshape(image, (pattern.nnz,)), pattern.nnz), into, out)
+    return Sparse(pattern, columns.entries(image, pattern.rows, pattern.cols), into, out)
+
+
+def _gathered(op: Sparse, columns: _Sets, reader: Pattern | None, n: int) -> Any:
+    """The sums of an operator's columns over each set, of the rows that somebody reads."""
+    keys = op.rows * np.int64(columns.count) + columns.numbers[op.cols]
+    values = op.values
+    read = columns.numbers[op.cols] >= 0
+    if reader is not None:
+        read &= reader.col_counts[op.rows] > 0
+    if not read.all():
+        at = np.flatnonzero(read)
+        keys, values = keys[at], values.take(at)
+    if (np.diff(keys) < 0).any():
+        order = np.argsort(keys)
+        keys, values = keys[order], values.take(order)
+    return reshape(values.spread(keys, n * columns.count).array(op.dtype), (n, columns.count))
 
 
 def pulled(left: Sparse | OpaqueEdge, right: OpaqueEdge, keep: Keep | None = None) -> Sparse:
     """Return left ∘ right: the rows of left that are not zero, pulled back through right."""
     if isinstance(left, OpaqueEdge):
         return pushed(left, right, keep)
-    rows = np.flatnonzero(left.pattern.row_counts)
-    if right._matrix is None and rows.size <= min(right.m, right.n):
-        narrow: Sparse | None = attempt(lambda: _pulled(left, right, rows))
-        if narrow is not None:
-            return narrow.restricted(keep)
+    if right._matrix is None:
+        turned = left.transpose()
+        assert isinstance(turned, Sparse)
+        reader = None if right.pattern is None else transposed(right.pattern)[0]
+        pattern, rows = _met(reader, turned.pattern, right.n)
+        if rows.count <= min(right.m, right.n):
+            narrow: Sparse | None = attempt(lambda: _pulled(left, turned, right, reader, pattern, rows))
+            if narrow is not None:
+                return narrow.restricted(keep)
     return compose_sparse(left, right.matrix(), keep=keep)
 
 
-def _pulled(left: Sparse, right: OpaqueEdge, rows: Any) -> Sparse:
+def _pulled(
+    left: Sparse, turned: Sparse, right: OpaqueEdge, reader: Pattern | None, pattern: Pattern | None, rows: _Sets
+) -> Sparse:
+    """The rows of left, those of a set together, pulled back through right; ``turned`` is the transpose of left."""
     into, out = right.spaces[0], left.codomain
-    place = np.zeros(left.pattern.shape[0], np.int64)
-    place[rows] = np.arange(rows.size)
-    turned = left.transpose()
-    assert isinstance(turned, Sparse)
-    keys = turned.rows * np.int64(rows.size) + place[turned.cols]
-    array = turned.values.spread(keys, right.m * rows.size).array(left.dtype)
-    image = _turned(right.preimage(reshape(array, (right.m, rows.size))))
-    pattern = Pattern(np.repeat(rows, right.n), np.tile(np.arange(right.n), rows.size), (out.size, right.n))
     assert isinstance(into, ArraySpace)
     assert isinstance(out, ArraySpace)
-    return Sparse(pattern, LazyValues.of(reshape(image, (pattern.nnz,)), pattern.nnz), into, out)
+    image = right.preimage(_gathered(turned, rows, reader, right.m))
+    if pattern is None:
+        own = np.flatnonzero(rows.numbers >= 0)
+        pattern = Pattern(np.repeat(own, right.n), np.tile(np.arange(right.n), own.size), (out.size, right.n))
+        return Sparse(pattern, LazyValues.of(reshape(_turned(image), (pattern.nnz,)), pattern.nnz), into, out)
+    there = transposed(pattern)[0]
+    return Sparse(there, rows.entries(image, there.cols, there.rows), into, out)
 
 
 def _turned(x: Any) -> Any:
@@ -165,15 +235,16 @@ def accumulate_sparse(
     M: OperatorMatrix,
     L: OperatorMatrix,
     S: OperatorMatrix,
-    edge: Callable[[LinearOperator], Sparse | None],
+    edge: Callable[[LinearOperator], Sparse | Pattern | None],
     order: Iterable[int] | None = None,
     *,
     lower: bool = False,
 ) -> dict[tuple[int, int], Sparse]:
     """Return the blocks (output, source) of S (I − L)⁻¹ M as sparse operators; a block without a path is absent.
 
-    ``edge`` gives an edge as a sparse operator, None where it is opaque.  The inner nodes are eliminated in this order, or
-    each time the one that takes fewest products of two numbers.  With ``lower`` (a Hessian: source leaf k is output leaf k)
+    ``edge`` gives an edge as a sparse operator, its pattern where it is opaque but for that, None where it is wholly so.
+    The inner nodes are eliminated in this order, or each time the one that takes fewest products of two numbers.
+    With ``lower`` (a Hessian: source leaf k is output leaf k)
     only blocks and entries on or below the diagonal are worked out.
     Cost: one multiplication for each pair of traced numbers that meet.
     Source: Griewank and Walther, *Evaluating Derivatives*, chapter 9 (vertex elimination by Markowitz degree).
@@ -193,7 +264,7 @@ class SparseEdges:
     """
 
     def __init__(
-        self, network: LinearizedGraph, edge: Callable[[LinearOperator], Sparse | None], lower: bool = False
+        self, network: LinearizedGraph, edge: Callable[[LinearOperator], Sparse | Pattern | None], lower: bool = False
     ) -> None:
         self.network = network
         self.lower = lower
@@ -203,8 +274,11 @@ class SparseEdges:
         self.ends: dict[tuple[int, int], list[Sparse]] = {}
         for i, row in network.into.items():
             for j, op in row.items():
-                sparse = edge(op)
-                self._join(i, j, OpaqueEdge(op) if sparse is None else sparse.between(self.spaces[j], self.spaces[i]))
+                made = edge(op)
+                if isinstance(made, Sparse):
+                    self._join(i, j, made.between(self.spaces[j], self.spaces[i]))
+                else:
+                    self._join(i, j, OpaqueEdge(op, pattern=made))
 
     def _join(self, i: int, j: int, term: Edge) -> None:
         if i not in self.network.outputs or j not in self.network.sources:
@@ -258,9 +332,9 @@ class SparseEdges:
         for i, left in lefts.items():
             for j, right in rights.items():
                 if self._wanted(i, j):
-                    product = _product(left, right, self._keep(i, j))
-                    if product.nnz:
-                        self._join(i, j, product)
+                    past = _product(left, right, self._keep(i, j))
+                    if past.nnz:
+                        self._join(i, j, past)
 
     def _wanted(self, i: int, j: int) -> bool:
         if not self.lower or i not in self.network.outputs or j not in self.network.sources:

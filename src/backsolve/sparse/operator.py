@@ -320,14 +320,14 @@ def as_sparse(
     into, out = _known(op.domain), _known(op.codomain)
     if into is None or out is None:
         return None
+    if isinstance(op, Zero) or (isinstance(op, Scaling | Einsum) and _is_nothing(op)):
+        nowhere = np.zeros(0, np.int64)
+        return Sparse(Pattern(nowhere, nowhere, (out.size, into.size)), LazyValues.of(0, 0), into, out)
     if isinstance(op, Einsum):
         return _from_einsum(op, into, out, limit)
     if isinstance(op, Identity | Scaling | Reshape):
         one = Sparse(diagonal(into.size), LazyValues.of(None, into.size), into, out)
         return one.scaled(op.c) if isinstance(op, Scaling) else one  # type: ignore[return-value]
-    if isinstance(op, Zero):
-        nowhere = np.zeros(0, np.int64)
-        return Sparse(Pattern(nowhere, nowhere, (out.size, into.size)), LazyValues.of(0, 0), into, out)
     if isinstance(op, Slice):
         every = np.arange(prod(op.shape)).reshape(op.shape)
         picked = every[tuple(map(slice, *op.box))].reshape(-1)
@@ -335,6 +335,12 @@ def as_sparse(
         rows, cols = (picked, here) if op.transposed else (here, picked)
         return Sparse(Pattern(rows, cols, (out.size, into.size)), LazyValues.of(None, picked.size), into, out)
     return None
+
+
+def _is_nothing(op: Scaling | Einsum) -> bool:
+    """Whether its number is zero."""
+    number = op.c if isinstance(op, Scaling) else op.coef
+    return is_number(number) and bool(number == 0)
 
 
 def _known(space: Space) -> ArraySpace | None:

@@ -21,6 +21,7 @@ __all__ = [
     "PatternTooLargeError",
     "ProductPlan",
     "UnionPlan",
+    "apart",
     "dense",
     "diagonal",
     "from_entries",
@@ -34,6 +35,7 @@ __all__ = [
 Index = np.ndarray[Any, Any]
 T = TypeVar("T")
 
+_TRIES = 4  # numbers of columns in turn that are tried
 _BYTES = 40  # an entry at the height of planning: its key, the sort's order, two indices and a place in the result
 
 
@@ -228,6 +230,55 @@ def from_labels(
             place = groups.order if place is None else place[groups.order]
         index.append(place)
     return pattern, index
+
+
+def apart(a: Pattern) -> tuple[Index, int]:
+    """Return a number for each column such that columns of one number have no row in common (-1: an empty column), and how
+    many numbers there are.
+
+    Columns are numbered in turn where that serves (a band, a block diagonal), else each gets the first number that is free.
+    Cost: a few passes over the places, at most one of them in Python.
+    Source: Curtis, Powell and Reid, "On the estimation of sparse Jacobian matrices", 1974.
+
+    Example:
+        >>> band, _ = from_entries([0, 0, 1, 1, 2, 2], [0, 1, 1, 2, 2, 3], (3, 4))
+        >>> numbers, count = apart(band)
+        >>> numbers.tolist(), count
+        ([0, 1, 0, 1], 2)
+    """
+    return a.remember("apart", lambda: _apart(a))
+
+
+def _apart(a: Pattern) -> tuple[Index, int]:
+    m, n = a.shape
+    numbers = np.full(n, -1, np.int64)
+    some = np.flatnonzero(a.col_counts)
+    if not some.size:
+        return numbers, 0
+    least = int(a.row_counts.max())
+    rank = np.zeros(n, np.int64)
+    rank[some] = np.arange(some.size)
+    for count in range(least, min(least + _TRIES, some.size) + 1):
+        meetings = np.bincount(a.rows * np.int64(count) + rank[a.cols] % count, minlength=1)
+        if meetings.max() == 1:
+            numbers[some] = rank[some] % count
+            return numbers, count
+    if least == some.size:
+        numbers[some] = rank[some]
+        return numbers, least
+    taken = [0] * m  # by row, the numbers of its columns so far, as bits
+    by_column, _ = transposed(a)
+    starts, rows = by_column.starts.tolist(), by_column.cols.tolist()
+    for j in some.tolist():
+        own = rows[starts[j] : starts[j + 1]]
+        together = 0
+        for i in own:
+            together |= taken[i]
+        free = ~together & (together + 1)
+        numbers[j] = free.bit_length() - 1
+        for i in own:
+            taken[i] |= free
+    return numbers, int(numbers.max()) + 1
 
 
 # ---- algebra ----------------------------------------------------------------------------------------------------------

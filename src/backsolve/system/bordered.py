@@ -31,6 +31,7 @@ from backsolve.operators import LinearOperator
 from backsolve.operators.base import Scaling
 from backsolve.sparse.materialize import take
 from backsolve.sparse.operator import Sparse, sparse
+from backsolve.sparse.pattern import Pattern
 
 __all__ = ["Bordered", "Inverse", "bordered", "require_square", "with_operators"]
 
@@ -56,7 +57,7 @@ def bordered(
     M: OperatorMatrix,
     L: OperatorMatrix,
     S: OperatorMatrix,
-    edge: Callable[[LinearOperator], Sparse | None],
+    edge: Callable[[LinearOperator], Sparse | Pattern | None],
     *,
     damping: Any = None,
     formed: int = 0,

@@ -337,6 +337,18 @@ def inner_jaxpr(eqn: Any, *, custom: bool = False) -> tuple[Any, Sequence[Any]] 
     return None
 
 
+def on_this_platform(eqn: Any) -> Any:
+    """Of a choice by platforms, a call of the branch that the default device takes, without the operand that chooses."""
+    platforms = eqn.params["branches_platforms"]
+    own = jax.default_backend()
+    number = next((k for k, names in enumerate(platforms) if names is not None and own in names), platforms.index(None))
+    branch = eqn.params["branches"][number]
+    call = jax.make_jaxpr(jax.jit(lambda *args: core.eval_jaxpr(branch.jaxpr, branch.consts, *args)))
+    struct: Any = jax.ShapeDtypeStruct
+    made = call(*[struct(v.aval.shape, v.aval.dtype) for v in eqn.invars[1:]]).eqns[0]
+    return made.replace(invars=eqn.invars[1:], outvars=eqn.outvars, source_info=eqn.source_info)
+
+
 def linearize_equation(eqn: Any, inputs: Sequence[Value], active: Sequence[bool], wanted: Sequence[bool]) -> tuple[Any, ...]:
     """JAX's linearization of the wanted outputs of one equation in its active operands.
 
@@ -473,8 +485,8 @@ def identity_primitive(name: str, on_cpu: Callable[..., Any]) -> Any:
 
 
 def is_identity(eqn: Any) -> bool:
-    """Whether an equation's primitive was made by `identity_primitive`: its derivative is no edge."""
-    return eqn.primitive in _IDENTITIES
+    """Whether an equation passes its operands on, as one of `identity_primitive` does: its derivative is no edge."""
+    return eqn.primitive in _IDENTITIES or eqn.primitive.name == "optimization_barrier"
 
 
 def is_compiling() -> bool:

@@ -22,6 +22,7 @@ from backsolve.capture.opaque import diagonal, jointly, linear, multiple, quotie
 from backsolve.capture.record import FALLBACK, Edge, Primitive, each, unknown
 from backsolve.operators import Einsum, LinearOperator
 from backsolve.operators.einsum import Factor
+from backsolve.sparse.pattern import Pattern, transposed
 from backsolve.tracing.jaxpr import Equation, as_array, number_of
 from backsolve.tracing.kinds import Kind
 
@@ -271,7 +272,7 @@ def _dot_labels(
 
 CONTRACTION: dict[str, Primitive] = {
     "dot_general": Primitive(_dot_general, (0, 1), axes=_product_axes),
-    "conv_general_dilated": Primitive(linear, (0, 1), work=_kernel_size),
+    "conv_general_dilated": Primitive(linear, (0, 1), work=_kernel_size, pattern=index_maps.convolved),
 }
 
 
@@ -286,8 +287,32 @@ def _reduce_sum(eq: Equation, k: int) -> LinearOperator:
     return Einsum((), out, into, sizes, 1, (eq.dtype, eq.dtype))
 
 
+def _windows(eqn: Any, k: int) -> Pattern | None:
+    return index_maps.windows(eqn.params, eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape) if k == 0 else None
+
+
+def _from_windows(eqn: Any, k: int) -> Pattern | None:
+    """What is added at one entry of each window."""
+    shapes = eqn.outvars[0].aval.shape, eqn.invars[0].aval.shape
+    return transposed(index_maps.windows(eqn.params, *shapes))[0] if k == 0 else None
+
+
+def _transform_axes(eq: Equation, k: int) -> dict[int, int]:
+    return {a: a for a in range(len(eq.shape) - len(eq.params["fft_lengths"]))}
+
+
+def _solved_axes(eq: Equation, k: int) -> dict[int, int]:
+    """Of the right-hand sides: the batch, and which of them it is."""
+    axes = len(eq.shape)
+    return {a: a for a in (*range(axes - 2), axes - 1 if eq.params["left_side"] else axes - 2)} if k == 1 else {}
+
+
 REDUCTION: dict[str, Primitive] = {
     "reduce_sum": Primitive(_reduce_sum, (0,), Kind.REDUCES),
     "reduce_window_sum": Primitive(linear, (0,), index_map=index_maps.window_sum),
-    "cumsum": Primitive(linear, (0,), axes=all_but("axis")),
+    "cumsum": Primitive(linear, (0,), index_map=index_maps.running_sum, axes=all_but("axis")),
+    "select_and_gather_add": Primitive(pattern=_windows),
+    "select_and_scatter_add": Primitive(pattern=_from_windows),
+    "fft": Primitive(linear, (0,), axes=_transform_axes),
+    "triangular_solve": Primitive(axes=_solved_axes),
 }

@@ -12,7 +12,7 @@ from backsolve.capture import index_maps
 from backsolve.capture.batch_axes import all_but, whole
 from backsolve.capture.index_maps import known_value
 from backsolve.capture.opaque import diagonal, jointly, linear
-from backsolve.capture.record import Primitive
+from backsolve.capture.record import FALLBACK, Primitive
 from backsolve.operators import LinearOperator, Product
 from backsolve.operators.moves import Reshape, Slice
 from backsolve.tracing import jaxpr as jx
@@ -61,6 +61,15 @@ def _pad(eq: Equation, k: int) -> LinearOperator:
 def _gather(eq: Equation, k: int) -> LinearOperator:
     """Entries out of range have no derivative, whatever value the primitive fills in."""
     return linear(eq, k, fill_value=0)
+
+
+def _overwrite(eq: Equation, k: int) -> LinearOperator:
+    """Linear in array and updates where it is known that no place is overwritten twice; else JAX's own, which sees to it."""
+    unique = eq.params["unique_indices"]
+    known = known_value(eq.inputs[1]) is not None
+    if not unique and not (known and index_maps.scatter(eq.eqn, 2, [None, eq.inputs[1], None])):
+        return FALLBACK  # type: ignore[no-any-return]
+    return jointly(eq, k, unique_indices=True)
 
 
 def _select(eq: Equation, k: int) -> LinearOperator:
@@ -133,7 +142,7 @@ INDEXING: dict[str, Primitive] = {
     "dynamic_slice": Primitive(linear, (0,), index_map=index_maps.dynamic_slice, axes=whole),
     "dynamic_update_slice": Primitive(jointly, (0, 1), index_map=index_maps.dynamic_update_slice, axes=_update_axes),
     "gather": Primitive(_gather, (0,), Kind.PICKS, index_map=index_maps.gather, axes=_gathered_axes),
-    "scatter": Primitive(index_map=index_maps.scatter),
+    "scatter": Primitive(_overwrite, (0, 2), index_map=index_maps.scatter),
     "scatter-add": Primitive(index_map=partial(index_maps.scatter, coef=1)),
     "scatter-sub": Primitive(index_map=partial(index_maps.scatter, coef=-1)),
 }

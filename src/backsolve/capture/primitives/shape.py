@@ -8,8 +8,8 @@ import numpy as np
 
 from backsolve.capture.opaque import linear, multiple
 from backsolve.capture.record import Primitive
-from backsolve.operators import Einsum, LinearOperator
-from backsolve.operators.moves import Reshape
+from backsolve.operators import Einsum, LinearOperator, Product
+from backsolve.operators.moves import Reshape, Slice
 from backsolve.tracing.jaxpr import Equation, carries_derivatives
 from backsolve.tracing.kinds import Kind
 
@@ -73,7 +73,16 @@ def _repeated(params: dict[str, Any], x: Any) -> Any:
 
 
 def _reshaped(params: dict[str, Any], x: Any) -> Any:
-    return x.reshape(params["new_sizes"]) if params["dimensions"] is None else NotImplemented
+    order = params["dimensions"]  # in which the axes are read
+    return (x if order is None else x.transpose(order)).reshape(params["new_sizes"])
+
+
+def _unstack(eq: Equation) -> list[LinearOperator]:
+    """One layer for each output."""
+    shape, axis = eq.in_shape(0), eq.params["axis"]
+    thick, thin = (*shape[:axis], 1, *shape[axis + 1 :]), (*shape[:axis], *shape[axis + 1 :])
+    pick = Reshape(thin, thick, eq.in_dtype(0))
+    return [Product((pick, Slice.along(shape, axis, k, k + 1, eq.in_dtype(0)))) for k in range(shape[axis])]
 
 
 def _converted(params: dict[str, Any], x: Any) -> Any:
@@ -88,4 +97,6 @@ SHAPE: dict[str, Primitive] = {
     "broadcast_in_dim": Primitive(_broadcast, (0,), Kind.MOVES, _repeated),
     "convert_element_type": Primitive(_convert, (0,), Kind.CHEAP, _converted),
     "iota": Primitive(evaluate=_iota),
+    "tile": Primitive(linear, (0,), Kind.MOVES, lambda p, x: np.tile(x, p["reps"])),
+    "unstack": Primitive(edges=_unstack),
 }

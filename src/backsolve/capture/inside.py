@@ -1,0 +1,362 @@
+"""Patterns of equations with a program inside: loops, branches, checkpoints and custom rules.
+
+The inside is linearized once, abstractly: nothing is computed, and what comes out is which entries of its outputs depend on
+which of its inputs.  A loop is a block bidiagonal matrix, whose blocks are those of its body: the patterns of its powers say
+what its last carry and its stacked outputs depend on.  The numbers are had by applying the equation to columns that hold one
+entry for each set of columns that no row has in common (see `backsolve.elimination.sparse_edges.OpaqueEdge`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from scipy.sparse import csr_array
+
+from backsolve.capture.index_maps import known_value
+from backsolve.capture.opaque import LinearEquation
+from backsolve.capture.record import record_of
+from backsolve.capture.walk import Program, walk
+from backsolve.elimination.sparse_edges import accumulate_sparse
+from backsolve.operators import LinearOperator
+from backsolve.sparse.operator import Sparse
+from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries, from_labels, require_memory, transposed
+from backsolve.tracing import jaxpr as jx
+
+__all__ = ["equation_pattern"]
+
+Index = np.ndarray[Any, Any]
+EdgeOf = Callable[[LinearOperator], Sparse | Pattern | None]
+MOST = 2**31  # bytes of a pattern that is formed before anybody knows which of its columns are needed
+_BYTES = 48  # a place of a loop's pattern while it is formed
+
+
+def equation_pattern(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
+    """The places of a linear equation's matrix, between its moving operands and its outputs, one after the other.
+
+    ``edge`` gives the operators of what is inside.  None where nothing is known, or where there are more than fit into
+    `MOST` bytes: such an equation stays opaque, in case only few columns of it are needed.
+    Cost: one abstract pass over the inside, and for a loop the powers of its body's pattern, until they repeat themselves.
+    """
+    forward = op.transpose() if op.transposed else op
+    assert isinstance(forward, LinearEquation)
+    try:
+        pattern = _RULES.get(op.eqn.primitive.name, _by_axes)(forward, edge)
+    except PatternTooLargeError:
+        return None
+    return transposed(pattern)[0] if op.transposed and pattern is not None else pattern
+
+
+# ---- blocks of a program -----------------------------------------------------------------------------------------------
+class Blocks(NamedTuple):
+    """Which entries of a program's outputs depend on which of its moving inputs; ``moves`` says which outputs do at all."""
+
+    matrix: csr_array
+    moves: list[bool]
+
+
+def _blocks(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: EdgeOf) -> Blocks:
+    """The blocks of a jaxpr, linear in the inputs that are None; of the others the value is given, or the type alone."""
+    moving = [k for k, x in enumerate(inputs) if x is None]
+    abstract = [isinstance(x, jax.ShapeDtypeStruct) for x in inputs]
+    spaces = [jx.space_of_aval(jaxpr.invars[k].aval) for k in moving]
+    out = [jx.space_of_aval(v.aval) for v in jaxpr.outvars]
+    found: list[Any] = []
+
+    def look(*given: Any) -> tuple[()]:
+        it = iter(given)
+        values = [next(it) if a else x for x, a in zip(inputs, abstract, strict=True)]
+        numbers = iter(range(len(moving)))
+        program = Program(spaces, fold=True)
+        _, nodes = walk(jaxpr, consts, values, program, [next(numbers) if x is None else None for x in inputs])
+        M, L, S = program.matrices(nodes, out)
+        found.append((accumulate_sparse(M, L, S, edge), [node is not None for node in nodes]))
+        return ()
+
+    jax.eval_shape(look, *[x for x, a in zip(inputs, abstract, strict=True) if a])
+    blocks, moves = found[-1]
+    return Blocks(_placed({place: op.pattern for place, op in blocks.items()}, _sizes(out), _sizes(spaces)), moves)
+
+
+def _sizes(spaces: Sequence[Any]) -> list[int]:
+    return [space.size for space in spaces]
+
+
+def _starts(sizes: Sequence[int]) -> Index:
+    return np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+
+
+def _placed(patterns: dict[tuple[int, int], Pattern], rows: Sequence[int], cols: Sequence[int]) -> csr_array:
+    """Patterns of pairs of leaves as one boolean matrix."""
+    below, before = _starts(rows), _starts(cols)
+    nowhere = np.zeros(0, np.int64)
+    i = np.concatenate([nowhere, *(p.rows + below[a] for (a, _), p in patterns.items())])
+    j = np.concatenate([nowhere, *(p.cols + before[b] for (_, b), p in patterns.items())])
+    return _matrix(i, j, (int(below[-1]), int(before[-1])))
+
+
+def _matrix(rows: Index, cols: Index, shape: tuple[int, int]) -> csr_array:
+    A = csr_array((np.ones(rows.size, bool), (rows, cols)), shape=shape)
+    A.sum_duplicates()
+    return A
+
+
+def _pattern(A: csr_array) -> Pattern:
+    entries = A.tocoo()
+    return from_entries(entries.row, entries.col, A.shape)[0]
+
+
+def _type(v: Any, x: Any = None) -> Any:
+    """A value that is known, or the type alone."""
+    struct: Any = jax.ShapeDtypeStruct
+    return struct(v.aval.shape, v.aval.dtype) if known_value(x) is None else x
+
+
+def _product(A: csr_array, B: csr_array) -> csr_array:
+    """The boolean product.  Raises `PatternTooLargeError` where it may not fit."""
+    most = int(np.diff(B.indptr)[A.indices].sum())
+    require_memory(min(most, A.shape[0] * B.shape[1]), 10, f"the product of patterns with {A.nnz} and {B.nnz} places", MOST)
+    product = A @ B
+    product.sort_indices()
+    return product
+
+
+def _same(A: csr_array, B: csr_array) -> bool:
+    return A.nnz == B.nnz and np.array_equal(A.indptr, B.indptr) and np.array_equal(A.indices, B.indices)
+
+
+def _closed(A: csr_array, B: csr_array) -> csr_array:
+    """B + A B + A² B + … until nothing is added."""
+    while True:
+        more = (_product(A, B) + B).astype(bool)
+        more.sort_indices()
+        require_memory(more.nnz, _BYTES, "the closure of a loop's pattern", MOST)
+        if _same(more, B):
+            return more
+        B = more
+
+
+# ---- what has a body -----------------------------------------------------------------------------------------------------
+def _called(op: LinearEquation, edge: EdgeOf) -> Pattern:
+    """A body that is evaluated once, such as that of a checkpoint."""
+    jaxpr = op.eqn.params["jaxpr"]
+    consts = getattr(jaxpr, "consts", ())
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    inputs = [None if x is None else _type(v, x) for v, x in zip(op.eqn.invars, op.operands, strict=True)]
+    return _pattern(_blocks(jaxpr, consts, inputs, edge).matrix)
+
+
+def _branches(op: LinearEquation, edge: EdgeOf) -> Pattern:
+    """The union of the branches."""
+    total: Any = None
+    for branch in op.eqn.params["branches"]:
+        pairs = zip(op.eqn.invars[1:], op.operands[1:], strict=True)
+        matrix = _blocks(branch.jaxpr, branch.consts, [None if x is None else _type(v, x) for v, x in pairs], edge).matrix
+        total = matrix if total is None else total + matrix
+    return _pattern(total.astype(bool))
+
+
+def _pulled(op: LinearEquation, edge: EdgeOf) -> Pattern:
+    """A function of which only the pullback is known, a linear program of the cotangent."""
+    types = [_type(v) for v in op.eqn.outvars]
+    closed = jax.make_jaxpr(lambda *cts: jx.pull_cotangents(op.eqn, op.operands, op.params, cts))(*types)
+    matrix = _blocks(closed.jaxpr, closed.consts, [None] * len(types), edge).matrix
+    return transposed(_pattern(matrix))[0]
+
+
+class _Loop:
+    """A body and which of its carried values move: those that do at first, and those that come to depend on others."""
+
+    def __init__(
+        self, closed: Any, fixed: tuple[Sequence[Any], Sequence[Any]], moving: list[bool], sliced: list[bool], edge: EdgeOf
+    ) -> None:
+        variables, constants = fixed
+        jaxpr, count = closed.jaxpr, len(constants)
+        invars = jaxpr.invars
+        while True:
+            inputs = [None if x is None else _type(v, x) for v, x in zip(variables, constants, strict=True)]
+            for v, moves in zip(invars[count:], [*moving, *sliced], strict=True):
+                inputs.append(None if moves else _type(v))
+            blocks = _blocks(jaxpr, closed.consts, inputs, edge)
+            grown = [a or b for a, b in zip(moving, blocks.moves, strict=False)]
+            if grown == moving:
+                break
+            moving = grown
+        self.moving = moving
+        carried = len(moving)
+        sizes = [prod(v.aval.shape) for v in invars]
+        inside = [sizes[k] for k, x in enumerate(inputs) if x is None]
+        self.consts = sum(sizes[k] for k, x in enumerate(constants) if x is None)
+        self.carry = sum(n for n, m in zip(sizes[count : count + carried], moving, strict=True) if m)
+        out = [prod(v.aval.shape) for v in jaxpr.outvars]
+        rows = [np.arange(a, a + n) for a, n, m in zip(_starts(out), out, moving, strict=False) if m]
+        own = np.concatenate([np.zeros(0, np.int64), *rows])
+        B, K, C = blocks.matrix, self.consts, self.consts + self.carry
+        after = sum(out[:carried])
+        assert B.shape[1] == sum(inside)
+        self.A, self.by_consts, self.by_slices = B[own][:, K:C], B[own][:, :K], B[own][:, C:]
+        self.out_carry, self.out_consts, self.out_slices = B[after:][:, K:C], B[after:][:, :K], B[after:][:, C:]
+        # Among all carried values the entries of those that move, and among these the ones that move from the start.
+        self.rows = own
+
+    def starting(self, sizes: Sequence[int], active: Sequence[bool]) -> csr_array:
+        """How the carry that moves depends on the initial values that do."""
+        at, rows = 0, []
+        for n, moves, starts in zip(sizes, self.moving, active, strict=True):
+            if starts:
+                rows.append(np.arange(at, at + n))
+            at += n if moves else 0
+        every = np.concatenate([np.zeros(0, np.int64), *rows])
+        return _matrix(every, np.arange(every.size), (self.carry, every.size))
+
+
+class _Places:
+    """Places of a matrix, gathered; refused where they become too many."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self.rows: list[Index] = [np.zeros(0, np.int64)]
+        self.cols: list[Index] = [np.zeros(0, np.int64)]
+        self.count = 0
+
+    def add(self, rows: Index, cols: Index) -> None:
+        """Places, of arrays that are broadcast to one shape."""
+        shape = np.broadcast_shapes(rows.shape, cols.shape)
+        self.count += prod(shape)
+        require_memory(self.count, _BYTES, "the matrix of a loop", MOST)
+        self.rows.append(np.broadcast_to(rows, shape).reshape(-1))
+        self.cols.append(np.broadcast_to(cols, shape).reshape(-1))
+
+    def pattern(self) -> Pattern:
+        """All of them."""
+        return from_entries(np.concatenate(self.rows), np.concatenate(self.cols), self.shape)[0]
+
+
+def _scanned(op: LinearEquation, edge: EdgeOf) -> Pattern:
+    """Block lower bidiagonal: c' = A c + B x + K k and y = C c + D x + E k at each of T steps."""
+    params, invars, operands = op.eqn.params, op.eqn.invars, op.operands
+    count, carried, T = params["num_consts"], params["num_carry"], params["length"]
+    active = [x is None for x in operands]
+    sizes = [prod(v.aval.shape) for v in invars]
+    sliced = active[count + carried :]
+    body = _Loop(params["jaxpr"], (invars[:count], operands[:count]), active[count : count + carried], sliced, edge)
+    start = body.starting(sizes[count : count + carried], active[count : count + carried])
+    out = [prod(v.aval.shape) for v in op.eqn.outvars]
+    widths = [n for n, a in zip(sizes[count + carried :], sliced, strict=True) if a]
+    places = _Places((sum(out), sum(n for n, a in zip(sizes, active, strict=True) if a)))
+    if not T:
+        moved = start.tocoo()
+        places.add(body.rows[moved.row], moved.col + body.consts)
+        return places.pattern()
+    row_of, row_step = _stacked(out[carried:], T, sum(out[:carried]))
+    col_of, col_step = _stacked(widths, T, body.consts + start.shape[1])
+    steps = np.arange(T)[::-1] if params["reverse"] else np.arange(T)
+
+    def stack(A: csr_array, at: Index, cols: Callable[[Any], Index]) -> None:
+        """What outputs at some steps depend on."""
+        A = A.tocoo()
+        if A.nnz:
+            places.add(row_of[A.row] + row_step[A.row] * at[:, None], cols(A.col))
+
+    def slices(at: Index) -> Callable[[Any], Index]:
+        return lambda col: col_of[col] + col_step[col] * at[:, None]
+
+    stack(body.out_slices, steps, slices(steps))
+    stack(body.out_consts, steps, lambda col: col)
+    powers, lagged, summed = start, body.by_slices, csr_array((body.carry, body.consts), dtype=bool)
+    steady = False  # powers that repeat themselves need no product
+    from_start, by_lag = body.out_carry @ powers, body.out_carry @ lagged
+    for k in range(T):
+        last = lagged.tocoo()  # the carry of the end depends on the slice k steps before
+        if last.nnz:
+            places.add(body.rows[last.row], col_of[last.col] + col_step[last.col] * steps[T - 1 - k])
+        if row_of.size and body.carry:
+            stack(from_start, steps[k : k + 1], lambda col: col + body.consts)
+            stack(by_lag, steps[k + 1 :], slices(steps[: T - 1 - k]))
+            stack(body.out_carry @ summed, steps[k : k + 1], lambda col: col)
+        if steady:
+            if not (lagged.nnz or row_of.size):
+                break
+            continue
+        new = _product(body.A, powers), _product(body.A, lagged), (_product(body.A, summed) + body.by_consts).astype(bool)
+        new[2].sort_indices()
+        steady = all(_same(a, b) for a, b in zip(new, (powers, lagged, summed), strict=True))
+        powers, lagged, summed = new
+        require_memory(powers.nnz + lagged.nnz + summed.nnz, _BYTES, "the carry of a loop", MOST)
+        from_start, by_lag = body.out_carry @ powers, body.out_carry @ lagged
+    for end, before in ((powers, body.consts), (summed, 0)):
+        entries = end.tocoo()
+        places.add(body.rows[entries.row], entries.col + before)
+    return places.pattern()
+
+
+def _stacked(sizes: Sequence[int], T: int, begin: int) -> tuple[Index, Index]:
+    """Of arrays with T slices each, one after the other: where each entry of a slice lies, and how far that moves a step."""
+    starts, steps = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for size in sizes:
+        each = size // max(T, 1)
+        starts.append(begin + np.arange(each))
+        steps.append(np.full(each, each))
+        begin += size
+    return np.concatenate(starts), np.concatenate(steps)
+
+
+def _repeated(op: LinearEquation, edge: EdgeOf) -> Pattern:
+    """A loop of which nobody knows how often it turns: the union over all numbers of turns."""
+    params, invars, operands = op.eqn.params, op.eqn.invars, op.operands
+    begin = params["cond_nconsts"]
+    count = begin + params["body_nconsts"]
+    active = [x is None for x in operands]
+    body = _Loop(params["body_jaxpr"], (invars[begin:count], operands[begin:count]), active[count:], [], edge)
+    start = body.starting([prod(v.aval.shape) for v in invars[count:]], active[count:])
+    before = sum(prod(v.aval.shape) for v, a in zip(invars[:begin], active, strict=False) if a)
+    out = sum(prod(v.aval.shape) for v in op.eqn.outvars)
+    places = _Places((out, before + body.consts + start.shape[1]))
+    for total, at in ((_closed(body.A, start), before + body.consts), (_closed(body.A, body.by_consts), before)):
+        entries = total.tocoo()
+        places.add(body.rows[entries.row], entries.col + at)
+    return places.pattern()
+
+
+_RULES: dict[str, Callable[[LinearEquation, EdgeOf], Pattern | None]] = {
+    "scan": _scanned,
+    "while": _repeated,
+    "cond": _branches,
+    "checkpoint": _called,
+    "remat2": _called,
+    "custom_lin": _pulled,
+}
+
+
+# ---- what has none -------------------------------------------------------------------------------------------------------
+def _by_axes(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
+    """By what the primitive's record says, else dense but for the axes that lie side by side; None where none do."""
+    pattern = record_of(op.eqn.primitive.name).pattern
+    moving = [k for k, x in enumerate(op.operands) if x is None]
+    blocks: dict[tuple[int, int], Pattern] = {}
+    known = False
+    for number, k in enumerate(moving):
+        for output, w in enumerate(op.eqn.outvars):
+            own = None if pattern is None or len(op.eqn.outvars) > 1 else pattern(op.eqn, k)
+            pairs = op.aligned(number, output)
+            known = known or own is not None or bool(pairs)
+            blocks[output, number] = _side_by_side(w.aval.shape, op.eqn.invars[k].aval.shape, pairs) if own is None else own
+    if not known:
+        return None
+    into = [prod(op.eqn.invars[k].aval.shape) for k in moving]
+    return _pattern(_placed(blocks, [prod(w.aval.shape) for w in op.eqn.outvars], into))
+
+
+def _side_by_side(out: tuple[int, ...], into: tuple[int, ...], pairs: frozenset[tuple[int, int]]) -> Pattern:
+    labels = list(range(len(out)))
+    sizes = dict(enumerate(out))
+    along: list[int] = []
+    for a, n in enumerate(into):
+        shared = next((b for b, axis in sorted(pairs) if axis == a and b not in along), None)
+        label = len(out) + a if shared is None else shared
+        sizes[label] = n
+        along.append(label)
+    return from_labels(tuple(labels), tuple(along), sizes, limit=MOST)[0]

@@ -1,0 +1,300 @@
+"""Structure inside loops, branches, rules and linear primitives: exact patterns, and values as JAX's, in every order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jax import lax
+from scipy.sparse import csr_array
+
+import backsolve as bs
+from backsolve.sparse.pattern import apart, from_entries
+
+N = 12
+KERNEL, ROWS = np.array([1.0, 2.0, 1.0]), np.array([0, 1, 2])
+
+
+def lap(u):
+    return jnp.roll(u, 1) - 2 * u + jnp.roll(u, -1)
+
+
+@jax.custom_vjp
+def square(x):
+    return x**2
+
+
+square.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * g,))
+
+
+@jax.custom_vjp
+def shifted(x):
+    return jnp.sin(x) * x[::-1]
+
+
+shifted.defvjp(lambda x: (shifted(x), x), lambda x, g: (jnp.cos(x) * x[::-1] * g + (jnp.sin(x) * g)[::-1],))
+
+
+def table(x):
+    return x.reshape(3, 4)
+
+
+def heat(steps, **how):
+    return lambda x: lax.scan(lambda u, _: (u + 0.1 * lap(u), None), x, None, length=steps, **how)[0]
+
+
+def rollout(x, reverse=False):
+    """Two states, ten controls: every state depends on all controls before it (after it)."""
+
+    def step(c, u):
+        c = jnp.stack([c[0] + 0.1 * c[1], c[1] + 0.1 * jnp.sin(u) - 0.01 * c[0]])
+        return c, c * u
+
+    return lax.scan(step, x[:2], x[2:], reverse=reverse)
+
+
+def growing(x):
+    """A carry that is constant at first, one that stays so, one of integers."""
+
+    def step(c, v):
+        a, b, k, fixed = c
+        return (a + b * v, jnp.sin(b), k + 1, fixed), a * fixed
+
+    (a, b, _, _), y = lax.scan(step, (jnp.zeros(4), x[:4], 0, jnp.ones(4)), table(x))
+    return a, b, y
+
+
+def by_constants(x):
+    """A body that closes over what it is differentiated by."""
+    w = x[:3]
+    return lax.fori_loop(0, 3, lambda i, c: c * w + 1.0, jnp.ones(3))
+
+
+def nested(x):
+    """Rows in a loop, a loop for each of them."""
+
+    def row(c, v):
+        inner = lax.scan(lambda a, b: (a + b, a * b), 0.0, v)[1]
+        return c, inner**2
+
+    return lax.scan(row, None, table(x))[1]
+
+
+def collatz(x):
+    return lax.while_loop(lambda c: c[0] < 4, lambda c: (c[0] + 1, c[1] + 0.1 * lap(c[1])), (0, x))[1]
+
+
+def branch(x):
+    return lax.switch(jnp.int32(x[0] * 3), [lambda y: y**2, lambda y: y[::-1], lambda y: jnp.roll(y, 1) * y], x)
+
+
+# name: (function, entries that can be non-zero, whether it has a forward mode)
+CASES = {
+    "tile": (lambda x: jnp.tile(x, 2), 24),
+    "unstack": (lambda x: sum(jnp.unstack(table(x))), 12),
+    "unstack, in the middle": (lambda x: jnp.unstack(x.reshape(2, 3, 2), axis=1)[1] ** 2, 4),
+    "convolve": (lambda x: jnp.convolve(x, KERNEL, "same"), 34),
+    "conv, batched": (lambda x: lax.conv_general_dilated(x.reshape(3, 1, 4), jnp.asarray(KERNEL)[None, None], (1,), "SAME"), 30),
+    "conv, strided, 2-D": (
+        lambda x: lax.conv_general_dilated(
+            x.reshape(1, 1, 3, 4), jnp.ones((2, 1, 2, 2)), (2, 1), ((1, 0), (0, 1)), rhs_dilation=(1, 2)
+        ),
+        16,
+    ),
+    "conv, grouped": (
+        lambda x: lax.conv_general_dilated(x.reshape(1, 4, 3), jnp.ones((4, 1, 2)), (1,), "VALID", feature_group_count=4),
+        16,
+    ),
+    "conv, dilated": (
+        lambda x: lax.conv_general_dilated(x.reshape(1, 1, 12), jnp.ones((1, 1, 2)), (1,), "VALID", lhs_dilation=(2,)),
+        22,
+    ),
+    "conv, by its kernel": (
+        lambda x: lax.conv_general_dilated(jnp.ones((1, 2, 4)), x.reshape(2, 2, 3), (1,), "SAME"), 2 * 2 * (3 + 3 + 2 + 2)
+    ),
+    "cumsum of rows": (lambda x: jnp.cumsum(table(x), 1), 30),
+    "cumsum, reversed": (lambda x: lax.cumsum(table(x), 0, reverse=True), 24),
+    "cumprod of rows": (lambda x: jnp.cumprod(table(x), 1), 30),
+    "cumlogsumexp of rows": (lambda x: lax.cumlogsumexp(table(x), 1), 30),
+    "real": (lambda x: jnp.real(x * (1 + 2j)), 12),
+    "conj": (lambda x: jnp.real(jnp.conj(x + 0j)), 12),
+    "fft of rows": (lambda x: jnp.abs(jnp.fft.fft(table(x), axis=1)), 48),
+    "reshape, order F": (lambda x: x.reshape(3, 4, order="F") ** 2, 12),
+    "diagonal": (lambda x: jnp.diagonal(table(x)), 3),
+    "diag": (lambda x: jnp.diag(table(x)[:, :3]), 3),
+    "prod of rows": (lambda x: jnp.prod(table(x), 1), 12),
+    "checkpoint": (jax.checkpoint(lambda x: jnp.sin(x) ** 2), 12),
+    "checkpoint of a stencil": (lambda x: jax.checkpoint(lap)(x * x), 36),
+    "custom_vjp": (square, 12),
+    "custom_vjp, coupled": (shifted, 24),
+    "polyval": (lambda x: jnp.polyval(jnp.array([1.0, 2.0, 3.0]), x), 12),
+    "a constant matrix": (lambda x: (jnp.eye(12) + jnp.eye(12, k=1)) @ x, 23),
+    "kron with the identity": (lambda x: jnp.kron(jnp.eye(2), table(x)), 24),
+    "optimization_barrier": (lambda x: lax.optimization_barrier(x) ** 2, 12),
+    "max_pool": (lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (3,), (3,), "VALID"), 12),
+    "0 x": (lambda x: 0.0 * x, 0),
+    "x to the 0": (lambda x: x**0, 0),
+    "rows overwritten": (lambda x: lap(x).at[np.array([0, 11])].set(0.0), 30),
+    "columns overwritten": (lambda x: table(x).at[:, ROWS].set(0.0), 3),
+    "overwritten by others": (lambda x: x[:3].at[ROWS].set(x[3:6]), 3),
+    "cond, entrywise": (lambda x: lax.cond(x[0] > 0, lambda y: y**2, lambda y: -y, x), 12),
+    "switch": (branch, 36),
+    "scan, entrywise": (lambda x: lax.scan(lambda c, _: (jnp.sin(c) * c, None), x, None, length=4)[0], 12),
+    "scan, stencil twice": (heat(2), 60),
+    "scan, stencil, unrolled": (heat(3, unroll=2), 84),
+    "scan, one-sided": (lambda x: lax.fori_loop(0, 2, lambda i, u: u + 0.1 * (jnp.roll(u, 1) - u), x), 36),
+    "scan of no turns": (heat(0), 12),
+    "scan of rows": (lambda x: lax.scan(lambda c, v: (c, v**2), 0.0, x)[1], 12),
+    "scan, controls": (rollout, 2 * 12 + sum(2 * 2 + (2 * (k + 1) if k else 2) for k in range(10)) + 0),
+    "scan of constants": (by_constants, 3),
+    "nested scans": (nested, 3 * (0 + 2 + 3 + 4)),
+    "map": (lambda x: lax.map(lambda v: v**2, x), 12),
+    "map, in batches": (lambda x: lax.map(lambda v: v**2, x, batch_size=4), 12),
+    "map of rows": (lambda x: lax.map(lambda v: v * jnp.sum(v), table(x)), 48),
+    "fori_loop under vmap": (jax.vmap(lambda a: lax.fori_loop(0, 3, lambda i, c: c * c + a, a)), 12),
+    "while_loop under vmap": (
+        jax.vmap(lambda a: lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * c[1]), (0, a))[1]), 12,
+    ),
+    "while_loop of a stencil": (collatz, 144),
+    "solves in a batch": (lambda x: jnp.linalg.solve(jnp.eye(2) * 3 + x.reshape(3, 2, 2), jnp.ones((3, 2, 1))), 24),
+    "determinants in a batch": (lambda x: jnp.linalg.det(x.reshape(3, 2, 2)), 12),
+}  # fmt: skip
+PULLED = {"custom_vjp", "custom_vjp, coupled"}
+POINT = np.linspace(0.1, 1.0, N)
+
+
+def dense(f, x, pulled=False):
+    """JAX's Jacobian, all outputs below each other."""
+    derivative = jax.jacrev if pulled else jax.jacfwd
+    return np.concatenate([np.asarray(J).reshape(-1, x.size) for J in jax.tree_util.tree_leaves(derivative(f)(x))])
+
+
+def rows_of(found):
+    leaves = jax.tree_util.tree_leaves(found, is_leaf=lambda A: isinstance(A, bs.SparseMatrix))
+    return np.concatenate([np.asarray(A.to_scipy().toarray()) for A in leaves]), sum(A.nnz for A in leaves)
+
+
+@pytest.fixture(autouse=True)
+def _in_double():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize("order", ["auto", "forward", "reverse", "markowitz"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_pattern_is_exact_and_its_numbers_are_right(name, order):
+    f, entries = CASES[name]
+    x = jnp.asarray(POINT)
+    found, nnz = rows_of(bs.jacobian(f, format="sparse", order=order)(x))
+    np.testing.assert_allclose(found, dense(f, x, name in PULLED), rtol=1e-9, atol=1e-12)
+    assert nnz == entries
+    twice = rows_of(jax.jit(bs.jacobian(f, format="sparse", order=order))(x + 0.01))[0]
+    np.testing.assert_allclose(twice, dense(f, x + 0.01, name in PULLED), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("f", [growing, lambda x: rollout(x, reverse=True), rollout], ids=["growing", "reverse", "rollout"])
+def test_several_carries_and_outputs(f):
+    x = jnp.asarray(POINT)
+    found, nnz = rows_of(bs.jacobian(f, format="sparse")(x))
+    expected = dense(f, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    assert nnz == np.count_nonzero(expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["scan, stencil twice", "while_loop of a stencil", "checkpoint of a stencil", "switch", "nested scans", "max_pool"],
+)
+def test_hessians_through_what_is_inside(name):
+    f, x = CASES[name][0], jnp.asarray(POINT)
+    g = lambda x: jnp.sum(jnp.sin(f(x)) * jnp.arange(1.0, f(x).size + 1).reshape(f(x).shape))  # noqa: E731
+    if name.startswith("while"):
+        pytest.skip("JAX has no reverse mode of a while_loop")
+    found, _ = rows_of(bs.hessian(g, format="sparse")(x))
+    np.testing.assert_allclose(found, np.asarray(jax.hessian(g)(x)), rtol=1e-8, atol=1e-10)
+
+
+def test_a_loop_inside_a_solve():
+    """The bordered matrix takes the loop's own pattern, and Newton's method is right."""
+    x, b = jnp.asarray(POINT), jnp.linspace(-1.0, 1.0, N)
+    for name in ("scan, stencil twice", "scan, entrywise", "checkpoint", "map"):
+        f = CASES[name][0]
+        expected = np.linalg.solve(dense(f, x), b)
+        np.testing.assert_allclose(bs.solve_jacobian(f, (x,), b), expected, rtol=1e-8)
+        np.testing.assert_allclose(jax.jit(lambda b, f=f: bs.solve_jacobian(f, (x,), b))(b), expected, rtol=1e-8)
+
+
+def test_too_many_places_stay_opaque_until_all_are_asked_for():
+    """A dense loop between narrow ends is pushed; as a result it is refused with its bytes."""
+
+    def mixed(p):
+        wide = jnp.arange(200_000.0) * p[0] + p[1]
+        return jnp.sum(lax.scan(lambda c, _: (jnp.sin(c) + jnp.sum(c), None), wide, None, length=3)[0] * 1e-6)[None]
+
+    p = jnp.array([0.5, 0.1])
+    np.testing.assert_allclose(bs.jacobian(mixed, format="sparse")(p).todense(), jax.jacrev(mixed)(p), rtol=1e-9)
+    everything = bs.jacobian(
+        lambda x: lax.scan(lambda c, _: (jnp.sin(c) + jnp.sum(c), None), x, None, length=3)[0], format="sparse"
+    )
+    with pytest.raises(bs.PatternTooLargeError, match=r"200000 × 200000"):
+        everything(jnp.ones(200_000))
+
+
+# ---- random loops ------------------------------------------------------------------------------------------------------------
+MOVES = [
+    lambda u: u * u,
+    lambda u: u + 0.1 * lap(u),
+    lambda u: jnp.roll(u, 2) * u,
+    lambda u: u.at[1].set(0.5),
+    lambda u: jnp.where(jnp.arange(u.size) % 2 == 0, u, jnp.sin(u)),
+    lambda u: u[::-1],
+    lambda u: jnp.cumsum(u.reshape(-1, 3), axis=1).reshape(-1) * 0.3,
+]
+LOOPS = {
+    "scan": lambda f, k: lambda u: lax.scan(lambda c, _: (f(c), None), u, None, length=k)[0],
+    "slices": lambda f, k: lambda u: lax.scan(lambda c, v: (c * 0.5 + v, f(jnp.full(6, 0.3) * v + c)), 0.1, u)[1][:, 0],
+    "reverse": lambda f, k: lambda u: lax.scan(lambda c, v: (c + v, c * v), u[0], f(u), reverse=True)[1],
+    "while": lambda f, k: lambda u: lax.while_loop(lambda c: c[0] < k, lambda c: (c[0] + 1, f(c[1])), (0, u))[1],
+    "cond": lambda f, k: lambda u: lax.cond(u[0] > k / 4, f, lambda v: v * 2.0, u),
+    "checkpoint": lambda f, k: jax.checkpoint(f),
+    "map": lambda f, k: lambda u: lax.map(lambda v: jnp.sin(v) * v, f(u)),
+    "vmap": lambda f, k: lambda u: jax.vmap(lambda row: LOOPS["scan"](lambda c: c * jnp.sum(c) * 0.2, k)(row))(f(u).reshape(-1, 2)).reshape(-1),
+}  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(LOOPS)), st.integers(0, 3)), min_size=1, max_size=3),
+    st.lists(st.integers(0, len(MOVES) - 1), min_size=1, max_size=3),
+    st.sampled_from(["auto", "forward", "reverse"]),
+)
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+def test_loops_in_loops(loops, moves, order):
+    def f(u):
+        for k in moves:
+            u = MOVES[k](u)
+        return u
+
+    for name, count in loops:
+        f = LOOPS[name](f, count)
+    x = jnp.linspace(0.2, 0.9, 6)
+    expected = dense(f, x)
+    np.testing.assert_allclose(rows_of(bs.jacobian(f, format="sparse", order=order)(x))[0], expected, rtol=1e-8, atol=1e-11)
+
+
+# ---- sets of columns ---------------------------------------------------------------------------------------------------------
+@given(st.integers(1, 9), st.integers(1, 12), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 11)), max_size=40))
+def test_columns_of_one_set_share_no_row(m, n, places):
+    places = [(i % m, j % n) for i, j in places]
+    pattern, _ = from_entries([i for i, _ in places], [j for _, j in places], (m, n))
+    numbers, count = apart(pattern)
+    A = csr_array((np.ones(pattern.nnz, int), (pattern.rows, pattern.cols)), shape=(m, n))
+    for k in range(count):
+        assert A[:, np.flatnonzero(numbers == k)].sum(axis=1).max(initial=0) <= 1
+    assert ((numbers >= 0) == (pattern.col_counts > 0)).all()
+
+
+def test_a_band_needs_as_many_sets_as_it_is_wide():
+    rows = np.repeat(np.arange(1000), 5)
+    pattern, _ = from_entries(rows, np.clip(rows + np.tile(np.arange(5) - 2, 1000), 0, 999), (1000, 1000))
+    assert apart(pattern)[1] == 5
