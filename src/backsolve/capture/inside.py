@@ -22,8 +22,11 @@ from backsolve.capture.record import record_of
 from backsolve.capture.walk import Program, walk
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import LinearOperator
+from backsolve.operators.moves import flat_space
+from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries, from_labels, require_memory, transposed
+from backsolve.sparse.pattern import dense as dense_pattern
 from backsolve.tracing import jaxpr as jx
 
 __all__ = ["equation_pattern"]
@@ -73,12 +76,22 @@ def _blocks(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: Edge
         program = Program(spaces, fold=True)
         _, nodes = walk(jaxpr, consts, values, program, [next(numbers) if x is None else None for x in inputs])
         M, L, S = program.matrices(nodes, out)
-        found.append((accumulate_sparse(M, L, S, edge), [node is not None for node in nodes]))
+        found.append((accumulate_sparse(M, L, S, lambda op: _of_ones(op, edge)), [node is not None for node in nodes]))
         return ()
 
     jax.eval_shape(look, *[x for x, a in zip(inputs, abstract, strict=True) if a])
     blocks, moves = found[-1]
     return Blocks(_placed({place: op.pattern for place, op in blocks.items()}, _sizes(out), _sizes(spaces)), moves)
+
+
+def _of_ones(op: LinearOperator, edge: EdgeOf) -> Sparse:
+    """An edge with ones for its numbers: of the inside only the places matter."""
+    made = edge(op)
+    into, out = flat_space(op.domain), flat_space(op.codomain)
+    pattern = (
+        made.pattern if isinstance(made, Sparse) else dense_pattern(out.size, into.size, MOST) if made is None else made
+    )
+    return Sparse(pattern, LazyValues.of(None, pattern.nnz), into, out)
 
 
 def _sizes(spaces: Sequence[Any]) -> list[int]:
