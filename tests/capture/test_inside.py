@@ -221,8 +221,8 @@ def test_a_loop_inside_a_solve():
     for name in ("scan, one-sided", "scan, entrywise", "checkpoint", "map"):
         f = CASES[name][0]
         expected = np.linalg.solve(dense(f, x), b)
-        np.testing.assert_allclose(bs.solve_jacobian(f, (x,), b), expected, rtol=1e-8)
-        np.testing.assert_allclose(jax.jit(lambda b, f=f: bs.solve_jacobian(f, (x,), b))(b), expected, rtol=1e-8)
+        np.testing.assert_allclose(bs.solve_jacobian(f, x, b), expected, rtol=1e-8)
+        np.testing.assert_allclose(jax.jit(lambda b, f=f: bs.solve_jacobian(f, x, b))(b), expected, rtol=1e-8)
 
 
 def test_too_many_places_stay_opaque_until_all_are_asked_for():
@@ -259,7 +259,7 @@ LOOPS = {
     "cond": lambda f, k: lambda u: lax.cond(u[0] > k / 4, f, lambda v: v * 2.0, u),
     "checkpoint": lambda f, k: jax.checkpoint(f),
     "map": lambda f, k: lambda u: lax.map(lambda v: jnp.sin(v) * v, f(u)),
-    "vmap": lambda f, k: lambda u: jax.vmap(LOOPS["scan"](lambda c: c * jnp.sum(c) * 0.2, k))(f(u).reshape(-1, 2)).reshape(-1),
+    "vmap": lambda f, k: lambda u: jax.vmap(LOOPS["scan"](lambda c: c * jnp.sum(c) * 0.2, k))(f(u).reshape(3, 2)).reshape(6),
 }  # fmt: skip
 
 

@@ -243,7 +243,14 @@ def _as_it_stands(frame: Frame, eq: jx.Equation, preds: list[int | None], progra
     nodes: list[int | None] = [out]
     if isinstance(op.codomain, TupleSpace):
         nodes = [program.node(space, origin, [(out, Project(i, op.codomain))]) for i, space in enumerate(op.codomain.parts)]
-    frame.write(eqn.outvars, [None] * len(eqn.outvars), nodes)
+    values: list[Any] = [None] * len(nodes)
+    moved = jx.dependent(eqn, eq.active)
+    if not all(moved):  # a loop, say, that carries numbers beside their tangents
+        still = [jx.zeros(v.aval) for v, x in zip(eqn.invars, eq.inputs, strict=True) if x is None]
+        at_zero = jx.push_tangents(eqn, eq.inputs, eqn.params, still)
+        values = [None if m else x for x, m in zip(at_zero, moved, strict=True)]
+        nodes = [node if m else None for node, m in zip(nodes, moved, strict=True)]
+    frame.write(eqn.outvars, values, nodes)
 
 
 def _linearized(frame: Frame, eq: jx.Equation, preds: list[int | None], wanted: list[bool], origin: Any) -> Frame:

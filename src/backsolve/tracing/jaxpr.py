@@ -440,6 +440,47 @@ def pull_cotangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any],
     ]
 
 
+def dependent(eqn: Any, active: Sequence[bool]) -> list[bool]:
+    """Which outputs of an equation depend on active operands, as far as its parameters tell: else all do."""
+    name, params, active = eqn.primitive.name, eqn.params, list(active)
+    if not any(active):
+        return [False] * len(eqn.outvars)
+    if name == "cond":
+        branches = [_dependent_outputs(branch.jaxpr, active[1:]) for branch in params["branches"]]
+        return [active[0] or any(each) for each in zip(*branches, strict=True)]
+    if name == "scan":
+        fixed, carried = params["num_consts"], params["num_carry"]
+        return _dependent_loop(
+            params["jaxpr"].jaxpr, active[:fixed], active[fixed : fixed + carried], active[fixed + carried :]
+        )
+    if name == "while":
+        begin = params["cond_nconsts"]
+        fixed = begin + params["body_nconsts"]
+        return _dependent_loop(params["body_jaxpr"].jaxpr, active[begin:fixed], active[fixed:], [])
+    body = params.get("jaxpr", params.get("call_jaxpr"))
+    body = getattr(body, "jaxpr", body)
+    if body is None or len(body.invars) != len(active):
+        return [True] * len(eqn.outvars)
+    return _dependent_outputs(body, active)
+
+
+def _dependent_loop(jaxpr: Any, fixed: list[bool], carry: list[bool], slices: list[bool]) -> list[bool]:
+    while True:
+        out = _dependent_outputs(jaxpr, [*fixed, *carry, *slices])
+        grown = [a or b for a, b in zip(carry, out, strict=False)]
+        if grown == carry:
+            return [*carry, *out[len(carry) :]]
+        carry = grown
+
+
+def _dependent_outputs(jaxpr: Any, active: Sequence[bool]) -> list[bool]:
+    moving = {v for v, a in zip(jaxpr.invars, active, strict=True) if a}
+    for eqn in jaxpr.eqns:
+        operands = [not is_literal(v) and v in moving for v in eqn.invars]
+        moving.update(v for v, a in zip(eqn.outvars, dependent(eqn, operands), strict=True) if a)
+    return [not is_literal(v) and v in moving for v in jaxpr.outvars]
+
+
 def inner_equations(params: dict[str, Any]) -> list[Any]:
     """The equations of all jaxprs among an equation's parameters."""
     return [eqn for jaxpr in core.jaxprs_in_params(params) for eqn in jaxpr.eqns]
