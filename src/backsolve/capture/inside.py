@@ -125,7 +125,7 @@ def _pattern(A: csr_array) -> Pattern:
 def _type(v: Any, x: Any = None) -> Any:
     """A value that is known, or the type alone."""
     struct: Any = jax.ShapeDtypeStruct
-    return struct(v.aval.shape, v.aval.dtype) if known_value(x) is None else x
+    return struct(v.aval.shape, v.aval.dtype) if known_value(x) is None else jx.as_array(x, v.aval)
 
 
 def _product(A: csr_array, B: csr_array) -> csr_array:
