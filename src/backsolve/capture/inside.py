@@ -279,20 +279,22 @@ def _scanned(op: LinearEquation, edge: EdgeOf) -> Pattern:
 
     stack(body.out_slices, steps, slices(steps))
     stack(body.out_consts, steps, lambda col: col)
+    if not body.carry:
+        return places.pattern()
     powers, lagged, summed = start, body.by_slices, csr_array((body.carry, body.consts), dtype=bool)
     steady = False  # powers that repeat themselves need no product
     from_start, by_lag = body.out_carry @ powers, body.out_carry @ lagged
     for k in range(T):
         last = lagged.tocoo()  # the carry of the end depends on the slice k steps before
-        if last.nnz:
-            places.add(body.rows[last.row], col_of[last.col] + col_step[last.col] * steps[T - 1 - k])
-        if row_of.size and body.carry:
+        if steady and not row_of.size:  # and so on all before that
+            places.add(body.rows[last.row], col_of[last.col] + col_step[last.col] * steps[: T - k, None])
+            break
+        places.add(body.rows[last.row], col_of[last.col] + col_step[last.col] * steps[T - 1 - k])
+        if row_of.size:
             stack(from_start, steps[k : k + 1], lambda col: col + body.consts)
             stack(by_lag, steps[k + 1 :], slices(steps[: T - 1 - k]))
             stack(body.out_carry @ summed, steps[k : k + 1], lambda col: col)
         if steady:
-            if not (lagged.nnz or row_of.size):
-                break
             continue
         new = _product(body.A, powers), _product(body.A, lagged), (_product(body.A, summed) + body.by_consts).astype(bool)
         new[2].sort_indices()
