@@ -45,6 +45,7 @@ Mode = lax.GatherScatterMode
 
 _NOWHERE = -1
 _EXACT = (np.dtype("float32"), np.dtype("float64"))  # whose sums and products NumPy rounds as XLA does
+MANY = 2**18  # floating-point numbers that are written into a program as a constant
 LONGEST = 2**24  # places of a cumulative sum that are written down
 
 
@@ -374,7 +375,7 @@ def known_value(x: Any) -> np.ndarray[Any, Any] | None:
 def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
     """Return the outputs of an equation, one for each, where all are integers or booleans that follow from known operands.
 
-    So are floating-point numbers that are moved, added or multiplied.  They are concrete, also under ``jit``.
+    So are a known mask as numbers, and a few (`MANY`) that are moved, added or multiplied.  They are concrete, also under ``jit``.
 
     None where an operand is traced, an output is of another kind, or the equation has effects.  Common primitives are done
     in NumPy; others by JAX itself, which compiles each of them once.
@@ -396,8 +397,9 @@ def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | Non
     if eqn.effects:
         return None
     evaluate = record_of(eqn.primitive.name).evaluate
-    exact = evaluate is not None and all(getattr(v.aval, "dtype", None) in _EXACT for v in eqn.outvars)
-    if not exact and any(_kind(getattr(v.aval, "dtype", None)) not in "iub" for v in eqn.outvars):
+    floating = any(_kind(getattr(v.aval, "dtype", None)) not in "iub" for v in eqn.outvars)
+    masks = bool(inputs) and all(_kind(getattr(x, "dtype", None)) == "b" for x in inputs)
+    if floating and (evaluate is None or not (masks or all(map(_is_exact, eqn.outvars)))):
         return None
     if any(_kind(getattr(x, "dtype", np.dtype(int))) not in "iubf" for x in inputs):
         return None
@@ -409,11 +411,18 @@ def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | Non
     if body is not None:
         return _fold_body(*body, known)
     out = NotImplemented if evaluate is None else evaluate(eqn.params, *known)
+    if out is NotImplemented and floating and not masks:
+        return None
     if out is NotImplemented:
         with jax.ensure_compile_time_eval():
             out = eqn.primitive.bind(*known, **eqn.primitive.get_bind_params(eqn.params))
     outputs = out if eqn.primitive.multiple_results else [out]
     return [np.asarray(y, v.aval.dtype) for y, v in zip(outputs, eqn.outvars, strict=True)]
+
+
+def _is_exact(v: Any) -> bool:
+    """Whether NumPy's numbers are XLA's, and few enough to stand in a program."""
+    return getattr(v.aval, "dtype", None) in _EXACT and prod(v.aval.shape) <= MANY
 
 
 def _kind(dtype: Any) -> str:
