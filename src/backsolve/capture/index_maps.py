@@ -375,7 +375,8 @@ def known_value(x: Any) -> np.ndarray[Any, Any] | None:
 def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
     """Return the outputs of an equation, one for each, where all are integers or booleans that follow from known operands.
 
-    So are a known mask as numbers, and a few (`MANY`) that are moved, added or multiplied.  They are concrete, also under ``jit``.
+    So are a known mask as numbers, and a few numbers (`MANY`) that are moved, added or multiplied.  They are concrete, also
+    under ``jit``.
 
     None where an operand is traced, an output is of another kind, or the equation has effects.  Common primitives are done
     in NumPy; others by JAX itself, which compiles each of them once.
