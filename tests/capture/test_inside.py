@@ -298,3 +298,7 @@ def test_a_band_needs_as_many_sets_as_it_is_wide():
     rows = np.repeat(np.arange(1000), 5)
     pattern, _ = from_entries(rows, np.clip(rows + np.tile(np.arange(5) - 2, 1000), 0, 999), (1000, 1000))
     assert apart(pattern)[1] == 5
+    around, _ = from_entries(rows, (rows + np.tile(np.arange(5) - 2, 1000)) % 999, (1000, 1000))
+    assert apart(around)[1] <= 7
+    full, _ = from_entries(np.repeat(np.arange(6), 6), np.tile(np.arange(6), 6), (6, 6))
+    assert apart(full)[1] == 6

@@ -236,7 +236,8 @@ def apart(a: Pattern) -> tuple[Index, int]:
     """Return a number for each column such that columns of one number have no row in common (-1: an empty column), and how
     many numbers there are.
 
-    Columns are numbered in turn where that serves (a band, a block diagonal), else each gets the first number that is free.
+    Columns are numbered in turn where that serves (a band, a block diagonal), in runs of one length where the band goes
+    round, else each gets the first number that is free.
     Cost: a few passes over the places, at most one of them in Python.
     Source: Curtis, Powell and Reid, "On the estimation of sparse Jacobian matrices", 1974.
 
@@ -256,16 +257,15 @@ def _apart(a: Pattern) -> tuple[Index, int]:
     if not some.size:
         return numbers, 0
     least = int(a.row_counts.max())
-    rank = np.zeros(n, np.int64)
-    rank[some] = np.arange(some.size)
-    for count in range(least, min(least + _TRIES, some.size) + 1):
-        meetings = np.bincount(a.rows * np.int64(count) + rank[a.cols] % count, minlength=1)
-        if meetings.max() == 1:
-            numbers[some] = rank[some] % count
+    rank = np.arange(some.size)
+    runs = (
+        np.arange(some.size // least) * some.size // (some.size // least)
+    )  # as long as each other, for a band that goes round
+    around = rank - runs[np.searchsorted(runs, rank, side="right") - 1]
+    for tried in (rank % least, around, *(rank % count for count in range(least + 1, min(least + _TRIES, some.size) + 1))):
+        numbers[some], count = tried, int(tried.max()) + 1
+        if np.bincount(a.rows * np.int64(count) + numbers[a.cols]).max() == 1:
             return numbers, count
-    if least == some.size:
-        numbers[some] = rank[some]
-        return numbers, least
     taken = [0] * m  # by row, the numbers of its columns so far, as bits
     by_column, _ = transposed(a)
     starts, rows = by_column.starts.tolist(), by_column.cols.tolist()
