@@ -64,12 +64,15 @@ def _gather(eq: Equation, k: int) -> LinearOperator:
 
 
 def _overwrite(eq: Equation, k: int) -> LinearOperator:
-    """Linear in array and updates where it is known that no place is overwritten twice; else JAX's own, which sees to it."""
-    unique = eq.params["unique_indices"]
-    known = known_value(eq.inputs[1]) is not None
-    if not unique and not (known and index_maps.scatter(eq.eqn, 2, [None, eq.inputs[1], None])):
+    """Known places, none of them twice: a mask of the array, the updates placed; else JAX's own, which sees to it."""
+    operands = [None, eq.inputs[1], None]
+    if known_value(eq.inputs[1]) is None or (placed := index_maps.scatter(eq.eqn, 0, operands)) is None:
         return FALLBACK  # type: ignore[no-any-return]
-    return jointly(eq, k, unique_indices=True)
+    if k == 2:
+        return jointly(eq, k, unique_indices=True)
+    kept = np.zeros(placed.domain.size, bool)
+    kept[placed.rows] = True
+    return diagonal(eq, k, kept.reshape(eq.shape) if eq.shape else lax.full((), bool(kept[0])))
 
 
 def _select(eq: Equation, k: int) -> LinearOperator:
