@@ -241,6 +241,58 @@ def test_too_many_places_stay_opaque_until_all_are_asked_for():
         everything(jnp.ones(200_000))
 
 
+# ---- pullbacks that are not linear, random keys ---------------------------------------------------------------------------
+def pulled_by(rule):
+    @jax.custom_vjp
+    def f(x):
+        return x * 1.0
+
+    f.defvjp(lambda x: (f(x), x), lambda x, g: (rule(g),))
+    return lambda x: f(jnp.sin(x))
+
+
+PULLBACKS = {
+    "clipped": lambda g: jnp.clip(g, -1, 1),
+    "by its sign": lambda g: jnp.where(g > 0, g, 0.1 * g),
+    "by its norm": lambda g: g / jnp.maximum(1.0, jnp.sqrt(jnp.sum(g * g))),
+    "squared": lambda g: g * g,
+    "a branch by it": lambda g: lax.cond(jnp.sum(g) > 0, lambda g: g, lambda g: -g, g),
+    "a loop by it": lambda g: lax.while_loop(lambda c: jnp.max(c) > 0.7, lambda c: c * 0.5, g),
+    "in a scan": lambda g: lax.scan(lambda c, _: (jnp.where(c > 0, c, c * 0.5), None), g, None, length=2)[0],
+    "an index by it": lambda g: jnp.zeros_like(g).at[jnp.argmax(g)].set(jnp.max(g)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the Jacobian of")
+@pytest.mark.parametrize("name", PULLBACKS)
+def test_a_pullback_that_is_not_linear_is_pulled_row_by_row(name):
+    f, x = pulled_by(PULLBACKS[name]), jnp.asarray(POINT)
+    expected = np.asarray(jax.jacrev(f)(x))
+    np.testing.assert_allclose(rows_of(bs.jacobian(f, format="sparse")(x))[0], expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(rows_of(jax.jit(bs.jacobian(f, format="sparse"))(x))[0], expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_random_keys_inside(typed):
+    key = jax.random.key(0) if typed else jax.random.PRNGKey(0)
+
+    def carried(c, _):
+        u, k = c
+        k, own = jax.random.split(k)
+        return (jnp.sin(u) * jax.random.uniform(own, u.shape), k), None
+
+    functions = (
+        lambda x: lax.scan(carried, (x, key), None, length=3)[0][0],
+        lambda x: lax.scan(lambda c, k: (c * jax.random.normal(k, c.shape), None), x, jax.random.split(key, 3))[0],
+        jax.checkpoint(lambda x: x**2 * jax.random.uniform(key, x.shape)),
+    )
+    for f in functions:
+        x = jnp.asarray(POINT)
+        found, nnz = rows_of(bs.jacobian(f, format="sparse")(x))
+        np.testing.assert_allclose(found, dense(f, x), rtol=1e-9)
+        assert nnz == N
+
+
 # ---- random loops --------------------------------------------------------------------------------------------------------
 MOVES = [
     lambda u: u * u,

@@ -266,13 +266,24 @@ def _slowed(x):
 _slowed.defvjp(lambda x: (x * 1.0, None), lambda _, g: (0.7 * g,))
 
 
+_through = jax.custom_jvp(jax.nn.relu)  # a rule of one's own for a function of JAX's
+_through.defjvp(lambda p, t: (jnp.maximum(p[0], 0), t[0] * jnp.where(p[0] > 0, 1.0, 0.3)))
+
+
+@pytest.mark.parametrize("u", [jax.nn.relu, jax.nn.softplus, jax.nn.silu, jnp.sinc])
+def test_a_hessian_through_rules_of_jax_is_symmetric(u):
+    H = bs.hessian(lambda x: jnp.sum(u(jnp.roll(u(x), 1) * x)) * jnp.sum(u(x)), format="sparse")(jnp.linspace(-1.0, 0.8, 5))
+    np.testing.assert_array_equal(H.todense(), H.todense().T)
+
+
 @pytest.mark.parametrize(
     "f",
     [
         lambda x: jnp.sum(_bent(jnp.sin(x)) ** 2) * jnp.sum(jax.jit(_bent)(x) ** 3 * x),
         lambda x: jnp.sum(_slowed(jnp.sin(_bent(x)))) * jnp.sum(jax.lax.scan(lambda c, v: (c, _bent(v) * v), 0.0, x)[1]),
+        lambda x: jnp.sum(_through(jnp.sin(_through(x))) * jnp.roll(_through(x), 1)),
     ],
-    ids=["custom_jvp", "custom_vjp, inside a scan"],
+    ids=["custom_jvp", "custom_vjp, inside a scan", "for a function of JAX's"],
 )
 @pytest.mark.parametrize("order", ["auto", "reverse", "markowitz"])
 def test_a_hessian_by_rules_that_are_no_derivatives_is_not_symmetric(f, order):

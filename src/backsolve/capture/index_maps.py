@@ -366,8 +366,11 @@ def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = Non
 
 
 def known_value(x: Any) -> np.ndarray[Any, Any] | None:
-    """Return x as a NumPy array where it is known (a number, a NumPy or a concrete JAX array), None for a tracer or None."""
-    if x is None or is_traced(x):
+    """Return x as a NumPy array where it is known (a number, a NumPy or a concrete JAX array), None for a tracer or None.
+
+    None for a random key too, which is no array of numbers.
+    """
+    if x is None or is_traced(x) or _kind(getattr(x, "dtype", np.dtype(int))) == "?":
         return None
     return np.asarray(x)
 
@@ -405,7 +408,7 @@ def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | Non
     if any(_kind(getattr(x, "dtype", np.dtype(int))) not in "iubf" for x in inputs):
         return None
     values = [known_value(x) for x in inputs]
-    known = [v for v in values if v is not None]
+    known = [np.asarray(x, v.aval.dtype) for x, v in zip(values, eqn.invars, strict=True) if x is not None]
     if len(known) < len(values) or any(_kind(v.dtype) not in "iubf" for v in known):
         return None
     body = inner_jaxpr(eqn)

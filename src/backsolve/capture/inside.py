@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -53,16 +53,17 @@ def equation_pattern(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
     return transposed(pattern)[0] if op.transposed and pattern is not None else pattern
 
 
+def _require(places: int, bytes_each: int, what: str) -> None:
+    """Raise `PatternTooLargeError` where so many places take more than `MOST` bytes, or than there are."""
+    require_memory(places, bytes_each, what, MOST)
+    require_memory(places, bytes_each, what)
+
+
 # ---- blocks of a program -----------------------------------------------------------------------------------------------
-class Blocks(NamedTuple):
-    """Which entries of a program's outputs depend on which of its moving inputs; ``moves`` says which outputs do at all."""
-
-    matrix: csr_array
-    moves: list[bool]
-
-
-def _blocks(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: EdgeOf) -> Blocks:
-    """The blocks of a jaxpr, linear in the inputs that are None; of the others the value is given, or the type alone."""
+def _blocks(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: EdgeOf) -> csr_array:
+    """Which entries of a jaxpr's outputs depend on which of its inputs that are None; of the others the value is given, or
+    the type alone.
+    """
     moving = [k for k, x in enumerate(inputs) if x is None]
     abstract = [isinstance(x, jax.ShapeDtypeStruct) for x in inputs]
     spaces = [jx.space_of_aval(jaxpr.invars[k].aval) for k in moving]
@@ -76,21 +77,20 @@ def _blocks(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: Edge
         program = Program(spaces, fold=True)
         _, nodes = walk(jaxpr, consts, values, program, [next(numbers) if x is None else None for x in inputs])
         M, L, S = program.matrices(nodes, out)
-        found.append((accumulate_sparse(M, L, S, lambda op: _of_ones(op, edge)), [node is not None for node in nodes]))
+        found.append(accumulate_sparse(M, L, S, lambda op: _of_ones(op, edge)))
         return ()
 
     jax.eval_shape(look, *[x for x, a in zip(inputs, abstract, strict=True) if a])
-    blocks, moves = found[-1]
-    return Blocks(_placed({place: op.pattern for place, op in blocks.items()}, _sizes(out), _sizes(spaces)), moves)
+    return _placed({place: op.pattern for place, op in found[-1].items()}, _sizes(out), _sizes(spaces))
 
 
 def _of_ones(op: LinearOperator, edge: EdgeOf) -> Sparse:
     """An edge with ones for its numbers: of the inside only the places matter."""
     made = edge(op)
     into, out = flat_space(op.domain), flat_space(op.codomain)
-    pattern = (
-        made.pattern if isinstance(made, Sparse) else dense_pattern(out.size, into.size, MOST) if made is None else made
-    )
+    if made is None:
+        made = dense_pattern(out.size, into.size, MOST)
+    pattern = made.pattern if isinstance(made, Sparse) else made
     return Sparse(pattern, LazyValues.of(None, pattern.nnz), into, out)
 
 
@@ -131,7 +131,7 @@ def _type(v: Any, x: Any = None) -> Any:
 def _product(A: csr_array, B: csr_array) -> csr_array:
     """The boolean product.  Raises `PatternTooLargeError` where it may not fit."""
     most = int(np.diff(B.indptr)[A.indices].sum())
-    require_memory(min(most, A.shape[0] * B.shape[1]), 10, f"the product of patterns with {A.nnz} and {B.nnz} places", MOST)
+    _require(min(most, A.shape[0] * B.shape[1]), 10, f"the product of patterns with {A.nnz} and {B.nnz} places")
     product = A @ B
     product.sort_indices()
     return product
@@ -146,7 +146,7 @@ def _closed(A: csr_array, B: csr_array) -> csr_array:
     while True:
         more = (_product(A, B) + B).astype(bool)
         more.sort_indices()
-        require_memory(more.nnz, _BYTES, "the closure of a loop's pattern", MOST)
+        _require(more.nnz, _BYTES, "the closure of a loop's pattern")
         if _same(more, B):
             return more
         B = more
@@ -159,15 +159,17 @@ def _called(op: LinearEquation, edge: EdgeOf) -> Pattern:
     consts = getattr(jaxpr, "consts", ())
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     inputs = [None if x is None else _type(v, x) for v, x in zip(op.eqn.invars, op.operands, strict=True)]
-    return _pattern(_blocks(jaxpr, consts, inputs, edge).matrix)
+    return _pattern(_blocks(jaxpr, consts, inputs, edge))
 
 
-def _branches(op: LinearEquation, edge: EdgeOf) -> Pattern:
-    """The union of the branches."""
+def _branches(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
+    """The union of the branches.  None where the choice depends on what moves (in a pullback that is not linear)."""
+    if op.operands[0] is None:
+        return None
     total: Any = None
     for branch in op.eqn.params["branches"]:
         pairs = zip(op.eqn.invars[1:], op.operands[1:], strict=True)
-        matrix = _blocks(branch.jaxpr, branch.consts, [None if x is None else _type(v, x) for v, x in pairs], edge).matrix
+        matrix = _blocks(branch.jaxpr, branch.consts, [None if x is None else _type(v, x) for v, x in pairs], edge)
         total = matrix if total is None else total + matrix
     return _pattern(total.astype(bool))
 
@@ -176,44 +178,35 @@ def _pulled(op: LinearEquation, edge: EdgeOf) -> Pattern:
     """A function of which only the pullback is known, a linear program of the cotangent."""
     types = [_type(v) for v in op.eqn.outvars]
     closed = jax.make_jaxpr(lambda *cts: jx.pull_cotangents(op.eqn, op.operands, op.params, cts))(*types)
-    matrix = _blocks(closed.jaxpr, closed.consts, [None] * len(types), edge).matrix
+    matrix = _blocks(closed.jaxpr, closed.consts, [None] * len(types), edge)
     return transposed(_pattern(matrix))[0]
 
 
 class _Loop:
-    """A body and which of its carried values move: those that do at first, and those that come to depend on others."""
+    """The blocks of a loop's body: how its carry and its outputs depend on constants, carry and slices that move.
+
+    ``constants`` are the values of the first inputs, None for those that move; then come the carry and the slices.
+    """
 
     def __init__(
-        self, closed: Any, fixed: tuple[Sequence[Any], Sequence[Any]], moving: list[bool], sliced: list[bool], edge: EdgeOf
+        self, op: LinearEquation, closed: Any, constants: Sequence[Any], sliced: Sequence[bool], carried: int, edge: EdgeOf
     ) -> None:
-        variables, constants = fixed
         jaxpr, count = closed.jaxpr, len(constants)
         invars = jaxpr.invars
-        while True:
-            inputs = [None if x is None else _type(v, x) for v, x in zip(variables, constants, strict=True)]
-            for v, moves in zip(invars[count:], [*moving, *sliced], strict=True):
-                inputs.append(None if moves else _type(v))
-            blocks = _blocks(jaxpr, closed.consts, inputs, edge)
-            grown = [a or b for a, b in zip(moving, blocks.moves, strict=False)]
-            if grown == moving:
-                break
-            moving = grown
-        self.moving = moving
-        carried = len(moving)
-        sizes = [prod(v.aval.shape) for v in invars]
-        inside = [sizes[k] for k, x in enumerate(inputs) if x is None]
-        self.consts = sum(sizes[k] for k, x in enumerate(constants) if x is None)
-        self.carry = sum(n for n, m in zip(sizes[count : count + carried], moving, strict=True) if m)
-        out = [prod(v.aval.shape) for v in jaxpr.outvars]
-        rows = [np.arange(a, a + n) for a, n, m in zip(_starts(out), out, moving, strict=False) if m]
-        own = np.concatenate([np.zeros(0, np.int64), *rows])
-        B, K, C = blocks.matrix, self.consts, self.consts + self.carry
-        after = sum(out[:carried])
-        assert B.shape[1] == sum(inside)
-        self.A, self.by_consts, self.by_slices = B[own][:, K:C], B[own][:, :K], B[own][:, C:]
-        self.out_carry, self.out_consts, self.out_slices = B[after:][:, K:C], B[after:][:, :K], B[after:][:, C:]
-        # Among all carried values the entries of those that move, and among these the ones that move from the start.
-        self.rows = own
+        moves = jx.dependent(op.eqn, [x is None for x in op.operands])
+        self.moving = [m and jx.carries_derivatives(v.aval) for m, v in zip(moves[:carried], invars[count:], strict=False)]
+        inputs = [None if x is None else _type(v, x) for v, x in zip(invars, constants, strict=False)]
+        inputs += [None if m else _type(v) for v, m in zip(invars[count:], [*self.moving, *sliced], strict=True)]
+        B = _blocks(jaxpr, closed.consts, inputs, edge)
+        sizes, out = ([prod(v.aval.shape) for v in variables] for variables in (invars, jaxpr.outvars))
+        self.consts = sum(n for n, x in zip(sizes, constants, strict=False) if x is None)
+        self.carry = sum(n for n, m in zip(sizes[count:], self.moving, strict=False) if m)
+        rows = [np.arange(a, a + n) for a, n, m in zip(_starts(out), out, self.moving, strict=False) if m]
+        self.rows = np.concatenate([np.zeros(0, np.int64), *rows])  # of all that is carried, the entries of what moves
+        K, C, after = self.consts, self.consts + self.carry, sum(out[:carried])
+        own, given = B[self.rows], B[after:]
+        self.A, self.by_consts, self.by_slices = own[:, K:C], own[:, :K], own[:, C:]
+        self.out_carry, self.out_consts, self.out_slices = given[:, K:C], given[:, :K], given[:, C:]
 
     def starting(self, sizes: Sequence[int], active: Sequence[bool]) -> csr_array:
         """How the carry that moves depends on the initial values that do."""
@@ -239,7 +232,7 @@ class _Places:
         """Places, of arrays that are broadcast to one shape."""
         shape = np.broadcast_shapes(rows.shape, cols.shape)
         self.count += prod(shape)
-        require_memory(self.count, _BYTES, "the matrix of a loop", MOST)
+        _require(self.count, _BYTES, "the matrix of a loop")
         self.rows.append(np.broadcast_to(rows, shape).reshape(-1))
         self.cols.append(np.broadcast_to(cols, shape).reshape(-1))
 
@@ -255,7 +248,7 @@ def _scanned(op: LinearEquation, edge: EdgeOf) -> Pattern:
     active = [x is None for x in operands]
     sizes = [prod(v.aval.shape) for v in invars]
     sliced = active[count + carried :]
-    body = _Loop(params["jaxpr"], (invars[:count], operands[:count]), active[count : count + carried], sliced, edge)
+    body = _Loop(op, params["jaxpr"], operands[:count], sliced, carried, edge)
     start = body.starting(sizes[count : count + carried], active[count : count + carried])
     out = [prod(v.aval.shape) for v in op.eqn.outvars]
     widths = [n for n, a in zip(sizes[count + carried :], sliced, strict=True) if a]
@@ -300,7 +293,7 @@ def _scanned(op: LinearEquation, edge: EdgeOf) -> Pattern:
         new[2].sort_indices()
         steady = all(_same(a, b) for a, b in zip(new, (powers, lagged, summed), strict=True))
         powers, lagged, summed = new
-        require_memory(powers.nnz + lagged.nnz + summed.nnz, _BYTES, "the carry of a loop", MOST)
+        _require(powers.nnz + lagged.nnz + summed.nnz, _BYTES, "the carry of a loop")
         from_start, by_lag = body.out_carry @ powers, body.out_carry @ lagged
     for end, before in ((powers, body.consts), (summed, 0)):
         entries = end.tocoo()
@@ -319,13 +312,19 @@ def _stacked(sizes: Sequence[int], T: int, begin: int) -> tuple[Index, Index]:
     return np.concatenate(starts), np.concatenate(steps)
 
 
-def _repeated(op: LinearEquation, edge: EdgeOf) -> Pattern:
-    """A loop of which nobody knows how often it turns: the union over all numbers of turns."""
+def _repeated(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
+    """A loop of which nobody knows how often it turns: the union over all numbers of turns.
+
+    None where that depends on what moves.
+    """
     params, invars, operands = op.eqn.params, op.eqn.invars, op.operands
     begin = params["cond_nconsts"]
     count = begin + params["body_nconsts"]
     active = [x is None for x in operands]
-    body = _Loop(params["body_jaxpr"], (invars[begin:count], operands[begin:count]), active[count:], [], edge)
+    moves = jx.dependent(op.eqn, active)
+    if any(jx.dependent_outputs(params["cond_jaxpr"].jaxpr, [*active[:begin], *moves])):
+        return None
+    body = _Loop(op, params["body_jaxpr"], operands[begin:count], [], len(operands) - count, edge)
     start = body.starting([prod(v.aval.shape) for v in invars[count:]], active[count:])
     before = sum(prod(v.aval.shape) for v, a in zip(invars[:begin], active, strict=False) if a)
     out = sum(prod(v.aval.shape) for v in op.eqn.outvars)

@@ -12,7 +12,7 @@ from typing import Any
 from backsolve.operators import LinearOperator
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern
-from backsolve.tracing.jaxpr import Equation
+from backsolve.tracing.jaxpr import Equation, carries_derivatives
 from backsolve.tracing.kinds import Kind
 
 __all__ = ["FALLBACK", "PRIMITIVES", "Edge", "Primitive", "each", "record_of", "unknown"]
@@ -35,7 +35,7 @@ class Primitive:
     ``edge(eq, k)`` is the operator from operand k to the output, None for zero; ``edges(eq)`` has one operator for each
     output of a primitive with one operand.  Without either JAX's own linearization serves.
     ``linear`` names the operands in which the primitive is linear, so that the edge serves where their values are not
-    known; None for all.
+    known; None for all.  With ``bilinear`` that is so of one of them at a time.
     ``kind`` says what it does with entries.
     ``evaluate(params, *operands)`` computes the output of NumPy arrays; NotImplemented where it does not know it.
     ``index_map(eqn, k, operands)`` is the exact sparse operator from operand k to the output, None where there is none;
@@ -58,10 +58,17 @@ class Primitive:
     eager: Callable[..., Any] | None = None
     work: Callable[[Any], float] | None = None
     pattern: Callable[[Any, int], Pattern | None] | None = None
+    bilinear: bool = False
 
-    def serves(self, tangents: list[int]) -> bool:
-        """Whether there is an edge function and it holds with these operands being tangents."""
-        return self.edge is not unknown and (self.linear is None or all(k in self.linear for k in tangents))
+    def serves(self, eqn: Any, tangents: list[int]) -> bool:
+        """Whether there is an edge function and it holds with these operands being tangents.
+
+        Not where an index or a mask follows from a tangent, or two of them are multiplied: a pullback that is not linear may
+        do that.
+        """
+        if self.edge is unknown or (self.bilinear and len(tangents) > 1):
+            return False
+        return all((self.linear is None or k in self.linear) and carries_derivatives(eqn.invars[k].aval) for k in tangents)
 
 
 def each(function: Callable[..., Any]) -> Evaluate:

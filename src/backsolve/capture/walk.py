@@ -161,7 +161,7 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     eq = jx.Equation(eqn, inputs, active)
     record = record_of(eq.name)
     origin = frame.origin or (eqn, frame.caller)
-    if record.serves(tangents) and _by_record(frame, eq, record, preds, bool(tangents), program, origin):
+    if record.serves(eqn, tangents) and _by_record(frame, eq, record, preds, bool(tangents), program, origin):
         return None
     if record.edges is not None:
         _by_outputs(frame, eq, record.edges(eq), preds[0], bool(tangents), program, origin)

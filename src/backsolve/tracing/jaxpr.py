@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax._src import core, source_info_util
+from jax._src import linear_util as lu
 from jax._src.ad_util import zeros_like_aval
 from jax._src.api_util import debug_info, fun_sourceinfo
 from jax._src.interpreters import ad as _ad
@@ -446,7 +447,7 @@ def dependent(eqn: Any, active: Sequence[bool]) -> list[bool]:
     if not any(active):
         return [False] * len(eqn.outvars)
     if name == "cond":
-        branches = [_dependent_outputs(branch.jaxpr, active[1:]) for branch in params["branches"]]
+        branches = [dependent_outputs(branch.jaxpr, active[1:]) for branch in params["branches"]]
         return [active[0] or any(each) for each in zip(*branches, strict=True)]
     if name == "scan":
         fixed, carried = params["num_consts"], params["num_carry"]
@@ -456,24 +457,27 @@ def dependent(eqn: Any, active: Sequence[bool]) -> list[bool]:
     if name == "while":
         begin = params["cond_nconsts"]
         fixed = begin + params["body_nconsts"]
-        return _dependent_loop(params["body_jaxpr"].jaxpr, active[begin:fixed], active[fixed:], [])
+        moves = _dependent_loop(params["body_jaxpr"].jaxpr, active[begin:fixed], active[fixed:], [])
+        turns = any(dependent_outputs(params["cond_jaxpr"].jaxpr, [*active[:begin], *moves]))
+        return [turns or m for m in moves]
     body = params.get("jaxpr", params.get("call_jaxpr"))
     body = getattr(body, "jaxpr", body)
     if body is None or len(body.invars) != len(active):
         return [True] * len(eqn.outvars)
-    return _dependent_outputs(body, active)
+    return dependent_outputs(body, active)
 
 
 def _dependent_loop(jaxpr: Any, fixed: list[bool], carry: list[bool], slices: list[bool]) -> list[bool]:
     while True:
-        out = _dependent_outputs(jaxpr, [*fixed, *carry, *slices])
+        out = dependent_outputs(jaxpr, [*fixed, *carry, *slices])
         grown = [a or b for a, b in zip(carry, out, strict=False)]
         if grown == carry:
             return [*carry, *out[len(carry) :]]
         carry = grown
 
 
-def _dependent_outputs(jaxpr: Any, active: Sequence[bool]) -> list[bool]:
+def dependent_outputs(jaxpr: Any, active: Sequence[bool]) -> list[bool]:
+    """Which outputs of a jaxpr depend on active inputs."""
     moving = {v for v, a in zip(jaxpr.invars, active, strict=True) if a}
     for eqn in jaxpr.eqns:
         operands = [not is_literal(v) and v in moving for v in eqn.invars]
@@ -498,12 +502,34 @@ def has_own_rules(jaxpr: Any) -> bool:
     waiting = list(jaxpr.eqns)
     while waiting:
         eqn = waiting.pop()
-        if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
-            info = eqn.params["call_jaxpr"].jaxpr.debug_info
-            if not (info.func_filename or "").startswith(_OF_JAX):
-                return True
+        rule = eqn.params.get({"custom_jvp_call": "jvp_jaxpr_fun", "custom_vjp_call": "bwd"}.get(eqn.primitive.name, ""))
+        if rule is not None and not _is_of_jax(rule):
+            return True
         waiting.extend(inner_equations(eqn.params))
     return False
+
+
+def _is_of_jax(rule: Any) -> bool:
+    """Whether a rule, as JAX has wrapped it, is written in JAX itself, and so what is handed to ``defjvps``."""
+    waiting, seen = [rule], set()
+    while waiting:
+        function = waiting.pop()
+        if id(function) in seen:
+            continue
+        seen.add(id(function))
+        if isinstance(function, lu.WrappedFun):
+            waiting.append(function.f)
+            continue
+        code = getattr(function, "__code__", None)
+        if code is None or not code.co_filename.startswith(_OF_JAX):
+            return False
+        for cell in function.__closure__ or ():
+            held = cell.cell_contents
+            if isinstance(held, tuple | list):
+                waiting.extend(f for f in held if callable(f))
+            elif hasattr(held, "__code__") or isinstance(held, lu.WrappedFun):
+                waiting.append(held)
+    return True
 
 
 _IDENTITIES: set[Any] = set()

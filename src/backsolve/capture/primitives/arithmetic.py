@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -194,7 +195,7 @@ ELEMENTWISE: dict[str, Primitive] = {
     "add": _scaled(np.add, 1, 1),
     "add_any": _scaled(np.add, 1, 1),
     "sub": _scaled(np.subtract, 1, -1),
-    "mul": _cheap(np.multiply, _product, (0, 1)),
+    "mul": replace(_cheap(np.multiply, _product, (0, 1)), bilinear=True),
     "div": Primitive(_quotient, (0,), Kind.DEAR, each(_divide)),
     "rem": _binary(lambda a, b, y: 1, lambda a, b, y: -_truncate(a / b), kind=Kind.DEAR, evaluate=each(_remainder)),
     "max": _binary(
@@ -271,8 +272,8 @@ def _dot_labels(
 
 
 CONTRACTION: dict[str, Primitive] = {
-    "dot_general": Primitive(_dot_general, (0, 1), axes=_product_axes),
-    "conv_general_dilated": Primitive(linear, (0, 1), work=_kernel_size, pattern=index_maps.convolved),
+    "dot_general": Primitive(_dot_general, (0, 1), axes=_product_axes, bilinear=True),
+    "conv_general_dilated": Primitive(linear, (0, 1), work=_kernel_size, pattern=index_maps.convolved, bilinear=True),
 }
 
 
