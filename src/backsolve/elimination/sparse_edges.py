@@ -141,7 +141,7 @@ def pushed(left: OpaqueEdge, right: Sparse | OpaqueEdge | None, keep: Keep | Non
             return pushed(left, right.matrix(), keep)
         return pulled(left.matrix(), right, keep)
     if left._matrix is None:
-        pattern, columns = _met(left.pattern, right.pattern, left.m)
+        pattern, columns = _met(left.pattern, right.pattern)
         if columns.count <= min(left.m, left.n):
             narrow: Sparse | None = attempt(lambda: _pushed(left, right, pattern, columns))
             if narrow is not None:
@@ -149,7 +149,7 @@ def pushed(left: OpaqueEdge, right: Sparse | OpaqueEdge | None, keep: Keep | Non
     return compose_sparse(left.matrix(), right, keep=keep)
 
 
-def _met(left: Pattern | None, right: Pattern, m: int) -> tuple[Pattern | None, _Sets]:
+def _met(left: Pattern | None, right: Pattern) -> tuple[Pattern | None, _Sets]:
     """The pattern of a product (None: all of the right one's columns) and the sets of its columns."""
     if left is not None:
         pattern = product(left, right).pattern
@@ -196,7 +196,7 @@ def pulled(left: Sparse | OpaqueEdge, right: OpaqueEdge, keep: Keep | None = Non
         turned = left.transpose()
         assert isinstance(turned, Sparse)
         reader = None if right.pattern is None else transposed(right.pattern)[0]
-        pattern, rows = _met(reader, turned.pattern, right.n)
+        pattern, rows = _met(reader, turned.pattern)
         if rows.count <= min(right.m, right.n):
             narrow: Sparse | None = attempt(lambda: _pulled(left, turned, right, reader, pattern, rows))
             if narrow is not None:
