@@ -121,8 +121,21 @@ def safe_root(x):
     return jnp.sum(jnp.where(x > 0.2, jnp.sqrt(jnp.where(x > 0.2, x, 0.0)), x) ** 2)
 
 
+def root_of(moved):
+    """The same root of entries that known numbers, not all alike, have been multiplied with before."""
+
+    def f(x):
+        y = moved(x)
+        return jnp.sum(jnp.where(y > 0.2, jnp.sqrt(jnp.where(y > 0.2, y, 0.0)), y) ** 2)
+
+    return f
+
+
 HIDDEN = {
     "safe root": (safe_root, np.array([-0.5, 0.7])),
+    "weighted": (root_of(lambda x: np.array([-1.0, 0.5]) * x), np.array([0.5, 0.7])),
+    "weighted by a mask": (root_of(lambda x: jnp.where(jnp.arange(2) % 2 == 0, -x, 0.7 * x)), np.array([0.5, 0.7])),
+    "weighted, complex": (root_of(lambda x: jnp.conj(x * np.array([1 - 1j, 2j])).imag), np.array([0.5, 0.7])),
     "Lennard-Jones": (lennard_jones, np.array([[0.0, 0.0], [1.0, 0.2], [0.3, 1.0]])),
     "Coulomb": (coulomb, np.array([[0.0, 0.0], [1.0, 0.2], [0.3, 1.0]])),
     "entropy": (entropy, B),

@@ -357,8 +357,8 @@ class LazyValues:
         if is_mask(weight):
             return self._selected(weight)
         each = weight if plan.starts is None else np.repeat(weight, np.diff(plan.starts))
-        new = Combination(plan.count, plan.sizes, plan.index, plan.starts, plan.coef * each, plan.const * weight)
-        return self._planned(new)
+        const = plan.const if _is_zero(plan.const) else plan.const * weight
+        return self._planned(Combination(plan.count, plan.sizes, plan.index, plan.starts, plan.coef * each, const))
 
     def _selected(self, mask: Any) -> LazyValues:
         """The numbers that a mask lets through, zero for the others whatever they are."""
