@@ -29,12 +29,12 @@ from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries
 from backsolve.sparse.pattern import dense as dense_pattern
 from backsolve.tracing import jaxpr as jx
 
-__all__ = ["equation_pattern"]
+__all__ = ["BYTES", "EdgeOf", "equation_pattern", "scanned_pattern"]
 
 Index = np.ndarray[Any, Any]
 EdgeOf = Callable[[LinearOperator], Sparse | Pattern | None]
 MOST = 2**31  # bytes of a pattern that is formed before anybody knows which of its columns are needed
-_BYTES = 48  # a place of a loop's pattern while it is formed
+BYTES = 48  # of each of its places while it is formed
 
 
 def equation_pattern(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
@@ -53,9 +53,9 @@ def equation_pattern(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
     return transposed(pattern)[0] if op.transposed and pattern is not None else pattern
 
 
-def _require(places: int, bytes_each: int, what: str) -> None:
-    """Raise `PatternTooLargeError` where so many places take more than `MOST` bytes, or than there are."""
-    require_memory(places, bytes_each, what, MOST)
+def _require(places: int, bytes_each: int, what: str, most: int = MOST) -> None:
+    """Raise `PatternTooLargeError` where so many places take more than ``most`` bytes, or than there are."""
+    require_memory(places, bytes_each, what, most)
     require_memory(places, bytes_each, what)
 
 
@@ -146,7 +146,7 @@ def _closed(A: csr_array, B: csr_array) -> csr_array:
     while True:
         more = (_product(A, B) + B).astype(bool)
         more.sort_indices()
-        _require(more.nnz, _BYTES, "the closure of a loop's pattern")
+        _require(more.nnz, BYTES, "the closure of a loop's pattern")
         if _same(more, B):
             return more
         B = more
@@ -222,8 +222,9 @@ class _Loop:
 class _Places:
     """Places of a matrix, gathered; refused where they become too many."""
 
-    def __init__(self, shape: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, int], most: int = MOST) -> None:
         self.shape = shape
+        self.most = most
         self.rows: list[Index] = [np.zeros(0, np.int64)]
         self.cols: list[Index] = [np.zeros(0, np.int64)]
         self.count = 0
@@ -232,7 +233,7 @@ class _Places:
         """Places, of arrays that are broadcast to one shape."""
         shape = np.broadcast_shapes(rows.shape, cols.shape)
         self.count += prod(shape)
-        _require(self.count, _BYTES, "the matrix of a loop")
+        _require(self.count, BYTES, "the matrix of a loop", self.most)
         self.rows.append(np.broadcast_to(rows, shape).reshape(-1))
         self.cols.append(np.broadcast_to(cols, shape).reshape(-1))
 
@@ -241,8 +242,11 @@ class _Places:
         return from_entries(np.concatenate(self.rows), np.concatenate(self.cols), self.shape)[0]
 
 
-def _scanned(op: LinearEquation, edge: EdgeOf) -> Pattern:
-    """Block lower bidiagonal: c' = A c + B x + K k and y = C c + D x + E k at each of T steps."""
+def scanned_pattern(op: LinearEquation, edge: EdgeOf, most: int = MOST) -> Pattern:
+    """The places of a scan's matrix: c' = A c + B x + K k and y = C c + D x + E k at each of T steps.
+
+    Raises `PatternTooLargeError` where they would take more than ``most`` bytes.
+    """
     params, invars, operands = op.eqn.params, op.eqn.invars, op.operands
     count, carried, T = params["num_consts"], params["num_carry"], params["length"]
     active = [x is None for x in operands]
@@ -252,7 +256,7 @@ def _scanned(op: LinearEquation, edge: EdgeOf) -> Pattern:
     start = body.starting(sizes[count : count + carried], active[count : count + carried])
     out = [prod(v.aval.shape) for v in op.eqn.outvars]
     widths = [n for n, a in zip(sizes[count + carried :], sliced, strict=True) if a]
-    places = _Places((sum(out), sum(n for n, a in zip(sizes, active, strict=True) if a)))
+    places = _Places((sum(out), sum(n for n, a in zip(sizes, active, strict=True) if a)), most)
     if not T:
         moved = start.tocoo()
         places.add(body.rows[moved.row], moved.col + body.consts)
@@ -293,7 +297,7 @@ def _scanned(op: LinearEquation, edge: EdgeOf) -> Pattern:
         new[2].sort_indices()
         steady = all(_same(a, b) for a, b in zip(new, (powers, lagged, summed), strict=True))
         powers, lagged, summed = new
-        _require(powers.nnz + lagged.nnz + summed.nnz, _BYTES, "the carry of a loop")
+        _require(powers.nnz + lagged.nnz + summed.nnz, BYTES, "the carry of a loop")
         from_start, by_lag = body.out_carry @ powers, body.out_carry @ lagged
     for end, before in ((powers, body.consts), (summed, 0)):
         entries = end.tocoo()
@@ -336,7 +340,7 @@ def _repeated(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
 
 
 _RULES: dict[str, Callable[[LinearEquation, EdgeOf], Pattern | None]] = {
-    "scan": _scanned,
+    "scan": scanned_pattern,
     "while": _repeated,
     "cond": _branches,
     "checkpoint": _called,

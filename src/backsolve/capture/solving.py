@@ -17,9 +17,15 @@ import numpy as np
 
 from backsolve.algebra.elements import SingularError
 from backsolve.algebra.spaces import Space
+from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import is_complex
+from backsolve.capture.recurrence import recurrence
 from backsolve.capture.sparse import sparse_edge
+from backsolve.elimination.sparse_edges import Recurrence
 from backsolve.engines import ENGINES, FORMED, TRACED, require_package
+from backsolve.operators import LinearOperator
+from backsolve.sparse.operator import Sparse
+from backsolve.sparse.pattern import Pattern
 from backsolve.system.bordered import Bordered, Inverse, bordered, require_square
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
@@ -65,7 +71,13 @@ def bordered_system(system: System, damping: Any = None, *, square: bool = True,
     if is_concrete(parts, damping):
         parts = jax.tree_util.tree_map(np.asarray, parts)
     M, L, S = parts
-    return bordered(M, L, S, sparse_edge, damping=damping, formed=formed)
+    return bordered(M, L, S, _edge, damping=damping, formed=formed)
+
+
+def _edge(op: LinearOperator) -> Sparse | Pattern | Recurrence | None:
+    """An edge of a matrix to solve with: as `sparse_edge` has it, a loop taken apart where that is smaller."""
+    apart = recurrence(op, sparse_edge) if isinstance(op, LinearEquation) else None
+    return sparse_edge(op) if apart is None else apart
 
 
 def require_solvable(system: System, *, square: bool = True) -> None:

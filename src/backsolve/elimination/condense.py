@@ -43,8 +43,10 @@ def _is_dear(work: SparseEdges, v: int) -> bool:
 
 def condensed_fully(work: SparseEdges, limit: int) -> SparseEdges | None:
     """A copy with all vertices eliminated; None where on the way there are more entries than the limit, or rather more
-    than now.
+    than now, and where some are to be kept.
     """
+    if work.kept:
+        return None
     graph = work.graph
     inner = [v for v in work.network.inner if v in graph.into or graph.out_of.get(v)]
     total = sum(map(_size, work.ends.values())) + sum(_size(row.values()) for row in graph.into.values())

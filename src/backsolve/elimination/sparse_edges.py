@@ -27,7 +27,7 @@ from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Keep, Sparse, add_sparse, compose_sparse, join_sparse
 from backsolve.sparse.pattern import Pattern, apart, dense, product, transposed, union
 
-__all__ = ["OpaqueEdge", "SparseEdges", "accumulate_sparse", "meetings", "pulled", "pushed"]
+__all__ = ["OpaqueEdge", "Recurrence", "SparseEdges", "accumulate_sparse", "meetings", "pulled", "pushed"]
 
 
 class OpaqueEdge:
@@ -224,7 +224,34 @@ def _turned(x: Any) -> Any:
     return permute(namespace(x), x, (1, 0))
 
 
+@dataclass(frozen=True)
+class Recurrence:
+    """An edge with unknowns c of its own, which are kept:  y = direct · x + leaving · c,  c = own · c + entering · x.
+
+    ``own`` is strictly triangular under some numbering of the unknowns, those of a loop: its ``steps`` one after the other,
+    as many at each.  ``label`` names them.
+    """
+
+    own: Sparse
+    entering: Sparse
+    leaving: Sparse
+    direct: Sparse
+    steps: int
+    label: str
+
+    @property
+    def nnz(self) -> int:
+        """How many entries the parts have, those of the identity included."""
+        return self.own.pattern.shape[0] + sum(op.nnz for op in (self.own, self.entering, self.leaving, self.direct))
+
+    def transpose(self) -> Recurrence:
+        """The transposed edge: what left enters."""
+        own, entering, leaving, direct = (op.transpose() for op in (self.own, self.leaving, self.entering, self.direct))
+        return Recurrence(own, entering, leaving, direct, self.steps, self.label)  # type: ignore[arg-type]
+
+
 Edge = Sparse | OpaqueEdge
+EdgeOf = Callable[[LinearOperator], Sparse | Pattern | Recurrence | None]
 Index = np.ndarray[Any, Any]
 
 STATIC = 0.25  # of a product of two numbers: moving and scaling one by a number that is known while planning
@@ -260,25 +287,38 @@ def accumulate_sparse(
 class SparseEdges:
     """A linearized graph part-way through its elimination, its edges sparse or opaque.
 
-    Edges between borders, which are part of the result, are kept apart as the terms of a sum: ``ends[i, j]``.
+    Edges between borders, which are part of the result, are kept apart as the terms of a sum: ``ends[i, j]``.  Nodes with an
+    edge to themselves (``kept``) are not among those to eliminate.
     """
 
-    def __init__(
-        self, network: LinearizedGraph, edge: Callable[[LinearOperator], Sparse | Pattern | None], lower: bool = False
-    ) -> None:
+    def __init__(self, network: LinearizedGraph, edge: EdgeOf, lower: bool = False) -> None:
         self.network = network
         self.lower = lower
         self.spaces = [flat_space(space) for space in network.spaces]
         self.places = {k: _places(border) for side in (network.sources, network.outputs) for k, border in side.items()}
         self.graph = EliminationGraph({i: {} for i in network.into}, total=_total)
         self.ends: dict[tuple[int, int], list[Sparse]] = {}
+        self.kept: dict[int, Recurrence] = {}
         for i, row in network.into.items():
             for j, op in row.items():
                 made = edge(op)
                 if isinstance(made, Sparse):
                     self._join(i, j, made.between(self.spaces[j], self.spaces[i]))
+                elif isinstance(made, Recurrence):
+                    self._keep_apart(i, j, made)
                 else:
                     self._join(i, j, OpaqueEdge(op, pattern=made))
+
+    def _keep_apart(self, i: int, j: int, made: Recurrence) -> None:
+        """Put an edge with unknowns of its own as a node, with an edge to itself, and the three edges around it."""
+        v = len(self.spaces)
+        self.spaces.append(flat_space(made.own.domain))
+        self.kept[v] = made
+        self.graph.into[v] = {}
+        self.graph.join(v, j, made.entering)
+        self._join(i, v, made.leaving)
+        if made.direct.nnz:
+            self._join(i, j, made.direct.between(self.spaces[j], self.spaces[i]))
 
     def _join(self, i: int, j: int, term: Edge) -> None:
         if i not in self.network.outputs or j not in self.network.sources:

@@ -14,7 +14,7 @@ import numpy as np
 from backsolve.algebra.arrays import astype, namespace
 from backsolve.algebra.spaces import require_memory
 from backsolve.engines.fronts import Block, FrontFactors, FrontPlan
-from backsolve.engines.layout import Layout
+from backsolve.engines.layout import Layout, Part
 from backsolve.sparse.materialize import take
 
 __all__ = ["block_factors"]
@@ -80,7 +80,7 @@ def _split(layout: Layout, *, single: bool) -> Split:
     if single:
         row_part = col_part = np.arange(n)
     else:
-        row_part, col_part = (np.repeat(np.arange(len(p)), [q.size for q in p]) for p in (layout.rows, layout.cols))
+        row_part, col_part = map(_pieces, (layout.rows, layout.cols))
         col_part = _finer(col_part, col, row_part[row])
         row_part = _finer(row_part, row, col_part[col])
         col_part = _finer(col_part, col, row_part[row])
@@ -100,6 +100,12 @@ def _split(layout: Layout, *, single: bool) -> Split:
         row_sizes.tolist(), col_sizes.tolist(), blocks, label=lambda j: label(int(cols[np.searchsorted(col_part[cols], j)]))
     )
     return Split(plan, np.concatenate([np.zeros(0, np.int64), *(where[p] for p in plan.entry_order)]), rows, cols)
+
+
+def _pieces(parts: Sequence[Part]) -> Index:
+    """The number of each entry's piece among those of all parts."""
+    starts = np.cumsum([0, *(part.pieces for part in parts)])
+    return np.concatenate([np.zeros(0, np.int64), *(a + part.numbers() for a, part in zip(starts, parts, strict=False))])
 
 
 def _finer(part: Index, at: Index, meets: Index) -> Index:

@@ -19,10 +19,17 @@ T = TypeVar("T")
 
 
 class Part(NamedTuple):
-    """A block row or a block column: what stands there, and how many entries it has."""
+    """A block row or a block column: what stands there, how many entries it has, and into how many equal pieces they fall
+    (the steps of a loop).
+    """
 
     label: str
     size: int
+    pieces: int = 1
+
+    def numbers(self) -> Index:
+        """The number of each entry's piece."""
+        return np.arange(self.size) // max(self.size // self.pieces, 1)
 
 
 class Columns(NamedTuple):
@@ -110,8 +117,10 @@ def _starts(parts: Sequence[Part]) -> Index:
 
 def _label(parts: Sequence[Part], starts: Index, k: int) -> str:
     part = int(np.searchsorted(starts, k, "right")) - 1
-    label, size = parts[part]
-    return label if size == 1 else f"{label}, entry {k - int(starts[part])} of {size}"
+    label, size, pieces = parts[part]
+    at, each = k - int(starts[part]), size // max(pieces, 1)
+    entry = "" if each == 1 else f", entry {at % each} of {each}"
+    return f"{label}{entry}" if pieces == 1 else f"{label} at step {at // each}{entry}"
 
 
 CHUNK = 16  # entries of a piece

@@ -11,7 +11,7 @@ sums) are eliminated before, on the level of operators; what is left are blocks 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from backsolve.algebra.elements import describe, is_number, is_zero, short
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, unify
 from backsolve.elimination.borders import Border, LinearizedGraph
 from backsolve.elimination.condense import condense, condensed_fully
-from backsolve.elimination.sparse_edges import OpaqueEdge, SparseEdges
+from backsolve.elimination.sparse_edges import EdgeOf, OpaqueEdge, SparseEdges
 from backsolve.engines import factored
 from backsolve.engines.base import Factors
 from backsolve.engines.layout import Layout, Part
@@ -31,7 +31,6 @@ from backsolve.operators import LinearOperator
 from backsolve.operators.base import Scaling
 from backsolve.sparse.materialize import take
 from backsolve.sparse.operator import Sparse, sparse
-from backsolve.sparse.pattern import Pattern
 
 __all__ = ["Bordered", "Inverse", "bordered", "require_square", "with_operators"]
 
@@ -57,14 +56,15 @@ def bordered(
     M: OperatorMatrix,
     L: OperatorMatrix,
     S: OperatorMatrix,
-    edge: Callable[[LinearOperator], Sparse | Pattern | None],
+    edge: EdgeOf,
     *,
     damping: Any = None,
     formed: int = 0,
 ) -> Bordered:
     """Return the matrix whose solution, for b at the outputs and zeros elsewhere, is dp with J dp (+ damping · dp) = b.
 
-    ``edge`` gives an edge as a sparse operator, None where it is opaque: it becomes the smallest dense block.  Outputs and
+    ``edge`` gives an edge as a sparse operator, None where it is opaque: it becomes the smallest dense block.  The unknowns
+    of an edge that has some of its own (`Recurrence`) are unknowns of the matrix.  Outputs and
     sources must have as many entries; with ``damping`` leaf k of one answers leaf k of the other.  All nodes are
     eliminated where that leaves about as few entries, or at most ``formed``: then the matrix is J itself.
     Cost: one walk over the edges, and the products of those eliminated.
@@ -75,6 +75,8 @@ def bordered(
     network, spaces = work.network, work.spaces
     nodes = [v for v in network.inner if v in work.graph.into]
     inner = [Part(network.label(v), spaces[v].size) for v in nodes]
+    nodes += work.kept
+    inner += [Part(kept.label, spaces[v].size, kept.steps) for v, kept in work.kept.items()]
     outputs, out = _border(inner, work, network.outputs, S.row_spaces, "output")
     sources, into = _border(inner, work, network.sources, M.col_spaces, "source")
     rows, cols = ((*inner, *side.values()) for side in (outputs, sources))
@@ -83,7 +85,8 @@ def bordered(
     entries: dict[tuple[int, int], Sparse] = {}
     for v in nodes:
         at = np.arange(spaces[v].size)
-        entries[row_of[v], col_of[v]] = _ones(at, at, Part("", at.size), Part("", at.size))
+        ones: Any = _ones(at, at, Part("", at.size), Part("", at.size))
+        entries[row_of[v], col_of[v]] = ones + work.kept[v].own.scaled(-1) if v in work.kept else ones
     for i, row in work.graph.into.items():
         for j, element in row.items():
             op = element.matrix() if isinstance(element, OpaqueEdge) else element

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.engines.layout import Layout, Part
+from backsolve.engines.layout import Layout
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.materialize import take
 from backsolve.sparse.pattern import Pattern, diagonal, transposed
@@ -49,6 +49,6 @@ def least_squares(matrix: Bordered, damping: Any = None) -> Bordered:
                 places.append((first + k, first + k))
                 patterns.append(diagonal(part.size))
                 data.append(LazyValues.of(None, part.size).scaled(value).array(dtype))
-    names = (*given.cols, *(Part(f"the multiplier of {part.label}", part.size) for part in given.rows))
+    names = (*given.cols, *(part._replace(label=f"the multiplier of {part.label}") for part in given.rows))
     layout = Layout(names, names, tuple(places), tuple(patterns))
     return Bordered(layout, start + matrix.out, matrix.into, tuple(data))

@@ -145,6 +145,11 @@ def hoisted(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Callable[...,
     return closed, [c for c, is_moved in zip(consts, moved, strict=True) if is_moved]
 
 
+def evaluated(closed: Any, args: Sequence[Value]) -> list[Value]:
+    """The outputs of a closed jaxpr at these arguments."""
+    return core.eval_jaxpr(closed.jaxpr, closed.consts, *args)
+
+
 def unflatten(tree: Any, leaves: Sequence[Any]) -> Any:
     """The pytree with this structure and these leaves."""
     return tree_unflatten(tree, leaves)

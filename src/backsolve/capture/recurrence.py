@@ -1,0 +1,193 @@
+"""Loops taken apart: the carry of all steps as unknowns of a matrix that is block bidiagonal in time.
+
+With c the carry, x what is sliced, k what stays, and a body c' = A c + B x + K k, y = C c + D x + E k, the carries after
+all steps are one vector c with
+
+    (I − own) c = entering · (k, c₀, x),    (c_T, y) = leaving · c + direct · (k, c₀, x)
+
+where ``own`` holds the blocks A, each a step below the diagonal.  The body is linearized once, all steps side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+
+from backsolve.algebra.spaces import ArraySpace
+from backsolve.capture.inside import BYTES, EdgeOf, scanned_pattern
+from backsolve.capture.opaque import LinearEquation
+from backsolve.capture.walk import Program, walk
+from backsolve.elimination.sparse_edges import Recurrence, accumulate_sparse
+from backsolve.operators import LinearOperator
+from backsolve.operators.moves import flat_space
+from backsolve.sparse.operator import Keep, Sparse, join_sparse, sparse
+from backsolve.sparse.pattern import Pattern, PatternTooLargeError
+from backsolve.tracing import jaxpr as jx
+
+__all__ = ["recurrence"]
+
+Index = np.ndarray[Any, Any]
+Part = tuple[Sparse, Index, Index]  # a block, and where its rows and its columns lie
+
+
+def recurrence(op: LinearEquation, edge: EdgeOf) -> Recurrence | None:
+    """A scan with a carry, taken apart.
+
+    None where its own matrix has fewer entries, and where something in its body is known only by applying it.
+    ``edge`` gives the operators of what is inside.  Cost: one linearization of the body, over all steps at once.
+    """
+    params = op.eqn.params
+    if op.eqn.primitive.name != "scan" or params["length"] < 2:
+        return None
+    forward = op.transpose() if op.transposed else op
+    assert isinstance(forward, LinearEquation)
+    loop = _Loop(forward)
+    if not any(loop.moving):
+        return None
+    try:
+        apart = loop.taken_apart(edge)
+    except (_OpaqueError, PatternTooLargeError):
+        return None
+    try:
+        entries = scanned_pattern(forward, edge, BYTES * apart.nnz).nnz
+    except PatternTooLargeError:
+        entries = forward.domain.size * forward.codomain.size
+    if apart.nnz >= entries:
+        return None
+    return apart.transpose() if op.transposed else apart
+
+
+class _OpaqueError(Exception):
+    """An edge inside of which not even the pattern is known."""
+
+
+class _Loop:
+    """A linear scan: which of its body's inputs move, and where they lie among what enters and leaves it."""
+
+    def __init__(self, op: LinearEquation) -> None:
+        self.op = op
+        params, invars, outvars = op.eqn.params, op.eqn.invars, op.eqn.outvars
+        self.body, self.length, self.reverse = params["jaxpr"], params["length"], params["reverse"]
+        self.consts, self.carried = params["num_consts"], params["num_carry"]
+        self.after = self.consts + self.carried
+        active = [x is None for x in op.operands]
+        depends = jx.dependent(op.eqn, active)[: self.carried]
+        self.moving = [d and jx.carries_derivatives(v.aval) for d, v in zip(depends, outvars, strict=False)]
+        self.active = [*active[: self.consts], *self.moving, *active[self.after :]]  # of the body's inputs
+        self.entering = _numbered([prod(v.aval.shape) for v in invars], active)
+        self.leaving = _numbered([prod(v.aval.shape) for v in outvars], [True] * len(outvars))
+        each = _numbered([prod(v.aval.shape) for v in outvars[: self.carried]], self.moving)
+        self.size = sum(at.size for at in each)  # of all that is carried and moves
+        steps = self.size * np.arange(self.length)[:, None]
+        self.carry = [steps + at for at in each]
+
+    def taken_apart(self, edge: EdgeOf) -> Recurrence:
+        """The blocks of all steps, placed."""
+        carried = [k for k, moves in enumerate(self.moving) if moves]
+        inputs = [k for k, moves in enumerate(self.active) if moves]
+        own: list[Part] = []
+        entering: list[Part] = []
+        leaving: list[Part] = []
+        direct: list[Part] = []
+        for (i, j), block in self._blocks(edge).items():
+            to_carry = i < self.carried
+            rows = self.carry[i].reshape(-1) if to_carry else self.leaving[i]
+            k = inputs[j] - self.consts
+            if not 0 <= k < self.carried:
+                (entering if to_carry else direct).append((block, rows, self.entering[inputs[j]]))
+                continue
+            before, first = self._earlier(k)
+            starts, later = (block.restricted(_within(columns)) for columns in (first, ~first))
+            if self.op.operands[inputs[j]] is None:
+                start = np.tile(self.entering[inputs[j]], self.length)
+                (entering if to_carry else direct).append((starts, rows, start))
+            (own if to_carry else leaving).append((later, rows, before))
+        last = 0 if self.reverse else self.length - 1
+        for k in carried:
+            at = self.carry[k][last]
+            ones = sparse(np.arange(at.size), np.arange(at.size), None, (at.size,), (at.size,))
+            leaving.append((ones, self.leaving[k], at))
+        into, out = flat_space(self.op.domain), flat_space(self.op.codomain)
+        dtype = np.result_type(*(self.op.eqn.outvars[k].aval.dtype for k in carried))
+        between = ArraySpace((self.length * self.size,), dtype)
+        return Recurrence(
+            join_sparse(own, between, between),
+            join_sparse(entering, into, between),
+            join_sparse(leaving, between, out),
+            join_sparse(direct, into, out),
+            self.length,
+            f"the carry of {jx.where(self.op.eqn)}",
+        )
+
+    def _earlier(self, k: int) -> tuple[Index, Index]:
+        """For each entry of carry k before all steps: where it lies after the step before, and whether there is none."""
+        after = self.carry[k]
+        first = np.zeros(after.shape, bool)
+        first[-1 if self.reverse else 0] = True
+        return np.roll(after, -1 if self.reverse else 1, axis=0).reshape(-1), first.reshape(-1)
+
+    def _blocks(self, edge: EdgeOf) -> dict[tuple[int, int], Sparse]:
+        """What the body's outputs depend on, all steps side by side: blocks by number of output and of moving input."""
+
+        def known(op: LinearOperator) -> Sparse | Pattern:
+            made = edge(op)
+            if made is None:
+                raise _OpaqueError
+            return made
+
+        jaxpr, closed = self.body.jaxpr, self.body
+        axes = [None] * self.consts + [0] * (len(jaxpr.invars) - self.consts)
+        types: list[Any] = [
+            jax.ShapeDtypeStruct(v.aval.shape if axis is None else (self.length, *v.aval.shape), v.aval.dtype)  # type: ignore[no-untyped-call]
+            for v, axis in zip(jaxpr.invars, axes, strict=True)
+        ]
+        every = jax.make_jaxpr(jax.vmap(lambda *xs: jx.evaluated(closed, xs), in_axes=axes))(*types)
+        given = [*self.op.operands[: self.consts], *self._carries(), *self.op.operands[self.after :]]
+        values = [None if moves else x for x, moves in zip(given, self.active, strict=True)]
+        count = iter(range(len(values)))
+        numbers = [next(count) if moves else None for moves in self.active]
+        moving = [t for t, moves in zip(types, self.active, strict=True) if moves]
+        program = Program([ArraySpace(t.shape, t.dtype) for t in moving], fold=True)
+        _, nodes = walk(every.jaxpr, every.consts, values, program, numbers)
+        wanted = [k >= self.carried or self.moving[k] for k in range(len(nodes))]
+        out = [ArraySpace(v.aval.shape, v.aval.dtype) for v in every.jaxpr.outvars]
+        parts = program.matrices([node if w else None for node, w in zip(nodes, wanted, strict=True)], out)
+        if not any(map(jx.is_traced, jax.tree_util.tree_leaves(parts))):
+            parts = jax.tree_util.tree_map(np.asarray, parts)
+        M, L, S = parts
+        return accumulate_sparse(M, L, S, known)
+
+    def _carries(self) -> list[Any]:
+        """The carries before all steps, of those that do not move; nothing of the others."""
+        if all(self.moving):
+            return [None] * self.carried
+        invars = self.op.eqn.invars
+        given = [jx.zeros(v.aval) if x is None else jx.as_array(x, v.aval) for v, x in zip(invars, self.op.operands)]
+
+        def step(carry: Sequence[Any], slices: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+            out = jx.evaluated(self.body, [*given[: self.consts], *carry, *slices])
+            return list(out[: self.carried]), [c for c, moves in zip(carry, self.moving, strict=True) if not moves]
+
+        start = given[self.consts : self.after]
+        _, known = lax.scan(step, start, given[self.after :], length=self.length, reverse=self.reverse)
+        it = iter(known)
+        return [None if moves else next(it) for moves in self.moving]
+
+
+def _numbered(sizes: Sequence[int], chosen: Sequence[bool]) -> list[Index]:
+    """The numbers of each array's entries, those of the chosen ones one after the other."""
+    out, start = [], 0
+    for size, there in zip(sizes, chosen, strict=True):
+        out.append(np.arange(start, start + (size if there else 0)))
+        start += size if there else 0
+    return out
+
+
+def _within(columns: Index) -> Keep:
+    """Whether a place lies in one of these columns."""
+    return lambda _, cols: columns[cols]
