@@ -38,12 +38,15 @@ Part = tuple[Sparse, Index, Index]  # a block, and where its rows and its column
 def recurrence(op: LinearEquation, edge: EdgeOf) -> Recurrence | None:
     """A scan with a carry, taken apart.
 
-    None where its own matrix has fewer entries, and where something in its body is known only by applying it.
+    None where its own matrix has fewer entries, and where something in its body is known only by applying it, or only by
+    its pullback.
     ``edge`` gives the operators of what is inside.  Cost: one linearization of the body, over all steps at once.
     """
     params = op.eqn.params
     if op.eqn.primitive.name != "scan" or params["length"] < 2:
         return None
+    if any(eqn.primitive.name == "custom_lin" for eqn in jx.every_equation(params["jaxpr"].jaxpr)):
+        return None  # it can be neither pushed nor batched
     forward = op.transpose() if op.transposed else op
     assert isinstance(forward, LinearEquation)
     loop = _Loop(forward)

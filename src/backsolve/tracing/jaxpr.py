@@ -495,6 +495,14 @@ def inner_equations(params: dict[str, Any]) -> list[Any]:
     return [eqn for jaxpr in core.jaxprs_in_params(params) for eqn in jaxpr.eqns]
 
 
+def every_equation(jaxpr: Any) -> Iterator[Any]:
+    """The equations of a program, and of all that is inside of them."""
+    waiting = list(jaxpr.eqns)
+    while waiting:
+        yield (eqn := waiting.pop())
+        waiting.extend(inner_equations(eqn.params))
+
+
 _OF_JAX = os.path.dirname(jax.__file__) + os.sep
 
 
@@ -504,14 +512,9 @@ def has_own_rules(jaxpr: Any) -> bool:
     What such a rule says need not be a derivative (an estimator that goes straight through a step, say), so that the
     Hessian need not be symmetric.
     """
-    waiting = list(jaxpr.eqns)
-    while waiting:
-        eqn = waiting.pop()
-        rule = eqn.params.get({"custom_jvp_call": "jvp_jaxpr_fun", "custom_vjp_call": "bwd"}.get(eqn.primitive.name, ""))
-        if rule is not None and not _is_of_jax(rule):
-            return True
-        waiting.extend(inner_equations(eqn.params))
-    return False
+    names = {"custom_jvp_call": "jvp_jaxpr_fun", "custom_vjp_call": "bwd"}
+    rules = (eqn.params.get(names.get(eqn.primitive.name, "")) for eqn in every_equation(jaxpr))
+    return any(rule is not None and not _is_of_jax(rule) for rule in rules)
 
 
 def _is_of_jax(rule: Any) -> bool:
