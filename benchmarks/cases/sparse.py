@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-import scipy.sparse
 
-import backsolve
 from backsolve import SparseMatrix
 from backsolve.algebra.spaces import available_memory
 from benchmarks import limited
@@ -23,6 +19,7 @@ from benchmarks.models import in_casadi
 from benchmarks.models import sparse_models as models
 from benchmarks.models.sparse_models import SparseModel
 from benchmarks.runner import Contestant, Ratios, Row, Runner, Section, Target
+from benchmarks.sparse_contest import Empty, called, derivative, difference, fresh, jitted, preparation
 
 TITLE = "Sparse Jacobians and Hessians, jitted"
 TOLERANCE = 1e-9
@@ -35,7 +32,6 @@ ARROW = "n = 1,500"  # unknowns at which arrows have a bound of their own
 ARROWS = 5_000, 10_000, 20_000  # unknowns at which memory is limited
 HAND = 1.5  # of the non-zeros written by hand
 BYTES = 8.0  # of the non-zeros' own
-PREPARING = 15.0  # seconds, after which no further round of preparations begins
 MODELS: tuple[Callable[[], SparseModel], ...] = (
     partial(models.burgers, 10_000),
     partial(models.burgers, 512**2),
@@ -73,12 +69,6 @@ TEXT = (
 PEERS = ("asdex", "sparsejac", "CasADi", "CasADi C", "dense", "by hand", "empty")
 
 
-class Empty(NamedTuple):
-    """An answer that is none."""
-
-    data: Any
-
-
 def measure(runner: Runner) -> Section:
     """Run time, preparation and bytes for every model."""
     with jax.enable_x64(True), warnings.catch_warnings():
@@ -95,18 +85,18 @@ def _measured(runner: Runner) -> Section:
         if runner.only not in model.name:
             continue
         x = jax.numpy.asarray(model.point)
-        ours = jax.jit(_ours(model))
+        ours = jax.jit(derivative(model))
         pattern = ours(x)
         peers, reasons = _peers(model, x, pattern)
-        calls: dict[str, Contestant | None] = {"backsolve": partial(_called, ours, x), **peers}
+        calls: dict[str, Contestant | None] = {"backsolve": partial(called, ours, x), **peers}
         target = Target(1 / 300 if model.name.endswith(ARROW) else 1.0, ("asdex",)) if peers["asdex"] is not None else None
-        rows.append(runner.contest(model.name, calls, tolerance=TOLERANCE, difference=_difference, target=target))
+        rows.append(runner.contest(model.name, calls, tolerance=TOLERANCE, difference=difference, target=target))
         for peer, reason in reasons.items():
             absent.setdefault(f"{peer} is absent ({reason})", []).append(model.name)
         if (ratio := rows[-1].ratios["asdex"]) is not None:
             if not model.name.startswith("arrow"):
                 run.values[model.name] = ratio
-            build.values[model.name] = _preparation(model, x, runner)
+            build.values[model.name] = preparation(model, x, runner)
         if (ratio := rows[-1].ratios["by hand"]) is not None:
             hand.values[model.name] = ratio
         analysis: Any = ours.lower(x).compile().memory_analysis()
@@ -118,27 +108,14 @@ def _measured(runner: Runner) -> Section:
     return Section("sparse", TITLE, text, rows, ratios=ratios)
 
 
-def _ours(model: SparseModel) -> Callable[..., Any]:
-    """A derivative that is new to JAX's caches."""
-    derivative = backsolve.hessian if model.second else backsolve.jacobian
-    return derivative(_fresh(model), format="sparse")
-
-
-def _fresh(model: SparseModel) -> Callable[..., Any]:
-    def fresh(x: Any) -> Any:
-        return model.function(x)
-
-    return fresh
-
-
 # ---- the others ----------------------------------------------------------------------------------------------------------
 def _peers(model: SparseModel, x: Any, pattern: Any) -> tuple[dict[str, Contestant | None], dict[str, str]]:
     """The other contestants, None where absent, and the reasons."""
     n = len(model.point)
     found: dict[str, Contestant | None] = dict.fromkeys(PEERS)
-    found["empty"] = _jitted(lambda x: Empty(jax.numpy.full(pattern.nnz, x[0])), x)
+    found["empty"] = jitted(lambda x: Empty(jax.numpy.full(pattern.nnz, x[0])), x)
     if model.by_hand is not None:
-        found["by hand"] = _jitted(model.by_hand, x)
+        found["by hand"] = jitted(model.by_hand, x)
     if n >= MILLION:
         return found, {"Every other peer": "a million unknowns are for our memory"}
     reasons: dict[str, str] = {}
@@ -153,29 +130,22 @@ def _peers(model: SparseModel, x: Any, pattern: Any) -> tuple[dict[str, Contesta
         if isinstance(made, str):
             reasons[peer] = made
         else:
-            found[peer] = _jitted(made, x)
+            found[peer] = jitted(made, x)
     theirs, why = in_casadi.contestants(model)
     found.update(theirs)
     reasons.update(why)
     if n <= DENSE:
-        found["dense"] = _jitted((jax.hessian if model.second else jax.jacfwd)(model.function), x)
+        found["dense"] = jitted((jax.hessian if model.second else jax.jacfwd)(model.function), x)
     else:
         reasons["dense"] = f"more than {DENSE:,} unknowns"
     return found, reasons
-
-
-def _asdex(model: SparseModel, x: Any) -> Callable[..., Any]:
-    import asdex
-
-    made: Callable[..., Any] = (asdex.hessian if model.second else asdex.jacobian)(_fresh(model), x)
-    return made
 
 
 def _asdex_if_it_fits(model: SparseModel, x: Any) -> Callable[..., Any] | str:
     """asdex's derivative, or why it is left out: its seeds, a float64 for each colour and unknown, are too many."""
     import asdex
 
-    function = _fresh(model)
+    function = fresh(model)
     coloring = (asdex.hessian_coloring if model.second else asdex.jacobian_coloring)(function, x)
     needed, available = SEED_COPIES * 8 * coloring.num_colors * x.size, available_memory()
     if 2 * needed > available:
@@ -203,45 +173,3 @@ def _sparsejac(model: SparseModel, pattern: Any) -> Callable[..., Any] | str:
     ones = SparseMatrix(pattern.pattern, jax.numpy.ones(pattern.nnz), pattern.domain, pattern.codomain)
     made: Callable[..., Any] = sparsejac.jacfwd(function, ones.to_bcoo())  # of numbers, two columns may seem orthogonal
     return made
-
-
-def _jitted(function: Callable[..., Any], x: Any) -> Contestant:
-    return partial(_called, jax.jit(function), x)
-
-
-def _called(compiled: Callable[..., Any], x: Any) -> Any:
-    """The result, waited for by its numbers: `jax.block_until_ready` would first take it apart."""
-    result = compiled(x)
-    (result if isinstance(result, jax.Array) else result.data).block_until_ready()
-    return result
-
-
-# ---- what is measured beside run time -----------------------------------------------------------------------------------
-def _preparation(model: SparseModel, x: Any, runner: Runner) -> float:
-    """Seconds from a new function to machine code, as ours / asdex's: the median over a few rounds."""
-    begin = time.perf_counter()
-    ratios: list[float] = []
-    while len(ratios) < min(runner.rounds or 3, 3) and (not ratios or time.perf_counter() - begin < PREPARING):
-        seconds = []
-        for make in (_ours, partial(_asdex, x=x)):
-            start = time.perf_counter()
-            jax.jit(make(model)).lower(x).compile()
-            seconds.append(time.perf_counter() - start)
-        ratios.append(seconds[0] / seconds[1])
-    return median(ratios)
-
-
-def _difference(ours: Any, theirs: Any) -> float:
-    """The largest difference beside the largest number; what is written by hand may be in any order."""
-    if isinstance(theirs, Empty):
-        return 0.0
-    A = ours.to_scipy()
-    if isinstance(theirs, jax.Array) and theirs.ndim == 1:
-        return float(np.abs(np.sort(A.data) - np.sort(theirs)).max() / np.abs(A.data).max())
-    if isinstance(theirs, in_casadi.Columns):
-        theirs = theirs.to_scipy()
-    elif hasattr(theirs, "indices") and hasattr(theirs, "nse"):
-        theirs = scipy.sparse.csr_array((np.asarray(theirs.data), tuple(np.asarray(theirs.indices).T)), shape=A.shape)
-    else:
-        theirs = scipy.sparse.csr_array(theirs)
-    return float(abs(A - theirs).max() / np.abs(A.data).max())
