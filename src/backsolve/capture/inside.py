@@ -279,20 +279,22 @@ def scanned_pattern(op: LinearEquation, edge: EdgeOf, most: int = MOST) -> Patte
     if not body.carry:
         return places.pattern()
     powers, lagged, summed = start, body.by_slices, csr_array((body.carry, body.consts), dtype=bool)
-    steady = False  # powers that repeat themselves need no product
+    steady = False
     from_start, by_lag = body.out_carry @ powers, body.out_carry @ lagged
     for k in range(T):
+        rest = np.arange(k, T if steady else k + 1)  # powers that repeat themselves need no product
         last = lagged.tocoo()  # the carry of the end depends on the slice k steps before
-        if steady and not row_of.size:  # and so on all before that
-            places.add(body.rows[last.row], col_of[last.col] + col_step[last.col] * steps[: T - k, None])
-            break
-        places.add(body.rows[last.row], col_of[last.col] + col_step[last.col] * steps[T - 1 - k])
+        places.add(body.rows[last.row], col_of[last.col] + col_step[last.col] * steps[T - 1 - rest, None])
         if row_of.size:
-            stack(from_start, steps[k : k + 1], lambda col: col + body.consts)
-            stack(by_lag, steps[k + 1 :], slices(steps[: T - 1 - k]))
-            stack(body.out_carry @ summed, steps[k : k + 1], lambda col: col)
+            stack(from_start, steps[rest], lambda col: col + body.consts)
+            stack(body.out_carry @ summed, steps[rest], lambda col: col)
+        if row_of.size and by_lag.nnz:
+            after = T - 1 - k
+            _require(by_lag.nnz * (after * (after + 1) // 2 if steady else after), BYTES, "the matrix of a loop", most)
+            at, before = np.tril_indices(after) if steady else (np.arange(after), np.arange(after))
+            stack(by_lag, steps[at + k + 1], slices(steps[before]))
         if steady:
-            continue
+            break
         new = _product(body.A, powers), _product(body.A, lagged), (_product(body.A, summed) + body.by_consts).astype(bool)
         new[2].sort_indices()
         steady = all(_same(a, b) for a, b in zip(new, (powers, lagged, summed), strict=True))

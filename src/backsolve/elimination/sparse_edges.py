@@ -6,7 +6,7 @@ the rows) of the neighbour that are not zero are pushed through it, and a dense 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from math import prod
@@ -16,7 +16,7 @@ import numpy as np
 
 from backsolve.algebra.arrays import map_columns, namespace, permute, reshape
 from backsolve.algebra.elements import add
-from backsolve.algebra.spaces import ArraySpace, Space
+from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
 from backsolve.elimination.borders import Border, LinearizedGraph
 from backsolve.elimination.graph import EliminationGraph, cheapest_first
 from backsolve.matrices.matrix import OperatorMatrix
@@ -369,12 +369,13 @@ class SparseEdges:
         ins, outs = self.graph.remove(v)
         lefts = {i: _formed_once(op, len(ins)) for i, op in outs.items()}
         rights = {j: _formed_once(op, len(outs)) for j, op in ins.items()}
-        for i, left in lefts.items():
-            for j, right in rights.items():
-                if self._wanted(i, j):
-                    past = _product(left, right, self._keep(i, j))
-                    if past.nnz:
-                        self._join(i, j, past)
+        wanted = {(i, j): None for i in lefts for j in rights if self._wanted(i, j)}
+        together = _together(lefts, rights, wanted)
+        for i, j in wanted:
+            keep = self._keep(i, j)
+            past = together[i, j].restricted(keep) if (i, j) in together else _product(lefts[i], rights[j], keep)
+            if past.nnz:
+                self._join(i, j, past)
 
     def _wanted(self, i: int, j: int) -> bool:
         if not self.lower or i not in self.network.outputs or j not in self.network.sources:
@@ -425,6 +426,50 @@ def meetings(a: Any, b: Any, n: int) -> float:
     if isinstance(a, float):
         return a * (n * b if isinstance(b, float) else float(b.sum()))
     return b * float(a.sum()) if isinstance(b, float) else float((a * b).sum())  # not BLAS, whose threads cost more
+
+
+def _together(
+    lefts: dict[int, Edge], rights: dict[int, Edge], wanted: Container[tuple[int, int]]
+) -> dict[tuple[int, int], Sparse]:
+    """The products with an opaque edge that meets several sparse ones: those are pushed (or pulled) through it together."""
+    products: dict[tuple[int, int], Sparse] = {}
+    for i, left in lefts.items():
+        met = {j: op for j, op in rights.items() if isinstance(op, Sparse) and (i, j) in wanted}
+        if isinstance(left, OpaqueEdge) and len(met) > 1:
+            starts = _starts([op.domain for op in met.values()])
+            parts = [(op, None, np.arange(op.domain.size) + a) for a, op in zip(starts, met.values(), strict=True)]
+            whole = pushed(left, join_sparse(parts, _as_one([op.domain for op in met.values()]), left.spaces[0]))
+            products |= {(i, j): _columns(whole, a, op.domain) for a, (j, op) in zip(starts, met.items(), strict=True)}
+    for j, right in rights.items():
+        met = {i: op for i, op in lefts.items() if isinstance(op, Sparse) and (i, j) in wanted}
+        if isinstance(right, OpaqueEdge) and len(met) > 1:
+            starts = _starts([op.codomain for op in met.values()])
+            stacked = [(op, np.arange(op.codomain.size) + a, None) for a, op in zip(starts, met.values(), strict=True)]
+            whole = pulled(join_sparse(stacked, right.spaces[1], _as_one([op.codomain for op in met.values()])), right)
+            products |= {(i, j): _rows(whole, a, op.codomain) for a, (i, op) in zip(starts, met.items(), strict=True)}
+    return products
+
+
+def _starts(spaces: Sequence[Space]) -> list[int]:
+    return np.cumsum([0, *(space.size for space in spaces)])[:-1].tolist()  # type: ignore[no-any-return]
+
+
+def _as_one(spaces: Sequence[Space]) -> ArraySpace:
+    return flat_space(TupleSpace(tuple(spaces)))
+
+
+def _columns(op: Sparse, start: int, into: ArraySpace) -> Sparse:
+    """The operator on part of its columns, as many as this space has entries."""
+    at = np.flatnonzero((op.cols >= start) & (op.cols < start + into.size))
+    pattern = Pattern(op.rows[at], op.cols[at] - start, (op.pattern.shape[0], into.size))
+    return Sparse(pattern, op.values.take(at), into, op.codomain)
+
+
+def _rows(op: Sparse, start: int, out: ArraySpace) -> Sparse:
+    """Part of the operator's rows, as many as this space has entries."""
+    at = np.flatnonzero((op.rows >= start) & (op.rows < start + out.size))
+    pattern = Pattern(op.rows[at] - start, op.cols[at], (out.size, op.pattern.shape[1]))
+    return Sparse(pattern, op.values.take(at), op.domain, out)
 
 
 def _product(left: Edge, right: Edge, keep: Keep | None) -> Sparse:
