@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from numbers import Integral
 from typing import Any
+
+resource: Any
+try:
+    import resource
+except ImportError:  # of Unix alone
+    resource = None
 
 __all__ = [
     "ANY",
@@ -182,7 +188,14 @@ def require_memory(entries: int, bytes_each: int, what: str, limit: int | None =
 
 
 def available_memory() -> int:
-    """Bytes that this machine can still give, as far as it says; 8 GiB where it does not."""
+    """Bytes that this process can still have, as far as the system says: of the machine, of the container, and of the
+    process's own limit of address space.
+    """
+    return max(0, min((_of_the_machine(), *_of_the_container(), *_of_the_process())))
+
+
+def _of_the_machine() -> int:
+    """What nobody uses; half of all where that is not told, 8 GiB where nothing is."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
@@ -192,3 +205,34 @@ def available_memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, OSError, ValueError):
         return 2**33
+
+
+def _of_the_container() -> Iterator[int]:
+    """What a control group (version 2) leaves of its limit."""
+    try:
+        most, used = (_read(f"/sys/fs/cgroup/memory.{what}") for what in ("max", "current"))
+        yield int(most) - int(used)
+    except (OSError, ValueError):  # there is none, or no limit: "max"
+        return
+
+
+def _of_the_process() -> Iterator[int]:
+    """What RLIMIT_AS leaves beside what is mapped."""
+    if resource is None:
+        return
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        yield limit - _mapped()
+
+
+def _mapped() -> int:
+    """The address space in use; 0 where that is not told."""
+    try:
+        return int(_read("/proc/self/statm").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()

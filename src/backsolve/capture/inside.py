@@ -23,18 +23,17 @@ from backsolve.capture.walk import Program, walk
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import LinearOperator
 from backsolve.operators.moves import flat_space
+from backsolve.sparse.boolean import BYTES, MOST, foresee, powers, product, require, same
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
-from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries, from_labels, require_memory, transposed
+from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries, from_labels, transposed
 from backsolve.sparse.pattern import dense as dense_pattern
 from backsolve.tracing import jaxpr as jx
 
-__all__ = ["BYTES", "EdgeOf", "equation_pattern", "scanned_pattern"]
+__all__ = ["EdgeOf", "equation_pattern", "scanned_pattern"]
 
 Index = np.ndarray[Any, Any]
 EdgeOf = Callable[[LinearOperator], Sparse | Pattern | None]
-MOST = 2**31  # bytes of a pattern that is formed before anybody knows which of its columns are needed
-BYTES = 48  # of each of its places while it is formed
 
 
 def equation_pattern(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
@@ -51,12 +50,6 @@ def equation_pattern(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
     except PatternTooLargeError:
         return None
     return transposed(pattern)[0] if op.transposed and pattern is not None else pattern
-
-
-def _require(places: int, bytes_each: int, what: str, most: int = MOST) -> None:
-    """Raise `PatternTooLargeError` where so many places take more than ``most`` bytes, or than there are."""
-    require_memory(places, bytes_each, what, most)
-    require_memory(places, bytes_each, what)
 
 
 # ---- blocks of a program -----------------------------------------------------------------------------------------------
@@ -126,30 +119,6 @@ def _type(v: Any, x: Any = None) -> Any:
     """A value that is known, or the type alone."""
     struct: Any = jax.ShapeDtypeStruct
     return struct(v.aval.shape, v.aval.dtype) if known_value(x) is None else jx.as_array(x, v.aval)
-
-
-def _product(A: csr_array, B: csr_array) -> csr_array:
-    """The boolean product.  Raises `PatternTooLargeError` where it may not fit."""
-    most = int(np.diff(B.indptr)[A.indices].sum())
-    _require(min(most, A.shape[0] * B.shape[1]), 10, f"the product of patterns with {A.nnz} and {B.nnz} places")
-    product = A @ B
-    product.sort_indices()
-    return product
-
-
-def _same(A: csr_array, B: csr_array) -> bool:
-    return A.nnz == B.nnz and np.array_equal(A.indptr, B.indptr) and np.array_equal(A.indices, B.indices)
-
-
-def _closed(A: csr_array, B: csr_array) -> csr_array:
-    """B + A B + A² B + … until nothing is added."""
-    while True:
-        more = (_product(A, B) + B).astype(bool)
-        more.sort_indices()
-        _require(more.nnz, BYTES, "the closure of a loop's pattern")
-        if _same(more, B):
-            return more
-        B = more
 
 
 # ---- what has a body -----------------------------------------------------------------------------------------------------
@@ -233,7 +202,7 @@ class _Places:
         """Places, of arrays that are broadcast to one shape."""
         shape = np.broadcast_shapes(rows.shape, cols.shape)
         self.count += prod(shape)
-        _require(self.count, BYTES, "the matrix of a loop", self.most)
+        require(self.count, BYTES, "the matrix of a loop", self.most)
         self.rows.append(np.broadcast_to(rows, shape).reshape(-1))
         self.cols.append(np.broadcast_to(cols, shape).reshape(-1))
 
@@ -271,6 +240,13 @@ def scanned_pattern(op: LinearEquation, edge: EdgeOf, most: int = MOST) -> Patte
         if A.nnz:
             places.add(row_of[A.row] + row_step[A.row] * at[:, None], cols(A.col))
 
+    def ended(reached: csr_array, summed: csr_array) -> Pattern:
+        """All places, with what the last carry depends on by its start and by what stays."""
+        for end, before in ((reached, body.consts), (summed, 0)):
+            entries = end.tocoo()
+            places.add(body.rows[entries.row], entries.col + before)
+        return places.pattern()
+
     def slices(at: Index) -> Callable[[Any], Index]:
         return lambda col: col_of[col] + col_step[col] * at[:, None]
 
@@ -278,9 +254,13 @@ def scanned_pattern(op: LinearEquation, edge: EdgeOf, most: int = MOST) -> Patte
     stack(body.out_consts, steps, lambda col: col)
     if not body.carry:
         return places.pattern()
-    powers, lagged, summed = start, body.by_slices, csr_array((body.carry, body.consts), dtype=bool)
+    reached, lagged, summed = start, body.by_slices, csr_array((body.carry, body.consts), dtype=bool)
+    if not lagged.nnz and not body.out_carry.nnz:  # only the end is asked for
+        reached, summed = powers(body.A, reached, None, T), powers(body.A, summed, body.by_consts, T)
+        return ended(reached, summed)
+    foresee(body.A, reached, T, most)
     steady = False
-    from_start, by_lag = body.out_carry @ powers, body.out_carry @ lagged
+    from_start, by_lag = body.out_carry @ reached, body.out_carry @ lagged
     for k in range(T):
         rest = np.arange(k, T if steady else k + 1)  # powers that repeat themselves need no product
         last = lagged.tocoo()  # the carry of the end depends on the slice k steps before
@@ -290,21 +270,18 @@ def scanned_pattern(op: LinearEquation, edge: EdgeOf, most: int = MOST) -> Patte
             stack(body.out_carry @ summed, steps[rest], lambda col: col)
         if row_of.size and by_lag.nnz:
             after = T - 1 - k
-            _require(by_lag.nnz * (after * (after + 1) // 2 if steady else after), BYTES, "the matrix of a loop", most)
-            at, before = np.tril_indices(after) if steady else (np.arange(after), np.arange(after))
-            stack(by_lag, steps[at + k + 1], slices(steps[before]))
+            require(by_lag.nnz * (after * (after + 1) // 2 if steady else after), BYTES, "the matrix of a loop", most)
+            later, earlier = np.tril_indices(after) if steady else (np.arange(after), np.arange(after))
+            stack(by_lag, steps[later + k + 1], slices(steps[earlier]))
         if steady:
             break
-        new = _product(body.A, powers), _product(body.A, lagged), (_product(body.A, summed) + body.by_consts).astype(bool)
+        new = product(body.A, reached), product(body.A, lagged), (product(body.A, summed) + body.by_consts).astype(bool)
         new[2].sort_indices()
-        steady = all(_same(a, b) for a, b in zip(new, (powers, lagged, summed), strict=True))
-        powers, lagged, summed = new
-        _require(powers.nnz + lagged.nnz + summed.nnz, BYTES, "the carry of a loop")
-        from_start, by_lag = body.out_carry @ powers, body.out_carry @ lagged
-    for end, before in ((powers, body.consts), (summed, 0)):
-        entries = end.tocoo()
-        places.add(body.rows[entries.row], entries.col + before)
-    return places.pattern()
+        steady = all(same(a, b) for a, b in zip(new, (reached, lagged, summed), strict=True))
+        reached, lagged, summed = new
+        require(reached.nnz + lagged.nnz + summed.nnz, BYTES, "the carry of a loop")
+        from_start, by_lag = body.out_carry @ reached, body.out_carry @ lagged
+    return ended(reached, summed)
 
 
 def _stacked(sizes: Sequence[int], T: int, begin: int) -> tuple[Index, Index]:
@@ -335,7 +312,10 @@ def _repeated(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
     before = sum(prod(v.aval.shape) for v, a in zip(invars[:begin], active, strict=False) if a)
     out = sum(prod(v.aval.shape) for v in op.eqn.outvars)
     places = _Places((out, before + body.consts + start.shape[1]))
-    for total, at in ((_closed(body.A, start), before + body.consts), (_closed(body.A, body.by_consts), before)):
+    once = np.arange(body.carry)
+    A = body.A + _matrix(once, once, body.A.shape)
+    for part, at in ((start, before + body.consts), (body.by_consts, before)):
+        total = powers(A, part, None, None)
         entries = total.tocoo()
         places.add(body.rows[entries.row], entries.col + at)
     return places.pattern()

@@ -98,6 +98,10 @@ class LinearEquation(LinearOperator):
     def label(self) -> str:
         return f"{self.eqn.primitive.name}{'ᵀ' if self.transposed else ''}"
 
+    @property
+    def where(self) -> str:
+        return jx.where(self.eqn)
+
 
 def _work(eqn: Any) -> float:
     """About how many scalar operations an equation takes: the entries it writes, once for each turn of its loops."""

@@ -19,12 +19,13 @@ import numpy as np
 from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace
-from backsolve.capture.inside import BYTES, EdgeOf, scanned_pattern
+from backsolve.capture.inside import EdgeOf, scanned_pattern
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.walk import Program, walk
 from backsolve.elimination.sparse_edges import Recurrence, accumulate_sparse
 from backsolve.operators import LinearOperator
 from backsolve.operators.moves import flat_space
+from backsolve.sparse.boolean import BYTES
 from backsolve.sparse.operator import Keep, Sparse, join_sparse, sparse
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError
 from backsolve.tracing import jaxpr as jx

@@ -129,6 +129,11 @@ class LinearOperator(ABC):
         """The operator without its spaces, as the paper would write it."""
         return type(self).__name__
 
+    @property
+    def where(self) -> str:
+        """What the operator is part of, with the user's own line where that is known."""
+        return self.label
+
     def __repr__(self) -> str:
         return f"{self.label} : {self.domain} → {self.codomain}"
 

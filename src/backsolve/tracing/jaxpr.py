@@ -41,7 +41,6 @@ __all__ = [
     "where",
 ]
 
-
 MOVES: dict[str, Callable[..., Any]] = {}  # by name of the primitive; told from above, as `backsolve.tracing.kinds` is
 AT_ONCE = 16  # arrays that are joined by one program: pieces of one size then share it
 

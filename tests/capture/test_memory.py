@@ -1,0 +1,62 @@
+"""What does not fit is refused with its bytes, and what is admitted fits: in processes of limited address space."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource, warnings
+import jax, jax.numpy as jnp, numpy as np
+from jax import lax
+import backsolve as bs
+from backsolve.algebra.spaces import PatternTooLargeError, available_memory
+
+jax.config.update("jax_enable_x64", True)
+jax.grad(lambda x: jnp.sum(x**2))(jnp.ones(3))  # what JAX maps for itself
+mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (mapped + {room}, mapped + {room}))
+assert available_memory() <= {room}
+warnings.simplefilter("ignore")
+
+def heat(u):
+    def step(u, _):
+        return u + 0.1 * (jnp.roll(u, 1) - 2 * u + jnp.roll(u, -1)) + 0.01 * jnp.sin(u), None
+    return lax.scan(step, u, None, length={n} // 2 + 1)[0]  # closes to all entries
+
+try:
+    J = ({wrap})(bs.jacobian(heat, format="sparse"))(jnp.ones({n}))
+    assert J.nnz == {n}**2 and bool(jnp.isfinite(J.data).all())
+    print("done")
+except PatternTooLargeError as error:
+    print("refused", error)
+"""
+
+
+def outcome(n, room, wrap):
+    code = PROGRAM.format(n=n, room=room, wrap=wrap)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of address space is Linux's")
+@pytest.mark.parametrize("wrap", ["lambda J: J", "jax.jit"], ids=["eager", "jit"])
+@pytest.mark.parametrize("room", [100_000_000, 200_000_000, 400_000_000, 800_000_000])
+def test_a_loop_that_fills_up(wrap, room):
+    """With 1,000 numbers that a loop joins all to all: a million entries, of some 150 bytes each."""
+    told = outcome(1000, room, wrap)
+    if room == 100_000_000:
+        assert told.startswith("refused")
+    if told.startswith("refused"):
+        assert "the matrix (1000 × 1000) of scan (<string>" in told
+        assert "bytes while planning" in told
+    if room == 800_000_000:
+        assert told == "done\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of address space is Linux's")
+def test_twenty_thousand_numbers_are_refused_at_once():
+    told = outcome(20_000, 8_000_000_000, "jax.jit")
+    assert told.startswith("refused the matrix (20000 × 20000) of scan (<string>:18")
+    assert "400,000,000 entries" in told
