@@ -12,9 +12,11 @@ from backsolve.capture import index_maps
 from backsolve.capture.batch_axes import all_but, whole
 from backsolve.capture.index_maps import known_value
 from backsolve.capture.opaque import diagonal, jointly, linear
+from backsolve.capture.primitives.shape import each_to_itself
 from backsolve.capture.record import FALLBACK, Primitive
 from backsolve.operators import LinearOperator, Product
 from backsolve.operators.moves import Reshape, Slice
+from backsolve.sparse.pattern import Pattern
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Equation
 from backsolve.tracing.kinds import Kind
@@ -132,6 +134,11 @@ def _gathered_axes(eq: Equation, k: int) -> dict[int, int]:
     return {a: b for a, b in windows if sizes[a] == shape[a]} | {a: batches[b] for a, b in along}
 
 
+def _scaled_places(eqn: Any, k: int) -> Pattern | None:
+    """Entries of the array, each multiplied in its place; of the updates nothing is said."""
+    return each_to_itself(eqn, k) if k == 0 else None
+
+
 INDEXING: dict[str, Primitive] = {
     "slice": Primitive(_slice, (0,), Kind.MOVES, _sliced, axes=whole, eager=jx.slice_),
     "rev": Primitive(linear, (0,), Kind.MOVES, lambda p, x: np.flip(x, p["dimensions"]), axes=all_but("dimensions")),
@@ -146,6 +153,7 @@ INDEXING: dict[str, Primitive] = {
     "dynamic_update_slice": Primitive(jointly, (0, 1), index_map=index_maps.dynamic_update_slice, axes=_update_axes),
     "gather": Primitive(_gather, (0,), Kind.PICKS, index_map=index_maps.gather, axes=_gathered_axes),
     "scatter": Primitive(_overwrite, (0, 2), index_map=index_maps.scatter),
+    "scatter-mul": Primitive(pattern=_scaled_places),
     "scatter-add": Primitive(index_map=partial(index_maps.scatter, coef=1)),
     "scatter-sub": Primitive(index_map=partial(index_maps.scatter, coef=-1)),
 }

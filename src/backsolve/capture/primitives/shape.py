@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from backsolve.capture.opaque import linear, multiple
 from backsolve.capture.record import Primitive
 from backsolve.operators import Einsum, LinearOperator, Product
 from backsolve.operators.moves import Reshape, Slice
+from backsolve.sparse.pattern import Pattern, diagonal
 from backsolve.tracing.jaxpr import Equation, carries_derivatives
 from backsolve.tracing.kinds import Kind
 
-__all__ = ["SHAPE"]
+__all__ = ["SHAPE", "each_to_itself"]
 
 
 def _reshape(eq: Equation, k: int) -> LinearOperator:
@@ -89,7 +91,21 @@ def _converted(params: dict[str, Any], x: Any) -> Any:
     return x.astype(params["new_dtype"]) if x.dtype.kind in "iub" else NotImplemented
 
 
+def each_to_itself(eqn: Any, k: int) -> Pattern:
+    """Entries that stay where they are."""
+    return diagonal(prod(eqn.invars[k].aval.shape))
+
+
+def _every_axis(eq: Equation, k: int) -> dict[int, int]:
+    return {a: a for a in range(len(eq.in_shape(k)))}
+
+
+_PLACED = Primitive(pattern=each_to_itself, axes=_every_axis)  # on another device, or in another layout there
+
 SHAPE: dict[str, Primitive] = {
+    "device_put": _PLACED,
+    "sharding_constraint": _PLACED,
+    "layout_constraint": _PLACED,
     "reshape": Primitive(_reshape, (0,), Kind.MOVES, _reshaped),
     "squeeze": Primitive(_reshape, (0,), Kind.MOVES, lambda p, x: np.squeeze(x, tuple(p["dimensions"]))),
     "expand_dims": Primitive(_reshape, (0,), Kind.MOVES, lambda p, x: np.expand_dims(x, tuple(p["dimensions"]))),
