@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 import backsolve as bs
+from backsolve.algebra.spaces import ArraySpace
 from backsolve.capture.solving import bordered_system
 
 RNG = np.random.default_rng(3)
@@ -194,6 +195,64 @@ def test_inverse_hessians_through_loops(name, compiled):
     H = np.asarray(jax.hessian(loss)(X)).reshape(X.size, X.size) + np.eye(X.size)
     u = (jax.jit(product) if compiled else product)(X, v)
     np.testing.assert_allclose(np.ravel(u), np.linalg.solve(H, np.ravel(v)), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_unfolded_loops_are_the_same_system(name):
+    f = PROGRAMS[name]
+    system = bs.linearize(f, X)
+    steps = system.unfolded()
+    loops = [op for op in system.L.entries.values() if "scan" in op.label]
+    loops += [op for op in system.M.entries.values() if "scan" in op.label]
+    assert steps.L.shape[0] >= system.L.shape[0] + (0 if name == "batched" else T * len(loops))
+    t, g = RNG.standard_normal((2, T, N))
+    np.testing.assert_allclose(steps.jvp(t), jax.jvp(f, (jnp.asarray(X),), (jnp.asarray(t),))[1], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(steps.vjp(g), jax.vjp(f, jnp.asarray(X))[1](jnp.asarray(g))[0], rtol=1e-9, atol=1e-12)
+    for order in ("auto", "forward", "reverse"):
+        np.testing.assert_allclose(steps.jacobian(order), jax.jacfwd(f)(X), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(steps.jacobian(format="sparse").todense(), jax.jacfwd(f)(X), rtol=1e-9, atol=1e-12)
+
+
+def test_the_papers_net_as_a_scan():
+    """Its L, unfolded, is the paper's block bidiagonal one: Δ Wᴸ below the diagonal; M holds Δ (X)ᴿ and Δ, a row a layer."""
+    layers, width, batch = 4, 3, 2
+    Ws, biases = 0.5 * RNG.standard_normal((layers, width, width)), RNG.standard_normal((layers, width, 1))
+    X0 = RNG.standard_normal((width, batch))
+
+    def net(Ws, biases):
+        def layer(X, parameters):
+            W, b = parameters
+            X = jnp.tanh(W @ X + b)
+            return X, X
+
+        return lax.scan(layer, X0, (Ws, biases))[0]
+
+    system = bs.linearize(net, Ws, biases, argnums=(0, 1)).unfolded()
+    names = list(system.L.names)
+    nodes = [k for k, name in enumerate(names) if "step" in name]
+    assert [names[k].split(", ")[-1] for k in nodes] == [f"step {t}" for t in range(layers)]
+
+    X, Xs, deltas = X0, [], []
+    for W, b in zip(Ws, biases, strict=True):
+        Xs.append(X)
+        X = np.tanh(W @ X + b)
+        deltas.append(bs.hadamard(1 - X**2))
+    size = width * batch
+    papers = bs.bidiagonal([0] * layers, [delta @ bs.left_mul(W) for delta, W in zip(deltas[1:], Ws[1:], strict=True)])
+    ours = system.L.entries
+    for i, row in enumerate(nodes):
+        for j, column in enumerate(nodes):
+            assert ((row, column) in ours) == (i == j + 1)
+            if i == j + 1:
+                expected = papers[i, j].refine(ArraySpace((width, batch)), ArraySpace((width, batch))).todense()
+                np.testing.assert_allclose(ours[row, column].todense(), expected.reshape(size, size), rtol=1e-12)
+    ones = np.ones((1, batch))
+    for t, (row, delta) in enumerate(zip(nodes, deltas, strict=True)):
+        for leaf, (factor, shape) in enumerate([(Xs[t], (width, width)), (ones, (width, 1))]):
+            expected = (delta @ bs.right_mul(factor)).refine(ArraySpace(shape), ArraySpace((width, batch))).todense()
+            block = np.asarray(system.M.entries[row, leaf].todense()).reshape(size, layers, -1)
+            np.testing.assert_allclose(block[:, t], expected.reshape(size, -1), rtol=1e-12)
+            assert not np.delete(block, t, axis=1).any()
 
 
 def rollout(u):

@@ -16,8 +16,9 @@ import numpy as np
 from backsolve.algebra.elements import is_number, is_zero, short
 from backsolve.algebra.spaces import TupleSpace, space_of
 from backsolve.capture.reals import as_operators, as_pairs, from_pairs, in_pairs, joined_array, needs_reals, pairs
+from backsolve.capture.recurrence import unfolded
 from backsolve.capture.solving import inverse_of, is_concrete, require_engine, require_number, require_solvable, solution
-from backsolve.capture.sparse import sparse_jacobian
+from backsolve.capture.sparse import sparse_edge, sparse_jacobian
 from backsolve.elimination.borders import LinearizedGraph
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import O
@@ -239,6 +240,28 @@ class Linearized(System):
             jnp.reshape(next(blocks), shape) if moves else np.zeros(shape, jax.dtypes.float0)
             for shape, moves in zip(shapes, moving, strict=True)
         ]
+
+    # ---- loops -------------------------------------------------------------------------------------------------------
+    def unfolded(self) -> Linearized:
+        """Return the same system with its loops taken apart: a node for the carry after each step of a `lax.scan`.
+
+        The nodes of a loop are block bidiagonal in the matrix: each step depends on the one before and on what the loop is
+        given, by blocks that hold the non-zeros alone.  Left as they are: loops without a carry or of unknown length, loops
+        inside of others, functions of which only the pullback is known, and complex programs that are linear over the reals
+        alone.
+        Cost: one linearization of each loop's body, all steps at once, and a node for each step.
+
+        Example:
+            >>> import jax
+            >>> import jax.numpy as jnp
+            >>> system = linearize(lambda x: jax.lax.fori_loop(0, 3, lambda i, c: c * jnp.sin(c), x), jnp.ones(2))
+            >>> system.L.shape, system.unfolded().L.shape
+            ((1, 1), (4, 4))
+        """
+        if self.over_reals is not self:
+            return self
+        M, L, S = unfolded(self, sparse_edge)
+        return Linearized(M, L, S, self.value, inputs=self.inputs, outputs=self.outputs)
 
     # ---- solving -----------------------------------------------------------------------------------------------------
     def _inverse(self, damping: Any, engine: str) -> Inverse:

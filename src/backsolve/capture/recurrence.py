@@ -18,29 +18,31 @@ import jax
 import numpy as np
 from jax import lax
 
-from backsolve.algebra.spaces import ArraySpace
+from backsolve.algebra.spaces import ArraySpace, TupleSpace
 from backsolve.capture.inside import EdgeOf, scanned_pattern
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.walk import Program, walk
 from backsolve.elimination.sparse_edges import Recurrence, accumulate_sparse
-from backsolve.operators import LinearOperator
-from backsolve.operators.moves import flat_space
+from backsolve.matrices.matrix import OperatorMatrix
+from backsolve.operators import Identity, LinearOperator
+from backsolve.operators.moves import Inject, Project, flat_space
 from backsolve.sparse.boolean import BYTES
-from backsolve.sparse.operator import Keep, Sparse, join_sparse, sparse
+from backsolve.sparse.operator import Keep, Sparse, columns_of, join_sparse, rows_of, sparse
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError
+from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 
-__all__ = ["recurrence"]
+__all__ = ["recurrence", "unfolded"]
 
 Index = np.ndarray[Any, Any]
 Part = tuple[Sparse, Index, Index]  # a block, and where its rows and its columns lie
 
 
-def recurrence(op: LinearEquation, edge: EdgeOf) -> Recurrence | None:
+def recurrence(op: LinearEquation, edge: EdgeOf, *, always: bool = False) -> Recurrence | None:
     """A scan with a carry, taken apart.
 
-    None where its own matrix has fewer entries, and where something in its body is known only by applying it, or only by
-    its pullback.
+    None where its own matrix has fewer entries (unless ``always``), and where something in its body is known only by
+    applying it, or only by its pullback.
     ``edge`` gives the operators of what is inside.  Cost: one linearization of the body, over all steps at once.
     """
     params = op.eqn.params
@@ -57,13 +59,17 @@ def recurrence(op: LinearEquation, edge: EdgeOf) -> Recurrence | None:
         apart = loop.taken_apart(edge)
     except (_OpaqueError, PatternTooLargeError):
         return None
-    try:
-        entries = scanned_pattern(forward, edge, BYTES * apart.nnz).nnz
-    except PatternTooLargeError:
-        entries = forward.domain.size * forward.codomain.size
-    if apart.nnz >= entries:
+    if not always and apart.nnz >= _entries(forward, edge, apart.nnz):
         return None
     return apart.transpose() if op.transposed else apart
+
+
+def _entries(op: LinearEquation, edge: EdgeOf, most: int) -> int:
+    """How many entries the matrix of the whole loop has; all of them where that is more than ``most``."""
+    try:
+        return scanned_pattern(op, edge, BYTES * most).nnz
+    except PatternTooLargeError:
+        return op.domain.size * op.codomain.size
 
 
 class _OpaqueError(Exception):
@@ -195,3 +201,99 @@ def _numbered(sizes: Sequence[int], chosen: Sequence[bool]) -> list[Index]:
 def _within(columns: Index) -> Keep:
     """Whether a place lies in one of these columns."""
     return lambda _, cols: columns[cols]
+
+
+# ---- as nodes ------------------------------------------------------------------------------------------------------------
+def unfolded(system: System, edge: EdgeOf) -> tuple[OperatorMatrix, ...]:
+    """M, L and the sinks of a system whose loops are taken apart: a node for the carry after each step."""
+    return _Unfolding(system, edge).matrices()
+
+
+class _Unfolding:
+    """A system as it is copied node by node, loops taken apart.
+
+    Tuples, between which a loop maps, are nodes only where somebody else reads them: ``parts`` holds the nodes of theirs.
+    """
+
+    def __init__(self, system: System, edge: EdgeOf) -> None:
+        self.system = system
+        self.edge = edge
+        self.names = system.L.names or [""] * system.L.shape[0]
+        self.program = Program(system.M.col_spaces)
+        self.number: dict[int, int] = {}  # of a node in the copy
+        self.parts: dict[int, dict[int, int]] = {}
+
+    def matrices(self) -> tuple[OperatorMatrix, ...]:
+        """M, L and the sinks of the copy."""
+        for i in range(self.system.L.shape[0]):
+            self._copy(i)
+        ends = {(row, self._node(v)): op for (row, v), op in self.system.sinks.entries.items()}
+        M, L, _ = self.program.matrices([], [])
+        shape = self.system.sinks.shape[0], L.shape[0]
+        return M, L, OperatorMatrix(ends, shape, self.system.sinks.row_spaces, L.row_spaces)
+
+    def _copy(self, i: int) -> None:
+        L, M = self.system.L, self.system.M
+        edges: list[tuple[int, Any]] = [*L.row(i), *((-1 - j, op) for j, op in M.row(i))]
+        if edges and all(isinstance(op, Inject) for _, op in edges):
+            self.parts[i] = {op.index: j if j < 0 else self._node(j) for j, op in edges}
+            return
+        if len(edges) == 1:
+            ((j, op),) = edges
+            if isinstance(op, Project) and j in self.parts and op.index in self.parts[j]:
+                self.number[i] = self.program.node(
+                    L.row_spaces[i], self.names[i], [(self.parts[j][op.index], Identity(L.row_spaces[i]))]
+                )
+                return
+            apart = recurrence(op, self.edge, always=True) if isinstance(op, LinearEquation) else None
+            if apart is not None:
+                given = self.parts[j] if j in self.parts else {0: j if j < 0 else self._node(j)}
+                self.parts[i] = self._steps(given, op, apart)
+                if not isinstance(op.codomain, TupleSpace):
+                    self.number[i] = self.parts[i][0]
+                return
+        copied = [(j if j < 0 else self._node(j), op) for j, op in edges]
+        self.number[i] = self.program.node(L.row_spaces[i], self.names[i], copied)
+
+    def _node(self, i: int) -> int:
+        """The number of a node; that of a tuple is made where it is asked for."""
+        if i not in self.number:
+            space: Any = self.system.L.row_spaces[i]
+            edges = [(node, Inject(k, space)) for k, node in self.parts[i].items()]
+            self.number[i] = self.program.node(space, self.names[i], edges)
+        return self.number[i]
+
+    def _steps(self, given: dict[int, int], op: LinearOperator, apart: Recurrence) -> dict[int, int]:
+        """Put down the carry after each step as a node, then the parts of the loop's result; returns these."""
+        size = apart.own.pattern.shape[0] // apart.steps
+        space = ArraySpace((size,), apart.own.domain.dtype)
+        backwards = bool((apart.own.rows < apart.own.cols).any())
+        leaving: Any = apart.leaving.transpose()
+        sources = [(given[k], part, start) for k, part, start in _parts(op.domain) if k in given]
+        nodes: dict[int, int] = {}
+        out: dict[int, list[tuple[int, LinearOperator]]] = {k: [] for k, _, _ in _parts(op.codomain)}
+        for t in reversed(range(apart.steps)) if backwards else range(apart.steps):
+            own, entering = (rows_of(block, t * size, space) for block in (apart.own, apart.entering))
+            edges = [(node, columns_of(entering, start, part)) for node, part, start in sources]
+            before = t + 1 if backwards else t - 1
+            if before in nodes:
+                edges.append((nodes[before], columns_of(own, before * size, space)))
+            nodes[t] = self.program.node(space, f"{apart.label}, step {t}", _filled(edges))
+            rows: Any = rows_of(leaving, t * size, space).transpose()
+            for k, part, start in _parts(op.codomain):
+                out[k] += _filled([(nodes[t], rows_of(rows, start, part))])
+        for k, part, start in _parts(op.codomain):
+            rows = rows_of(apart.direct, start, part)
+            out[k] += _filled([(node, columns_of(rows, before, own)) for node, own, before in sources])
+        label = apart.label.removeprefix("the carry of ")
+        return {k: self.program.node(part, f"{label}, output {k}", out[k]) for k, part, _ in _parts(op.codomain)}
+
+
+def _filled(edges: list[tuple[int, Sparse]]) -> list[tuple[int, LinearOperator]]:
+    return [(node, op) for node, op in edges if op.nnz]
+
+
+def _parts(space: Any) -> list[tuple[int, ArraySpace, int]]:
+    """Number, space and first entry of each array among flat vectors."""
+    parts = space.parts if isinstance(space, TupleSpace) else (space,)
+    return [(k, part, sum(p.size for p in parts[:k])) for k, part in enumerate(parts)]

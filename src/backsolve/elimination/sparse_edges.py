@@ -24,7 +24,7 @@ from backsolve.operators import LinearOperator
 from backsolve.operators.closed_form import attempt, first_of, opaque_among
 from backsolve.operators.moves import flat_space, flattened, unflattened
 from backsolve.sparse.lazy_values import LazyValues
-from backsolve.sparse.operator import Keep, Sparse, add_sparse, compose_sparse, join_sparse
+from backsolve.sparse.operator import Keep, Sparse, add_sparse, columns_of, compose_sparse, join_sparse, rows_of
 from backsolve.sparse.pattern import Pattern, apart, dense, product, transposed, union
 
 __all__ = ["OpaqueEdge", "Recurrence", "SparseEdges", "accumulate_sparse", "meetings", "pulled", "pushed"]
@@ -450,14 +450,14 @@ def _together(
             starts = _starts([op.domain for op in met.values()])
             parts = [(op, None, np.arange(op.domain.size) + a) for a, op in zip(starts, met.values(), strict=True)]
             whole = pushed(left, join_sparse(parts, _as_one([op.domain for op in met.values()]), left.spaces[0]))
-            products |= {(i, j): _columns(whole, a, op.domain) for a, (j, op) in zip(starts, met.items(), strict=True)}
+            products |= {(i, j): columns_of(whole, a, op.domain) for a, (j, op) in zip(starts, met.items(), strict=True)}
     for j, right in rights.items():
         met = {i: op for i, op in lefts.items() if isinstance(op, Sparse) and (i, j) in wanted}
         if isinstance(right, OpaqueEdge) and len(met) > 1:
             starts = _starts([op.codomain for op in met.values()])
             stacked = [(op, np.arange(op.codomain.size) + a, None) for a, op in zip(starts, met.values(), strict=True)]
             whole = pulled(join_sparse(stacked, right.spaces[1], _as_one([op.codomain for op in met.values()])), right)
-            products |= {(i, j): _rows(whole, a, op.codomain) for a, (i, op) in zip(starts, met.items(), strict=True)}
+            products |= {(i, j): rows_of(whole, a, op.codomain) for a, (i, op) in zip(starts, met.items(), strict=True)}
     return products
 
 
@@ -467,20 +467,6 @@ def _starts(spaces: Sequence[Space]) -> list[int]:
 
 def _as_one(spaces: Sequence[Space]) -> ArraySpace:
     return flat_space(TupleSpace(tuple(spaces)))
-
-
-def _columns(op: Sparse, start: int, into: ArraySpace) -> Sparse:
-    """The operator on part of its columns, as many as this space has entries."""
-    at = np.flatnonzero((op.cols >= start) & (op.cols < start + into.size))
-    pattern = Pattern(op.rows[at], op.cols[at] - start, (op.pattern.shape[0], into.size))
-    return Sparse(pattern, op.values.take(at), into, op.codomain)
-
-
-def _rows(op: Sparse, start: int, out: ArraySpace) -> Sparse:
-    """Part of the operator's rows, as many as this space has entries."""
-    at = np.flatnonzero((op.rows >= start) & (op.rows < start + out.size))
-    pattern = Pattern(op.rows[at] - start, op.cols[at], (out.size, op.pattern.shape[1]))
-    return Sparse(pattern, op.values.take(at), op.domain, out)
 
 
 def _product(left: Edge, right: Edge, keep: Keep | None) -> Sparse:

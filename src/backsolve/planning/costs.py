@@ -27,6 +27,7 @@ from backsolve.operators.einsum import Factor
 from backsolve.operators.einsum_rules import move_key
 from backsolve.operators.moves import Reshape, Slice
 from backsolve.operators.quotient import Quotient
+from backsolve.sparse.operator import Sparse
 
 __all__ = ["AbstractArray", "Cost", "CostGraph", "EdgeProduct", "StructureTable", "abstracted"]
 
@@ -326,6 +327,8 @@ class StructureTable:
         element = self._elements[a]
         if element is None:
             return 1.0
+        if isinstance(element, Sparse):
+            return float(element.nnz + element.codomain.size)
         self._cost.taken()
         shape, dtype = (), None
         if not isinstance(element.domain, TupleSpace):

@@ -32,13 +32,14 @@ __all__ = [
     "add_as_sparse",
     "add_sparse",
     "as_sparse",
+    "columns_of",
     "compose_as_sparse",
     "compose_sparse",
     "join_sparse",
     "mirror_sparse",
+    "rows_of",
     "sparse",
 ]
-
 
 Keep = Callable[[Any, Any], Any]  # a mask of the places with these rows and columns
 
@@ -246,6 +247,20 @@ def join_sparse(parts: Sequence[tuple[Sparse, Any, Any]], domain: ArraySpace, co
     pattern, groups = from_entries(np.concatenate([nowhere, *rows]), np.concatenate([nowhere, *cols]), shape)
     values = joined([op.values for op, _, _ in parts]) if parts else LazyValues.of(0, 0)
     return Sparse(pattern, values.take(groups.order).summed(groups.starts), domain, codomain)
+
+
+def columns_of(op: Sparse, start: int, into: ArraySpace) -> Sparse:
+    """The operator on part of its columns, as many as this space has entries."""
+    at = np.flatnonzero((op.cols >= start) & (op.cols < start + into.size))
+    pattern = Pattern(op.rows[at], op.cols[at] - start, (op.pattern.shape[0], into.size))
+    return Sparse(pattern, op.values.take(at), into, op.codomain)
+
+
+def rows_of(op: Sparse, start: int, out: ArraySpace) -> Sparse:
+    """Part of the operator's rows, as many as this space has entries."""
+    at = slice(*op.pattern.starts[[start, start + out.size]])
+    pattern = Pattern(op.rows[at] - start, op.cols[at], (out.size, op.pattern.shape[1]))
+    return Sparse(pattern, op.values.take(np.arange(op.nnz)[at]), op.domain, out)
 
 
 def mirror_sparse(a: Sparse) -> Sparse:
