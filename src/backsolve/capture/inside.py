@@ -30,7 +30,7 @@ from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries
 from backsolve.sparse.pattern import dense as dense_pattern
 from backsolve.tracing import jaxpr as jx
 
-__all__ = ["EdgeOf", "equation_pattern", "scanned_pattern"]
+__all__ = ["RULES", "EdgeOf", "equation_pattern", "scanned_pattern"]
 
 Index = np.ndarray[Any, Any]
 EdgeOf = Callable[[LinearOperator], Sparse | Pattern | None]
@@ -46,7 +46,7 @@ def equation_pattern(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
     forward = op.transpose() if op.transposed else op
     assert isinstance(forward, LinearEquation)
     try:
-        pattern = _RULES.get(op.eqn.primitive.name, _by_axes)(forward, edge)
+        pattern = RULES.get(op.eqn.primitive.name, _by_axes)(forward, edge)
     except PatternTooLargeError:
         return None
     return transposed(pattern)[0] if op.transposed and pattern is not None else pattern
@@ -321,7 +321,7 @@ def _repeated(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
     return places.pattern()
 
 
-_RULES: dict[str, Callable[[LinearEquation, EdgeOf], Pattern | None]] = {
+RULES: dict[str, Callable[[LinearEquation, EdgeOf], Pattern | None]] = {
     "scan": scanned_pattern,
     "while": _repeated,
     "cond": _branches,
