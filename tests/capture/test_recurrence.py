@@ -213,6 +213,41 @@ def test_unfolded_loops_are_the_same_system(name):
     np.testing.assert_allclose(steps.jacobian(format="sparse").todense(), jax.jacfwd(f)(X), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_steps_in_parallel_are_the_same_system(name, compiled):
+    f = PROGRAMS[name]
+    t, g = RNG.standard_normal((2, T, N))
+
+    def products(x, t, g):
+        system = bs.linearize(f, x).in_parallel()
+        return system.jvp(t), system.vjp(g), system.jacobian("forward"), system.jacobian("reverse")
+
+    ours = (jax.jit(products) if compiled else products)(X, t, g)
+    x, J = jnp.asarray(X), jax.jacfwd(f)(X)
+    theirs = jax.jvp(f, (x,), (jnp.asarray(t),))[1], jax.vjp(f, x)[1](jnp.asarray(g))[0], J, J
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("steps", [64, 8192])
+def test_the_depth_of_steps_in_parallel_is_logarithmic(steps, diagonal):
+    """Counted in the compiled program: no loop is left, and an operation more for each doubling of the steps."""
+    W = np.eye(4) * 0.5 if diagonal else 0.4 * RNG.standard_normal((4, 4))
+
+    def f(x):
+        return lax.scan(lambda c, u: ((jnp.sin(c) * 0.5 if diagonal else jnp.tanh(W @ c)) + u, None), jnp.zeros(4), x)[0]
+
+    x = 0.1 * RNG.standard_normal((steps, 4))
+    system = bs.linearize(f, x).in_parallel()
+    program = jax.jit(lambda system, g: system.vjp(g)).lower(system, jnp.ones(4)).compile()
+    assert " while(" not in program.as_text()
+    np.testing.assert_allclose(program(system, jnp.ones(4)), jax.grad(lambda x: jnp.sum(f(x)))(x), rtol=1e-9, atol=1e-12)
+    depth = jax.make_jaxpr(lambda system, g: system.vjp(g))(system, jnp.ones(4))
+    assert len(depth.eqns) < 40 * np.log2(steps)
+
+
 def test_the_papers_net_as_a_scan():
     """Its L, unfolded, is the paper's block bidiagonal one: Δ Wᴸ below the diagonal; M holds Δ (X)ᴿ and Δ, a row a layer."""
     layers, width, batch = 4, 3, 2

@@ -15,6 +15,7 @@ from jax import lax
 
 from backsolve.algebra.arrays import Labels, counted, is_mask, register_adapter, selects
 from backsolve.capture import adapter as adapter  # registers how JAX does the arrays' operations
+from backsolve.capture.bidiagonal import BidiagonalInverse
 from backsolve.capture.linearized import Linearized
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Paired, RealLinear
@@ -302,6 +303,11 @@ def _register() -> None:
         lambda aux, kids: Quotient(kids[0], *aux),
     )
     register(LinearEquation, _equation_flatten, _equation_unflatten)
+    register(
+        BidiagonalInverse,
+        lambda op: ((op.blocks,), (op.backwards, op.space)),
+        lambda aux, kids: BidiagonalInverse(kids[0], *aux),
+    )
     for kind in (Paired, RealLinear):
         register(kind, lambda op: ((op.inner,), (type(op), op.domain, op.codomain, op.conjugated)), _translated_unflatten)
     register(Scaling, _scaling_flatten, lambda aux, kids: Scaling(kids[0] if kids else aux[0], aux[1]))

@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace, TupleSpace
+from backsolve.capture.bidiagonal import BidiagonalInverse
 from backsolve.capture.inside import EdgeOf, scanned_pattern
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.walk import Program, walk
@@ -204,9 +205,12 @@ def _within(columns: Index) -> Keep:
 
 
 # ---- as nodes ------------------------------------------------------------------------------------------------------------
-def unfolded(system: System, edge: EdgeOf) -> tuple[OperatorMatrix, ...]:
-    """M, L and the sinks of a system whose loops are taken apart: a node for the carry after each step."""
-    return _Unfolding(system, edge).matrices()
+def unfolded(system: System, edge: EdgeOf, *, parallel: bool = False) -> tuple[OperatorMatrix, ...]:
+    """M, L and the sinks of a system whose loops are taken apart: a node for the carry after each step.
+
+    With ``parallel`` a node for what enters them all, and one for all carries, between which lies the inverse.
+    """
+    return _Unfolding(system, edge, parallel).matrices()
 
 
 class _Unfolding:
@@ -215,9 +219,10 @@ class _Unfolding:
     Tuples, between which a loop maps, are nodes only where somebody else reads them: ``parts`` holds the nodes of theirs.
     """
 
-    def __init__(self, system: System, edge: EdgeOf) -> None:
+    def __init__(self, system: System, edge: EdgeOf, parallel: bool) -> None:
         self.system = system
         self.edge = edge
+        self.parallel = parallel
         self.names = system.L.names or [""] * system.L.shape[0]
         self.program = Program(system.M.col_spaces)
         self.number: dict[int, int] = {}  # of a node in the copy
@@ -265,13 +270,30 @@ class _Unfolding:
 
     def _steps(self, given: dict[int, int], op: LinearOperator, apart: Recurrence) -> dict[int, int]:
         """Put down the carry after each step as a node, then the parts of the loop's result; returns these."""
-        size = apart.own.pattern.shape[0] // apart.steps
-        space = ArraySpace((size,), apart.own.domain.dtype)
+        sources = [(given[k], part, start) for k, part, start in _parts(op.domain) if k in given]
+        out: dict[int, list[tuple[int, LinearOperator]]] = {k: [] for k, _, _ in _parts(op.codomain)}
+        for node, leaving in self._carries(sources, apart):
+            for k, part, start in _parts(op.codomain):
+                out[k] += _filled([(node, rows_of(leaving, start, part))])
+        for k, part, start in _parts(op.codomain):
+            rows = rows_of(apart.direct, start, part)
+            out[k] += _filled([(node, columns_of(rows, before, own)) for node, own, before in sources])
+        label = apart.label.removeprefix("the carry of ")
+        return {k: self.program.node(part, f"{label}, output {k}", out[k]) for k, part, _ in _parts(op.codomain)}
+
+    def _carries(self, sources: list[tuple[int, ArraySpace, int]], apart: Recurrence) -> list[tuple[int, Any]]:
+        """The nodes of the carries, each with the columns of what leaves it."""
+        whole = apart.own.domain
+        if self.parallel:
+            edges = [(node, columns_of(apart.entering, start, part)) for node, part, start in sources]
+            entered = self.program.node(whole, f"what enters {apart.label}", _filled(edges))
+            inverse = BidiagonalInverse.of(apart.own, apart.steps)
+            return [(self.program.node(whole, apart.label, [(entered, inverse)]), apart.leaving)]
+        size = whole.size // apart.steps
+        space = ArraySpace((size,), whole.dtype)
         backwards = bool((apart.own.rows < apart.own.cols).any())
         leaving: Any = apart.leaving.transpose()
-        sources = [(given[k], part, start) for k, part, start in _parts(op.domain) if k in given]
         nodes: dict[int, int] = {}
-        out: dict[int, list[tuple[int, LinearOperator]]] = {k: [] for k, _, _ in _parts(op.codomain)}
         for t in reversed(range(apart.steps)) if backwards else range(apart.steps):
             own, entering = (rows_of(block, t * size, space) for block in (apart.own, apart.entering))
             edges = [(node, columns_of(entering, start, part)) for node, part, start in sources]
@@ -279,14 +301,7 @@ class _Unfolding:
             if before in nodes:
                 edges.append((nodes[before], columns_of(own, before * size, space)))
             nodes[t] = self.program.node(space, f"{apart.label}, step {t}", _filled(edges))
-            rows: Any = rows_of(leaving, t * size, space).transpose()
-            for k, part, start in _parts(op.codomain):
-                out[k] += _filled([(nodes[t], rows_of(rows, start, part))])
-        for k, part, start in _parts(op.codomain):
-            rows = rows_of(apart.direct, start, part)
-            out[k] += _filled([(node, columns_of(rows, before, own)) for node, own, before in sources])
-        label = apart.label.removeprefix("the carry of ")
-        return {k: self.program.node(part, f"{label}, output {k}", out[k]) for k, part, _ in _parts(op.codomain)}
+        return [(node, rows_of(leaving, t * size, space).transpose()) for t, node in nodes.items()]
 
 
 def _filled(edges: list[tuple[int, Sparse]]) -> list[tuple[int, LinearOperator]]:

@@ -27,7 +27,7 @@ from backsolve.operators.einsum import Factor
 from backsolve.operators.einsum_rules import move_key
 from backsolve.operators.moves import Reshape, Slice
 from backsolve.operators.quotient import Quotient
-from backsolve.sparse.operator import Sparse
+from backsolve.sparse.materialize import register_kernels
 
 __all__ = ["AbstractArray", "Cost", "CostGraph", "EdgeProduct", "StructureTable", "abstracted"]
 
@@ -89,6 +89,29 @@ class AbstractArray:
             permute_dims=lambda x, axes: AbstractArray(tuple([x.shape[axis] for axis in axes]), x.dtype, x.cost),
             linalg=SimpleNamespace(diagonal=lambda x: x.written((*x.shape[:-2], min(x.shape[-2:])))),
         )
+
+
+class AbstractKernels:
+    """See `backsolve.sparse.materialize.Kernels`."""
+
+    def gather(self, x: Any, index: Any) -> Any:
+        """Entries at these places."""
+        return x.written((index.size, *x.shape[1:]))
+
+    def box(self, x: Any, starts: Any, stops: Any, steps: Any) -> Any:
+        """Those of a box."""
+        sizes = [len(range(*bounds)) for bounds in zip(starts, stops, steps, strict=True)]
+        return x.written((*sizes, *x.shape[len(sizes) :]))
+
+    def concatenate(self, parts: Any) -> Any:
+        """The parts one after the other."""
+        like = next(part for part in parts if isinstance(part, AbstractArray))
+        return like.written((sum(part.shape[0] for part in parts), *like.shape[1:]))
+
+    def stack(self, parts: Any) -> Any:
+        """The parts side by side."""
+        like = next(part for part in parts if isinstance(part, AbstractArray))
+        return like.written((like.shape[0], len(parts), *like.shape[1:]))
 
 
 class AbstractAdapter:
@@ -173,6 +196,7 @@ class AbstractAdapter:
 
 
 register_adapter(AbstractArray, AbstractAdapter())
+register_kernels(AbstractArray, AbstractKernels())
 
 
 class AbstractOpaque(LinearOperator):
@@ -327,8 +351,6 @@ class StructureTable:
         element = self._elements[a]
         if element is None:
             return 1.0
-        if isinstance(element, Sparse):
-            return float(element.nnz + element.codomain.size)
         self._cost.taken()
         shape, dtype = (), None
         if not isinstance(element.domain, TupleSpace):
