@@ -264,9 +264,9 @@ class Linearized(System):
         """Return the same system with its loops' steps done side by side: `vjp` and `jvp` have logarithmic depth in them.
 
         A loop that carries n numbers becomes a linear recurrence, solved by an associative scan: T products of n × n blocks
-        (of diagonals, where the carry's entries do not mix) in place of T products with vectors. That is meant for
-        accelerators, where a step takes longer to start than to do, and for a carry that is small or diagonal; on a CPU the
-        loop itself is faster. What `unfolded` leaves as it is, so does this.
+        (of diagonals, where the carry's entries do not mix) in place of T products with vectors. That pays for a carry that
+        is small or diagonal, and is meant for accelerators, where a step takes longer to start than to do. What `unfolded`
+        leaves as it is, so does this.
         Cost: one linearization of each loop's body, all steps at once.
 
         Example:
