@@ -247,8 +247,8 @@ class Linearized(System):
 
         The nodes of a loop are block bidiagonal in the matrix: each step depends on the one before and on what the loop is
         given, by blocks that hold the non-zeros alone.  Left as they are: loops without a carry or of unknown length, loops
-        inside of others, functions of which only the pullback is known, and complex programs that are linear over the reals
-        alone.
+        inside of others, functions of which only the pullback is known, and programs that are taken as pairs of real numbers
+        (those with a loop over complex ones, see `over_reals`).
         Cost: one linearization of each loop's body, all steps at once, and a node for each step.
 
         Example:
