@@ -54,7 +54,7 @@ def recurrence(op: LinearEquation, edge: EdgeOf, *, always: bool = False) -> Rec
     forward = op.transpose() if op.transposed else op
     assert isinstance(forward, LinearEquation)
     loop = _Loop(forward)
-    if not any(loop.moving):
+    if not any(loop.moving) or loop.counts:
         return None
     try:
         apart = loop.taken_apart(edge)
@@ -89,6 +89,7 @@ class _Loop:
         active = [x is None for x in op.operands]
         depends = jx.dependent(op.eqn, active)[: self.carried]
         self.moving = [d and jx.carries_derivatives(v.aval) for d, v in zip(depends, outvars, strict=False)]
+        self.counts = depends != self.moving  # whether an integer follows from tangents: no linear map
         self.active = [*active[: self.consts], *self.moving, *active[self.after :]]  # of the body's inputs
         self.entering = _numbered([prod(v.aval.shape) for v in invars], active)
         self.leaving = _numbered([prod(v.aval.shape) for v in outvars], [True] * len(outvars))
