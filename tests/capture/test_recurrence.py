@@ -264,8 +264,8 @@ def test_the_papers_net_as_a_scan():
 
     system = bs.linearize(net, Ws, biases, argnums=(0, 1)).unfolded()
     names = list(system.L.names)
-    nodes = [k for k, name in enumerate(names) if "step" in name]
-    assert [names[k].split(", ")[-1] for k in nodes] == [f"step {t}" for t in range(layers)]
+    nodes = [k for k, name in enumerate(names) if name.startswith("step")]
+    assert [names[k].split("(")[0] for k in nodes] == [f"step {t} of scan " for t in range(layers)]
 
     X, Xs, deltas = X0, [], []
     for W, b in zip(Ws, biases, strict=True):

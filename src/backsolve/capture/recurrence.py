@@ -279,8 +279,7 @@ class _Unfolding:
         for k, part, start in _parts(op.codomain):
             rows = rows_of(apart.direct, start, part)
             out[k] += _filled([(node, columns_of(rows, before, own)) for node, own, before in sources])
-        label = apart.label.removeprefix("the carry of ")
-        return {k: self.program.node(part, f"{label}, output {k}", out[k]) for k, part, _ in _parts(op.codomain)}
+        return {k: self.program.node(part, f"output {k} of {_loop(apart)}", out[k]) for k, part, _ in _parts(op.codomain)}
 
     def _carries(self, sources: list[tuple[int, ArraySpace, int]], apart: Recurrence) -> list[tuple[int, Any]]:
         """The nodes of the carries, each with the columns of what leaves it."""
@@ -301,8 +300,12 @@ class _Unfolding:
             before = t + 1 if backwards else t - 1
             if before in nodes:
                 edges.append((nodes[before], columns_of(own, before * size, space)))
-            nodes[t] = self.program.node(space, f"{apart.label}, step {t}", _filled(edges))
+            nodes[t] = self.program.node(space, f"step {t} of {_loop(apart)}", _filled(edges))
         return [(node, rows_of(leaving, t * size, space).transpose()) for t, node in nodes.items()]
+
+
+def _loop(apart: Recurrence) -> str:
+    return apart.label.removeprefix("the carry of ")
 
 
 def _filled(edges: list[tuple[int, Sparse]]) -> list[tuple[int, LinearOperator]]:
