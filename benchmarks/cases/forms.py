@@ -23,7 +23,7 @@ FEW = (1, 3)
 ROUNDS = 15
 TEXT = (
     "`jax.jit(jacobian(f))(x)` at one point and `jax.jit(jax.vmap(jacobian(f)))(X)` over many, for f from one vector to one "
-    "vector (for Hessians to a number), in float32, everyone from the same plain JAX function. By this set plans may be tuned: "
+    "vector (for Hessians to a number), in float32, everyone from the same plain JAX function. Plans may be tuned by it: "
     "it tells how things go, not how they go elsewhere. Ratios are ours / the better of jacfwd and jacrev (for Hessians: "
     "`jax.hessian`). Tracing and compiling start from a function that JAX has not seen before. "
     f"XLA uses {cores()} threads."
