@@ -205,7 +205,7 @@ def test_case_runs_and_its_answers_agree(name, small_gradients):
 def test_unknown_case_is_refused(capsys):
     with pytest.raises(SystemExit, match=r"^2$"):
         main(["no_such_case"])
-    assert "no such case: no_such_case; there are chain_and_fan, gradients, import_time" in capsys.readouterr().err
+    assert "no such case: no_such_case; there are chain_and_fan, forms, gradients, import_time" in capsys.readouterr().err
 
 
 def test_command_line_writes_where_it_is_told(tmp_path, capsys):
