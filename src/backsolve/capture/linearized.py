@@ -254,6 +254,7 @@ class Linearized(System):
         Example:
             >>> import jax
             >>> import jax.numpy as jnp
+            >>> from backsolve import linearize
             >>> system = linearize(lambda x: jax.lax.fori_loop(0, 3, lambda i, c: c * jnp.sin(c), x), jnp.ones(2))
             >>> system.L.shape, system.unfolded().L.shape
             ((1, 1), (4, 4))
@@ -272,6 +273,7 @@ class Linearized(System):
         Example:
             >>> import jax
             >>> import jax.numpy as jnp
+            >>> from backsolve import linearize
             >>> system = linearize(lambda x: jax.lax.fori_loop(0, 3, lambda i, c: 2 * c, x), jnp.ones(2))
             >>> system.in_parallel().vjp(jnp.ones(2))
             Array([8., 8.], dtype=float32)
