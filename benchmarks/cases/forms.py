@@ -15,6 +15,7 @@ import backsolve
 from benchmarks.machine import cores
 from benchmarks.models.form_models import TUNING, FormModel
 from benchmarks.runner import Contestant, Ratios, Row, Runner, Section
+from benchmarks.sparse_contest import called
 
 TITLE = "One array in, one array out"
 TOLERANCE = 2e-3  # float32, and another order of multiplications
@@ -46,7 +47,7 @@ def measure(runner: Runner) -> Section:
             name = f"{model.name}, {'one point' if count == 1 else f'{count:,} points'}"
             x = model.points(count)[0] if count == 1 else model.points(count)
             calls: dict[str, Contestant | None] = {
-                key: partial(_called, _jitted(model, transform, count), x) for key, transform in transforms.items()
+                key: partial(called, _jitted(model, transform, count), x) for key, transform in transforms.items()
             }
             row = runner.contest(name, calls, tolerance=TOLERANCE, rounds=ROUNDS, difference=_difference)
             rows.append(row)
@@ -63,10 +64,6 @@ def _jitted(model: FormModel, transform: Transform, count: int) -> Any:
 
     derivative = transform(fresh)
     return jax.jit(derivative if count == 1 else jax.vmap(derivative))
-
-
-def _called(jitted: Callable[..., Any], x: Any) -> Any:
-    return jitted(x).block_until_ready()
 
 
 def _difference(ours: Any, theirs: Any) -> float:

@@ -121,17 +121,13 @@ def _gradients(chosen: list[SparseModel], runner: Runner) -> list[Ratios]:
         flops = [max(float(program.cost_analysis()["flops"]), 1.0) for program in programs]
         held = [program.memory_analysis().temp_size_in_bytes + 1 for program in programs]
         calls: dict[str, Contestant | None] = {
-            name: partial(_waited, program, x) for name, program in zip(("ours", "JAX's"), programs, strict=True)
+            name: partial(called, program, x) for name, program in zip(("ours", "JAX's"), programs, strict=True)
         }
         row = runner.contest(model.name, calls, tolerance=TOLERANCE)
         values = flops[0] / flops[1], held[0] / held[1], row.ratios["JAX's"] or np.nan, _tracing(model, x, runner)
         for column, value in zip(columns, values, strict=True):
             column.values[model.name] = value
     return list(columns)
-
-
-def _waited(program: Callable[..., Any], x: Any) -> Any:
-    return program(x).block_until_ready()
 
 
 def _tracing(model: SparseModel, x: Any, runner: Runner) -> float:

@@ -52,3 +52,15 @@ def test_what_fills_up_is_foreseen():
     foresee(ring, start, 10, most=10**7)
     with pytest.raises(PatternTooLargeError, match="foreseen"):
         foresee(ring, start, n, most=10**7)
+
+
+@pytest.mark.parametrize("filled", [0, 10**9])
+def test_what_a_turn_holds_is_asked_for(monkeypatch, filled):
+    """In bits too: the gathered rows are as many as A has places, not as the result has rows."""
+    monkeypatch.setattr(boolean, "FILLED", filled)
+    monkeypatch.setattr("backsolve.algebra.spaces.available_memory", lambda: 10**6)
+    n = 20_000
+    A = random(n, n, 3 / n, 0)
+    B = csr_array((np.ones(n, bool), (np.arange(n), np.arange(n))))
+    with pytest.raises(PatternTooLargeError, match=r"loop|product"):
+        powers(A, B, None, 30)

@@ -49,7 +49,9 @@ def powers(A: csr_array, B: csr_array, K: csr_array | None, turns: int | None) -
     count = itertools.count() if turns is None else iter(range(turns))
     foresee(A, B, turns)
     for _ in count:
-        if FILLED * _meetings(A, B) > A.nnz * B.shape[1] and B.shape[0] * B.shape[1] // 8 < MOST:
+        held = (A.nnz + 3 * B.shape[0]) * B.shape[1] // 8  # by a turn in bits
+        if FILLED * _meetings(A, B) > A.nnz * B.shape[1] and held < MOST:
+            require(held, 1, "the carry of a loop, in bits,")
             return _from_bits(_in_bits(A, _to_bits(B), None if K is None else _to_bits(K), itertools.chain((0,), count)), B)
         new = product(A, B) if K is None else (product(A, B) + K).astype(bool)
         new.sort_indices()
