@@ -161,6 +161,83 @@ def cluster(x: Array) -> Array:
     return jnp.sum(square**-6 - square**-3)
 
 
+def chain(q: Array) -> Array:
+    """Where the hand of an arm of six joints is and points to: a product of matrices of 4 × 4 by Denavit and Hartenberg."""
+    pose = jnp.eye(4)
+    for angle, (length, offset, twist) in zip(
+        q, ((0.0, 0.3, 1.57), (0.6, 0.0, 0.0), (0.5, 0.0, 0.0), (0.0, 0.1, 1.57), (0.0, 0.1, -1.57), (0.0, 0.2, 0.0))
+    ):
+        c, s, ct, st = jnp.cos(angle), jnp.sin(angle), float(np.cos(twist)), float(np.sin(twist))
+        joint = jnp.array(
+            [[c, -s * ct, s * st, length * c], [s, c * ct, -c * st, length * s], [0.0, st, ct, offset], [0.0, 0.0, 0.0, 1.0]]
+        )
+        pose = pose @ joint
+    return jnp.concatenate([pose[:3, 3], pose[:3, 2]])
+
+
+def option(z: Array) -> Array:
+    """Black and Scholes: a call, a put and their hedge ratios by spot, strike, rate, volatility and time."""
+    spot, strike, rate, volatility, years = z
+    wide = volatility * jnp.sqrt(years)
+    d1 = (jnp.log(spot / strike) + (rate + volatility**2 / 2) * years) / wide
+    d2 = d1 - wide
+    up, down = jax.scipy.stats.norm.cdf(d1), jax.scipy.stats.norm.cdf(d2)
+    call = spot * up - strike * jnp.exp(-rate * years) * down
+    return jnp.stack([call, call - spot + strike * jnp.exp(-rate * years), up, up - 1])
+
+
+def euler_flux(u: Array) -> Array:
+    """The flux of Lax and Friedrichs between two states of a gas: density, momentum, energy on either side."""
+    left, right = u[:4], u[4:]
+
+    def flux(w: Array) -> tuple[Array, Array]:
+        velocity = w[1] / w[0]
+        pressure = 0.4 * (w[3] + 2.0 - 0.5 * (w[1] ** 2 + w[2] ** 2) / w[0])
+        speed = jnp.abs(velocity) + jnp.sqrt(1.4 * pressure / w[0])
+        return jnp.array([w[1], w[1] * velocity + pressure, w[2] * velocity, (w[3] + 2.0 + pressure) * velocity]), speed
+
+    (fl, sl), (fr, sr) = flux(left), flux(right)
+    return 0.5 * (fl + fr) - 0.5 * jnp.maximum(sl, sr) * (right - left)
+
+
+def neuron(z: Array) -> Array:
+    """An implicit Euler step of Hodgkin and Huxley's neuron by two Newton-like sweeps: voltage, three gates, current."""
+    v0, current = 10.0 * z[0], z[4]
+    v, m, h, n = v0, z[1], z[2], z[3]
+    for _ in range(2):
+        am = 0.1 * (25 - v) / (jnp.exp((25 - v) / 10) - 1)
+        bm = 4 * jnp.exp(-v / 18)
+        ah = 0.07 * jnp.exp(-v / 20)
+        bh = 1 / (jnp.exp((30 - v) / 10) + 1)
+        an = 0.01 * (10.5 - v) / (jnp.exp((10.5 - v) / 10) - 1)
+        bn = 0.125 * jnp.exp(-v / 80)
+        m, h, n = ((x + 0.1 * a) / (1 + 0.1 * (a + b)) for x, a, b in ((z[1], am, bm), (z[2], ah, bh), (z[3], an, bn)))
+        na, k = 120 * m**3 * h, 36 * n**4
+        v = (v0 + 0.1 * (current + na * 115 - k * 12 + 0.3 * 10.6)) / (1 + 0.1 * (na + k + 0.3))
+    return jnp.array([v, m, h, n])
+
+
+def mixture(z: Array) -> Array:
+    """Minus the logarithm of a mixture of three Gaussians' density at four places: weights, means and spreads."""
+    weights, means, spreads = z[:3], z[3:6], z[6:]
+    at = jnp.array([-1.0, 0.0, 0.5, 1.5])
+    log = jax.nn.log_softmax(weights) - jnp.log(spreads) - 0.5 * ((at[:, None] - means) / spreads) ** 2
+    return -jnp.sum(jax.nn.logsumexp(log, axis=1))
+
+
+def net_energy(x: Array) -> Array:
+    """A small net from ten numbers to one."""
+    rng = np.random.default_rng(3)
+    for rows, cols in ((16, 10), (16, 16)):
+        x = jnp.tanh(jnp.asarray(rng.normal(size=(rows, cols)).astype(np.float32) / np.sqrt(cols)) @ x)
+    return jnp.sum(x**2)
+
+
+def rosenbrock(x: Array) -> Array:
+    """Rosenbrock's function of 20 numbers."""
+    return jnp.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
 TUNING = (
     FormModel("cart-pole, RK4 step", cart_pole, 5),
     FormModel("quadrotor, 17 in", quadrotor, 17),
@@ -171,6 +248,13 @@ TUNING = (
     FormModel("policy net", policy, 8),
     FormModel("Kepler orbit", orbit, 6),
     FormModel("reaction chain", kinetics, 13),
+    FormModel("arm of six joints", chain, 6),
+    FormModel("option", option, 5),
+    FormModel("flux of a gas", euler_flux, 8, low=0.5),
+    FormModel("neuron, implicit step", neuron, 5),
     FormModel("softmax, Hessian", softmax_loss, 12, second=True),
     FormModel("five atoms, Hessian", cluster, 15, second=True),
+    FormModel("mixture, Hessian", mixture, 9, second=True),
+    FormModel("small net, Hessian", net_energy, 10, second=True),
+    FormModel("Rosenbrock, Hessian", rosenbrock, 20, second=True),
 )
