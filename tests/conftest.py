@@ -7,16 +7,13 @@ import jax
 import pytest
 from hypothesis import settings
 
+from .quick import compilation
+
 settings.register_profile("fresh", settings.get_profile("ci"), derandomize=False, print_blob=True)
 
 
 @pytest.fixture
 def double_precision():
     """Double precision, compiled quickly."""
-    quick = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        with jax.enable_x64(True):
-            yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", quick)
+    with compilation(quick=True), jax.enable_x64(True):
+        yield

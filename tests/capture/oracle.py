@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 
 import jax
@@ -11,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import backsolve as bs
+
+from ..quick import options
 
 float0 = jax.dtypes.float0
 
@@ -106,20 +107,9 @@ def pairing(a: Any, b: Any) -> Any:
         return sum(float(np.sum(t)) for t in terms), sum(float(np.sum(np.abs(t))) for t in terms)
 
 
-@cache
-def _quick() -> dict[str, Any]:
-    """Options with which this XLA compiles small programs four times as fast; none where it does not know them."""
-    options = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
-    try:
-        jax.jit(lambda x: x, compiler_options=options)(0)
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return options
-
-
 def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
     """jax.jit, compiling quickly."""
-    return jax.jit(f, compiler_options=_quick())
+    return jax.jit(f, compiler_options=options())
 
 
 def both(derivative: Callable[..., Any], *args: Any) -> Any:

@@ -8,6 +8,7 @@ import pytest
 import backsolve as bs
 from backsolve import hadamard
 
+from ..quick import compilation
 from .oracle import ORDERS, assert_close, assert_everywhere, normal
 
 ROWS = np.arange(-3.0, 4.0)[:, None] + np.zeros(3)
@@ -18,12 +19,8 @@ B = np.array([0.1, 0.2, -0.3])
 @pytest.fixture(autouse=True)
 def all_optimizations():
     """Two of these cases were wrong only in what an optimizing compiler made of them."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", False)
-    try:
+    with compilation(quick=False):
         yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def reach(q):

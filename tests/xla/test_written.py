@@ -9,6 +9,7 @@ import backsolve as bs
 from backsolve.xla.written import written
 
 from ..capture.oracle import assert_close, assert_same, normal
+from ..quick import compilation
 
 POINT = normal(4)
 ON_CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere XLA decides")
@@ -38,10 +39,8 @@ def count(f, *args):
 
 @pytest.fixture
 def optimised():
-    quick = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", quick)
+    with compilation(quick=False):
+        yield
 
 
 @ON_CPU
