@@ -6,7 +6,7 @@ threads.  XLA's own passes over the program, which simplify, fuse and order it, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -55,3 +55,14 @@ def compilation(*, quick: bool) -> Iterator[None]:
         yield
     finally:
         jax.config.update(OPTIMIZED, before)
+
+
+def optimized(f: Callable[..., Any]) -> Callable[..., Any]:
+    """jax.jit with all optimisations, wherever it is called."""
+    fast = jax.jit(f)
+
+    def run(*args: Any) -> Any:
+        with compilation(quick=False):
+            return fast(*args)
+
+    return run

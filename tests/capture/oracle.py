@@ -11,7 +11,7 @@ import numpy as np
 
 import backsolve as bs
 
-from ..quick import options
+from ..quick import optimized, options
 
 float0 = jax.dtypes.float0
 
@@ -198,13 +198,23 @@ def as_arrays(found: Any, like: Any) -> Any:
 
 
 def assert_everywhere(
-    derivative: Any, f: Callable[..., Any], args: Any, expected: Any, rtol: float = 1e-9, **options: Any
+    derivative: Any,
+    f: Callable[..., Any],
+    args: Any,
+    expected: Any,
+    rtol: float = 1e-9,
+    *,
+    alone: bool = False,
+    **options: Any,
 ) -> None:
-    """A Jacobian or Hessian of ours is this in every order and format, eagerly and compiled with all optimizations."""
-    for order in ORDERS:
-        for form in FORMATS:
-            run = derivative(f, order=order, format=form, **options)
-            for way in (run, jax.jit(run)):
-                got = as_arrays(way(*args), expected)
-                for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-                    assert_close(a, b, rtol, f"{order}, {form}, {'eager' if way is run else 'jit'}")
+    """A Jacobian or Hessian of ours is this in every order and format, eagerly and compiled.
+
+    All are compiled as one program; ``alone``, each as one of its own with all optimisations, which takes longer and is
+    for what an optimizing compiler may get wrong.
+    """
+    runs = {(order, form): derivative(f, order=order, format=form, **options) for order in ORDERS for form in FORMATS}
+    together = [] if alone else jax.jit(lambda *xs: [run(*xs) for run in runs.values()])(*args)
+    for k, (choice, run) in enumerate(runs.items()):
+        for way, found in (("eager", run(*args)), ("jit", optimized(run)(*args) if alone else together[k])):
+            for a, b in zip(jax.tree.leaves(as_arrays(found, expected)), jax.tree.leaves(expected), strict=True):
+                assert_close(a, b, rtol, f"{choice}, {way}")
