@@ -1,5 +1,7 @@
 """Loops taken apart where a derivative is solved with: right whatever the loop, and linear in its steps."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,10 +149,27 @@ PROGRAMS = {
 }
 
 
-def dense(f, x):
-    """The Jacobian as a matrix, by JAX."""
-    n = x.size
-    return np.asarray(jax.jacfwd(f)(x)).reshape(n, n)
+@cache
+def jacobian(name):
+    """The Jacobian of a program at X, by JAX."""
+    return np.asarray(jax.jit(jax.jacfwd(PROGRAMS[name]))(X))
+
+
+def loss_of(name):
+    """A function to one number whose Hessian goes through the loop twice."""
+    return lambda x: jnp.sum(PROGRAMS[name](x) ** 2) + jnp.sum(jnp.cosh(x))
+
+
+@cache
+def hessian(name):
+    """Its Hessian at X as a matrix, by JAX."""
+    return np.asarray(jax.jit(jax.hessian(loss_of(name)))(X)).reshape(X.size, X.size)
+
+
+def products(name, t, g):
+    """J t and Jᵀ g at X, by JAX."""
+    f = PROGRAMS[name]
+    return jax.jit(lambda x, t, g: (jax.jvp(f, (x,), (t,))[1], jax.vjp(f, x)[1](g)[0]))(X, t, g)
 
 
 def parts(system):
@@ -163,7 +182,7 @@ def parts(system):
 def test_solutions_through_loops(name, compiled):
     f = PROGRAMS[name]
     b = RNG.standard_normal((T, N))
-    J = dense(f, X)
+    J = jacobian(name).reshape(X.size, X.size)
     assert np.linalg.cond(J) < 1e8
 
     def both(x, b):
@@ -183,16 +202,11 @@ def test_loops_are_taken_apart(name):
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("compiled", [False, True])
 def test_inverse_hessians_through_loops(name, compiled):
-    f = PROGRAMS[name]
-
-    def loss(x):
-        return jnp.sum(f(x) ** 2) + jnp.sum(jnp.cosh(x))
-
     def product(x, v):
-        return bs.inverse_hvp(loss, (x,), v, damping=1.0)
+        return bs.inverse_hvp(loss_of(name), (x,), v, damping=1.0)
 
     v = RNG.standard_normal((T, N))
-    H = np.asarray(jax.hessian(loss)(X)).reshape(X.size, X.size) + np.eye(X.size)
+    H = hessian(name) + np.eye(X.size)
     u = (jax.jit(product) if compiled else product)(X, v)
     np.testing.assert_allclose(np.ravel(u), np.linalg.solve(H, np.ravel(v)), rtol=1e-7, atol=1e-9)
 
@@ -206,11 +220,13 @@ def test_unfolded_loops_are_the_same_system(name):
     loops += [op for op in system.M.entries.values() if "scan" in op.label]
     assert steps.L.shape[0] >= system.L.shape[0] + (0 if name == "batched" else T * len(loops))
     t, g = RNG.standard_normal((2, T, N))
-    np.testing.assert_allclose(steps.jvp(t), jax.jvp(f, (jnp.asarray(X),), (jnp.asarray(t),))[1], rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(steps.vjp(g), jax.vjp(f, jnp.asarray(X))[1](jnp.asarray(g))[0], rtol=1e-9, atol=1e-12)
+    change, gradient = products(name, t, g)
+    np.testing.assert_allclose(steps.jvp(t), change, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(steps.vjp(g), gradient, rtol=1e-9, atol=1e-12)
+    J = jacobian(name)
     for order in ("auto", "forward", "reverse"):
-        np.testing.assert_allclose(steps.jacobian(order), jax.jacfwd(f)(X), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(steps.jacobian(format="sparse").todense(), jax.jacfwd(f)(X), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(steps.jacobian(order), J, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(steps.jacobian(format="sparse").todense(), J, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -219,14 +235,13 @@ def test_steps_in_parallel_are_the_same_system(name, compiled):
     f = PROGRAMS[name]
     t, g = RNG.standard_normal((2, T, N))
 
-    def products(x, t, g):
+    def in_parallel(x, t, g):
         system = bs.linearize(f, x).in_parallel()
         return system.jvp(t), system.vjp(g), system.jacobian("forward"), system.jacobian("reverse")
 
-    ours = (jax.jit(products) if compiled else products)(X, t, g)
-    x, J = jnp.asarray(X), jax.jacfwd(f)(X)
-    theirs = jax.jvp(f, (x,), (jnp.asarray(t),))[1], jax.vjp(f, x)[1](jnp.asarray(g))[0], J, J
-    for a, b in zip(ours, theirs, strict=True):
+    ours = (jax.jit(in_parallel) if compiled else in_parallel)(X, t, g)
+    J = jacobian(name)
+    for a, b in zip(ours, (*products(name, t, g), J, J), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
