@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
-from backsolve.planning.plan import ORDERS
+from backsolve.planning.plan import ORDERS, choose_order, make_plan
 
 from .oracle import as_jax, assert_close, assert_same, compiled, normal, positive
 from .test_plans import Scalars, nodes_of
@@ -32,6 +32,15 @@ def test_a_plan_serves_every_point_of_its_shapes(order):
         assert_same(bs.jacobian(net, (0, 1), order=plan)(*args), want)
         assert_same(jax.jit(bs.jacobian(net, (0, 1), order=plan))(*args), want)
     assert_same(bs.linearize(net, *ARGS, argnums=(0, 1)).jacobian(plan), jax.jacobian(net, (0, 1))(*ARGS))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("f", [net, lambda x, W, V: (W @ jnp.sin(x)).sum() * V], ids=["net", "narrow"])
+def test_an_order_alone_is_that_of_its_plan(f, order):
+    network = bs.linearize(f, *ARGS, argnums=(0, 1, 2)).network()
+    for dense in (False, True):
+        choice, plan = choose_order(network, order, dense=dense), make_plan(network, order, dense=dense)
+        assert (choice.order, choice.method) == (plan.order, plan.method)
 
 
 def test_a_plan_of_shapes_alone():

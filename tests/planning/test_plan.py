@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backsolve import I, O, OperatorMatrix, System, hadamard, left_mul, matrix
 from backsolve.operators import ArraySpace, Identity, einsum
-from backsolve.planning.plan import ORDERS, make_plan
+from backsolve.planning.plan import ORDERS, choose_order, make_plan
 
 from ..chains import examples
 from .test_search import Sets
@@ -274,12 +274,12 @@ def test_search_is_never_worse_and_zero_is_none():
     assert system.plan().order == default.order
 
 
-def test_plans_without_explanation():
-    network = operators(0)[0].network()
-    plan = make_plan(network, "markowitz", explain=False)
-    assert (plan.steps, plan.totals) == ((), {})
-    assert plan.multiplications == make_plan(network, "markowitz").multiplications
-    assert str(plan).startswith("Plan: ")
+@pytest.mark.parametrize("seed", range(4))
+def test_the_order_alone_is_that_of_the_plan(seed):
+    network = operators(seed)[0].network()
+    for order in (*ORDERS, list(range(network.nodes))):
+        choice, plan = choose_order(network, order, dense=False), make_plan(network, order, dense=False)
+        assert (choice.order, choice.method) == (plan.order, plan.method)
 
 
 def test_a_system_without_nodes_to_eliminate():

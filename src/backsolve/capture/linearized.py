@@ -24,7 +24,7 @@ from backsolve.matrices.vector import BlockVector
 from backsolve.operators import O
 from backsolve.operators.closed_form import dense_array, first_of
 from backsolve.operators.moves import flattened, unflattened
-from backsolve.planning.plan import Plan
+from backsolve.planning.plan import Choice, Plan
 from backsolve.system.bordered import Inverse
 from backsolve.system.system import FORMATS, Plans, System
 from backsolve.tracing import jaxpr as jx
@@ -194,7 +194,7 @@ class Linearized(System):
         """Blocks, a row for each output leaf, as a pytree of outputs of pytrees of inputs."""
         return jx.unflatten(self.outputs.structure, [jx.unflatten(self.inputs.structure, row) for row in rows])
 
-    def _arrays(self, network: LinearizedGraph, plan: Plan) -> list[list[Any]]:
+    def _arrays(self, network: LinearizedGraph, plan: Choice | Plan) -> list[list[Any]]:
         """The blocks as arrays: by elimination, or by substitution with an identity on the right."""
         if plan.method == "elimination":
             J = network.accumulate(plan.order)

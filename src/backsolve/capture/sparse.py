@@ -19,7 +19,7 @@ from backsolve.operators import Einsum, LinearOperator, Space, TupleSpace
 from backsolve.operators.einsum import Factor
 from backsolve.operators.moves import Inject, Project, flat_space
 from backsolve.operators.quotient import Quotient
-from backsolve.planning.plan import Plan, make_plan
+from backsolve.planning.plan import Plan, choose_order
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.sparse.operator import Sparse, as_sparse, join_sparse, mirror_sparse
@@ -147,9 +147,11 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
 
 
 def _nodes(order: Any, system: System) -> Iterable[int]:
-    plan = order if isinstance(order, Plan) else make_plan(system.network(), order, dense=False, explain=False)
-    plan.check(system.network())
-    return plan.order
+    network = system.network()
+    if isinstance(order, Plan):
+        order.check(network)
+        return order.order
+    return choose_order(network, order, dense=False).order
 
 
 def _matrix(op: Any, out: Any, into: Any) -> SparseMatrix:

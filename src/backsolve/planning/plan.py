@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -15,7 +16,7 @@ from backsolve.planning.costs import CostGraph, StructureTable
 from backsolve.planning.progress import progress_line
 from backsolve.planning.search import BitGraph, anneal, anneal_whole, eliminate_chains, greedy, minimum_fill
 
-__all__ = ["ORDERS", "Plan", "Step", "make_plan"]
+__all__ = ["ORDERS", "Choice", "Plan", "Step", "choose_order", "make_plan"]
 
 ORDERS = ("auto", "forward", "reverse", "markowitz")
 MOVES = 2, 500  # of the default search where a move takes some 20 µs: for each node, and at most
@@ -39,6 +40,14 @@ class Step:
     multiplications: int
     fill: int
     total: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An order of elimination, every node once, and the method: what of a `Plan` an accumulation reads."""
+
+    order: tuple[int, ...]
+    method: str
 
 
 @dataclass(frozen=True)
@@ -131,40 +140,44 @@ def _cut(name: str) -> str:
     return name if len(name) <= NAME else name[: NAME - 1] + "…"
 
 
-def make_plan(
-    network: LinearizedGraph, order: Any = "auto", search: float | None = None, *, dense: bool = True, explain: bool = True
-) -> Plan:
+def make_plan(network: LinearizedGraph, order: Any = "auto", search: float | None = None, *, dense: bool = True) -> Plan:
     """The plan for a network: the order given, or the best one found.
 
     ``order`` is one of `ORDERS` or a sequence naming every node once; ``search`` is how many seconds to look for a better
     one with "auto" (without it, as long as a fixed small number of tries takes; beyond 2,000 nodes nothing is searched).
-    ``dense`` says that the result will be written as arrays, which costs as well; without ``explain`` the plan has neither
-    steps nor the totals of other orders.
+    ``dense`` says that the result will be written as arrays, which costs as well.
     Raises `ValueError` for an unknown name and for an order that misses, repeats or invents a node.
     """
     given: Any = search
     if given is not None and (isinstance(given, bool) or not isinstance(given, Real) or not 0 <= float(given) < math.inf):
         raise ValueError(f"search is a time in seconds, zero or more, got {search!r}.")
     costs = _Costs(network, dense)
+    chosen, method = _chosen(costs, order, search)
+    cost = costs.cost(chosen) if method == "elimination" else costs.substitutions()[method]
+    steps = tuple(costs.steps(chosen))
+    totals = {name: costs.multiplications(nodes) for name, nodes in costs.named().items()}
+    total = steps[-1].total if steps else costs.multiplications(chosen)
+    return Plan((*chosen, *sorted(network.terminal)), method, total, cost, totals, steps, network.signature())
+
+
+def choose_order(network: LinearizedGraph, order: Any = "auto", *, dense: bool = True) -> Choice:
+    """What an accumulation reads of the plan that `make_plan` makes; an order that needs no search is not priced."""
+    chosen, method = _chosen(_Costs(network, dense), order, None)
+    return Choice((*chosen, *sorted(network.terminal)), method)
+
+
+def _chosen(costs: _Costs, order: Any, search: float | None) -> tuple[list[int], str]:
+    """The order of the nodes that are to be eliminated, and the method."""
     if order not in ORDERS if isinstance(order, str) else not isinstance(order, Iterable):
         names = ", ".join(map(repr, ORDERS))
         raise ValueError(f"unknown order {order!r}; use one of {names}, a sequence of nodes, or a plan.")
-    known = {"forward": network.inner, "reverse": network.inner[::-1]}
-    if explain or (isinstance(order, str) and order in ("auto", "markowitz")):
-        known["markowitz"] = costs.markowitz()
     if not isinstance(order, str):
-        chosen = _checked(network, order)
-    else:
-        chosen = known[order] if order != "auto" else _best(costs, known, search)
-    cost, method = costs.cost(chosen), "elimination"
-    for name, other in costs.substitutions().items() if isinstance(order, str) and order == "auto" else ():
-        if other < cost:
-            cost, method = other, name
-    steps = tuple(costs.steps(chosen)) if explain else ()
-    totals = {name: costs.multiplications(nodes) for name, nodes in known.items()} if explain else {}
-    rest = sorted(network.terminal)
-    total = steps[-1].total if steps else costs.multiplications(chosen)
-    return Plan((*chosen, *rest), method, total, cost, totals, steps, network.signature())
+        return _checked(costs.network, order), "elimination"
+    if order != "auto":
+        return costs.named(order)[order], "elimination"
+    best = _best(costs, costs.named(), search)
+    prices = {"elimination": costs.cost(best), **costs.substitutions()}
+    return best, min(prices, key=prices.__getitem__)  # elimination among equals
 
 
 def _best(costs: _Costs, known: dict[str, list[int]], search: float | None) -> list[int]:
@@ -216,11 +229,24 @@ class _Costs:
         self.network = network
         self.dense = dense
         self.table = StructureTable()
-        self.into = {i: {j: self.table.number(e) for j, e in row.items()} for i, row in network.into.items()}
-        sizes = {self.table.uniform(s) for row in self.into.values() for s in row.values()}
-        small = len(network.inner) <= LARGE  # bits for every pair of nodes
-        self.uniform = sizes.pop() if len(sizes) == 1 and small else None
         self._counts: BitGraph | None = None
+
+    @cached_property
+    def into(self) -> dict[int, dict[int, int]]:
+        """The structure of each edge."""
+        return {i: {j: self.table.number(e) for j, e in row.items()} for i, row in self.network.into.items()}
+
+    @cached_property
+    def uniform(self) -> int | None:
+        """What every product costs where they cost the same, and the nodes are few enough for bits of every pair."""
+        sizes = {self.table.uniform(s) for row in self.into.values() for s in row.values()}
+        return sizes.pop() if len(sizes) == 1 and len(self.network.inner) <= LARGE else None
+
+    def named(self, *names: str) -> dict[str, list[int]]:
+        """The orders that have names, or those of these names."""
+        inner = self.network.inner
+        rules = {"forward": lambda: inner, "reverse": lambda: inner[::-1], "markowitz": lambda: self.by_degree}
+        return {name: rules[name]() for name in names or rules}
 
     @property
     def counts(self) -> BitGraph:
@@ -238,7 +264,8 @@ class _Costs:
                 out_of[j] |= 1 << i
         return BitGraph(into, out_of)
 
-    def markowitz(self) -> list[int]:
+    @cached_property
+    def by_degree(self) -> list[int]:
         """The order by Markowitz degree: in-edges times out-edges, each product weighted by its size."""
         if self.uniform is not None:
             return greedy(self.counts, self.network.inner)

@@ -21,7 +21,7 @@ from backsolve.matrices.vector import BlockVector, unpack_vector
 from backsolve.operators import I, LinearOperator
 from backsolve.operators.moves import flattened, unflattened
 from backsolve.planning.costs import Cost, abstracted
-from backsolve.planning.plan import Plan, make_plan
+from backsolve.planning.plan import Choice, Plan, choose_order, make_plan
 from backsolve.sparse.operator import as_sparse
 from backsolve.system.bordered import Inverse, bordered, require_square, with_operators
 
@@ -29,7 +29,7 @@ __all__ = ["FORMATS", "System"]
 
 FORMATS = ("array", "operator", "sparse")  # of a Jacobian
 
-Plans = MutableMapping[Any, Plan]
+Plans = MutableMapping[Any, Choice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,17 +238,17 @@ class System(Showable):
         """
         return self  # operators made by hand are linear over the numbers they act on
 
-    def planned(self, order: Any, *, dense: bool, plans: Plans | None = None) -> tuple[LinearizedGraph, Plan]:
+    def planned(self, order: Any, *, dense: bool, plans: Plans | None = None) -> tuple[LinearizedGraph, Choice | Plan]:
         """The network and the plan for an order, which may be a plan; ``plans`` keeps what was made, by structure."""
         network = self.network()
         if isinstance(order, Plan):
             order.check(network)
             return network, order
         if plans is None or not isinstance(order, str):
-            return network, make_plan(network, order, dense=dense, explain=False)
+            return network, choose_order(network, order, dense=dense)
         key = network.signature()
         if key not in plans:
-            plans[key] = make_plan(network, order, dense=dense, explain=False)
+            plans[key] = choose_order(network, order, dense=dense)
         return network, plans[key]
 
 

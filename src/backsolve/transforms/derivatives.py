@@ -19,7 +19,7 @@ from backsolve.algebra.elements import is_number, short
 from backsolve.capture import Traced, linearize_with_aux, traced
 from backsolve.capture.linearized import Linearized
 from backsolve.capture.sparse import sparse_jacobian
-from backsolve.planning.plan import Plan
+from backsolve.planning.plan import Choice, Plan
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.tracing import jaxpr as jx
 from backsolve.xla.materialize import GRADIENT, JACOBIAN, SPARSE, Policy, concerns, materialized
@@ -293,7 +293,7 @@ def jacobian(
         made = sparse_derivative(build, f"Jacobian of {_name(fun)}", order, has_aux=has_aux)
         return _like(fun, "sparse Jacobian of")(made)
 
-    plans: dict[Any, Plan] = {}  # by structure: a function is planned once, however often it is traced
+    plans: dict[Any, Choice] = {}  # by structure: a function is planned once, however often it is traced
 
     @_like(fun, "Jacobian of")
     def matrix(*args: Any, **kwargs: Any) -> Any:
