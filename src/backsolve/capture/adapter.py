@@ -33,6 +33,7 @@ from backsolve.sparse.matrix import SparseMatrix
 from backsolve.sparse.operator import Sparse
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.series import MUL_PARAMS
 
 __all__ = ["JaxAdapter", "JaxKernels"]
 
@@ -58,7 +59,7 @@ class JaxAdapter:
         if _is_count(a) and _is_count(b):
             return jnp.multiply(_unbounded(a), b)
         if da == db and da is not None and (a.shape == b.shape or not a.shape or not b.shape):
-            return jx.entrywise(lax.mul_p, a, b, out_dtype=None) if a.shape == b.shape else lax.mul(a, b)
+            return jx.entrywise(lax.mul_p, a, b, **MUL_PARAMS) if a.shape == b.shape else lax.mul(a, b)
         return jnp.multiply(a, b)
 
     def add(self, a: Any, b: Any) -> Any:

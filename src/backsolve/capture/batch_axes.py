@@ -18,6 +18,7 @@ from backsolve.operators.batch_axes import Pairs, joined, propagate
 from backsolve.operators.moves import Reshape, Slice
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.kinds import Kind
+from backsolve.tracing.series import scan_counts
 
 __all__ = ["Aligned", "aligned_axes", "all_but", "whole"]
 
@@ -74,7 +75,7 @@ def _walked(jaxpr: Any, inputs: Sequence[Aligned]) -> list[Aligned]:
 
 def _scanned(params: dict[str, Any], operands: list[Aligned]) -> list[Aligned]:
     """A scan: what its carry keeps, once another turn takes nothing away."""
-    body, consts, carries = params["jaxpr"].jaxpr, params["num_consts"], params["num_carry"]
+    body, (consts, carries) = params["jaxpr"].jaxpr, scan_counts(params)
     fixed, carry, xs = operands[:consts], operands[consts : consts + carries], operands[consts + carries :]
     slices = [{k: frozenset((a - 1, b) for a, b in pairs if a) for k, pairs in x.items()} for x in xs]
     while True:

@@ -22,6 +22,7 @@ from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_memory
 from backsolve.tracing.jaxpr import carries_derivatives, inner_jaxpr, is_traced
 from backsolve.tracing.kinds import Kind
+from backsolve.tracing.series import bind_primitive
 
 __all__ = [
     "convolved",
@@ -419,8 +420,9 @@ def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | Non
         return None
     if out is NotImplemented:
         with jax.ensure_compile_time_eval():
-            out = eqn.primitive.bind(*known, **eqn.primitive.get_bind_params(eqn.params))
-    outputs = out if eqn.primitive.multiple_results else [out]
+            outputs = bind_primitive(eqn.primitive, eqn.params, known)
+    else:
+        outputs = out if eqn.primitive.multiple_results else [out]
     return [np.asarray(y, v.aval.dtype) for y, v in zip(outputs, eqn.outvars, strict=True)]
 
 

@@ -29,6 +29,7 @@ from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries, from_labels, transposed
 from backsolve.sparse.pattern import dense as dense_pattern
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.series import scan_counts
 
 __all__ = ["RULES", "EdgeOf", "equation_pattern", "scanned_pattern"]
 
@@ -217,7 +218,7 @@ def scanned_pattern(op: LinearEquation, edge: EdgeOf, most: int = MOST) -> Patte
     Raises `PatternTooLargeError` where they would take more than ``most`` bytes.
     """
     params, invars, operands = op.eqn.params, op.eqn.invars, op.operands
-    count, carried, T = params["num_consts"], params["num_carry"], params["length"]
+    (count, carried), T = scan_counts(params), params["length"]
     active = [x is None for x in operands]
     sizes = [prod(v.aval.shape) for v in invars]
     sliced = active[count + carried :]

@@ -32,6 +32,7 @@ from backsolve.sparse.operator import Keep, Sparse, columns_of, join_sparse, row
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.series import scan_counts
 
 __all__ = ["recurrence", "unfolded"]
 
@@ -84,7 +85,7 @@ class _Loop:
         self.op = op
         params, invars, outvars = op.eqn.params, op.eqn.invars, op.eqn.outvars
         self.body, self.length, self.reverse = params["jaxpr"], params["length"], params["reverse"]
-        self.consts, self.carried = params["num_consts"], params["num_carry"]
+        self.consts, self.carried = scan_counts(params)
         self.after = self.consts + self.carried
         active = [x is None for x in op.operands]
         depends = jx.dependent(op.eqn, active)[: self.carried]

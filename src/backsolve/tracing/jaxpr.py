@@ -1,4 +1,4 @@
-"""The only file that touches JAX's internals: tracing, reading equations, linearizing and transposing one of them."""
+"""Tracing, reading equations, linearizing and transposing one of them; what of JAX that takes, `series.py` finds."""
 
 from __future__ import annotations
 
@@ -10,19 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src import core, source_info_util
-from jax._src import linear_util as lu
-from jax._src.ad_util import zeros_like_aval
-from jax._src.api_util import debug_info, fun_sourceinfo
-from jax._src.interpreters import ad as _ad
-from jax._src.interpreters import batching
-from jax._src.interpreters import mlir as _mlir
-from jax._src.interpreters import partial_eval as pe
-from jax._src.state.discharge import discharge_state
-from jax._src.tree_util import FlatTree, tree_flatten, tree_unflatten
 
 from backsolve.algebra.elements import is_zero
 from backsolve.operators import ArraySpace
+from backsolve.tracing import series
+from backsolve.tracing.series import Primitive, ad, batching, eval_jaxpr, mlir, source_info_util, zeros_like_aval
 
 __all__ = [
     "MOVES",
@@ -82,9 +74,6 @@ def concatenate(params: dict[str, Any], *parts: Any) -> Any:
     return jax.lax.concatenate(parts, params["dimension"])
 
 
-ad: Any = _ad  # untyped in JAX
-mlir: Any = _mlir
-Primitive = core.Primitive
 Aval = Any
 Value = Any
 
@@ -94,16 +83,13 @@ def trace(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any],
     trees: list[Any] = []
 
     def flat(*leaves: Any) -> list[Any]:
-        out, tree = tree_flatten(fun(*leaves))
+        out, tree = jax.tree_util.tree_flatten(fun(*leaves))
         trees.append(tree)
         return out
 
     with contextlib.suppress(AttributeError):  # so that tracing errors name the user's function
         flat.__name__ = fun.__name__
-    debug = debug_info("backsolve", flat, args, {}, sourceinfo=fun_sourceinfo(fun))
-    closed, _ = pe.trace_to_jaxpr(flat, FlatTree.flatten_args(*map(core.typeof, args)), debug)
-    if core.internal_mutable_array_effect in closed.effects:  # mutable arrays become plain values
-        closed = discharge_state(closed)
+    closed = series.traced(flat, args, series.fun_sourceinfo(fun))
     return closed.jaxpr, closed.consts, trees[-1]
 
 
@@ -118,7 +104,7 @@ NOT_CONCRETE = (
 
 def type_of(value: Value) -> Aval:
     """The type of a value: shape, dtype, weakness."""
-    return core.typeof(value)
+    return jax.typeof(value)
 
 
 def hoisted(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Callable[..., Any], list[Any]]:
@@ -139,19 +125,19 @@ def hoisted(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Callable[...,
     def closed(*args: Any) -> Any:
         outer = iter(args[count:])
         given = [next(outer) if is_moved else c for c, is_moved in zip(consts, moved, strict=True)]
-        return unflatten(tree, core.eval_jaxpr(jaxpr, given, *jax.tree_util.tree_leaves(args[:count])))
+        return unflatten(tree, eval_jaxpr(jaxpr, given, *jax.tree_util.tree_leaves(args[:count])))
 
     return closed, [c for c, is_moved in zip(consts, moved, strict=True) if is_moved]
 
 
 def evaluated(closed: Any, args: Sequence[Value]) -> list[Value]:
     """The outputs of a closed jaxpr at these arguments."""
-    return core.eval_jaxpr(closed.jaxpr, closed.consts, *args)
+    return eval_jaxpr(closed.jaxpr, closed.consts, *args)
 
 
 def unflatten(tree: Any, leaves: Sequence[Any]) -> Any:
     """The pytree with this structure and these leaves."""
-    return tree_unflatten(tree, leaves)
+    return jax.tree_util.tree_unflatten(tree, leaves)
 
 
 class Equation:
@@ -200,16 +186,15 @@ def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     """Evaluate one equation on values, under the user's source line; a list with one value an output."""
     primitive, info = eqn.primitive, eqn.source_info
     stack = source_info_util.current_name_stack() + info.name_stack
-    current = core.trace_ctx.trace
-    if type(current) is pe.DynamicJaxprTrace and not eqn.effects:
+    current = next(series.transforms())
+    if type(current) is series.DynamicJaxprTrace and not eqn.effects:
         return _copied(current, eqn, inputs, info.replace(name_stack=stack))
-    if current is core.eval_trace and not any(map(is_traced, inputs)):
+    if current is series.eval_trace and not any(map(is_traced, inputs)):
         out = moved(primitive.name, eqn.params, inputs)
         if out is not None:
             return out
     with eqn.ctx.manager, source_info_util.user_context(info.traceback, name_stack=stack):
-        out = primitive.bind(*inputs, **primitive.get_bind_params(eqn.params))
-    return list(out) if primitive.multiple_results else [out]
+        return series.bind_primitive(primitive, eqn.params, inputs)
 
 
 def _copied(current: Any, eqn: Any, inputs: Sequence[Value], source: Any) -> list[Value]:
@@ -221,10 +206,10 @@ def _copied(current: Any, eqn: Any, inputs: Sequence[Value], source: Any) -> lis
 
 def entrywise(primitive: Any, a: Value, b: Value, **params: Any) -> Value:
     """A binary entrywise operation on two arrays of one shape and dtype."""
-    current: Any = core.trace_ctx.trace
-    own = type(current) is pe.DynamicJaxprTrace and getattr(a, "_trace", None) is getattr(b, "_trace", None) is current
+    current = next(series.transforms())
+    own = type(current) is series.DynamicJaxprTrace and getattr(a, "_trace", None) is getattr(b, "_trace", None) is current
     if own and a.aval == b.aval:  # the result is of that type too: nothing to find out
-        return current.emit_eqn([a, b], [a.aval], primitive, params, core.no_effects, source_info_util.current())[0]
+        return current.emit_eqn([a, b], [a.aval], primitive, params, series.no_effects, source_info_util.current())[0]
     return primitive.bind(a, b, **params)
 
 
@@ -233,7 +218,7 @@ def sharding_of_product(a: Value, b: Value, dims: Any) -> Any:
 
     None where JAX knows.  ``dims`` holds the summed and the batch axes of each operand.
     """
-    shardings = [getattr(core.typeof(x), "sharding", None) for x in (a, b)]
+    shardings = [getattr(jax.typeof(x), "sharding", None) for x in (a, b)]
     specs = [getattr(s, "spec", None) or (None,) * np.ndim(x) for s, x in zip(shardings, (a, b), strict=True)]
     if all(spec[k] is None for spec, (summed, _) in zip(specs, dims, strict=True) for k in summed):
         return None
@@ -269,12 +254,12 @@ def where(eqn: Any, caller: Any = None) -> str:
 
 def is_traced(x: Any) -> bool:
     """Whether a value stands for one that is not known yet."""
-    return isinstance(x, core.Tracer)
+    return isinstance(x, series.Tracer)
 
 
 def is_literal(atom: Any) -> bool:
     """Whether an operand is a literal constant."""
-    return isinstance(atom, core.Literal)
+    return isinstance(atom, series.Literal)
 
 
 def live_equations(
@@ -348,7 +333,7 @@ def on_this_platform(eqn: Any) -> Any:
     own = jax.default_backend()
     number = next((k for k, names in enumerate(platforms) if names is not None and own in names), platforms.index(None))
     branch = eqn.params["branches"][number]
-    call = jax.make_jaxpr(jax.jit(lambda *args: core.eval_jaxpr(branch.jaxpr, branch.consts, *args)))
+    call = jax.make_jaxpr(jax.jit(lambda *args: eval_jaxpr(branch.jaxpr, branch.consts, *args)))
     struct: Any = jax.ShapeDtypeStruct
     made = call(*[struct(v.aval.shape, v.aval.dtype) for v in eqn.invars[1:]]).eqns[0]
     return made.replace(invars=eqn.invars[1:], outvars=eqn.outvars, source_info=eqn.source_info)
@@ -381,7 +366,7 @@ def linearize_equation(eqn: Any, inputs: Sequence[Value], active: Sequence[bool]
 def linearized(fun: Callable[..., Any], point: Sequence[Value]) -> tuple[list[Value], list[bool], Any, Sequence[Value]]:
     """JAX's linearization of a function, which returns a list of arrays, at a point; see `linearize_equation`."""
     try:
-        out, zero, jaxpr, consts = ad.linearize(fun, FlatTree.flatten(tuple(point)))
+        out, moves, closed = series.linearized(fun, point)
     except ValueError as error:
         if "known values" not in str(error):
             raise
@@ -389,13 +374,13 @@ def linearized(fun: Callable[..., Any], point: Sequence[Value]) -> tuple[list[Va
         closed = jax.make_jaxpr(lambda *ts: jax.jvp(fun, tuple(point), ts)[1])(*point)
         value = fun(*point)
         return value, [True] * len(value), closed.jaxpr, closed.consts
-    return list(out), [not z for z in zero], jaxpr, consts
+    return out, moves, closed.jaxpr, closed.consts
 
 
 def _cotangent(ct: Any, aval: Aval, symbolic: bool) -> Any:
     """A cotangent as a transpose rule takes it; of what has no derivatives (integers) it is always symbolic."""
     if not carries_derivatives(aval) or (symbolic and is_zero(ct)):
-        return ad.Zero(aval.to_ct_aval())
+        return ad.Zero(series.ct_aval(aval))
     return zeros(aval) if is_zero(ct) else as_array(ct, aval)
 
 
@@ -412,10 +397,8 @@ def push_tangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any], t
             t = next(moving)
             value = zeros(v.aval) if is_zero(t) else t
         given.append(value)
-    primitive = eqn.primitive
     given = [as_array(x, v.aval) for x, v in zip(given, eqn.invars, strict=True)]
-    out = primitive.bind(*given, **primitive.get_bind_params(params))
-    return list(out) if primitive.multiple_results else [out]
+    return series.bind_primitive(eqn.primitive, params, given)
 
 
 def pull_cotangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any], cotangents: Sequence[Any]) -> list[Any]:
@@ -430,16 +413,7 @@ def pull_cotangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any],
     if not eqn.primitive.multiple_results:
         (cts,) = cts
     operands = [None if m else as_array(x, v.aval) for x, v, m in zip(operands, eqn.invars, moving, strict=True)]
-    if eqn.primitive in ad.fancy_transposes:
-        accumulators = [
-            ad.ValAccum(v.aval.to_ct_aval()) if m else x for x, v, m in zip(operands, eqn.invars, moving, strict=True)
-        ]
-        ad.fancy_transposes[eqn.primitive](cts, *accumulators, **params)
-        out = [a.freeze() for a, m in zip(accumulators, moving, strict=True) if m]
-    else:
-        undefined = [ad.UndefinedPrimal(v.aval) if m else x for x, v, m in zip(operands, eqn.invars, moving, strict=True)]
-        found = ad.get_primitive_transpose(eqn.primitive)(cts, *undefined, **params)
-        out = [ct for ct, m in zip(found, moving, strict=True) if m]
+    out = series.pulled(eqn, params, cts, operands, moving)
     return [
         zeros(aval) if ct is None or type(ct) is ad.Zero else as_array(ct, aval) for ct, aval in zip(out, avals, strict=True)
     ]
@@ -454,7 +428,7 @@ def dependent(eqn: Any, active: Sequence[bool]) -> list[bool]:
         branches = [dependent_outputs(branch.jaxpr, active[1:]) for branch in params["branches"]]
         return [active[0] or any(each) for each in zip(*branches, strict=True)]
     if name == "scan":
-        fixed, carried = params["num_consts"], params["num_carry"]
+        fixed, carried = series.scan_counts(params)
         return _dependent_loop(
             params["jaxpr"].jaxpr, active[:fixed], active[fixed : fixed + carried], active[fixed + carried :]
         )
@@ -491,7 +465,7 @@ def dependent_outputs(jaxpr: Any, active: Sequence[bool]) -> list[bool]:
 
 def inner_equations(params: dict[str, Any]) -> list[Any]:
     """The equations of all jaxprs among an equation's parameters."""
-    return [eqn for jaxpr in core.jaxprs_in_params(params) for eqn in jaxpr.eqns]
+    return [eqn for jaxpr in series.jaxprs_in_params(params) for eqn in jaxpr.eqns]
 
 
 def every_equation(jaxpr: Any) -> Iterator[Any]:
@@ -524,7 +498,7 @@ def _is_of_jax(rule: Any) -> bool:
         if id(function) in seen:
             continue
         seen.add(id(function))
-        if isinstance(function, lu.WrappedFun):
+        if isinstance(function, series.linear_util.WrappedFun):
             waiting.append(function.f)
             continue
         code = getattr(function, "__code__", None)
@@ -534,7 +508,7 @@ def _is_of_jax(rule: Any) -> bool:
             held = cell.cell_contents
             if isinstance(held, tuple | list):
                 waiting.extend(f for f in held if callable(f))
-            elif hasattr(held, "__code__") or isinstance(held, lu.WrappedFun):
+            elif hasattr(held, "__code__") or isinstance(held, series.linear_util.WrappedFun):
                 waiting.append(held)
     return True
 
@@ -547,7 +521,7 @@ def identity_primitive(name: str, on_cpu: Callable[..., Any]) -> Any:
 
     Its parameters are handed to that function.
     """
-    made: Any = core.Primitive(name)
+    made: Any = Primitive(name)
     made.def_impl(lambda x, **params: x)
     made.def_abstract_eval(lambda x, **params: x)
     batching.primitive_batchers[made] = lambda args, axes, **params: (made.bind(args[0], **params), axes[0])
@@ -565,20 +539,12 @@ def is_identity(eqn: Any) -> bool:
 
 def is_compiling() -> bool:
     """Whether a program is being traced, as `jax.jit` does, under whatever other transforms."""
-    return any(isinstance(t, pe.DynamicJaxprTrace) for t in _transforms())
+    return any(isinstance(t, series.DynamicJaxprTrace) for t in series.transforms())
 
 
 def is_batching() -> bool:
     """Whether `jax.vmap` is at work, as far as is known: not where it comes after ``jit``."""
-    return any(isinstance(t, batching.BatchTrace) for t in _transforms())
-
-
-def _transforms() -> Iterator[Any]:
-    """The transforms at work, the innermost first."""
-    current: Any = core.trace_ctx.trace
-    while current is not None:
-        yield current
-        current = getattr(current, "parent_trace", None)
+    return any(isinstance(t, series.BatchTrace) for t in series.transforms())
 
 
 def as_array(x: Value, aval: Aval) -> Value:

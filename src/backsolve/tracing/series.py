@@ -1,0 +1,205 @@
+"""JAX's internals, as all its tested releases have them: the only file that touches them, and that asks which JAX this is.
+
+What has moved from release to release is read here once, and has one name for all others. A release newer than the newest
+tested one is taken like that one, with a warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from importlib import import_module
+from inspect import signature
+from typing import Any
+
+import jax
+from jax.core import Tracer, eval_jaxpr
+from jax.extend import linear_util, source_info_util
+from jax.extend.core import ClosedJaxpr, Literal, Primitive
+from jax.interpreters import ad as _ad
+from jax.interpreters import batching as _batching
+from jax.interpreters import mlir as _mlir
+
+__all__ = [
+    "MUL_PARAMS",
+    "NEWEST",
+    "OLDEST",
+    "SERIES",
+    "BatchTrace",
+    "DynamicJaxprTrace",
+    "Literal",
+    "Primitive",
+    "Tracer",
+    "ad",
+    "batching",
+    "bind_primitive",
+    "check_series",
+    "ct_aval",
+    "discharged",
+    "eval_jaxpr",
+    "eval_trace",
+    "fun_sourceinfo",
+    "internal",
+    "jaxprs_in_params",
+    "linear_util",
+    "linearized",
+    "mlir",
+    "no_effects",
+    "pulled",
+    "scan_counts",
+    "source_info_util",
+    "traced",
+    "transforms",
+    "zeros_like_aval",
+]
+
+OLDEST, NEWEST = (0, 8), (0, 12)  # between which the tests are run: `make matrix`
+SERIES: tuple[int, ...] = jax.version.__version_info__
+
+
+def check_series(series: tuple[int, ...]) -> None:
+    """Warn of a JAX that is newer than the newest tested one; refuse one that is older than the oldest.
+
+    Raises ImportError there.
+    """
+    known = f"{'.'.join(map(str, OLDEST))} to {'.'.join(map(str, NEWEST))}"
+    if series[:2] < OLDEST:
+        raise ImportError(f"backsolve needs JAX {known}, and this is JAX {_dotted(series)}; pip install --upgrade jax")
+    if series[:2] > NEWEST:
+        warnings.warn(
+            f"JAX {_dotted(series)} is newer than any that this backsolve was tested with ({known}); where it fails, "
+            f'install a tested one: pip install "jax=={_dotted(NEWEST)}.*"',
+            stacklevel=2,
+        )
+
+
+def internal(*places: str) -> Any:
+    """What stands in JAX at the first of these places that exists, ``module:name`` each.
+
+    Raises ImportError where none does.
+    """
+    for place in places:
+        module, _, name = place.partition(":")
+        try:
+            return reduce(getattr, name.split("."), import_module(module))
+        except (ImportError, AttributeError):
+            continue
+    raise ImportError(
+        f"backsolve uses {' or '.join(places)} of JAX, which JAX {_dotted(SERIES)} does not have; install a JAX that it was "
+        f'tested with: pip install "jax>={_dotted(OLDEST)},<={_dotted(NEWEST)}.99"'
+    )
+
+
+def _dotted(series: tuple[int, ...]) -> str:
+    return ".".join(map(str, series))
+
+
+check_series(SERIES)
+
+# ---- what has not moved --------------------------------------------------------------------------------------------------
+ad: Any = _ad  # these are untyped in JAX
+batching: Any = _batching
+mlir: Any = _mlir
+Closed: Any = ClosedJaxpr
+BatchTrace = internal("jax._src.interpreters.batching:BatchTrace")
+DynamicJaxprTrace = internal("jax._src.interpreters.partial_eval:DynamicJaxprTrace")
+ValAccum = internal("jax._src.interpreters.ad:ValAccum")
+debug_info = internal("jax._src.api_util:debug_info")
+eval_trace = internal("jax._src.core:eval_trace")
+fancy_transposes = internal("jax._src.interpreters.ad:fancy_transposes")
+fun_sourceinfo = internal("jax._src.api_util:fun_sourceinfo")
+jaxprs_in_params = internal("jax.extend.core:jaxprs_in_params", "jax._src.core:jaxprs_in_params")
+no_effects = internal("jax._src.core:no_effects")
+trace_context = internal("jax._src.core:trace_ctx")
+zeros_like_aval = internal("jax._src.ad_util:zeros_like_aval")
+_mutable_arrays = internal("jax._src.core:internal_mutable_array_effect")
+_discharge = internal("jax._src.state.discharge:discharge_state")
+_linearize = internal("jax.interpreters.ad:linearize")
+_trace = internal("jax.interpreters.partial_eval:trace_to_jaxpr_dynamic")
+
+# ---- what has ------------------------------------------------------------------------------------------------------------
+MUL_PARAMS: dict[str, Any] = {"out_dtype": None} if SERIES >= (0, 10) else {}  # of `lax.mul_p`
+_DISCHARGES_OPEN = "consts" in signature(_discharge).parameters  # until 0.10.1 a jaxpr and its constants apart
+_LINEARIZES_WRAPPED = "primals_ft" not in signature(_linearize).parameters  # until 0.10.1
+if not _LINEARIZES_WRAPPED:
+    _flat_tree = internal("jax._src.flattree:flatten", "jax._src.tree_util:FlatTree.flatten")  # since 0.11, in 0.10.2
+
+
+def traced(fun: Callable[..., Any], args: Sequence[Any], source: str | None) -> Any:
+    """The closed jaxpr of a function from arrays to a list of arrays, with ``source`` as where it stands in errors."""
+    debug = debug_info("backsolve", fun, args, {}, sourceinfo=source)
+    types = [jax.typeof(x) for x in args]
+    jaxpr, _, consts = _trace(linear_util.wrap_init(fun, debug_info=debug), types)
+    closed = Closed(jaxpr, consts)
+    return discharged(closed) if _mutable_arrays in jaxpr.effects else closed
+
+
+def discharged(closed: Any) -> Any:
+    """The closed jaxpr with plain values in the place of mutable arrays."""
+    if _DISCHARGES_OPEN:
+        return Closed(*_discharge(closed.jaxpr, closed.consts))
+    return _discharge(closed)
+
+
+def linearized(fun: Callable[..., Any], point: Sequence[Any]) -> tuple[list[Any], list[bool], Any]:
+    """A function's outputs at a point, which of them have tangents, and the closed jaxpr from tangents to those.
+
+    ``fun`` returns a list of arrays.  Raises ValueError where its rules compute value and tangent in one go.
+    """
+    if _LINEARIZES_WRAPPED:
+        debug = debug_info("linearize", fun, point, {})
+        out, tangents, jaxpr, consts = _linearize(linear_util.wrap_init(fun, debug_info=debug), *point)
+        return list(out), [not t.is_known() for t in tangents], Closed(jaxpr, consts)
+    out, zero, jaxpr, consts, *residuals = _linearize(fun, _flat_tree(tuple(point)))
+    structured = jax.tree_util.tree_leaves(residuals)
+    if structured:  # since 0.11.1: more constants, whose places come behind the tangents
+        own, moving, places = jaxpr.invars[: len(consts)], jaxpr.invars[len(consts) : -len(structured)], len(structured)
+        jaxpr = jaxpr.replace(invars=[*own, *jaxpr.invars[-places:], *moving])
+        consts = [*consts, *structured]
+    return list(out), [not z for z in zero], Closed(jaxpr, consts)
+
+
+def bind_primitive(primitive: Any, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
+    """Evaluate a primitive with the parameters of an equation; a list with one value an output."""
+    bound = primitive.get_bind_params(params)
+    functions, bound = bound if isinstance(bound, tuple) else ((), bound)  # until 0.9.0 the functions among them apart
+    out = primitive.bind(*functions, *inputs, **bound)
+    return list(out) if primitive.multiple_results else [out]
+
+
+def ct_aval(aval: Any) -> Any:
+    """The type of the cotangents of values of this type."""
+    for name in ("to_ct_aval", "to_cotangent_aval", "to_tangent_aval"):  # since 0.9.2, in 0.8.1 to 0.9.1, in 0.8.0
+        if hasattr(aval, name):
+            return getattr(aval, name)()
+    raise ImportError(f"JAX {_dotted(SERIES)} has no type of cotangents for {aval}; install one that was tested.")
+
+
+def pulled(eqn: Any, params: dict[str, Any], cotangents: Any, operands: Sequence[Any], moving: Sequence[bool]) -> list[Any]:
+    """JAX's own transposition of a linear equation: a cotangent, None or a symbolic zero for each moving operand."""
+    operands = list(zip(operands, eqn.invars, moving, strict=True))
+    primitive = eqn.primitive
+    if primitive in fancy_transposes:
+        accumulators = [ValAccum(ct_aval(v.aval)) if m else x for x, v, m in operands]
+        fancy_transposes[primitive](cotangents, *accumulators, **params)
+        return [a.freeze() for a, m in zip(accumulators, moving, strict=True) if m]
+    undefined = [ad.UndefinedPrimal(v.aval) if m else x for x, v, m in operands]
+    out = ad.get_primitive_transpose(primitive)(cotangents, *undefined, **params)
+    return [ct for ct, m in zip(out, moving, strict=True) if m]
+
+
+def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """How many operands of a scan stay, and how many are carried; the others are sliced."""
+    if "ft_in" not in params:  # until 0.10
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(consts), len(carry)
+
+
+def transforms() -> Iterator[Any]:
+    """The transforms at work, the innermost first."""
+    current: Any = trace_context.trace
+    while current is not None:
+        yield current
+        current = getattr(current, "parent_trace", None)
