@@ -8,6 +8,8 @@ import pytest
 from jax._src import core
 from jax._src.interpreters import ad
 
+from tests.series import primitive_of, why_not
+
 from .oracle import as_jax, check, primitives_in
 from .zoo_arrays import ARRAYS
 from .zoo_control import CONTROL
@@ -16,7 +18,11 @@ from .zoo_special import SPECIAL
 
 FAMILIES = (ELEMENTWISE, ARRAYS, SPECIAL, CONTROL)
 ZOO = {name: cases for family in FAMILIES for name, cases in family.items()}
-CASES = [pytest.param(name, c, id=f"{name}-{i}") for name, cases in ZOO.items() for i, c in enumerate(cases)]
+CASES = [
+    pytest.param(primitive_of(case), c, id=case, marks=why_not(case))
+    for name, cases in ZOO.items()
+    for case, c in ((f"{name}-{i}", c) for i, c in enumerate(cases))
+]
 
 # Registered, but not to be reached by a function on one CPU; each with the reason.
 UNTESTED: dict[str, str] = {
@@ -30,6 +36,10 @@ UNTESTED: dict[str, str] = {
     "remat_opt": "the forward pass of a custom_vjp function with optimize_remat: see custom_vjp_call",
     "call": "JAX's own tests; no function of its interface stages it",
     "check": "a check of checkify, which is done away with before anything is differentiated",
+    "custom_transpose_call": "a step of JAX's own experiments, gone since 0.11; no function of its interface stages it",
+    "xla_pmap": "several devices; pmap is jit and shard_map since 0.9",
+    "program_order": "order among the programs of an accelerator; internal",
+    "with_memory_space_constraint": "memory of kernels",
     "stage": "vanishes while it is traced",
     # Experimental types of JAX's developers (hijax), without a public constructor.
     "box_get": "hijax",
@@ -54,6 +64,9 @@ UNTESTED: dict[str, str] = {
     "unreduced_psum": "explicit sharding over several devices",
     "unreduced_reduce_scatter": "explicit sharding over several devices",
     "vary_unreduced_cast_p": "explicit sharding over several devices",
+    "reduced_vary_cast": "explicit sharding over several devices",
+    "vary_unreduced_cast": "explicit sharding over several devices",
+    "pbroadcast_dynamic": "a collective of several devices",
     "reshard": "explicit sharding over several devices",
     "ragged_all_to_all": "not implemented on CPU",
     "ffi_call": "needs a compiled library; JAX gives it no derivative",

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax._src import pjit
 from jax._src.lax import lax as lax_internal
 
 from .oracle import complex_normal, normal, positive
@@ -90,7 +91,13 @@ ARRAYS: dict[str, list[Case]] = {
         case(lambda x: jnp.concatenate([jnp.ones((2, 4)), x]), X),
     ],
     "stack": [case(lambda x, y: lax_internal.stack_p.bind(x, y, x, axis=1), X, Y)],
-    "unstack": [case(lambda x: [a * b for a, b in itertools.pairwise(lax_internal.unstack_p.bind(x, axis=0))], X)],
+    "unstack": [
+        case(lambda x: [a * b for a, b in itertools.pairwise(lax_internal.unstack_p.bind(x, axis=0))], X),
+        case(lambda x: [a * b for a, b in itertools.pairwise(x)], V),
+        case(lambda x: [jnp.sin(a) * b for a, b in itertools.pairwise(jnp.unstack(x, axis=1))], T),
+        case(lambda z: list(z)[0] * list(z * 2)[2], Z),
+    ],
+    "relayout": [case(lambda x: pjit.relayout(x, pjit.AutoLayout) * x, X)],
     "split": [case(lambda x: jnp.split(x, [1, 3], axis=1), X), case(lambda x: jnp.split(x, 2, axis=1)[1], X)],
     "tile": [case(lambda x: lax_internal.tile_p.bind(x, reps=(2, 3)), X)],
     "pad": [

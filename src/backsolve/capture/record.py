@@ -5,7 +5,7 @@ So those who read it (constant folding, index maps, batch axes) may lie below th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class Primitive:
     """
 
     edge: Edge = unknown
-    linear: tuple[int, ...] | None = ()
+    linear: Container[int] | None = ()
     kind: Kind = Kind.OTHER
     evaluate: Evaluate | None = None
     index_map: Callable[[Any, int, Any], Sparse | None] | None = None

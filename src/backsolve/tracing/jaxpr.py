@@ -181,6 +181,10 @@ class Equation:
         """Evaluate the equation; one value for each output."""
         return bind(self.eqn, self.inputs)
 
+    def evaluate(self, *inputs: Value) -> list[Value]:
+        """Evaluate its primitive on other operands, of which there may be fewer."""
+        return series.bind_primitive(self.eqn.primitive, self.params, inputs)
+
 
 def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     """Evaluate one equation on values, under the user's source line; a list with one value an output."""

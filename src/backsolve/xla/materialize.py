@@ -99,7 +99,7 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
 
     for eqn in live:
         if policy.merged and eqn.outvars and eqn.outvars[0] in names:
-            values[eqn.outvars[0]] = values[names[eqn.outvars[0]]]
+            values.update((v, values[names[v]]) for v in eqn.outvars)
             continue
         for v, value in zip(eqn.outvars, jx.bind(eqn, list(map(read, eqn.invars))), strict=True):
             name = names.get(v, v)
@@ -122,9 +122,9 @@ def _without_repetition(live: Sequence[Any]) -> tuple[Equations, dict[Any, Any]]
         name = eqn.primitive.name
         if kind_of(name) not in (Kind.PICKS, Kind.REDUCES, Kind.OTHER):
             key = (name, *map(_identity, operands), *eqn.params.items())
-            first = seen.setdefault(key, eqn.outvars[0])
-            if first is not eqn.outvars[0]:
-                names[eqn.outvars[0]] = first
+            first = seen.setdefault(key, eqn.outvars)
+            if first is not eqn.outvars:
+                names.update(zip(eqn.outvars, first, strict=True))
                 continue
         kept.append((eqn, operands))
     return kept, names
@@ -175,15 +175,16 @@ def _loops(equations: Equations, outputs: Sequence[Any]) -> tuple[dict[Any, floa
             for v in moving:
                 readers[v] |= loop(prod(getattr(v.aval, "shape", ())))
             continue
-        kind, (out,) = kind_of(eqn.primitive.name), eqn.outvars
-        size, loops = prod(out.aval.shape), readers[out]
-        if kind is Kind.DEAR and loops.bit_count() > 1:
-            kept[out] = size
-            loops = loop(size)
-        moved = total(loops) if kind in _MOVES else 0.0
-        for v in moving:
-            part = min(1.0, prod(v.aval.shape) / max(size, 1)) if kind is Kind.JOINS else 1.0
-            readers[v] |= loop(part * moved) if kind in _MOVES else loops
+        kind = kind_of(eqn.primitive.name)
+        for out in eqn.outvars:  # several of a split
+            size, loops = prod(out.aval.shape), readers[out]
+            if kind is Kind.DEAR and loops.bit_count() > 1:
+                kept[out] = size
+                loops = loop(size)
+            moved = total(loops) if kind in _MOVES else 0.0
+            for v in moving:
+                part = min(1.0, prod(v.aval.shape) / max(size, 1)) if kind is Kind.JOINS else 1.0
+                readers[v] |= loop(part * moved) if kind in _MOVES else loops
     return {v: total(loops) for v, loops in readers.items()}, kept
 
 
@@ -195,14 +196,15 @@ def _chosen(equations: Equations, outputs: Sequence[Any], policy: Policy) -> dic
     for eqn, operands in equations:
         if not _fused(eqn) or eqn.outvars[0] in kept:
             continue
-        kind, (out,) = kind_of(eqn.primitive.name), eqn.outvars
+        kind = kind_of(eqn.primitive.name)
         bit = 0 if kind in _MOVES or kind is Kind.DEAR else 1 << len(steps)
         slow |= bit if kind is Kind.SINE else 0
-        shape = out.aval.shape
-        may = kind is Kind.SINE or (policy.arithmetic and bool(bit))
-        may = may and not (policy.numbers and shape) and jnp.issubdtype(out.aval.dtype, jnp.floating)
-        copies = computed[out] / prod(shape) - 1 if may and prod(shape) else 0.0
-        steps.append((out, [v for v in operands if not jx.is_literal(v)], bit, copies))
+        for out in eqn.outvars:
+            shape = out.aval.shape
+            may = kind is Kind.SINE or (policy.arithmetic and bool(bit))
+            may = may and not (policy.numbers and shape) and jnp.issubdtype(out.aval.dtype, jnp.floating)
+            copies = computed[out] / prod(shape) - 1 if may and prod(shape) else 0.0
+            steps.append((out, [v for v in operands if not jx.is_literal(v)], bit, copies))
 
     def sweep(least: float) -> tuple[dict[Any, float], list[float]]:
         """What saves more than this, an entry, from the first to the last; and what all values would save.

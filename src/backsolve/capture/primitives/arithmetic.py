@@ -7,6 +7,7 @@ ties as in JAX (each side a half).
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from math import prod
@@ -111,6 +112,15 @@ def _power(eq: Equation, k: int) -> LinearOperator | None:
     return diagonal(eq, k, _power_base(eq.inputs[0], eq.inputs[1], eq.output))
 
 
+def _polynomial(eq: Equation, k: int) -> LinearOperator:
+    """c₀ + c₁x + c₂x² + …, of operands x, c₀, c₁, …: in x the polynomial with coefficients n cₙ, in cₙ the power xⁿ."""
+    x, *coefs = eq.inputs
+    if k:
+        return diagonal(eq, k, lax.integer_pow(x, k - 1) if k > 1 else 1)
+    slopes = [lax.mul(_k(c, n), c) for n, c in enumerate(coefs)][1:]
+    return diagonal(eq, 0, eq.evaluate(x, *slopes)[0] if len(slopes) > 1 else slopes[0])
+
+
 def _absolute(eq: Equation, k: int) -> LinearOperator | None:
     """d|x| = ±dx of a real x, + at 0."""
     if eq.in_dtype(k).kind == "c":
@@ -177,6 +187,7 @@ ELEMENTWISE: dict[str, Primitive] = {
     "exp2": _unary(lambda x, y: lax.mul(_k(y, math.log(2.0)), y)),
     "expm1": _unary(lambda x, y: lax.add(y, _k(y, 1))),
     "log": Primitive(lambda eq, k: quotient(eq, eq.inputs[0]), kind=Kind.DEAR),
+    "log2": Primitive(lambda eq, k: quotient(eq, lax.mul(eq.inputs[0], _k(eq.inputs[0], math.log(2.0)))), kind=Kind.DEAR),
     "log1p": _unary(lambda x, y: lax.div(_k(x, 1), lax.add(x, _k(x, 1)))),
     "sqrt": _unary(lambda x, y: lax.div(_k(y, 0.5), y)),
     "rsqrt": _unary(lambda x, y: lax.mul(_k(y, -0.5), lax.div(y, x))),
@@ -186,12 +197,15 @@ ELEMENTWISE: dict[str, Primitive] = {
     "erfc": _unary(lambda x, y: lax.mul(_k(x, -2 / math.sqrt(math.pi)), lax.exp(lax.neg(lax.mul(x, x))))),
     "lgamma": _unary(lambda x, y: lax.digamma(x)),
     "square": _unary(lambda x, y: lax.mul(_k(x, 2), x), Kind.CHEAP),
+    "one_minus_square": _unary(lambda x, y: lax.mul(_k(x, -2), x), Kind.CHEAP),
+    "polynomial": Primitive(_polynomial, range(1, sys.maxsize), kind=Kind.DEAR),
     "integer_pow": Primitive(_integer_power, kind=Kind.CHEAP),
     "pow": Primitive(_power, kind=Kind.DEAR),
     "abs": _cheap(np.abs, _absolute),
     "neg": _scaled(np.negative, -1),
     "copy": _scaled(np.asarray, 1, index_map=moved),
     "copy_p": _scaled(np.asarray, 1, index_map=moved),
+    "relayout": _scaled(np.asarray, 1, index_map=moved),
     "add": _scaled(np.add, 1, 1),
     "add_any": _scaled(np.add, 1, 1),
     "sub": _scaled(np.subtract, 1, -1),

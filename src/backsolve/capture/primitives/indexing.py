@@ -101,6 +101,18 @@ def _split(eq: Equation) -> list[LinearOperator]:
     return edges
 
 
+def _unstack(eq: Equation) -> list[LinearOperator]:
+    """One layer for each output, which has an axis less."""
+    shape, axis, dtype = eq.in_shape(0), eq.params["axis"], eq.in_dtype(0)
+    thick = (*shape[:axis], 1, *shape[axis + 1 :])
+    layers = [Slice.along(shape, axis, n, n + 1, dtype) for n in range(shape[axis])]
+    return [Product((Reshape(eq.shape, thick, dtype), layer)) for layer in layers]
+
+
+def _split_parts(params: dict[str, Any], x: Any) -> Any:
+    return np.split(x, np.cumsum(params["sizes"])[:-1], params["axis"])
+
+
 def _sliced(params: dict[str, Any], x: Any) -> Any:
     steps = params["strides"] or (1,) * x.ndim
     return x[tuple(map(slice, params["start_indices"], params["limit_indices"], steps))]
@@ -148,7 +160,8 @@ INDEXING: dict[str, Primitive] = {
     "stack": Primitive(_stack, None, Kind.JOINS, lambda p, *xs: np.stack(xs, p["axis"])),
     "pad": Primitive(_pad, (0, 1), Kind.JOINS, index_maps.padded, axes=_padded_axes, eager=jx.pad),
     "select_n": Primitive(_select, None, Kind.CHEAP, _selected, index_maps.moved),
-    "split": Primitive(edges=_split),
+    "split": Primitive(edges=_split, kind=Kind.MOVES, evaluate=_split_parts),
+    "unstack": Primitive(edges=_unstack, kind=Kind.MOVES, evaluate=lambda p, x: list(np.moveaxis(x, p["axis"], 0))),
     "dynamic_slice": Primitive(linear, (0,), index_map=index_maps.dynamic_slice, axes=whole),
     "dynamic_update_slice": Primitive(jointly, (0, 1), index_map=index_maps.dynamic_update_slice, axes=_update_axes),
     "gather": Primitive(_gather, (0,), Kind.PICKS, index_map=index_maps.gather, axes=_gathered_axes),
