@@ -40,6 +40,7 @@ SINCE = {
 UNTIL = {
     "max-4": ((0, 10), "JAX's own derivative of the larger one of two complex numbers raises"),
 }
+EAGER = {"asinh-1": ((0, 11), "JAX's own derivative at a Python number raises outside of jit")}
 # Cases that are made of another primitive since a series.
 OTHERS = {
     "custom_jvp_call-4": ((0, 11), "call_hi_primitive"),
@@ -47,10 +48,11 @@ OTHERS = {
 }
 
 
-def why_not(case):
-    """Marks of a case of the zoo of primitives that this JAX cannot do."""
+def why_not(case, *, eager=False):
+    """Marks of a case of the zoo of primitives that this JAX cannot do, or not outside of jit."""
+    last = UNTIL | EAGER if eager else UNTIL
     marks = [since(*SINCE[case][0], because=SINCE[case][1])] if case in SINCE else []
-    return marks + ([until(*UNTIL[case][0], because=UNTIL[case][1])] if case in UNTIL else [])
+    return marks + ([until(*last[case][0], because=last[case][1])] if case in last else [])
 
 
 def primitive_of(case):

@@ -12,6 +12,7 @@ from backsolve.operators import Einsum, Product, TupleSpace
 from backsolve.operators.closed_form import batched_columns
 from backsolve.operators.moves import Inject, Project
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.series import scan_counts
 
 from .oracle import assert_close, assert_same, normal
 
@@ -103,7 +104,7 @@ def equation(name):
         if eqn.primitive.name == primitive:
             known = [v.val if jx.is_literal(v) else values.get(v) for v in eqn.invars]
             if primitive == "scan":  # all it carries, and all it scans
-                moving = [k >= eqn.params["num_consts"] for k in range(len(known))]
+                moving = [k >= scan_counts(eqn.params)[0] for k in range(len(known))]
                 known = [None if m else x for m, x in zip(moving, known)]
             return LinearEquation(eqn, [None if m else x for m, x in zip(moving, known)]), expected
         if any(moving):

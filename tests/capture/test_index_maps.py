@@ -13,6 +13,7 @@ from backsolve.capture.index_maps import fold, index_operator, known_value
 from backsolve.capture.sparse import sparse_edge
 from backsolve.sparse.pattern import PatternTooLargeError
 from backsolve.testing import check_operator
+from backsolve.tracing.series import bind_primitive
 
 from .oracle import normal
 
@@ -35,8 +36,7 @@ def equations(f, *args):
                 todo.append((eqn.params["jaxpr"].jaxpr, eqn.params["jaxpr"].consts, operands))
             else:
                 found.append((eqn, operands))
-            out = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
-            values.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
+            values.update(zip(eqn.outvars, bind_primitive(eqn.primitive, eqn.params, operands), strict=True))
     return found
 
 
@@ -45,7 +45,7 @@ def dense(eqn, k, operands):
 
     def f(x):
         given = [*operands[:k], x, *operands[k + 1 :]]
-        return eqn.primitive.bind(*given, **eqn.primitive.get_bind_params(eqn.params))
+        return bind_primitive(eqn.primitive, eqn.params, given)[0]
 
     return np.asarray(jax.jacfwd(f)(jnp.asarray(operands[k])))
 

@@ -95,9 +95,9 @@ ARRAYS: dict[str, list[Case]] = {
         case(lambda x: [a * b for a, b in itertools.pairwise(lax_internal.unstack_p.bind(x, axis=0))], X),
         case(lambda x: [a * b for a, b in itertools.pairwise(x)], V),
         case(lambda x: [jnp.sin(a) * b for a, b in itertools.pairwise(jnp.unstack(x, axis=1))], T),
-        case(lambda z: list(z)[0] * list(z * 2)[2], Z),
+        case(lambda z: next(iter(z)) * list(z * 2)[2], Z),
     ],
-    "relayout": [case(lambda x: pjit.relayout(x, pjit.AutoLayout) * x, X)],
+    "relayout": [case(jax.jit(lambda x: pjit.relayout(x, pjit.AutoLayout) * x), X)],
     "split": [case(lambda x: jnp.split(x, [1, 3], axis=1), X), case(lambda x: jnp.split(x, 2, axis=1)[1], X)],
     "tile": [case(lambda x: lax_internal.tile_p.bind(x, reps=(2, 3)), X)],
     "pad": [

@@ -84,7 +84,7 @@ ELEMENTWISE: dict[str, list[Case]] = {
         case(lambda z, w: lax.polynomial(z, [w, 2 * w, z, w]), Z, W),
     ],
     "abs": [*_unary(lax.abs, X, more=(np.array([0.0, -0.0]),)), case(lax.abs, np.array([0j, 1j]))],
-    "sign": [*_zero(lax.sign, X), case(lax.sign, np.array([0.0, -2.0]))],
+    "sign": [*_zero(lax.sign, X), case(lax.sign, np.array([0.0, -2.0])), case(lax.sign, Z)],
     "floor": _zero(lax.floor, X),
     "ceil": _zero(lax.ceil, X),
     "round": _zero(lax.round, X),

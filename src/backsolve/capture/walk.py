@@ -8,7 +8,7 @@ from typing import Any
 from backsolve.algebra.spaces import Space
 from backsolve.capture.index_maps import fold
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.primitives.table import ZERO
+from backsolve.capture.primitives.table import is_constant
 from backsolve.capture.record import FALLBACK, Primitive, record_of
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import Identity, LinearOperator, TupleSpace
@@ -85,7 +85,7 @@ class Frame:
         wanted: Sequence[bool] | None = None,
         caller: Any = None,
     ) -> None:
-        self.equations: Iterator[Any] = iter(jx.live_equations(jaxpr, wanted, ZERO))
+        self.equations: Iterator[Any] = iter(jx.live_equations(jaxpr, wanted, is_constant))
         self.outvars = jaxpr.outvars
         self.values = values
         self.nodes = nodes

@@ -11,6 +11,7 @@ import numpy as np
 from backsolve.algebra.spaces import PatternTooLargeError
 from backsolve.engines.base import SingularError, SingularMatrixError
 from backsolve.engines.layout import LONG, Columns, Layout, Stretched
+from backsolve.matrices.solve import for_superlu
 
 __all__ = ["HostFactors", "SuperLU"]
 
@@ -134,7 +135,7 @@ class HostFactors(ABC):
         size = np.abs(A.data).max(initial=0.0)
         nudged = A.copy()
         nudged.data = A.data + 1e-13 * size * np.random.default_rng(0).standard_normal(A.nnz)
-        lu = splu(nudged)
+        lu = splu(for_superlu(nudged))
         pivots = np.abs(lu.U.diagonal()) / np.maximum(abs(lu.U).max(axis=0).toarray().ravel(), 1e-300)
         worst = int(np.argmin(pivots))
         return SingularMatrixError(
@@ -189,7 +190,7 @@ class SuperLU(HostFactors):
         spec = "NATURAL" if order.final else "MMD_AT_PLUS_A" if order.paired else "COLAMD"
         gentle: dict[str, Any] = {"diag_pivot_thresh": GENTLE, "options": {"SymmetricMode": True}} if order.paired else {}
         try:
-            self._lu = splu(A, permc_spec=spec, panel_size=1 if order.narrow else None, **gentle)
+            self._lu = splu(for_superlu(A), permc_spec=spec, panel_size=1 if order.narrow else None, **gentle)
         except RuntimeError as error:
             if "singular" not in str(error) and "failed to factorize" not in str(error):  # what it says inside a supernode
                 raise
@@ -203,7 +204,7 @@ class SuperLU(HostFactors):
         orders: list[Order] = self.layout.remember("order", list)
         orders[:] = [order if order.final else _reordered(order, np.argsort(self._lu.perm_c))]
         worse = FULL * A.nnz < self._lu.nnz < TRIED  # beyond that a second order might fill the memory
-        if order.paired and not order.final and worse and splu(A).nnz < self._lu.nnz / 2:
+        if order.paired and not order.final and worse and splu(for_superlu(A)).nnz < self._lu.nnz / 2:
             self._with_all_pivots()
 
     def _with_all_pivots(self) -> None:

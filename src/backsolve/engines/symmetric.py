@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from backsolve.matrices.solve import for_superlu
+
 __all__ = ["SymmetricLU"]
 
 SMALL = 1e-14  # a pivot relative to the largest entry that counts as none
@@ -29,7 +31,7 @@ class SymmetricLU:
             A = (A + shift * eye_array(A.shape[0])).tocsc()
         size = float(np.abs(A.data).max(initial=0.0))
         try:
-            lu = splu(A, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+            lu = splu(for_superlu(A), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
         except RuntimeError as error:
             if "singular" not in str(error):
                 raise

@@ -21,6 +21,7 @@ __all__ = [
     "RightHandSide",
     "Triangular",
     "all_float",
+    "for_superlu",
     "solve",
     "substitute",
     "topological_order",
@@ -122,10 +123,7 @@ class NumericMatrix:
         from scipy.sparse import eye_array
 
         form = "csc" if self.triangle else "csr"
-        A = (eye_array(self.shape[0], format=form) - self.csr.asformat(form)).asformat(form)
-        if A.nnz <= np.iinfo(np.intc).max:  # what SuperLU counts with
-            A.indices, A.indptr = A.indices.astype(np.intc, copy=False), A.indptr.astype(np.intc, copy=False)
-        return A
+        return for_superlu((eye_array(self.shape[0], format=form) - self.csr.asformat(form)).asformat(form))
 
     def substitute(self, diagonal: Sequence[Any] | None, b: Any, order: Callable[[], Sequence[int]]) -> Any:
         """The x with D x = N x + b for this N, or None where b is not a vector (or matrix) of floats, or
@@ -168,7 +166,17 @@ class NumericMatrix:
         if scale is None:
             return spsolve_triangular(self._negated, rhs, lower=bool(self.triangle), unit_diagonal=True, overwrite_A=True)
         A = (diags_array(scale, format="csc") - self.csr.tocsc()).tocsc()
-        return spsolve_triangular(A, rhs, lower=bool(self.triangle))
+        return spsolve_triangular(for_superlu(A), rhs, lower=bool(self.triangle))
+
+
+def for_superlu(A: Any) -> Any:
+    """A compressed matrix of SciPy's, with indices of the one type that SuperLU counts with, C's int, where they fit.
+
+    SciPy 1.15.0 to 1.17.0 makes wider ones, which its own solvers refuse.
+    """
+    if A.nnz <= np.iinfo(np.intc).max:
+        A.indices, A.indptr = A.indices.astype(np.intc, copy=False), A.indptr.astype(np.intc, copy=False)
+    return A
 
 
 def _numeric_rhs(b: Any) -> tuple[Any, Callable[[Any], Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -267,7 +267,7 @@ def is_literal(atom: Any) -> bool:
 
 
 def live_equations(
-    jaxpr: Any, wanted: Sequence[bool] | None = None, constant: Container[str] = ()
+    jaxpr: Any, wanted: Sequence[bool] | None = None, constant: Callable[[Any], bool] | None = None
 ) -> list[tuple[Any, list[bool]]]:
     """The equations that the outputs (or the wanted ones) need, and those with effects; each with which outputs are.
 
@@ -286,7 +286,7 @@ def live_equations(
             kept.append((eqn, []))
         else:
             kept.append((eqn, [v in needed for v in eqn.outvars]))
-            if eqn.primitive.name not in constant:
+            if constant is None or not constant(eqn):
                 moving.update(operands)
     return kept[::-1]
 

@@ -58,18 +58,24 @@ OLDEST, NEWEST = (0, 8), (0, 12)  # between which the tests are run: `make matri
 SERIES: tuple[int, ...] = jax.version.__version_info__
 
 
+def _dotted(series: tuple[int, ...]) -> str:
+    return ".".join(map(str, series))
+
+
+_REMEDY = f'install one that it was tested with: pip install "jax>={_dotted(OLDEST)},<{NEWEST[0]}.{NEWEST[1] + 1}"'
+
+
 def check_series(series: tuple[int, ...]) -> None:
     """Warn of a JAX that is newer than the newest tested one; refuse one that is older than the oldest.
 
     Raises ImportError there.
     """
-    known = f"{'.'.join(map(str, OLDEST))} to {'.'.join(map(str, NEWEST))}"
+    known = f"{_dotted(OLDEST)} to {_dotted(NEWEST)}"
     if series[:2] < OLDEST:
-        raise ImportError(f"backsolve needs JAX {known}, and this is JAX {_dotted(series)}; pip install --upgrade jax")
+        raise ImportError(f"backsolve needs JAX {known}, and this is JAX {_dotted(series)}; {_REMEDY}.")
     if series[:2] > NEWEST:
         warnings.warn(
-            f"JAX {_dotted(series)} is newer than any that this backsolve was tested with ({known}); where it fails, "
-            f'install a tested one: pip install "jax=={_dotted(NEWEST)}.*"',
+            f"JAX {_dotted(series)} is newer than what backsolve was tested with ({known}); where it fails, {_REMEDY}.",
             stacklevel=2,
         )
 
@@ -86,13 +92,8 @@ def internal(*places: str) -> Any:
         except (ImportError, AttributeError):
             continue
     raise ImportError(
-        f"backsolve uses {' or '.join(places)} of JAX, which JAX {_dotted(SERIES)} does not have; install a JAX that it was "
-        f'tested with: pip install "jax>={_dotted(OLDEST)},<={_dotted(NEWEST)}.99"'
+        f"backsolve uses {' or '.join(places)} of JAX's internals, which JAX {_dotted(SERIES)} does not have; {_REMEDY}."
     )
-
-
-def _dotted(series: tuple[int, ...]) -> str:
-    return ".".join(map(str, series))
 
 
 check_series(SERIES)
@@ -119,7 +120,8 @@ _linearize = internal("jax.interpreters.ad:linearize")
 _trace = internal("jax.interpreters.partial_eval:trace_to_jaxpr_dynamic")
 
 # ---- what has ------------------------------------------------------------------------------------------------------------
-MUL_PARAMS: dict[str, Any] = {"out_dtype": None} if SERIES >= (0, 10) else {}  # of `lax.mul_p`
+# Some within a series: then it is asked for the thing itself, not for the number of the release.
+MUL_PARAMS: dict[str, Any] = {"out_dtype": None} if "out_dtype" in signature(jax.lax.mul).parameters else {}  # since 0.10
 _DISCHARGES_OPEN = "consts" in signature(_discharge).parameters  # until 0.10.1 a jaxpr and its constants apart
 _LINEARIZES_WRAPPED = "primals_ft" not in signature(_linearize).parameters  # until 0.10.1
 if not _LINEARIZES_WRAPPED:
@@ -154,8 +156,9 @@ def linearized(fun: Callable[..., Any], point: Sequence[Any]) -> tuple[list[Any]
     out, zero, jaxpr, consts, *residuals = _linearize(fun, _flat_tree(tuple(point)))
     structured = jax.tree_util.tree_leaves(residuals)
     if structured:  # since 0.11.1: more constants, whose places come behind the tangents
-        own, moving, places = jaxpr.invars[: len(consts)], jaxpr.invars[len(consts) : -len(structured)], len(structured)
-        jaxpr = jaxpr.replace(invars=[*own, *jaxpr.invars[-places:], *moving])
+        first, last = len(consts), len(jaxpr.invars) - len(structured)
+        places = jaxpr.invars
+        jaxpr = jaxpr.replace(invars=[*places[:first], *places[last:], *places[first:last]])
         consts = [*consts, *structured]
     return list(out), [not z for z in zero], Closed(jaxpr, consts)
 
@@ -173,7 +176,7 @@ def ct_aval(aval: Any) -> Any:
     for name in ("to_ct_aval", "to_cotangent_aval", "to_tangent_aval"):  # since 0.9.2, in 0.8.1 to 0.9.1, in 0.8.0
         if hasattr(aval, name):
             return getattr(aval, name)()
-    raise ImportError(f"JAX {_dotted(SERIES)} has no type of cotangents for {aval}; install one that was tested.")
+    raise ImportError(f"JAX {_dotted(SERIES)} has no type of cotangents for {aval}; {_REMEDY}.")
 
 
 def pulled(eqn: Any, params: dict[str, Any], cotangents: Any, operands: Sequence[Any], moving: Sequence[bool]) -> list[Any]:

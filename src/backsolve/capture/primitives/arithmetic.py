@@ -28,7 +28,7 @@ from backsolve.sparse.pattern import Pattern, transposed
 from backsolve.tracing.jaxpr import Equation, as_array, number_of
 from backsolve.tracing.kinds import Kind
 
-__all__ = ["CONTRACTION", "ELEMENTWISE", "REDUCTION", "zero"]
+__all__ = ["CONTRACTION", "ELEMENTWISE", "REDUCTION", "sign", "zero"]
 
 
 def _k(x: Any, c: float) -> Any:
@@ -134,6 +134,11 @@ def zero(eq: Equation, k: int) -> None:
     return
 
 
+def sign(eq: Equation, k: int) -> LinearOperator | None:
+    """None of a real number; z / |z| of a complex one has the derivative that JAX says (0 before JAX 0.12)."""
+    return FALLBACK if eq.in_dtype(k).kind == "c" else None
+
+
 # ---- of integers and booleans, in NumPy --------------------------------------------------------------------------------
 def _divide(a: Any, b: Any) -> Any:
     """Integer division towards zero, as XLA's; NumPy leaves division by zero to itself."""
@@ -226,7 +231,7 @@ ELEMENTWISE: dict[str, Primitive] = {
     "complex": Primitive(jointly, (0, 1), Kind.CHEAP),
     "conj": Primitive(kind=Kind.CHEAP),
     "reduce_precision": Primitive(linear, (0,), Kind.CHEAP),
-    "sign": _zero(np.sign),
+    "sign": Primitive(sign, None, Kind.CHEAP, each(np.sign)),
     "stop_gradient": _zero(np.asarray),
     **dict.fromkeys(("floor", "ceil", "round", "nextafter", "is_finite", "population_count", "clz"), _zero()),
     "eq": _cheap(np.equal),
