@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test nightly bench docs lint format clean
+.PHONY: demo test matrix minimum nightly bench docs lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -17,6 +17,16 @@ demo: $(VENV)/.installed-demo
 test: lint
 	$(BIN)/python -m pytest -n 2
 	BACKSOLVE_FRESH=1 $(BIN)/python -m pytest -n 2 -m fresh --hypothesis-profile=fresh tests/capture
+
+# A telling part of the tests (tests/series.txt) on other series of JAX, each in an environment of its own below .venvs.
+matrix:
+	.ci/series 0.8 3.11
+	.ci/series 0.9 3.11
+	.ci/series newest 3.13 3.12
+
+# The same on the oldest release of every dependency that pyproject.toml allows.
+minimum:
+	.ci/series minimum 3.11
 
 nightly: $(VENV)/.installed-dev
 	BACKSOLVE_NIGHTLY=1 $(BIN)/python -m pytest -n 2 -m fresh --hypothesis-profile=fresh tests/capture
@@ -40,7 +50,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-output docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venvs demo-output docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp appears only after its step has wholly succeeded, so an interrupted set-up is taken up again by the next make.

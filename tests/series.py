@@ -34,7 +34,6 @@ SINCE = {
     "log2-1": ((0, 11, 2), NEW),
     "one_minus_square-0": ((0, 11, 2), NEW),
     **{f"polynomial-{number}": ((0, 12), NEW) for number in range(5)},
-    "relayout-0": ((0, 12), NEW),
     **{f"unstack-{number}": ((0, 11), "JAX took an array to pieces by slices before") for number in range(1, 4)},
 }
 UNTIL = {

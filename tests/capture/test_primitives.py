@@ -67,6 +67,7 @@ UNTESTED: dict[str, str] = {
     "reduced_vary_cast": "explicit sharding over several devices",
     "vary_unreduced_cast": "explicit sharding over several devices",
     "pbroadcast_dynamic": "a collective of several devices",
+    "relayout": "layouts of accelerators, which JAX runs in no place outside of jit and batches nowhere",
     "reshard": "explicit sharding over several devices",
     "ragged_all_to_all": "not implemented on CPU",
     "ffi_call": "needs a compiled library; JAX gives it no derivative",

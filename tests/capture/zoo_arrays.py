@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax._src import pjit
 from jax._src.lax import lax as lax_internal
 
 from .oracle import complex_normal, normal, positive
@@ -97,7 +96,6 @@ ARRAYS: dict[str, list[Case]] = {
         case(lambda x: [jnp.sin(a) * b for a, b in itertools.pairwise(jnp.unstack(x, axis=1))], T),
         case(lambda z: next(iter(z)) * list(z * 2)[2], Z),
     ],
-    "relayout": [case(jax.jit(lambda x: pjit.relayout(x, pjit.AutoLayout) * x), X)],
     "split": [case(lambda x: jnp.split(x, [1, 3], axis=1), X), case(lambda x: jnp.split(x, 2, axis=1)[1], X)],
     "tile": [case(lambda x: lax_internal.tile_p.bind(x, reps=(2, 3)), X)],
     "pad": [

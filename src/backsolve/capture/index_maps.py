@@ -20,7 +20,7 @@ from backsolve.capture.record import record_of
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_memory
-from backsolve.tracing.jaxpr import carries_derivatives, inner_jaxpr, is_traced
+from backsolve.tracing.jaxpr import carries_derivatives, inner_jaxpr, is_literal, is_traced, literal_value
 from backsolve.tracing.kinds import Kind
 from backsolve.tracing.series import bind_primitive
 
@@ -440,7 +440,7 @@ def _fold_body(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
 
     def read(atom: Any) -> Any:
-        return atom.val if hasattr(atom, "val") else values[atom]
+        return literal_value(atom) if is_literal(atom) else values[atom]
 
     for eqn in jaxpr.eqns:
         made = _folded(eqn, [read(v) for v in eqn.invars])

@@ -96,7 +96,7 @@ class Frame:
     def read(self, atom: Any) -> tuple[Any, int | None]:
         """Value and node of an operand; the value of a tangent is None."""
         if jx.is_literal(atom):
-            return atom.val, None
+            return jx.literal_value(atom), None
         return self.values.get(atom), self.nodes.get(atom)
 
     def write(self, variables: Sequence[Any], values: Sequence[Any], nodes: Sequence[int | None]) -> None:

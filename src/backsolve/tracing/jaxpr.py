@@ -266,6 +266,11 @@ def is_literal(atom: Any) -> bool:
     return isinstance(atom, series.Literal)
 
 
+def literal_value(atom: Any) -> Any:
+    """The value of an operand that is a literal constant."""
+    return series.plain(atom.val)
+
+
 def live_equations(
     jaxpr: Any, wanted: Sequence[bool] | None = None, constant: Callable[[Any], bool] | None = None
 ) -> list[tuple[Any, list[bool]]]:

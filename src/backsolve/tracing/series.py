@@ -14,6 +14,7 @@ from inspect import signature
 from typing import Any
 
 import jax
+import numpy as np
 from jax.core import Tracer, eval_jaxpr
 from jax.extend import linear_util, source_info_util
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
@@ -46,6 +47,7 @@ __all__ = [
     "linearized",
     "mlir",
     "no_effects",
+    "plain",
     "pulled",
     "scan_counts",
     "source_info_util",
@@ -102,7 +104,6 @@ check_series(SERIES)
 ad: Any = _ad  # these are untyped in JAX
 batching: Any = _batching
 mlir: Any = _mlir
-Closed: Any = ClosedJaxpr
 BatchTrace = internal("jax._src.interpreters.batching:BatchTrace")
 DynamicJaxprTrace = internal("jax._src.interpreters.partial_eval:DynamicJaxprTrace")
 ValAccum = internal("jax._src.interpreters.ad:ValAccum")
@@ -118,6 +119,7 @@ _mutable_arrays = internal("jax._src.core:internal_mutable_array_effect")
 _discharge = internal("jax._src.state.discharge:discharge_state")
 _linearize = internal("jax.interpreters.ad:linearize")
 _trace = internal("jax.interpreters.partial_eval:trace_to_jaxpr_dynamic")
+_TypedArray = internal("jax._src.literals:TypedNdArray")
 
 # ---- what has ------------------------------------------------------------------------------------------------------------
 # Some within a series: then it is asked for the thing itself, not for the number of the release.
@@ -128,19 +130,29 @@ if not _LINEARIZES_WRAPPED:
     _flat_tree = internal("jax._src.flattree:flatten", "jax._src.tree_util:FlatTree.flatten")  # since 0.11, in 0.10.2
 
 
+def plain(x: Any) -> Any:
+    """A constant of a program as an array of NumPy's, where it is one of JAX's own kind that is none (until 0.8)."""
+    return x.val if isinstance(x, _TypedArray) and not isinstance(x, np.ndarray) else x
+
+
+def _closed(jaxpr: Any, consts: Sequence[Any]) -> Any:
+    close: Any = ClosedJaxpr
+    return close(jaxpr, list(map(plain, consts)))
+
+
 def traced(fun: Callable[..., Any], args: Sequence[Any], source: str | None) -> Any:
     """The closed jaxpr of a function from arrays to a list of arrays, with ``source`` as where it stands in errors."""
     debug = debug_info("backsolve", fun, args, {}, sourceinfo=source)
     types = [jax.typeof(x) for x in args]
     jaxpr, _, consts = _trace(linear_util.wrap_init(fun, debug_info=debug), types)
-    closed = Closed(jaxpr, consts)
+    closed = _closed(jaxpr, consts)
     return discharged(closed) if _mutable_arrays in jaxpr.effects else closed
 
 
 def discharged(closed: Any) -> Any:
     """The closed jaxpr with plain values in the place of mutable arrays."""
     if _DISCHARGES_OPEN:
-        return Closed(*_discharge(closed.jaxpr, closed.consts))
+        return _closed(*_discharge(closed.jaxpr, closed.consts))
     return _discharge(closed)
 
 
@@ -152,7 +164,7 @@ def linearized(fun: Callable[..., Any], point: Sequence[Any]) -> tuple[list[Any]
     if _LINEARIZES_WRAPPED:
         debug = debug_info("linearize", fun, point, {})
         out, tangents, jaxpr, consts = _linearize(linear_util.wrap_init(fun, debug_info=debug), *point)
-        return list(out), [not t.is_known() for t in tangents], Closed(jaxpr, consts)
+        return list(out), [not t.is_known() for t in tangents], _closed(jaxpr, consts)
     out, zero, jaxpr, consts, *residuals = _linearize(fun, _flat_tree(tuple(point)))
     structured = jax.tree_util.tree_leaves(residuals)
     if structured:  # since 0.11.1: more constants, whose places come behind the tangents
@@ -160,7 +172,7 @@ def linearized(fun: Callable[..., Any], point: Sequence[Any]) -> tuple[list[Any]
         places = jaxpr.invars
         jaxpr = jaxpr.replace(invars=[*places[:first], *places[last:], *places[first:last]])
         consts = [*consts, *structured]
-    return list(out), [not z for z in zero], Closed(jaxpr, consts)
+    return list(out), [not z for z in zero], _closed(jaxpr, consts)
 
 
 def bind_primitive(primitive: Any, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
@@ -185,11 +197,33 @@ def pulled(eqn: Any, params: dict[str, Any], cotangents: Any, operands: Sequence
     primitive = eqn.primitive
     if primitive in fancy_transposes:
         accumulators = [ValAccum(ct_aval(v.aval)) if m else x for x, v, m in operands]
-        fancy_transposes[primitive](cotangents, *accumulators, **params)
+        order: Sequence[int] = range(len(operands))
+        if primitive.name == "scan" and "linear" in params:  # until 0.9
+            order, params = _scan_in_order(params, moving)
+        fancy_transposes[primitive](cotangents, *(accumulators[k] for k in order), **params)
         return [a.freeze() for a, m in zip(accumulators, moving, strict=True) if m]
     undefined = [ad.UndefinedPrimal(v.aval) if m else x for x, v, m in operands]
     out = ad.get_primitive_transpose(primitive)(cotangents, *undefined, **params)
     return [ct for ct, m in zip(out, moving, strict=True) if m]
+
+
+def _scan_in_order(params: dict[str, Any], moving: Sequence[bool]) -> tuple[Sequence[int], dict[str, Any]]:
+    """A scan as its transposition wants it: of what stays, what moves comes last; of what is sliced, it comes first."""
+    consts, carried = scan_counts(params)
+    first = consts + carried
+    order = [
+        *sorted(range(consts), key=lambda k: moving[k]),
+        *range(consts, first),
+        *sorted(range(first, len(moving)), key=lambda k: not moving[k]),
+    ]
+    linear = tuple(moving[k] for k in order)
+    if order == list(range(len(moving))) and linear == tuple(params["linear"]):
+        return order, params
+    body = params["jaxpr"]
+    jaxpr = body.jaxpr.replace(
+        invars=[body.jaxpr.invars[k] for k in order], debug_info=body.jaxpr.debug_info.with_unknown_names()
+    )
+    return order, {**params, "linear": linear, "jaxpr": _closed(jaxpr, body.consts)}
 
 
 def scan_counts(params: dict[str, Any]) -> tuple[int, int]:

@@ -95,7 +95,7 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arrays), strict=True))
 
     def read(atom: Any) -> Any:
-        return atom.val if jx.is_literal(atom) else values[atom]
+        return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
 
     for eqn in live:
         if policy.merged and eqn.outvars and eqn.outvars[0] in names:

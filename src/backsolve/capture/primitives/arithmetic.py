@@ -210,7 +210,6 @@ ELEMENTWISE: dict[str, Primitive] = {
     "neg": _scaled(np.negative, -1),
     "copy": _scaled(np.asarray, 1, index_map=moved),
     "copy_p": _scaled(np.asarray, 1, index_map=moved),
-    "relayout": _scaled(np.asarray, 1, index_map=moved),
     "add": _scaled(np.add, 1, 1),
     "add_any": _scaled(np.add, 1, 1),
     "sub": _scaled(np.subtract, 1, -1),
