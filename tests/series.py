@@ -24,6 +24,7 @@ NEW = "JAX had no such primitive before"
 # Cases of the zoo of primitives, by their names, that JAX can do only since, or until, a series.
 SINCE = {
     "tile-0": ((0, 9), NEW),
+    "pvary-0": ((0, 8, 1), "JAX had no pcast before"),
     "slice-3": ((0, 9), "JAX gathered before"),
     "dot_general-11": ((0, 9), "JAX's own transposition cast complex numbers to real ones, with a warning"),
     "conv_general_dilated-8": ((0, 10), "JAX's own transposition mixed precisions, which it refused"),

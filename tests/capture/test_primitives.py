@@ -37,6 +37,7 @@ UNTESTED: dict[str, str] = {
     "call": "JAX's own tests; no function of its interface stages it",
     "check": "a check of checkify, which is done away with before anything is differentiated",
     "custom_transpose_call": "a step of JAX's own experiments, gone since 0.11; no function of its interface stages it",
+    "vmap": "a step of JAX 0.8.0's own experiments",
     "xla_pmap": "several devices; pmap is jit and shard_map since 0.9",
     "program_order": "order among the programs of an accelerator; internal",
     "with_memory_space_constraint": "memory of kernels",

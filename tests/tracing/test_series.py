@@ -29,7 +29,9 @@ def test_this_series_is_a_tested_one():
 
 
 def test_a_newer_jax_warns_once_and_works():
-    code = "import jax; jax.version.__version_info__ = (0, 99, 1)\nimport backsolve as bs\nprint(bs.grad(lambda x: x**3)(2.0))"
+    code = (
+        "import jax; jax.version.__version_info__ = (0, 99, 1)\nimport backsolve as bs\nprint(bs.grad(lambda x: x**3)(2.0))"
+    )
     done = run(code + "\nprint(bs.jacobian(lambda x: x**2)(3.0), bs.hessian(lambda x: x**3)(1.0))")
     assert done.stdout.split() == ["12.0", "6.0", "6.0"], done.stderr
     assert done.stderr.count("JAX 0.99.1 is newer than what backsolve was tested with") == 1
@@ -37,12 +39,16 @@ def test_a_newer_jax_warns_once_and_works():
 
 
 def test_an_older_jax_is_refused():
-    with pytest.raises(ImportError, match=r'needs JAX 0\.8 to 0\.\d+, and this is JAX 0\.7\.2; install .* pip install "jax>=0\.8'):
+    with pytest.raises(
+        ImportError, match=r'needs JAX 0\.8 to 0\.\d+, and this is JAX 0\.7\.2; install .* pip install "jax>=0\.8'
+    ):
         series.check_series((0, 7, 2))
 
 
 def test_a_missing_internal_is_one_clear_error():
-    with pytest.raises(ImportError, match=r"uses jax\._src\.core:gone or jax\._src\.gone:x of JAX's internals, which JAX .* install"):
+    with pytest.raises(
+        ImportError, match=r"uses jax\._src\.core:gone or jax\._src\.gone:x of JAX's internals, which JAX .* install"
+    ):
         series.internal("jax._src.core:gone", "jax._src.gone:x")
     done = run("import jax, jax._src.core as core; del core.eval_trace\nimport backsolve as bs; bs.grad")
     last = done.stderr.strip().splitlines()[-1]
