@@ -1,0 +1,130 @@
+"""Sparse derivatives: the pattern found while tracing, the numbers by code compiled once for these shapes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from backsolve.capture.linearized import Linearized
+from backsolve.capture.sparse import sparse_jacobian
+from backsolve.sparse.matrix import SparseMatrix
+from backsolve.xla.materialize import SPARSE, materialized
+
+__all__ = ["Build", "pattern_of", "sparse_derivative", "warn_if_dense"]
+
+
+# The system, the auxiliary data, and whether the Jacobian is symmetric.
+Build = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Linearized, Any, bool]]
+
+WORTH_A_WORD = 256  # places of a matrix; of a smaller one nobody minds that it is full
+
+
+class _Static:
+    """Arguments that are no arrays, and where the arrays lie among all: equal where a trace may be used again."""
+
+    def __init__(self, tree: Any, leaves: Sequence[Any]) -> None:
+        self.tree = tree
+        self.leaves = tuple(leaves)
+
+    def __hash__(self) -> int:
+        return hash((self.tree, len(self.leaves)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and self.tree == other.tree and _same(self.leaves, other.leaves)
+
+    def arguments(self, arrays: Sequence[Any]) -> Any:
+        """All arguments again."""
+        it = iter(arrays)
+        leaves = [next(it) if leaf is _ARRAY else leaf for leaf in self.leaves]
+        return jax.tree_util.tree_unflatten(self.tree, leaves)
+
+
+_ARRAY: Any = object()
+
+
+def _same(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
+    return all(a is b or (type(a) is type(b) and bool(a == b)) for a, b in zip(ours, theirs, strict=True))
+
+
+def sparse_derivative(build: Build, name: str, order: Any, *, has_aux: bool) -> Callable[..., Any]:
+    """Return the function that gives dy/dp, as sparse matrices, of the system that ``build(args, kwargs)`` makes."""
+
+    def traced(static: _Static, arrays: Sequence[Any]) -> Any:
+        def found(*arrays: Any) -> Any:
+            args, kwargs = static.arguments(arrays)
+            system, aux, symmetric = build(args, kwargs)
+            rows = sparse_jacobian(system, order, lower=symmetric)
+            return system.nested(rows), jax.tree_util.tree_map(_kept, aux)
+
+        return materialized(found, arrays, SPARSE)
+
+    run = jax.jit(traced, static_argnums=0)
+    warned: list[str] = []
+
+    def derivative(*args: Any, **kwargs: Any) -> Any:
+        leaves, tree = jax.tree_util.tree_flatten((args, kwargs))
+        moving = [isinstance(x, jax.Array | np.ndarray | np.generic | float | complex) for x in leaves]
+        static = _Static(tree, [_ARRAY if m else x for x, m in zip(leaves, moving, strict=True)])
+        found, aux = run(static, [x for x, m in zip(leaves, moving, strict=True) if m])
+        if not warned:
+            warned.extend(warn_if_dense(found, name))
+        return (found, _taken_out(aux)) if has_aux else found
+
+    return derivative
+
+
+@jax.tree_util.register_static
+class _Kept:
+    """Auxiliary data that is no array, on its way out of compiled code."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _kept(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.Array) else _Kept(leaf)
+
+
+def _taken_out(aux: Any) -> Any:
+    def out(leaf: Any) -> Any:
+        return leaf.value if isinstance(leaf, _Kept) else leaf
+
+    return jax.tree_util.tree_map(out, aux, is_leaf=lambda leaf: isinstance(leaf, _Kept))
+
+
+def pattern_of(build: Build, primals: Sequence[Any]) -> Any:
+    """The patterns alone, as boolean scipy matrices."""
+    from scipy.sparse import csr_array
+
+    patterns: list[Any] = []
+
+    def traced(*arrays: Any) -> Any:
+        system, _, _ = build(arrays, {})
+        found = system.jacobian(format="sparse")
+        patterns.append(jax.tree_util.tree_map(_boolean, found, is_leaf=lambda x: isinstance(x, SparseMatrix)))
+        return ()
+
+    def _boolean(A: SparseMatrix) -> Any:
+        return csr_array((np.ones(A.nnz, bool), A.cols, A.pattern.starts), shape=A.shape)
+
+    jax.eval_shape(traced, *primals)
+    return patterns[0]
+
+
+def warn_if_dense(found: Any, name: str) -> list[str]:
+    """Warn where more than half of all places are in the pattern; return the warnings."""
+    matrices = jax.tree_util.tree_leaves(found, is_leaf=lambda x: isinstance(x, SparseMatrix))
+    places = sum(A.shape[0] * A.shape[1] for A in matrices)
+    nnz = sum(A.nnz for A in matrices)
+    if places < WORTH_A_WORD or 2 * nnz <= places:
+        return []
+    text = (
+        f"the {name} is dense: {nnz:,} of its {places:,} entries may be non-zero. "
+        "format='array' gives the same numbers faster; format='operator' keeps other structure than zeros."
+    )
+    warnings.warn(text, stacklevel=3)
+    return [text]
