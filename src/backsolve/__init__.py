@@ -48,6 +48,8 @@ if _TYPE_CHECKING:
     from backsolve.transforms.derivatives import plan as plan
     from backsolve.transforms.derivatives import sparsity as sparsity
     from backsolve.transforms.derivatives import value_and_grad as value_and_grad
+    from backsolve.transforms.derivatives import value_and_jacobian as value_and_jacobian
+    from backsolve.transforms.derivatives import value_grad_and_hessian as value_grad_and_hessian
     from backsolve.transforms.derivatives import vjp as vjp
     from backsolve.transforms.implicit import fixed_point as fixed_point
     from backsolve.transforms.implicit import root as root
@@ -66,7 +68,8 @@ _NEEDS_JAX = {
     **dict.fromkeys(("gauss_newton", "minimize_newton", "newton"), "transforms.newton"),
     **dict.fromkeys(("fixed_point", "root"), "transforms.implicit"),
     **dict.fromkeys(("grad", "hessian", "hvp", "jacobian", "jvp", "plan"), "transforms.derivatives"),
-    **dict.fromkeys(("sparsity", "value_and_grad", "vjp"), "transforms.derivatives"),
+    **dict.fromkeys(("sparsity", "value_and_grad", "value_and_jacobian"), "transforms.derivatives"),
+    **dict.fromkeys(("value_grad_and_hessian", "vjp"), "transforms.derivatives"),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from typing import Any, ClassVar
 
@@ -174,18 +174,23 @@ class Linearized(System):
         return Linearized(M, L, S, inputs=self.inputs.in_pairs, outputs=self.outputs.in_pairs)
 
     # ---- Jacobians ---------------------------------------------------------------------------------------------------
-    def jacobian(self, order: Any = "auto", *, format: str | None = None, plans: Plans | None = None) -> Any:
+    def jacobian(
+        self, order: Any = "auto", *, format: str | None = None, plans: Plans | None = None, chunk: int | None = None
+    ) -> Any:
         form = format or self.default_format
         if form not in FORMATS:
             raise ValueError(f"unknown format {form!r}; use one of {', '.join(map(repr, FORMATS))}.")
         if form == "sparse":
             return self.nested(sparse_jacobian(self, order))
         whole, rows, columns = self.over_reals, self.sinks.row_spaces, self.M.col_spaces
-        network, plan = self.planned(order, dense=form == "array", plans=plans)
-        if form == "operator":
-            J = network.accumulate(plan.order)
-            return J if whole is self else as_operators(J, rows, columns)
-        blocks = whole._arrays(network, plan)
+        if chunk is not None:
+            blocks = whole._by_chunks(order, chunk)
+        else:
+            network, plan = self.planned(order, dense=form == "array", plans=plans)
+            if form == "operator":
+                J = network.accumulate(plan.order)
+                return J if whole is self else as_operators(J, rows, columns)
+            blocks = whole._arrays(network, plan)
         if whole is not self:
             blocks = [[joined_array(x, out, into) for x, into in zip(row, columns)] for row, out in zip(blocks, rows)]
         return self.nested(blocks)
@@ -205,14 +210,24 @@ class Linearized(System):
         ways = (self._by_columns, self._by_rows) if plan.method == "columns" else (self._by_rows, self._by_columns)
         return first_of(*ways)  # type: ignore[no-any-return]
 
-    def _by_columns(self) -> list[list[Any]]:
-        columns = [self._column(j) for j in range(len(self.inputs.avals))]
+    def _by_chunks(self, order: Any, chunk: int) -> list[list[Any]]:
+        """The blocks as arrays by substitution, with so many columns of the identity at a time."""
+        if order not in ("auto", "forward", "reverse"):
+            raise ValueError(f"with chunk, the order is 'auto', 'forward' or 'reverse', got {short(order)}.")
+        sizes = [sum(prod(aval.shape) for aval in side.avals) for side in (self.inputs, self.outputs)]
+        columns, rows = partial(self._by_columns, chunk), partial(self._by_rows, chunk)
+        if order == "auto":
+            return first_of(rows, columns) if sizes[1] < sizes[0] else first_of(columns, rows)  # type: ignore[no-any-return]
+        return columns() if order == "forward" else rows()
+
+    def _by_columns(self, chunk: int | None = None) -> list[list[Any]]:
+        columns = [self._column(j, chunk) for j in range(len(self.inputs.avals))]
         return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in self.outputs.avals]
 
-    def _by_rows(self) -> list[list[Any]]:
-        return [self._row(i) for i in range(len(self.outputs.avals))]
+    def _by_rows(self, chunk: int | None = None) -> list[list[Any]]:
+        return [self._row(i, chunk) for i in range(len(self.outputs.avals))]
 
-    def _column(self, j: int) -> list[Any]:
+    def _column(self, j: int, chunk: int | None) -> list[Any]:
         """Column j of the Jacobian, one array an output leaf: forward substitution for every entry of input leaf j."""
         aval = self.inputs.avals[j]
         shapes = [(*a.shape, *aval.shape) for a in self.outputs.avals]
@@ -222,10 +237,10 @@ class Linearized(System):
         def push(t: Any) -> list[Any]:
             return self.outputs.values(self.push(_one_hot(len(self.inputs.avals), j, t)))
 
-        blocks = jax.vmap(push, out_axes=-1)(_basis(aval))
+        blocks = [jnp.moveaxis(block, 0, -1) for block in _of_basis(push, aval, chunk)]
         return [jnp.reshape(block, shape).astype(aval.dtype) for block, shape in zip(blocks, shapes, strict=True)]
 
-    def _row(self, i: int) -> list[Any]:
+    def _row(self, i: int, chunk: int | None) -> list[Any]:
         """Row i of the Jacobian, one array an input leaf: back substitution for every entry of output leaf i."""
         aval, inputs = self.outputs.avals[i], self.inputs
         moving = [jx.carries_derivatives(a) for a in inputs.avals]
@@ -234,7 +249,7 @@ class Linearized(System):
             values = inputs.values(self.pull(_one_hot(len(self.outputs.avals), i, g)))
             return [value for value, moves in zip(values, moving, strict=True) if moves]
 
-        blocks = iter(jax.vmap(pull)(_basis(aval)))
+        blocks = iter(_of_basis(pull, aval, chunk))
         shapes = [(*aval.shape, *a.shape) for a in inputs.avals]
         return [
             jnp.reshape(next(blocks), shape) if moves else np.zeros(shape, jax.dtypes.float0)
@@ -332,6 +347,13 @@ def _one_hot(count: int, i: int, block: Any) -> BlockVector:
     return BlockVector(block if k == i else O for k in range(count))
 
 
-def _basis(aval: Any) -> Any:
+def _of_basis(function: Callable[[Any], Any], aval: Any, chunk: int | None) -> Any:
+    """The images of all unit vectors of this shape, along a first axis; so many at a time."""
     n = prod(aval.shape)
-    return jnp.eye(n, dtype=aval.dtype).reshape(n, *aval.shape)
+    if chunk is None or chunk >= n:
+        return jax.vmap(function)(jnp.eye(n, dtype=aval.dtype).reshape(n, *aval.shape))
+
+    def image(k: Any) -> Any:
+        return function((jnp.arange(n) == k).astype(aval.dtype).reshape(aval.shape))
+
+    return jax.lax.map(image, jnp.arange(n), batch_size=chunk)

@@ -165,10 +165,17 @@ class SparseMatrix:
         return self.as_operator().todense()
 
     def to_scipy(self) -> Any:
-        """Return a `scipy.sparse.csr_array` (of concrete data)."""
+        """Return a `scipy.sparse.csr_array` of its own arrays (of concrete data), with indices of 32 bits where they fit."""
         from scipy.sparse import csr_array
 
-        return csr_array((np.asarray(self.data), self.cols, self.pattern.starts), shape=self.shape)
+        starts, cols = self.pattern.compressed
+        found = csr_array((_writable(self.data), cols.copy(), starts.copy()), shape=self.shape)
+        found.has_sorted_indices = found.has_canonical_format = True
+        return found
+
+    def to_csc(self) -> Any:
+        """Return a `scipy.sparse.csc_array`, as `to_scipy`.  Cost: one gather of the data."""
+        return self.T.to_scipy().T
 
     def to_bcoo(self) -> Any:
         """Return a `jax.experimental.sparse.BCOO`."""
@@ -177,6 +184,14 @@ class SparseMatrix:
         sparse = importlib.import_module("jax.experimental.sparse")
         places = np.stack([self.rows, self.cols], axis=1)
         return sparse.BCOO((self.data, places), shape=self.shape, indices_sorted=True, unique_indices=True)
+
+
+def _writable(data: Any) -> Any:
+    """A copy of concrete numbers in NumPy, of a dtype that SciPy knows."""
+    numbers = np.array(data)
+    if numbers.dtype.kind in "bifuc" and numbers.dtype.itemsize != 2:
+        return numbers
+    return np.zeros(0) if not numbers.size else numbers.astype(np.float32)  # of half precision; of integers' derivatives
 
 
 def braille(pattern: Pattern, lines: int = _LINES, characters: int = _CHARACTERS) -> list[str]:

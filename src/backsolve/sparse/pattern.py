@@ -71,6 +71,11 @@ class Pattern:
         return self.remember("starts", lambda: _starts(np.bincount(self.rows, minlength=self.shape[0])))
 
     @property
+    def compressed(self) -> tuple[Index, Index]:
+        """`starts` and the columns in one dtype, of 32 bits where they fit: the index arrays of SciPy's CSR."""
+        return self.remember("compressed", lambda: (_frozen(self.starts.astype(self.cols.dtype)), self.cols))
+
+    @property
     def row_counts(self) -> Index:
         """Number of places in each row."""
         return np.diff(self.starts)

@@ -6,7 +6,7 @@ Signatures, pytrees, shapes and dtypes are those of the `jax.` functions of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
@@ -18,8 +18,9 @@ from backsolve.algebra.elements import is_number, short
 from backsolve.capture import Traced, linearize_with_aux, traced
 from backsolve.capture.linearized import Linearized
 from backsolve.planning.plan import Choice, Plan
+from backsolve.system.system import FORMATS
 from backsolve.tracing import jaxpr as jx
-from backsolve.transforms.sparse import pattern_of, sparse_derivative
+from backsolve.transforms.sparse import LAYOUTS, pattern_of, sparse_derivative
 from backsolve.xla.materialize import GRADIENT, JACOBIAN, Policy, concerns, materialized
 
 __all__ = [
@@ -31,11 +32,44 @@ __all__ = [
     "plan",
     "sparsity",
     "value_and_grad",
+    "value_and_jacobian",
+    "value_grad_and_hessian",
     "vjp",
 ]
 
 
 Argnums = int | Sequence[int]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """In which form a matrix comes back, and in which order it is made.  Raises `ValueError` for what there is none of."""
+
+    order: Any
+    format: str
+    layout: str | None
+    chunk: int | None
+
+    def __post_init__(self) -> None:
+        known = (*FORMATS, "scipy")
+        if self.format not in known:
+            raise ValueError(f"unknown format {self.format!r}; use one of {', '.join(map(repr, known))}.")
+        if self.format == "scipy":
+            object.__setattr__(self, "layout", "csr" if self.layout is None else self.layout)
+            if self.layout not in LAYOUTS:
+                raise ValueError(f"unknown layout {self.layout!r}; use one of {', '.join(map(repr, LAYOUTS))}.")
+        elif self.layout is not None:
+            raise ValueError(f"layout={self.layout!r} is one of SciPy's: take it with format='scipy', not {self.format!r}.")
+        chunk: Any = self.chunk
+        if chunk is not None and self.format != "array":
+            raise ValueError(f"chunk={chunk!r} is for format='array'; {self.format!r} is not worked out in parts.")
+        if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1):
+            raise ValueError(f"chunk is how many rows or columns are worked out at a time, 1 or more, got {chunk!r}.")
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the matrix is one with a pattern."""
+        return self.format in ("sparse", "scipy")
 
 
 def grad(
@@ -137,6 +171,8 @@ def jacobian(
     *,
     order: Any = "auto",
     format: str = "array",
+    layout: str | None = None,
+    chunk: int | None = None,
 ) -> Callable[..., Any]:
     """Return the function that gives the Jacobian of fun:  S (I − L)⁻¹ M,  a pytree of arrays as `jax.jacobian` gives.
 
@@ -152,8 +188,17 @@ def jacobian(
     shapes.  "auto" then eliminates the node that takes fewest products of two numbers, one after the other.
     Warns once where more than half of all places are in the pattern.
 
-    Raises `ValueError` for an unknown order or format and for a plan of other shapes, `PatternTooLargeError` (a
-    `MemoryError`) for a sparse pattern that does not fit into memory, otherwise as `grad`.
+    With ``format="scipy"`` the same come as `scipy.sparse.csr_array` (``layout="csc"``: `scipy.sparse.csc_array`), with
+    indices of 32 bits where they fit: what SciPy asks for as ``jac=`` or ``hess=``.  The call takes concrete numbers, and
+    all that it returns is NumPy's.  NumPy arrays of double precision, and plain numbers, are computed with in double
+    precision, also where JAX has it switched off.  A call with other values compiles nothing.
+
+    With ``chunk=k`` an array is worked out k rows or columns at a time ("auto": whichever are fewer, "reverse": rows,
+    "forward": columns), so that beside the result no more is in memory than for k of them.
+
+    Raises `ValueError` for an unknown order, format or layout, for a chunk below 1 and for a plan of other shapes,
+    `PatternTooLargeError` (a `MemoryError`) for a sparse pattern that does not fit into memory, `TypeError` for a traced
+    argument with ``format="scipy"``, otherwise as `grad`.
     Cost: one evaluation, and what the plan says.
 
     Example:
@@ -166,26 +211,61 @@ def jacobian(
         ⎡⠑⠃⎤
     """
 
+    form = _Form(order, format, layout, chunk)
+    return _like(fun, "Jacobian of")(_jacobian(fun, argnums, has_aux, holomorphic, allow_int, form, value=False))
+
+
+def value_and_jacobian(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    order: Any = "auto",
+    format: str = "array",
+    layout: str | None = None,
+    chunk: int | None = None,
+) -> Callable[..., Any]:
+    """Return the function that gives (value, Jacobian) of fun, from one evaluation; see `jacobian`.
+
+    With ``has_aux`` it returns ((value, auxiliary data), Jacobian), as `value_and_grad` does.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> value, J = value_and_jacobian(lambda x: x[:2] * x[2], format="scipy")(np.array([1.0, 2.0, 3.0]))
+        >>> value, J.toarray()
+        (array([3., 6.]), array([[3., 0., 1.],
+               [0., 3., 2.]]))
+    """
+    form = _Form(order, format, layout, chunk)
+    return _like(fun, "value and Jacobian of")(_jacobian(fun, argnums, has_aux, holomorphic, allow_int, form, value=True))
+
+
+def _jacobian(
+    fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool, allow_int: bool, form: _Form, *, value: bool
+) -> Callable[..., Any]:
     def build(args: Any, kwargs: Any) -> tuple[Linearized, Any, bool]:
         system, aux = _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int, fold=True)
         _check_real_output(fun, system.value, holomorphic)
         return system, aux, False
 
-    if format == "sparse":
-        made = sparse_derivative(build, f"Jacobian of {_name(fun)}", order, has_aux=has_aux)
-        return _like(fun, "sparse Jacobian of")(made)
+    if form.is_sparse:
+        name = f"Jacobian of {_name(fun)}"
+        return sparse_derivative(build, name, form.order, has_aux=has_aux, layout=form.layout, value=value)
 
     plans: dict[Any, Choice] = {}  # by structure: a function is planned once, however often it is traced
 
-    @_like(fun, "Jacobian of")
     def matrix(*args: Any, **kwargs: Any) -> Any:
         def of_system(system: Linearized, aux: Any) -> Any:
             _check_real_output(fun, system.value, holomorphic)
-            found = system.jacobian(order, format=format, plans=plans)
+            found = system.jacobian(form.order, format=form.format, plans=plans, chunk=form.chunk)
+            if value:
+                return ((system.value, aux) if has_aux else system.value), found
             return (found, aux) if has_aux else found
 
         program = _traced(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
-        return _compiled_well(program, of_system, JACOBIAN) if format == "array" else of_system(*program.system())
+        return _compiled_well(program, of_system, JACOBIAN) if form.format == "array" else of_system(*program.system())
 
     return matrix
 
@@ -234,13 +314,16 @@ def hessian(
     *,
     order: Any = "auto",
     format: str = "array",
+    layout: str | None = None,
+    chunk: int | None = None,
 ) -> Callable[..., Any]:
     """Return the function that gives the Hessian of fun, the Jacobian of its gradient; as `jax.hessian`.
 
-    ``order`` and ``format`` are those of `jacobian`, for the gradient's system.  A sparse Hessian is that of a scalar fun
-    and exactly symmetric, in its pattern and its numbers: only its lower triangle is worked out.  (Not so where fun calls a
-    function with a custom rule that is not JAX's own: what that says need not be a derivative.)
-    Raises as `jacobian`, and `TypeError` for ``format="sparse"`` where the output is no scalar.
+    ``order``, ``format``, ``layout`` and ``chunk`` are those of `jacobian`, for the gradient's system.  A sparse Hessian
+    (``format="sparse"`` or "scipy") is that of a scalar fun and exactly symmetric, in its pattern and its numbers: only its
+    lower triangle is worked out.  (Not so where fun calls a function with a custom rule that is not JAX's own: what that
+    says need not be a derivative.)
+    Raises as `jacobian`, and `TypeError` for ``format="sparse"`` and "scipy" where the output is no scalar.
     Cost: one evaluation of the gradient, and what the plan of its Jacobian says.
 
     Example:
@@ -249,10 +332,58 @@ def hessian(
         Array([[4., 2.],
                [2., 0.]], dtype=float32)
     """
-    if format == "sparse":
-        return _sparse_hessian(fun, argnums, has_aux, holomorphic, order)
+    form = _Form(order, format, layout, chunk)
+    if form.is_sparse:
+        return _sparse_hessian(fun, argnums, has_aux, holomorphic, form, value=False)
     inner = _first_derivative(fun, argnums, has_aux, holomorphic)
-    return jacobian(inner, argnums, has_aux, holomorphic, order=order, format=format)
+    return _like(fun, "Hessian of")(_jacobian(inner, argnums, has_aux, holomorphic, False, form, value=False))
+
+
+def value_grad_and_hessian(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    order: Any = "auto",
+    format: str = "array",
+    layout: str | None = None,
+    chunk: int | None = None,
+) -> Callable[..., Any]:
+    """Return the function that gives (value, gradient, Hessian) of a scalar fun, from one evaluation; see `hessian`.
+
+    With ``has_aux`` the first is (value, auxiliary data).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> value, gradient, H = value_grad_and_hessian(lambda x: x[0] ** 2 * x[1])(jnp.array([1.0, 2.0]))
+        >>> float(value), gradient.tolist(), H.tolist()
+        (2.0, [4.0, 1.0], [[4.0, 2.0], [2.0, 0.0]])
+    """
+    form = _Form(order, format, layout, chunk)
+    if form.is_sparse:
+        made = _sparse_hessian(fun, argnums, has_aux, holomorphic, form, value=True)
+    else:
+        inner = _gradient_with_value(fun, argnums, has_aux, holomorphic)
+        made = _jacobian(inner, argnums, True, holomorphic, False, form, value=True)
+
+    @_like(fun, "value, gradient and Hessian of")
+    def triple(*args: Any, **kwargs: Any) -> Any:
+        (gradient, value), H = made(*args, **kwargs)
+        return value, gradient, H
+
+    return triple
+
+
+def _gradient_with_value(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool) -> Callable[..., Any]:
+    """The gradient, with what `value_and_grad` gives before it as auxiliary data."""
+    both = value_and_grad(fun, argnums, has_aux, holomorphic)
+
+    @_like(fun, "derivative of")
+    def derivative(*args: Any, **kwargs: Any) -> Any:
+        return both(*args, **kwargs)[::-1]
+
+    return derivative
 
 
 def _first_derivative(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool) -> Callable[..., Any]:
@@ -315,24 +446,32 @@ def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> An
     return pattern_of(build, primals)
 
 
-def _sparse_hessian(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool, order: Any) -> Callable[..., Any]:
-    inner = grad(fun, argnums, has_aux, holomorphic)
+def _sparse_hessian(
+    fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool, form: _Form, *, value: bool
+) -> Callable[..., Any]:
+    """The Hessian alone, or with ``value`` ((gradient, value), Hessian)."""
+    inner = (_gradient_with_value if value else grad)(fun, argnums, has_aux, holomorphic)
 
     def build(args: Any, kwargs: Any) -> tuple[Linearized, Any, bool]:
         if not callable(fun):
             raise TypeError(f"expected a function of JAX arrays, got {fun!r} of type {type(fun).__name__}.")
-        program, shape = jax.make_jaxpr(lambda: fun(*args, **kwargs), return_shape=True)()  # arguments may be anything
-        shape = shape[0] if has_aux and isinstance(shape, (tuple, list)) else shape
+
+        def value_alone() -> Any:  # arguments may be anything, and so may auxiliary data
+            found = fun(*args, **kwargs)
+            return found[0] if has_aux and isinstance(found, tuple | list) else found
+
+        program, shape = jax.make_jaxpr(value_alone, return_shape=True)()
         if jax.tree_util.all_leaves([shape]) and shape.shape != ():
             raise TypeError(
-                f"hessian with format='sparse' needs a scalar output, but {_name(fun)} returns shape {shape.shape}; "
+                f"hessian with format={form.format!r} needs a scalar output, but {_name(fun)} returns shape {shape.shape}; "
                 "reduce it (jnp.sum), or take format='array'."
             )
-        system, aux = _system(inner, args, kwargs, argnums, "hessian", has_aux, holomorphic, False, fold=True)
+        system, aux = _system(inner, args, kwargs, argnums, "hessian", has_aux or value, holomorphic, False, fold=True)
         _check_real_output(inner, system.value, holomorphic)
         return system, aux, not jx.has_own_rules(program.jaxpr)
 
-    made = sparse_derivative(build, f"Hessian of {_name(fun)}", order, has_aux=has_aux)
+    name, aux = f"Hessian of {_name(fun)}", has_aux or value
+    made = sparse_derivative(build, name, form.order, has_aux=aux, layout=form.layout, value=value)
     return _like(fun, "sparse Hessian of")(made)
 
 

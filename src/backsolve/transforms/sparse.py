@@ -7,18 +7,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from backsolve.capture.linearized import Linearized
 from backsolve.capture.sparse import sparse_jacobian
 from backsolve.sparse.matrix import SparseMatrix
+from backsolve.tracing import jaxpr as jx
 from backsolve.xla.materialize import SPARSE, materialized
 
-__all__ = ["Build", "pattern_of", "sparse_derivative", "warn_if_dense"]
+__all__ = ["LAYOUTS", "Build", "pattern_of", "sparse_derivative", "warn_if_dense"]
 
 
 # The system, the auxiliary data, and whether the Jacobian is symmetric.
 Build = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Linearized, Any, bool]]
+
+LAYOUTS = ("csr", "csc")  # of SciPy's arrays
 
 WORTH_A_WORD = 256  # places of a matrix; of a smaller one nobody minds that it is full
 
@@ -50,15 +54,22 @@ def _same(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
     return all(a is b or (type(a) is type(b) and bool(a == b)) for a, b in zip(ours, theirs, strict=True))
 
 
-def sparse_derivative(build: Build, name: str, order: Any, *, has_aux: bool) -> Callable[..., Any]:
-    """Return the function that gives dy/dp, as sparse matrices, of the system that ``build(args, kwargs)`` makes."""
+def sparse_derivative(
+    build: Build, name: str, order: Any, *, has_aux: bool, layout: str | None = None, value: bool = False
+) -> Callable[..., Any]:
+    """Return the function that gives dy/dp, as sparse matrices, of the system that ``build(args, kwargs)`` makes.
+
+    With a ``layout``, "csr" or "csc", they are SciPy's.  With ``value`` the system's value comes before them.
+    """
 
     def traced(static: _Static, arrays: Sequence[Any]) -> Any:
         def found(*arrays: Any) -> Any:
             args, kwargs = static.arguments(arrays)
             system, aux, symmetric = build(args, kwargs)
             rows = sparse_jacobian(system, order, lower=symmetric)
-            return system.nested(rows), jax.tree_util.tree_map(_kept, aux)
+            if layout == "csc":
+                rows = [[A.T for A in row] for row in rows]
+            return system.value if value else (), system.nested(rows), jax.tree_util.tree_map(_kept, aux)
 
         return materialized(found, arrays, SPARSE)
 
@@ -69,12 +80,54 @@ def sparse_derivative(build: Build, name: str, order: Any, *, has_aux: bool) -> 
         leaves, tree = jax.tree_util.tree_flatten((args, kwargs))
         moving = [isinstance(x, jax.Array | np.ndarray | np.generic | float | complex) for x in leaves]
         static = _Static(tree, [_ARRAY if m else x for x, m in zip(leaves, moving, strict=True)])
-        found, aux = run(static, [x for x, m in zip(leaves, moving, strict=True) if m])
+        arrays = [x for x, m in zip(leaves, moving, strict=True) if m]
+        if layout is None:
+            at, found, aux = run(static, arrays)
+        else:
+            arrays = _concrete(arrays, name)
+            with jax.enable_x64(_is_double(arrays) or np.dtype(jnp.result_type(float)) == np.float64):
+                at, found, aux = run(static, arrays)
         if not warned:
             warned.extend(warn_if_dense(found, name))
-        return (found, _taken_out(aux)) if has_aux else found
+        aux = _taken_out(aux)
+        if layout is not None:
+            at, aux = jax.tree_util.tree_map(_on_the_host, (at, aux))
+            make = SparseMatrix.to_scipy if layout == "csr" else _mirrored
+            found = jax.tree_util.tree_map(make, found, is_leaf=lambda x: isinstance(x, SparseMatrix))
+        if value:
+            return ((at, aux) if has_aux else at), found
+        return (found, aux) if has_aux else found
 
     return derivative
+
+
+def _concrete(arrays: Sequence[Any], name: str) -> list[Any]:
+    """What a compiled function is called with: no scalar of NumPy beside a number of Python, so that it is compiled once.
+
+    Raises `TypeError` where one is traced.
+    """
+    if any(map(jx.is_traced, arrays)):
+        raise TypeError(
+            f"the {name} in SciPy's form needs concrete numbers, but an argument is traced; "
+            "under jit, vmap and grad take format='sparse'."
+        )
+    return [x.item() if isinstance(x, np.float64 | np.complex128) else x for x in arrays]
+
+
+def _is_double(arrays: Sequence[Any]) -> bool:
+    """Whether numbers of double precision are given, or plain ones alone, which SciPy means as such."""
+    given = [x for x in arrays if hasattr(x, "dtype")]
+    wide = (np.float64, np.complex128)
+    return not given or any(isinstance(x, np.ndarray | np.generic) and x.dtype in wide for x in given)
+
+
+def _on_the_host(leaf: Any) -> Any:
+    return np.array(leaf) if isinstance(leaf, jax.Array) else leaf
+
+
+def _mirrored(transpose: SparseMatrix) -> Any:
+    """The matrix of this transpose, by columns: as a `scipy.sparse.csc_array`."""
+    return transpose.to_scipy().T
 
 
 @jax.tree_util.register_static
