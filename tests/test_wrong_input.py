@@ -401,7 +401,7 @@ SHOWN = [
     ),
     (lambda here: save(np.eye(2), here / "x.svg"), TypeError, r"show takes a System, .* got ndarray"),
     (lambda here: to_dot("a"), TypeError, r"show takes a System, .* got str"),
-    (lambda here: spy(3), TypeError, r"spy takes a System, a Graph or an OperatorMatrix, got int"),
+    (lambda here: spy(3), TypeError, r"spy takes a System, a Graph, an OperatorMatrix or a SparseMatrix, got int"),
 ]
 
 

@@ -141,7 +141,7 @@ def test_spy_shows_every_entry(tmp_path):
     assert set(zip(rows.tolist(), cols.tolist())) == {(i, i) for i in range(5)} | {(2, 0), (2, 1), (3, 2), (4, 3)}
     image = matrix([[1, 0], [2, 3]]).spy(tmp_path / "spy.png").axes[0].images[0].get_array()
     assert (np.asarray(image) > 0).tolist() == [[True, False], [True, True]]
-    with pytest.raises(TypeError, match="spy takes a System, a Graph or an OperatorMatrix, got str"):
+    with pytest.raises(TypeError, match="spy takes a System, a Graph, an OperatorMatrix or a SparseMatrix, got str"):
         pattern("x")
 
 

@@ -142,8 +142,8 @@ class LinearOperator(ABC):
             return OPERATIONS["compose"](self, other)
         if self.accepts(other):
             return self.apply(other)
-        if hasattr(other, "block_rows") or hasattr(other, "blocks"):
-            return NotImplemented  # a matrix or a vector of blocks knows what to do
+        if hasattr(other, "block_rows") or hasattr(other, "blocks") or hasattr(other, "as_operator"):
+            return NotImplemented  # a matrix or a vector of blocks, and a sparse matrix, know what to do
         if isinstance(other, tuple) or isinstance(self.domain, TupleSpace):
             x = other
         else:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from backsolve.elimination.paths import Graph
 from backsolve.matrices.matrix import OperatorMatrix
+from backsolve.sparse.matrix import SparseMatrix
 from backsolve.system.system import System
 
 __all__ = ["figure_of", "pattern"]
@@ -47,7 +50,16 @@ def pattern(thing: Any) -> tuple[Indices, Indices, tuple[int, int]]:
         return np.concatenate([heads, ones]), np.concatenate([tails, ones]), (n, n)
     if isinstance(thing, OperatorMatrix):
         return (*_places(thing), thing.shape)
-    raise TypeError(f"spy takes a System, a Graph or an OperatorMatrix, got {type(thing).__name__}.")
+    if isinstance(thing, SparseMatrix):
+        return thing.rows.astype(np.int64), thing.cols.astype(np.int64), thing.shape
+    raise TypeError(f"spy takes a System, a Graph, an OperatorMatrix or a SparseMatrix, got {type(thing).__name__}.")
+
+
+def _place(number: float, _: Any = None, *, shape: tuple[int, ...]) -> str:
+    """The index of an entry in an array of this shape, by its number in row-major order."""
+    if not (0 <= number < np.prod(shape, dtype=int)):
+        return ""
+    return ",".join(str(int(k)) for k in np.unravel_index(int(number), shape))
 
 
 def _places(A: OperatorMatrix) -> tuple[Indices, Indices]:
@@ -69,6 +81,18 @@ def figure_of(thing: Any) -> Figure:
     figure = Figure(figsize=(5, 5 * min(max(m / max(n, 1), 0.3), 2)), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shade, cmap=_COLOURS, vmin=0, vmax=1, interpolation="nearest", extent=(0, n, m, 0), aspect="auto")
-    axes.set_title(f"{m:,} × {n:,} blocks, {len(rows):,} entries", fontsize=9)
+    what = "" if isinstance(thing, SparseMatrix) else " blocks"
+    axes.set_title(f"{m:,} × {n:,}{what}, {len(rows):,} entries", fontsize=9)
     axes.tick_params(labelsize=8)
+    if isinstance(thing, SparseMatrix):
+        for axis, label, word, shape in (
+            (axes.yaxis, axes.set_ylabel, "output", thing.codomain),
+            (axes.xaxis, axes.set_xlabel, "input", thing.domain),
+        ):
+            axis.set_major_locator(MaxNLocator(5 if len(shape) > 1 else "auto", integer=True))
+            axis.set_major_formatter(FuncFormatter(partial(_place, shape=shape)))
+            label(
+                f"{word}[{', '.join('ijklmnpqrstuvw'[: len(shape)])}] of {'×'.join(map(str, shape)) or 'one number'}",
+                fontsize=8,
+            )
     return figure

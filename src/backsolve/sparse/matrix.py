@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.algebra.arrays import multiply, reshape
-from backsolve.algebra.elements import array_of_numbers, describe, short
+from backsolve.algebra.arrays import add, astype, conjugate, is_array, is_mask, multiply, reshape, sum_axes
+from backsolve.algebra.elements import array_of_numbers, describe, is_number, short
 from backsolve.algebra.spaces import ArraySpace, SpaceError, as_sizes
+from backsolve.display import viewer
+from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero, is_scalar
+from backsolve.sparse import arithmetic
 from backsolve.sparse.lazy_values import Combination, LazyValues
-from backsolve.sparse.materialize import combine, take
+from backsolve.sparse.materialize import same_library, take
 from backsolve.sparse.operator import Sparse
-from backsolve.sparse.pattern import Pattern, from_entries, transposed
+from backsolve.sparse.pattern import Pattern, diagonal, from_entries, rows_chosen, selected, transposed
 
 __all__ = ["SparseMatrix", "braille"]
 
@@ -27,6 +30,12 @@ class SparseMatrix:
     and may be traced: the matrix is a JAX pytree whose only leaf it is.  ``shape`` is that of the matrix, (entries of the
     output, entries of the input), both counted in row-major order; ``codomain`` and ``domain`` are their shapes.
 
+    ``+``, ``-``, ``*``, ``/`` and ``@`` take numbers, arrays, other sparse matrices (SciPy's too) and multiples of
+    `backsolve.I`, from either side, as NumPy and SciPy do: ``*`` is entry by entry, ``A + c * I`` a shift, and what is
+    added to an array is one.  Patterns of results are worked out once for each pair of patterns, whatever the numbers.
+    ``A[rows]`` and ``A[rows, columns]`` take numbers, slices and lists that are known while tracing.  A single row is a
+    vector.
+
     Example:
         >>> A = SparseMatrix.from_entries([0, 1, 1], [0, 0, 2], np.array([1.0, 2.0, 3.0]), (2, 3))
         >>> A
@@ -34,6 +43,9 @@ class SparseMatrix:
         ⎡⠃⠂⎤
         >>> A @ np.array([1.0, 1.0, 1.0]), A.T.todense().shape
         (array([1., 5.]), (3, 2))
+        >>> (A @ A.T - 2 * A[:, :2]).todense()
+        array([[-1.,  2.],
+               [-2., 13.]])
     """
 
     __array_ufunc__ = None
@@ -122,39 +134,253 @@ class SparseMatrix:
         """Dtype of the entries."""
         return self.data.dtype
 
+    @property
+    def ndim(self) -> int:
+        """Number of axes: 2."""
+        return 2
+
     def __repr__(self) -> str:
         (m, n), nnz = self.shape, self.nnz
-        share = f" ({100 * nnz / (m * n):.2g}%)" if m * n else ""
+        share = f" ({_percent(nnz, m * n)})" if m * n else ""
         kind, shape = str(getattr(self.data, "dtype", type(self.data).__name__)), np.shape(self.data)
         if shape not in ((), (nnz,)):  # of a batch of matrices
             kind += f"[{'×'.join(map(str, shape))}]"
         head = f"SparseMatrix {m}×{n}, {nnz} non-zero{'' if nnz == 1 else 's'}{share}, {kind}"
         return "\n".join([head, *braille(self.pattern)])
 
-    # ---- arithmetic -------------------------------------------------------------------------------------------------
+    def __str__(self) -> str:
+        return f"{self!r}\n(A.to_scipy() makes a csr_array of it, A.to_csc() a csc_array)"  # SciPy refuses it by this text
+
+    def spy(self, path: Any = None) -> Any:
+        """Return a matplotlib figure of where the entries are, for up to millions of them; written to ``path`` if given.
+
+        Rows and columns are told by their places in output and input, where these have several axes.
+        """
+        return viewer("spy")(self, path)
+
+    # ---- parts ------------------------------------------------------------------------------------------------------
     @property
     def T(self) -> SparseMatrix:
         """The transpose.  Cost: one gather of the data."""
         pattern, order = transposed(self.pattern)
-        return SparseMatrix(pattern, take(self.data, order), self.codomain, self.domain)
+        return SparseMatrix(pattern, take(self._numbers("the transpose"), order), self.codomain, self.domain)
 
-    def __matmul__(self, x: Any) -> Any:
-        """Return the product with a vector of shape (n,) or a matrix of shape (n, k).
+    @property
+    def H(self) -> SparseMatrix:
+        """The conjugate transpose."""
+        return self.T.conj()
 
-        Raises `SpaceError` where x has another length.  Cost: one multiplication and addition an entry (and column).
+    def conj(self) -> SparseMatrix:
+        """Return the matrix of the complex conjugates."""
+        return self._with(conjugate(self.data))
+
+    def diagonal(self) -> Any:
+        """Return the diagonal as a vector of min(m, n) numbers.
+
+        Example:
+            >>> SparseMatrix.from_entries([0, 1], [0, 0], np.array([2.0, 3.0]), (2, 2)).diagonal()
+            array([2., 0.])
         """
-        if not hasattr(x, "shape"):
-            x = array_of_numbers(x, "a product with a sparse matrix")
-        shape, n = tuple(x.shape), self.shape[1]
-        if len(shape) not in (1, 2) or shape[0] != n:
-            flat = f" Ravel it to ({n},) first." if prod(shape) == n else ""
+        places = self._on_the_diagonal()
+        return arithmetic.spread(take(self._numbers("the diagonal"), places), self.rows[places], min(self.shape))
+
+    def trace(self) -> Any:
+        """Return the sum of the diagonal."""
+        return sum_axes(take(self._numbers("the trace"), self._on_the_diagonal()), (0,))
+
+    def norm(self) -> Any:
+        """Return the Frobenius norm (Σ |a|²)^½."""
+        squares = abs(self._numbers("the norm") if not is_mask(self.data) else 1.0 * self.data) ** 2
+        return sum_axes(squares, (0,)) ** 0.5
+
+    def lower(self, k: int = 0) -> SparseMatrix:
+        """Return the lower triangle, up to the k-th diagonal; as `numpy.tril`."""
+        return self._kept(("lower", k), lambda: self.cols - self.rows.astype(np.int64) <= k)
+
+    def upper(self, k: int = 0) -> SparseMatrix:
+        """Return the upper triangle, from the k-th diagonal on; as `numpy.triu`."""
+        return self._kept(("upper", k), lambda: self.cols - self.rows.astype(np.int64) >= k)
+
+    def __getitem__(self, key: Any) -> Any:
+        rows, cols = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
+        if isinstance(rows, tuple) or rows is None or rows is ... or cols is None or cols is ...:
+            raise TypeError(f"a part of a sparse matrix is A[rows] or A[rows, columns], got A[{short(key)}].")
+        (m, n), every = self.shape, slice(None)
+        i, one_row = arithmetic.chosen(rows, m, "row")
+        j, one_column = arithmetic.chosen(cols, n, "column")
+        found = self
+        if not (isinstance(rows, slice) and rows == every):
+            found = found._of_rows(i, (rows.start, rows.stop, rows.step) if isinstance(rows, slice) else None)
+        if not (isinstance(cols, slice) and cols == every):
+            found = found.T._of_rows(j, (cols.start, cols.stop, cols.step) if isinstance(cols, slice) else None).T
+        if one_row or one_column:
+            flat = found._flat()
+            return flat[0] if one_row and one_column else flat
+        return found
+
+    def _of_rows(self, rows: Any, key: Any) -> SparseMatrix:
+        if key is None:
+            pattern, places = rows_chosen(self.pattern, rows)
+        else:
+            pattern, places = self.pattern.remember(("rows", key), lambda: rows_chosen(self.pattern, rows))
+        return SparseMatrix(pattern, take(self._numbers("a part"), places), self.domain, (rows.size,))
+
+    def _kept(self, key: Any, mask: Any) -> SparseMatrix:
+        def make() -> tuple[Pattern, Any]:
+            places = np.flatnonzero(mask())
+            return selected(self.pattern, places), places
+
+        pattern, places = self.pattern.remember(key, make)
+        return SparseMatrix(pattern, take(self._numbers("a triangle"), places), self.domain, self.codomain)
+
+    def _on_the_diagonal(self) -> Any:
+        return self.pattern.remember("on the diagonal", lambda: np.flatnonzero(self.rows == self.cols))
+
+    def _numbers(self, what: str) -> Any:
+        """The data of one matrix.  Raises `SpaceError` of a batch of them."""
+        if len(np.shape(self.data)) != 1:
             raise SpaceError(
-                f"a sparse matrix of shape {self.shape} multiplies arrays of shape ({n},) or ({n}, k), got {shape}.{flat}"
+                f"{what} is that of one sparse matrix, but the data have shape {tuple(np.shape(self.data))}, of a batch; "
+                "take each matrix by itself, jax.vmap(lambda A: …)(A)."
             )
-        picked = take(x, self.pattern.cols)
-        data = self.data if len(shape) == 1 else reshape(self.data, (self.nnz, 1))
-        starts = None if self.pattern.full_rows else self.pattern.starts
-        return combine(multiply(data, picked), None, starts)
+        return self.data
+
+    def _with(self, data: Any) -> SparseMatrix:
+        return SparseMatrix(self.pattern, data, self.domain, self.codomain)
+
+    # ---- arithmetic -------------------------------------------------------------------------------------------------
+    def __matmul__(self, x: Any) -> Any:
+        """Return the product with a vector of shape (n,), a matrix of shape (n, k), a sparse matrix or an operator.
+
+        Raises `SpaceError` where x has another length.
+        Cost: one multiplication and addition for each pair of entries that meet.
+        """
+        if isinstance(x, Identity | Scaling):
+            self._fits(x, self.shape[1])
+            return self if isinstance(x, Identity) else self * x.c
+        if isinstance(x, LinearOperator):
+            return self.as_operator() @ x
+        if hasattr(x, "block_rows") or hasattr(x, "blocks"):
+            return NotImplemented
+        other = self._as_operand(x)
+        if other is not None:
+            own = self.pattern if isinstance(x, SparseMatrix) else self._fresh()
+            pattern, data = arithmetic.multiplied((own, self._numbers("a product")), other[:2])
+            return SparseMatrix(pattern, data, other[2], self.codomain)
+        x = x if is_array(x) else array_of_numbers(x, "a product with a sparse matrix")
+        return arithmetic.times_array(self.pattern, self._numbers("a product"), x)
+
+    def __rmatmul__(self, x: Any) -> Any:
+        if isinstance(x, Identity | Scaling):
+            self._fits(x, self.shape[0])
+            return self if isinstance(x, Identity) else self * x.c
+        if isinstance(x, LinearOperator):
+            return x @ self.as_operator()
+        other = self._as_operand(x)
+        if other is not None:
+            pattern, data = arithmetic.multiplied(other[:2], (self.pattern, self._numbers("a product")))
+            return SparseMatrix(pattern, data, self.domain, other[3])
+        x = x if is_array(x) else array_of_numbers(x, "a product with a sparse matrix")
+        shape, m = tuple(x.shape), self.shape[0]
+        if len(shape) not in (1, 2) or shape[-1] != m:
+            raise SpaceError(
+                f"an array of shape ({m},) or (k, {m}) multiplies a sparse matrix of shape {self.shape} from the left, got "
+                f"{shape}."
+            )
+        return self.T @ x if len(shape) == 1 else (self.T @ x.T).T
+
+    def __add__(self, other: Any) -> Any:
+        if is_number(other) and other == 0:
+            return self  # so that the builtin sum works
+        if isinstance(other, Zero):
+            return self
+        if isinstance(other, Identity | Scaling):
+            return self._shifted(other)
+        if isinstance(other, LinearOperator):
+            total = self.as_operator() + other
+            return SparseMatrix.from_operator(total) if isinstance(total, Sparse) else total
+        operand = self._as_operand(other)
+        if operand is not None:
+            own = self.pattern if isinstance(other, SparseMatrix) else self._fresh()
+            pattern, data = arithmetic.added((own, self._numbers("a sum")), operand[:2])
+            return SparseMatrix(pattern, data, self.domain, self.codomain)
+        if is_array(other) and tuple(other.shape) == self.shape:
+            return add(self._flat(self.shape), other)
+        if is_array(other) or is_number(other):
+            raise TypeError(
+                f"cannot add {describe(other)} to a sparse matrix of shape {self.shape}: it would fill every place. Write "
+                f"A + c * backsolve.I for a multiple of the identity, or add it to A.toarray(), an array of that shape."
+            )
+        return NotImplemented
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        if isinstance(other, SparseMatrix | LinearOperator) or is_array(other) or is_number(other):
+            return self + (-other)
+        operand = self._as_operand(other)
+        return NotImplemented if operand is None else self + (-1) * other
+
+    def __rsub__(self, other: Any) -> Any:
+        return (-self) + other
+
+    def __neg__(self) -> SparseMatrix:
+        return self._with(self.data * -1)
+
+    def __pos__(self) -> SparseMatrix:
+        return self
+
+    def __mul__(self, other: Any) -> Any:
+        """Return the product entry by entry, with a number, an array that NumPy would broadcast, or a sparse matrix."""
+        if is_scalar(other):
+            return self._with(self.data * other)
+        if isinstance(other, LinearOperator):
+            raise TypeError(f"'*' multiplies a sparse matrix entry by entry; write '@' for its product with {other!r}.")
+        operand = self._as_operand(other)
+        if operand is not None:
+            own = self.pattern if isinstance(other, SparseMatrix) else self._fresh()
+            pattern, data = arithmetic.times_entrywise((own, self._numbers("a product")), operand[:2])
+            return SparseMatrix(pattern, data, self.domain, self.codomain)
+        if not is_array(other) and not isinstance(other, list | tuple):
+            return NotImplemented
+        other = array_of_numbers(other, "a product with a sparse matrix")
+        return self._with(multiply(self._numbers("a product"), arithmetic.picked(self.pattern, other)))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Any:
+        """Return the quotient by a number, or entry by entry by an array that NumPy would broadcast."""
+        if is_scalar(other):
+            return self._with(self.data / other)
+        if is_array(other):
+            return self._with(self._numbers("a quotient") / arithmetic.picked(self.pattern, other))
+        return NotImplemented
+
+    def _as_operand(self, other: Any) -> tuple[Pattern, Any, tuple[int, ...], tuple[int, ...]] | None:
+        """Pattern, numbers, domain and codomain of another sparse matrix, ours or SciPy's; else None."""
+        if isinstance(other, SparseMatrix):
+            return other.pattern, other._numbers("an operand"), other.domain, other.codomain
+        part = arithmetic.of_other_library(other)
+        return None if part is None else (*part, (part[0].shape[1],), (part[0].shape[0],))
+
+    def _fresh(self) -> Pattern:
+        """The pattern without its memo, beside one that will not come again."""
+        return Pattern(self.rows, self.cols, self.shape)
+
+    def _fits(self, op: Identity | Scaling, size: int) -> None:
+        if op.space.known and op.space.size != size:
+            raise SpaceError(f"{op!r} does not fit a sparse matrix of shape {self.shape}.")
+
+    def _shifted(self, op: Identity | Scaling) -> SparseMatrix:
+        m, n = self.shape
+        if m != n:
+            raise SpaceError(f"a multiple of the identity is added to a square matrix, not to one of shape {self.shape}.")
+        self._fits(op, n)
+        ones = self.pattern.remember("identity", lambda: diagonal(n))
+        numbers = same_library(np.ones(n), self.data)
+        part = ones, numbers if isinstance(op, Identity) else numbers * op.c
+        pattern, data = arithmetic.added((self.pattern, self._numbers("a sum")), part)
+        return self._with(data) if pattern is self.pattern else SparseMatrix(pattern, data, self.domain, self.codomain)
 
     # ---- to other forms ---------------------------------------------------------------------------------------------
     def todense(self) -> Any:
@@ -162,14 +388,36 @@ class SparseMatrix:
 
         Cost: as large as it is.
         """
-        return self.as_operator().todense()
+        return reshape(self._flat(), (*self.codomain, *self.domain))
+
+    def toarray(self) -> Any:
+        """Return the array of shape ``shape``, as SciPy's matrices do."""
+        return self._flat(self.shape)
+
+    def _flat(self, shape: tuple[int, ...] | None = None) -> Any:
+        m, n = self.shape
+        flat = arithmetic.spread(self._numbers("the array"), self.pattern.keys, m * n)
+        return flat if shape is None else reshape(flat, shape)
+
+    def astype(self, dtype: Any) -> SparseMatrix:
+        """Return the same matrix with numbers of another dtype."""
+        return self._with(astype(self.data, dtype))
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        """Refuse to become an array unasked, as large as it may be."""
+        m, n = self.shape
+        raise TypeError(
+            f"a SparseMatrix of shape {self.shape} is no NumPy array: A.to_scipy() is SciPy's csr_array (A.to_csc() its "
+            f"csc_array) for scipy.sparse, A.toarray() the array of all its {m * n:,} numbers, A.todense() the same in the "
+            "shape of the derivative."
+        )
 
     def to_scipy(self) -> Any:
         """Return a `scipy.sparse.csr_array` of its own arrays (of concrete data), with indices of 32 bits where they fit."""
         from scipy.sparse import csr_array
 
         starts, cols = self.pattern.compressed
-        found = csr_array((_writable(self.data), cols.copy(), starts.copy()), shape=self.shape)
+        found = csr_array((_writable(self._numbers("SciPy's form")), cols.copy(), starts.copy()), shape=self.shape)
         found.has_sorted_indices = found.has_canonical_format = True
         return found
 
@@ -184,6 +432,14 @@ class SparseMatrix:
         sparse = importlib.import_module("jax.experimental.sparse")
         places = np.stack([self.rows, self.cols], axis=1)
         return sparse.BCOO((self.data, places), shape=self.shape, indices_sorted=True, unique_indices=True)
+
+
+def _percent(nnz: int, places: int) -> str:
+    """How many of all places, in two digits; all and none are told exactly."""
+    percent = 100 * nnz / places
+    if nnz == places:
+        return "100%"
+    return "> 99%" if percent > 99 else f"{percent:.2g}%"
 
 
 def _writable(data: Any) -> Any:

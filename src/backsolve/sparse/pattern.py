@@ -26,8 +26,11 @@ __all__ = [
     "diagonal",
     "from_entries",
     "from_labels",
+    "intersection",
     "product",
     "require_memory",
+    "rows_chosen",
+    "selected",
     "transposed",
     "union",
 ]
@@ -112,6 +115,13 @@ class Pattern:
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the memo, whose keys are objects of this process."""
+        return Pattern, (self.rows, self.cols, self.shape)
+
+    def __deepcopy__(self, memo: Any) -> Pattern:
+        return self
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -335,6 +345,47 @@ def _product(a: Pattern, b: Pattern, limit: int | None) -> ProductPlan:
     if groups.order is not None:
         left, right = left[groups.order], right[groups.order]
     return ProductPlan(pattern, left, right, groups.starts)
+
+
+def intersection(a: Pattern, b: Pattern) -> UnionPlan:
+    """Return the pattern of the entrywise product of a and b, and at which place of either its entries lie.
+
+    Raises `SpaceError` where the shapes differ.  Cost: one merge of sorted lists.
+
+    Example:
+        >>> plan = intersection(diagonal(2), from_entries([0, 1], [1, 1], (2, 2))[0])
+        >>> plan.pattern.rows.tolist(), plan.left.tolist(), plan.right.tolist()
+        ([1], [1], [1])
+    """
+    if a.shape != b.shape:
+        raise SpaceError(f"cannot multiply sparse matrices of shapes {a.shape} and {b.shape} entry by entry.")
+    return a.remember(("intersection", id(b)), lambda: (_intersection(a, b), b))[0]
+
+
+def _intersection(a: Pattern, b: Pattern) -> UnionPlan:
+    if a == b:
+        return UnionPlan(a, None, None)
+    _, left, right = np.intersect1d(a.keys, b.keys, assume_unique=True, return_indices=True)
+    return UnionPlan(selected(a, left), left, right)
+
+
+def selected(a: Pattern, places: Index) -> Pattern:
+    """The pattern of some of the places, in increasing order."""
+    return Pattern(a.rows[places], a.cols[places], a.shape)
+
+
+def rows_chosen(a: Pattern, rows: Index) -> tuple[Pattern, Index]:
+    """Return the pattern whose row k is row ``rows[k]`` of a, and the place in a of each of its places.
+
+    Example:
+        >>> pattern, places = rows_chosen(from_entries([0, 1, 1], [1, 0, 1], (2, 2))[0], np.array([1, 1, 0]))
+        >>> pattern.rows.tolist(), pattern.cols.tolist(), places.tolist()
+        ([0, 0, 1, 1, 2], [0, 1, 0, 1, 1], [1, 2, 1, 2, 0])
+    """
+    counts = a.row_counts[rows]
+    starts = _starts(counts)
+    places = np.arange(starts[-1]) + np.repeat(a.starts[rows] - starts[:-1], counts)
+    return Pattern(np.repeat(np.arange(rows.size), counts), a.cols[places], (rows.size, a.shape[1])), places
 
 
 def union(a: Pattern, b: Pattern) -> UnionPlan:

@@ -425,16 +425,20 @@ def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
 
 
 def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> Any:
-    """Return where the Jacobian of fun may be non-zero, for all inputs of the primals' shapes: boolean scipy matrices.
+    """Return where the Jacobian of fun may be non-zero, for all inputs of the primals' shapes: a boolean `SparseMatrix`.
 
-    One `scipy.sparse.csr_array` of shape (entries of the output, entries of the argument); a pytree of them, as `jacobian`
-    gives, where output or argument has several leaves.  Nothing is computed; primals may be `jax.ShapeDtypeStruct`.
+    Its shape is (entries of the output, entries of the argument); where output or argument has several leaves, it is a
+    pytree of them, as `jacobian` gives.  Nothing is computed; primals may be `jax.ShapeDtypeStruct`.
     Raises as `jacobian`, and `PatternTooLargeError` (a `MemoryError`) where the pattern does not fit into memory.
     Cost: tracing fun, and the pattern's products.
 
     Example:
         >>> import jax.numpy as jnp
-        >>> sparsity(lambda x: x[1:] - x[:-1], jnp.zeros(3)).toarray()
+        >>> pattern = sparsity(lambda x: x[1:] - x[:-1], jnp.zeros(3))
+        >>> pattern
+        SparseMatrix 2×3, 4 non-zeros (67%), bool
+        ⎡⠙⠂⎤
+        >>> pattern.toarray()
         array([[ True,  True, False],
                [False,  True,  True]])
     """

@@ -150,9 +150,7 @@ def _taken_out(aux: Any) -> Any:
 
 
 def pattern_of(build: Build, primals: Sequence[Any]) -> Any:
-    """The patterns alone, as boolean scipy matrices."""
-    from scipy.sparse import csr_array
-
+    """The patterns alone, as sparse matrices of booleans."""
     patterns: list[Any] = []
 
     def traced(*arrays: Any) -> Any:
@@ -161,8 +159,8 @@ def pattern_of(build: Build, primals: Sequence[Any]) -> Any:
         patterns.append(jax.tree_util.tree_map(_boolean, found, is_leaf=lambda x: isinstance(x, SparseMatrix)))
         return ()
 
-    def _boolean(A: SparseMatrix) -> Any:
-        return csr_array((np.ones(A.nnz, bool), A.cols, A.pattern.starts), shape=A.shape)
+    def _boolean(A: SparseMatrix) -> SparseMatrix:
+        return SparseMatrix(A.pattern, np.ones(A.nnz, bool), A.domain, A.codomain)
 
     jax.eval_shape(traced, *primals)
     return patterns[0]
