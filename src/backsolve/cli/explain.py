@@ -1,4 +1,4 @@
-"""`backsolve explain`: a function's system as text: its sizes, its edges by kind, its nodes, and what its gradient costs."""
+"""`backsolve explain`: a function found by its name, linearized at random inputs, as text."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ import difflib
 import importlib
 import importlib.util
 import inspect
-import re
 import sys
-import sysconfig
-import textwrap
-import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import prod
@@ -26,12 +21,10 @@ import numpy as np
 from backsolve.algebra.spaces import available_memory
 from backsolve.capture import linearize
 from backsolve.system.system import System
+from backsolve.transforms.explain import WIDTH, cost_lines, cut, kind_lines, name_of, node_lines, sizes_lines, told
 
 __all__ = ["ExplainError", "Inputs", "explain", "find_function", "linearize_target", "make_inputs", "wide_enough"]
 
-WIDTH = 80
-ROWS = 40  # of edges
-LINE = 20  # characters of file:line
 WIDE = ("float64", "complex128", "int64", "uint64")
 
 
@@ -78,7 +71,7 @@ def _load_module(name: str) -> Any:
             ) from None
         raise ExplainError(f"module {name!r} imports {error.name!r}, which is not installed.") from None
     except (Exception, SystemExit) as error:  # whatever the module raises is told as its own
-        raise ExplainError(f"module {name!r} cannot be imported: {_told(error)}.") from error
+        raise ExplainError(f"module {name!r} cannot be imported: {told(error)}.") from error
 
 
 def _load_file(path: Path) -> Any:
@@ -94,21 +87,8 @@ def _load_file(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever the file raises is told as its own
-        raise ExplainError(f"{str(path)!r} cannot be imported: {_told(error)}.") from error
+        raise ExplainError(f"{str(path)!r} cannot be imported: {told(error)}.") from error
     return module
-
-
-def _told(error: BaseException) -> str:
-    """An exception of the user's code in a line: type, message, and the last line of theirs that it went through."""
-    text, place = " ".join(str(error).split()).rstrip("."), ""
-    if isinstance(error, SyntaxError):
-        text, place = error.msg, f"{error.filename}:{error.lineno}" if error.lineno else ""
-    else:
-        paths = sysconfig.get_paths()
-        ours = str(Path(__file__).parent), paths["stdlib"], paths["purelib"], paths["platlib"], "<frozen"
-        for frame in traceback.extract_tb(error.__traceback__):
-            place = place if frame.filename.startswith(ours) else f"{frame.filename}:{frame.lineno}"
-    return f"{type(error).__name__}: {text}" + (f", at {place}" if place else "")
 
 
 @dataclass(frozen=True)
@@ -157,7 +137,7 @@ def make_inputs(function: Callable[..., Any], shapes: Sequence[str], dtypes: Seq
         arguments.append(value)
     if not argnums:
         raise ExplainError(
-            f"no input of {_name(function)} can be varied: that takes a positional parameter of real or complex numbers; "
+            f"no input of {name_of(function)} can be varied: that takes a positional parameter of real or complex numbers; "
             "one with a default is varied if --shape names it."
         )
     return Inputs(tuple(arguments), keywords, tuple(lines), tuple(argnums))
@@ -167,7 +147,7 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        raise ExplainError(f"{_name(function)} does not tell its parameters; wrap it in a function that does.") from None
+        raise ExplainError(f"{name_of(function)} does not tell its parameters; wrap it in a function that does.") from None
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {name: parameter for name, parameter in parameters.items() if parameter.kind not in variadic}
 
@@ -238,10 +218,6 @@ def _spaces(value: Any) -> str:
     return "[" + ", ".join(map(_space, value)) + "]" if isinstance(value, list) else _space(value)
 
 
-def _name(function: Any) -> str:
-    return getattr(function, "__name__", None) or type(function).__name__
-
-
 def wide_enough(dtypes: Sequence[str]) -> AbstractContextManager[Any]:
     """A context in which JAX keeps the dtypes that are asked for: with 64 bits where one of them has 64."""
     wide = any(_dtype(entry.rpartition("=")[2]) in WIDE for entry in dtypes)
@@ -260,14 +236,14 @@ def linearize_target(target: str, shapes: Sequence[str], dtypes: Sequence[str]) 
     def called(*arguments: Any) -> Any:
         return function(*arguments, **inputs.keywords)
 
-    called.__name__ = _name(function)
+    called.__name__ = name_of(function)
     called.__wrapped__ = function  # type: ignore[attr-defined]  # so that errors point at the user's own line
     try:
         return called, inputs, linearize(called, *inputs.arguments, argnums=inputs.argnums)
     except (Exception, SystemExit) as error:  # whatever the user's function raises is told as its own
         described = ", ".join(inputs.lines)
         raise ExplainError(
-            f"{target} cannot be linearized with these inputs, {described}: {_told(error)}. "
+            f"{target} cannot be linearized with these inputs, {described}: {told(error)}. "
             "Other inputs: --shape NAME=3,4 --dtype NAME=int32"
         ) from error
 
@@ -281,142 +257,10 @@ def explain(target: str, shapes: Sequence[str] = (), dtypes: Sequence[str] = ())
     with wide_enough(dtypes):
         called, inputs, system = linearize_target(target, shapes, dtypes)
         parts = [
-            [target, *(_cut(f"  {line}", WIDTH) for line in inputs.lines)],
-            _sizes_lines(system, inputs.argnums),
-            _kind_lines(system),
-            _node_lines(system),
-            _cost_lines(called, inputs, system),
+            [target, *(cut(f"  {line}", WIDTH) for line in inputs.lines)],
+            sizes_lines(system),
+            kind_lines(system),
+            node_lines(system),
+            cost_lines(called, inputs.arguments, inputs.argnums, system),
         ]
     return "\n\n".join("\n".join(lines) for lines in parts)
-
-
-def _sizes_lines(system: System, argnums: Sequence[int]) -> list[str]:
-    M, L, S = system.M, system.L, system.sinks
-    n, p, q = L.shape[0], M.shape[1], S.shape[0]
-    return [
-        "System    dx = M dp + L dx,  dy = S dx",
-        *_table(
-            [
-                ["  sources p", f"{p}", _cut(", ".join(map(str, M.col_spaces)), 56)],
-                ["  nodes x", f"{n}", f"{sum(space.size for space in L.row_spaces):,} numbers"],
-                ["  outputs y", f"{q}", _cut(", ".join(map(str, S.row_spaces)), 56)],
-                ["  non-zeros", f"{len(M.entries) + len(L.entries)}", _density(system)],
-            ],
-            right=(1,),
-        ),
-    ]
-
-
-def _density(system: System) -> str:
-    M, L = system.M, system.L
-    return f"{len(M.entries)} in M ({M.shape[0]} × {M.shape[1]}), {len(L.entries)} in L ({L.shape[0]} × {L.shape[1]})"
-
-
-KINDS = {
-    "Identity": "identity",
-    "Zero": "zero",
-    "Scaling": "scaling",
-    "Reshape": "reshape",
-    "Inject": "into a tuple",
-    "Project": "out of a tuple",
-    "LinearMap": "opaque",
-    "LinearEquation": "opaque",
-    "Product": "product",
-    "Sum": "sum",
-}
-SYMBOLS = {
-    "( )ᴴ": "entry by entry",
-    "( )ᴸ": "from the left",
-    "( )ᴿ": "from the right",
-    "( )ᵀ•": "inner product",
-    "( )•": "times an array",
-}
-
-
-def _kind(operator: Any) -> str:
-    name = type(operator).__name__
-    text = getattr(operator, "label", str(operator)).lstrip("−")
-    if name in ("LinearMap", "LinearEquation"):
-        return f"opaque: {text}"
-    if name in KINDS:
-        return KINDS[name]
-    text = re.sub(r"\([^()]*\)(?=[ᴴᴸᴿᵀ•])", "( )", text)
-    return f"{text}  {SYMBOLS[text]}" if text in SYMBOLS else text
-
-
-def _kind_lines(system: System) -> list[str]:
-    counts = [Counter(_kind(op) for op in A.entries.values()) for A in (system.M, system.L)]
-    order = sorted(set().union(*counts), key=lambda kind: (-sum(c[kind] for c in counts), kind))
-    rows = [[f"  {_cut(kind, 50)}", *(str(c[kind] or "·") for c in counts)] for kind in order]
-    return _table([["Edges by kind", "M", "L"], *rows], right=(1, 2))
-
-
-def _node_lines(system: System) -> list[str]:
-    M, L = system.M, system.L
-    edges: dict[int, list[tuple[str, str]]] = {i: [] for i in range(L.shape[0])}
-    for prefix, A in (("p", M), ("x", L)):
-        for (i, j), op in A.entries.items():
-            edges[i].append((f"{prefix}{j}", getattr(op, "label", str(op))))
-    rows, hidden = [["Nodes", "operation", "line", "shape", "from", "operator"]], 0
-    for i, sources in edges.items():
-        operation, line = _origin(L.name(i))
-        head = [f"  x{i}", _cut(operation, 18), line, _cut(_shape_text(L.row_spaces[i]), 14)]
-        for k, (source, label) in enumerate(sources or [("", "")]):
-            if len(rows) > ROWS:
-                hidden += 1
-                continue
-            rows.append([*(head if k == 0 else [""] * len(head)), source, label])
-    lines = [_cut(line, WIDTH) for line in _table(rows)]
-    return lines + ([f"  … and {hidden} more edges"] if hidden else [])
-
-
-def _origin(name: str) -> tuple[str, str]:
-    """The operation and file:line of a node's name, ``tanh (/path/net.py:12:5 (layer))``."""
-    match = re.match(r"(\S+) \((?:.*[/\\])?([^/\\():]+:\d+)", name)
-    if match is None:
-        return name.removesuffix(" ()"), ""
-    file, _, line = match[2].rpartition(":")
-    return match[1], f"{_cut(file, LINE - 1 - len(line))}:{line}"
-
-
-def _shape_text(space: Any) -> str:
-    return re.sub(r"\b[a-z_]+\d+\[([^]]*)\]", r"\1", str(space))
-
-
-def _cost_lines(function: Callable[..., Any], inputs: Inputs, system: System) -> list[str]:
-    ones = jax.tree_util.tree_map(lambda y: jnp.ones(jnp.shape(y), jnp.result_type(y)), system.value)
-
-    def gradient(*arguments: Any) -> Any:
-        return linearize(function, *arguments, argnums=inputs.argnums).vjp(ones)
-
-    rows = [["Cost", "f", "gradient", "ratio"]]
-    try:
-        compiled = [jax.jit(g).lower(*inputs.arguments).compile() for g in (function, gradient)]
-    except (TypeError, ValueError, NotImplementedError) as error:  # JAX's: branches on values, forward mode alone
-        told = f"not known, since {_name(function)} or its gradient cannot be compiled: {_told(error)}"
-        return ["Cost", *textwrap.wrap(told, WIDTH, initial_indent="  ", subsequent_indent="  ")]
-    flops = [float((c.cost_analysis() or {}).get("flops", np.nan)) for c in compiled]
-    memory = [float(getattr(c.memory_analysis(), "temp_size_in_bytes", np.nan)) for c in compiled]
-    for name, (of_f, of_gradient) in (("  flops", flops), ("  temporary bytes", memory)):
-        ratio = f"{of_gradient / of_f:.2f}" if of_f else "-"
-        rows.append([name, f"{of_f:,.0f}", f"{of_gradient:,.0f}", ratio])
-    scalar = all(jnp.ndim(y) == 0 for y in jax.tree_util.tree_leaves(system.value))
-    notes = ["  as XLA compiled them; the gradient includes f"]
-    if not scalar or system.sinks.shape[0] != 1:
-        notes.append("  the gradient is that of the sum of all outputs")
-    return [*_table(rows, right=(1, 2, 3)), *notes]
-
-
-def _table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
-    """Rows as lines, columns aligned and two blanks apart, those in ``right`` to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    flush = set(right)
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(w) if i in flush else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))]
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
