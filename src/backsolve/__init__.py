@@ -51,6 +51,7 @@ if _TYPE_CHECKING:
     from backsolve.transforms.derivatives import value_and_jacobian as value_and_jacobian
     from backsolve.transforms.derivatives import value_grad_and_hessian as value_grad_and_hessian
     from backsolve.transforms.derivatives import vjp as vjp
+    from backsolve.transforms.explain import explain as explain
     from backsolve.transforms.implicit import fixed_point as fixed_point
     from backsolve.transforms.implicit import root as root
     from backsolve.transforms.newton import gauss_newton as gauss_newton
@@ -64,6 +65,7 @@ __version__ = "0.1.0"
 # What needs JAX is imported when it is first asked for, so that the core does without.
 _NEEDS_JAX = {
     "linearize": "capture",
+    "explain": "transforms.explain",
     **dict.fromkeys(("inverse_hvp", "solve_jacobian"), "transforms.solve"),
     **dict.fromkeys(("gauss_newton", "minimize_newton", "newton"), "transforms.newton"),
     **dict.fromkeys(("fixed_point", "root"), "transforms.implicit"),

@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 from backsolve.algebra.spaces import available_memory
 from backsolve.capture import linearize
 from backsolve.system.system import System
-from backsolve.transforms.explain import WIDTH, cost_lines, cut, kind_lines, name_of, node_lines, sizes_lines, told
+from backsolve.transforms.explain import Call, call_of, name_of, source_names, text_of, told
 
 __all__ = ["ExplainError", "Inputs", "explain", "find_function", "linearize_target", "make_inputs", "wide_enough"]
 
@@ -218,19 +218,39 @@ def _spaces(value: Any) -> str:
     return "[" + ", ".join(map(_space, value)) + "]" if isinstance(value, list) else _space(value)
 
 
-def wide_enough(dtypes: Sequence[str]) -> AbstractContextManager[Any]:
-    """A context in which JAX keeps the dtypes that are asked for: with 64 bits where one of them has 64."""
+def wide_enough(dtypes: Sequence[str], args: str | None = None) -> AbstractContextManager[Any]:
+    """A context in which JAX keeps the dtypes that are asked for: with 64 bits where one of them has 64.
+
+    Where ``args`` makes the inputs, it is for the user's module to say.
+    """
+    if args is not None:
+        return nullcontext()
     wide = any(_dtype(entry.rpartition("=")[2]) in WIDE for entry in dtypes)
     context: AbstractContextManager[Any] = jax.enable_x64(wide or jnp.result_type(float) == np.float64)
     return context
 
 
-def linearize_target(target: str, shapes: Sequence[str], dtypes: Sequence[str]) -> tuple[Callable[..., Any], Inputs, System]:
-    """MODULE:FUNCTION as a function of its positional arguments, random inputs for it, and its system there.
+def linearize_target(
+    target: str, shapes: Sequence[str], dtypes: Sequence[str], args: str | None = None
+) -> tuple[Call, System]:
+    """MODULE:FUNCTION as a function of arrays with inputs for it, and its system there.
 
+    Inputs are random, or what the function that ``args`` names returns: a tuple of them, or one that is none.
     Raises `ExplainError` where the function is not found, its inputs cannot be made, or it cannot be linearized there.
     """
     function = find_function(target)
+    call = _random_call(function, shapes, dtypes) if args is None else _made_call(function, args, [*shapes, *dtypes])
+    try:
+        return call, linearize(call.function, *call.arguments, argnums=call.argnums)
+    except (Exception, SystemExit) as error:  # whatever the user's function raises is told as its own
+        described = ", ".join(call.lines)
+        remedy = "Other inputs: --shape NAME=3,4 --dtype NAME=int32" if args is None else f"They are made by {args}."
+        raise ExplainError(
+            f"{target} cannot be linearized with these inputs, {described}: {told(error)}. {remedy}"
+        ) from error
+
+
+def _random_call(function: Callable[..., Any], shapes: Sequence[str], dtypes: Sequence[str]) -> Call:
     inputs = make_inputs(function, shapes, dtypes)
 
     def called(*arguments: Any) -> Any:
@@ -238,29 +258,30 @@ def linearize_target(target: str, shapes: Sequence[str], dtypes: Sequence[str]) 
 
     called.__name__ = name_of(function)
     called.__wrapped__ = function  # type: ignore[attr-defined]  # so that errors point at the user's own line
+    parameters = [line.split(" ")[0] for line in inputs.lines if "(its default)" not in line]
+    names = source_names([parameters[i] for i in inputs.argnums], [inputs.arguments[i] for i in inputs.argnums])
+    return Call(called, inputs.arguments, inputs.argnums, inputs.lines, names)
+
+
+def _made_call(function: Callable[..., Any], args: str, others: Sequence[str]) -> Call:
+    if others:
+        raise ExplainError(f"--args makes all inputs: leave out --shape and --dtype, {', '.join(others)}.")
+    make = find_function(args)
     try:
-        return called, inputs, linearize(called, *inputs.arguments, argnums=inputs.argnums)
+        made = make()
     except (Exception, SystemExit) as error:  # whatever the user's function raises is told as its own
-        described = ", ".join(inputs.lines)
-        raise ExplainError(
-            f"{target} cannot be linearized with these inputs, {described}: {told(error)}. "
-            "Other inputs: --shape NAME=3,4 --dtype NAME=int32"
-        ) from error
+        raise ExplainError(f"--args {args} is called without arguments, and raises {told(error)}.") from error
+    try:
+        return call_of(function, made if isinstance(made, tuple) else (made,), {})
+    except TypeError as error:
+        raise ExplainError(f"{error} They are made by {args}: a tuple of arguments, or one that is none.") from error
 
 
-def explain(target: str, shapes: Sequence[str] = (), dtypes: Sequence[str] = ()) -> str:
-    """The text that `backsolve explain` prints: the system of the function at random inputs.
+def explain(target: str, shapes: Sequence[str] = (), dtypes: Sequence[str] = (), args: str | None = None) -> str:
+    """The text that `backsolve explain` prints: the system of the function at random inputs, or at those ``args`` makes.
 
     Raises `ExplainError` where the function is not found, its inputs cannot be made, or it cannot be linearized there.
     Cost: one evaluation of the function, and compiling it and its gradient.
     """
-    with wide_enough(dtypes):
-        called, inputs, system = linearize_target(target, shapes, dtypes)
-        parts = [
-            [target, *(cut(f"  {line}", WIDTH) for line in inputs.lines)],
-            sizes_lines(system),
-            kind_lines(system),
-            node_lines(system),
-            cost_lines(called, inputs.arguments, inputs.argnums, system),
-        ]
-    return "\n\n".join("\n".join(lines) for lines in parts)
+    with wide_enough(dtypes, args):
+        return text_of(target, *linearize_target(target, shapes, dtypes, args))

@@ -47,8 +47,8 @@ def _explain(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "explain",
         help="print the system of a JAX function",
-        description="Linearize a JAX function at random inputs and print its system: sizes, edges by kind, nodes with "
-        "their lines, and the cost of the gradient.",
+        description="Linearize a JAX function at random inputs, or at those that --args makes, and print its system: sizes, "
+        "edges by kind, nodes with their lines, and the cost of the gradient.",
     )
     _add_function(parser)
     parser.set_defaults(run=_run_explain)
@@ -72,13 +72,18 @@ def _add_function(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]DTYPE",
         help="of all inputs, or of one (default: float32)",
     )
+    parser.add_argument(
+        "--args",
+        metavar="MODULE:FUNCTION",
+        help="a function that makes the inputs, any pytrees: it returns a tuple of them, or one that is none",
+    )
 
 
 def _run_explain(arguments: argparse.Namespace) -> int:
     from backsolve.cli.explain import ExplainError, explain
 
     try:
-        print(explain(arguments.function, arguments.shape, arguments.dtype))
+        print(explain(arguments.function, arguments.shape, arguments.dtype, arguments.args))
     except ExplainError as error:
         return _misused("explain", error)
     return 0
@@ -88,8 +93,9 @@ def _show(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser = subparsers.add_parser(
         "show",
         help="write a page with the graph and the block matrix of a JAX function",
-        description="Linearize a JAX function at random inputs and write a page that shows its graph and its block matrix "
-        "side by side and steps through the substitution. The page needs nothing else and opens offline.",
+        description="Linearize a JAX function at random inputs, or at those that --args makes, and write a page that shows "
+        "its graph and its block matrix side by side "
+        "and steps through the substitution. The page needs nothing else and opens offline.",
     )
     _add_function(parser)
     parser.add_argument(
@@ -112,7 +118,9 @@ def _run_show(arguments: argparse.Namespace) -> int:
     from backsolve.cli.show import show_function
 
     try:
-        path = show_function(arguments.function, arguments.shape, arguments.dtype, arguments.order, arguments.output)
+        path = show_function(
+            arguments.function, arguments.shape, arguments.dtype, arguments.order, arguments.output, arguments.args
+        )
     except (ExplainError, ModuleNotFoundError, OSError) as error:
         return _misused("show", error)
     print(path)

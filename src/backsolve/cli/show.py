@@ -6,40 +6,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from backsolve.cli.explain import ExplainError, Inputs, linearize_target, wide_enough
+from backsolve.cli.explain import ExplainError, linearize_target, wide_enough
 from backsolve.show.output import save, writable
-from backsolve.system.system import System
 
 __all__ = ["show_function"]
 
 
 def show_function(
-    target: str, shapes: Sequence[str], dtypes: Sequence[str], order: str | None = None, output: Path | None = None
+    target: str,
+    shapes: Sequence[str],
+    dtypes: Sequence[str],
+    order: str | None = None,
+    output: Path | None = None,
+    args: str | None = None,
 ) -> Path:
     """Write the page (or the picture, by the ending of ``output``) of MODULE:FUNCTION and return its path.
 
     Raises `ExplainError` for what cannot be found, called or ordered, `OSError` for what cannot be written.
     """
-    with wide_enough(dtypes):
+    with wide_enough(dtypes, args):
         name = target.rpartition(":")[2]
         path = Path(f"{name}.html") if output is None else writable(output)
-        _, inputs, system = linearize_target(target, shapes, dtypes)
-        return _save(system, inputs, name, order, path)
-
-
-def _save(system: System, inputs: Inputs, name: str, order: str | None, path: Path) -> Path:
-    parameters = [line.split(" ")[0] for line in inputs.lines if "(its default)" not in line]
-    names = [
-        parameters[i] + jax.tree_util.keystr(leaf)
-        for i in inputs.argnums
-        for leaf, _ in jax.tree_util.tree_leaves_with_path(inputs.arguments[i])
-    ]
-    try:
-        return save(system, path, order=_order(order), title=name, names=names)
-    except ValueError as error:
-        raise ExplainError(str(error)) from None
+        call, system = linearize_target(target, shapes, dtypes, args)
+        try:
+            return save(system, path, order=_order(order), title=name, names=call.names)
+        except ValueError as error:
+            raise ExplainError(str(error)) from None
 
 
 def _order(text: str | None) -> Any:

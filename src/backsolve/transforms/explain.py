@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sysconfig
 import textwrap
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,172 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from backsolve.algebra.elements import is_number, short
 from backsolve.capture import linearize
+from backsolve.capture.linearize import normalized_argnums
 from backsolve.system.system import System
 
-__all__ = ["WIDTH", "cost_lines", "cut", "kind_lines", "name_of", "node_lines", "sizes_lines", "told"]
+__all__ = ["WIDTH", "Call", "Explanation", "call_of", "explain", "name_of", "source_names", "text_of", "told"]
+
+Argnums = int | Sequence[int] | None
 
 WIDTH = 80
 ROWS = 40  # of edges
 LINE = 20  # characters of file:line
+
+
+class Explanation(str):
+    """A text that prints as it is, with the ``system`` that it tells of."""
+
+    system: System
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def explain(f: Callable[..., Any], *args: Any, argnums: Argnums = None, **kwargs: Any) -> Explanation:
+    """Return what ``backsolve explain`` prints of f at these arguments: its system, edges, nodes, and its gradient's cost.
+
+    Arguments may be any pytrees.  Sources are the leaves of the arguments ``argnums``, by default of all that have real or
+    complex numbers, and are named as in ``params['dense']['kernel']``; what is no array is handed to f as it is.
+    The result is a string; its ``system`` is that of `linearize`.
+    Raises `TypeError` where there is nothing to vary, otherwise as `linearize`.
+    Cost: one evaluation of f, and compiling it and its gradient.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> told = explain(lambda p, x: jnp.sum(p["w"] * x), {"w": jnp.ones(3)}, 2.0)
+        >>> print("\\n".join(told.splitlines()[:7]))
+        <lambda>
+          p : 1 array, 3 numbers
+          x : float32[scalar]
+        <BLANKLINE>
+        Sources
+          p0  p['w']  float32[3]
+          p1  x       float32[scalar]
+    """
+    call = call_of(f, args, kwargs, argnums)
+    system = linearize(call.function, *call.arguments, argnums=call.argnums)
+    explanation = Explanation(text_of(name_of(f), call, system))
+    explanation.system = system
+    return explanation
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of arrays alone, what it is called with, which of that is varied, a line on each, and names of sources."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    argnums: tuple[int, ...]
+    lines: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def call_of(f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], argnums: Argnums = None) -> Call:
+    """The call f(*args, **kwargs) with all that is no array put into the function.
+
+    Raises `TypeError` where nothing can be varied, and where what is to be varied is no array.
+    """
+    if not callable(f):
+        raise TypeError(f"explain takes a function of JAX arrays and its arguments, got {short(f)}.")
+    names = parameter_names(f, len(args))
+    arrays = [i for i, arg in enumerate(args) if _is_of_arrays(arg)]
+    if argnums is None:
+        chosen = [i for i in arrays if any(map(_varies, jax.tree_util.tree_leaves(args[i])))]
+        if not chosen:
+            raise TypeError(
+                f"nothing of {name_of(f)} can be varied: that takes a positional argument with arrays of real or complex "
+                f"numbers, got {', '.join(map(short, args)) or 'none'}."
+            )
+    else:
+        chosen = normalized_argnums(argnums, len(args), f)
+        for i in chosen:
+            if i not in arrays:
+                raise TypeError(f"argument {i} of {name_of(f)}, {names[i]}, is to be varied but is {short(args[i])}.")
+
+    def called(*given: Any) -> Any:
+        arguments = list(args)
+        for i, value in zip(arrays, given, strict=True):
+            arguments[i] = value
+        return f(*arguments, **kwargs)
+
+    called.__name__ = name_of(f)
+    called.__wrapped__ = f  # type: ignore[attr-defined]  # so that errors point at the user's own line
+    lines = [f"{name} : {_described(arg)}" for name, arg in zip(names, args, strict=True)]
+    return Call(
+        called,
+        tuple(args[i] for i in arrays),
+        tuple(map(arrays.index, chosen)),
+        (*lines, *(f"{name} : {_described(value)}" for name, value in kwargs.items())),
+        source_names([names[i] for i in chosen], [args[i] for i in chosen]),
+    )
+
+
+def source_names(names: Sequence[str], arguments: Sequence[Any]) -> tuple[str, ...]:
+    """The leaves of arguments of these names, as Python would get at them."""
+    return tuple(
+        name + jax.tree_util.keystr(path)
+        for name, argument in zip(names, arguments, strict=True)
+        for path, _ in jax.tree_util.tree_leaves_with_path(argument)
+    )
+
+
+def parameter_names(f: Callable[..., Any], count: int) -> list[str]:
+    """What f calls its first arguments."""
+    try:
+        parameters = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):  # it does not tell
+        return [f"argument{i}" for i in range(count)]
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "argument")
+    return (names + [f"{rest}[{k}]" for k in range(count - len(names))])[:count]
+
+
+def _is_of_arrays(argument: Any) -> bool:
+    leaves = jax.tree_util.tree_leaves(argument)
+    return bool(leaves) and all(is_number(x) or getattr(getattr(x, "dtype", None), "kind", "O") not in "OSU" for x in leaves)
+
+
+def _varies(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(jnp.result_type(leaf), np.inexact))
+
+
+def _described(argument: Any) -> str:
+    leaves, tree = jax.tree_util.tree_flatten(argument)
+    if not _is_of_arrays(argument):
+        return short(argument)
+    if jax.tree_util.treedef_is_leaf(tree):
+        return _space(argument)
+    numbers = sum(prod(jnp.shape(leaf)) for leaf in leaves)
+    return f"{len(leaves)} array{'' if len(leaves) == 1 else 's'}, {numbers:,} numbers"
+
+
+def _space(x: Any) -> str:
+    return f"{jnp.result_type(x)}[{'×'.join(map(str, jnp.shape(x))) or 'scalar'}]"
+
+
+def text_of(title: str, call: Call, system: System) -> str:
+    """The text on a system of this call."""
+    parts = [
+        [title, *(cut(f"  {line}", WIDTH) for line in call.lines)],
+        _source_lines(call, system),
+        sizes_lines(system),
+        kind_lines(system),
+        node_lines(system),
+        cost_lines(call.function, call.arguments, call.argnums, system),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+
+def _source_lines(call: Call, system: System) -> list[str]:
+    """The sources by name, where they are not the arguments as they are."""
+    if all(name.isidentifier() for name in call.names):
+        return []
+    spaces = [str(space) for space in system.M.col_spaces]
+    rows = [[f"  p{j}", name, space] for j, (name, space) in enumerate(zip(call.names, spaces, strict=True))]
+    lines = [cut(line, WIDTH) for line in _table(rows[:ROWS])]
+    return ["Sources", *lines, *([f"  … and {len(rows) - ROWS} more sources"] if len(rows) > ROWS else [])]
 
 
 def sizes_lines(system: System) -> list[str]:
