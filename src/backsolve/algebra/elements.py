@@ -179,6 +179,8 @@ def _refuse_broadcasting(a: Any, b: Any) -> None:
     shape_a, shape_b = getattr(a, "shape", None), getattr(b, "shape", None)
     if shape_a == shape_b or (is_number(a) and a == 0) or (is_number(b) and b == 0):
         return
+    if _acts(a) or _acts(b):  # whose shape is that of a matrix
+        return
     if (isinstance(shape_a, tuple) or is_number(a)) and (isinstance(shape_b, tuple) or is_number(b)):
         if tuple(shape_a or ()) == tuple(shape_b or ()):
             return

@@ -107,9 +107,12 @@ def space_of(x: Any) -> Space:
     """Return the space x lies in: its shape and dtype, a tuple of spaces for a tuple, a scalar for a number."""
     if isinstance(x, tuple):
         return TupleSpace(tuple(space_of(part) for part in x))
+    if hasattr(type(x), "codomain") and isinstance(x.codomain, ArraySpace | TupleSpace):  # asking a tracer is slow
+        codomain: Space = x.codomain
+        return codomain  # a zero of unknown size says where it lies
     shape = getattr(x, "shape", None)
     if shape is None:
-        return getattr(x, "codomain", ArraySpace(()))  # a zero of unknown size says where it lies
+        return ArraySpace(())
     return ArraySpace(tuple(shape), getattr(x, "dtype", None))
 
 

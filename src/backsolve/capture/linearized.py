@@ -15,7 +15,16 @@ import numpy as np
 
 from backsolve.algebra.elements import is_number, is_zero, short
 from backsolve.algebra.spaces import TupleSpace, space_of
-from backsolve.capture.reals import as_operators, as_pairs, from_pairs, in_pairs, joined_array, needs_reals, pairs
+from backsolve.capture.reals import (
+    as_operators,
+    as_pairs,
+    from_pairs,
+    in_pairs,
+    is_complex,
+    joined_array,
+    needs_reals,
+    pairs,
+)
 from backsolve.capture.recurrence import unfolded
 from backsolve.capture.solving import inverse_of, is_concrete, require_engine, require_number, require_solvable, solution
 from backsolve.capture.sparse import sparse_edge, sparse_jacobian
@@ -23,6 +32,7 @@ from backsolve.elimination.borders import LinearizedGraph
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import O
 from backsolve.operators.closed_form import dense_array, first_of
+from backsolve.operators.flat import dtype_of, flat_part
 from backsolve.operators.moves import flattened, unflattened
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.bordered import Inverse
@@ -255,6 +265,27 @@ class Linearized(System):
             jnp.reshape(next(blocks), shape) if moves else np.zeros(shape, jax.dtypes.float0)
             for shape, moves in zip(shapes, moving, strict=True)
         ]
+
+    # ---- as a linear operator of SciPy's -------------------------------------------------------------------------------
+    @property
+    def flat_shape(self) -> tuple[int, int]:
+        return self.outputs.space.size, self.inputs.space.size
+
+    @property
+    def flat_dtype(self) -> Any:
+        known = dtype_of(self.inputs.space, self.outputs.space)
+        return np.dtype(float) if known is None else known
+
+    def _flat_product(self, x: np.ndarray[Any, Any], *, transposed: bool) -> Any:
+        if self.over_reals is not self and any(map(is_complex, (*self.inputs.space.parts, *self.outputs.space.parts))):
+            raise TypeError(
+                "the function is not holomorphic: its derivative is linear over the reals alone and is no matrix of complex "
+                "numbers. Take real and imaginary parts as inputs and as outputs, or use jvp and vjp."
+            )
+        dtype = dtype_of((self.outputs if transposed else self.inputs).space)
+        product = self._product(None, transposed=transposed)
+        images = [product(jnp.asarray(part)) for part in flat_part(x, dtype is not None and dtype.kind != "c")]
+        return images[0] if len(images) == 1 else np.asarray(images[0]) + 1j * np.asarray(images[1])
 
     # ---- loops -------------------------------------------------------------------------------------------------------
     def unfolded(self) -> Linearized:

@@ -19,6 +19,7 @@ from backsolve.algebra.arrays import is_array
 from backsolve.algebra.elements import describe, is_number, is_zero
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, lies_in, space_of, unify
 from backsolve.display import Showable
+from backsolve.matrices.flat import FlatMatrix
 from backsolve.matrices.measures import Measured
 from backsolve.matrices.solve import NumericMatrix, RightHandSide, all_float, solve, topological_order
 from backsolve.matrices.text import as_latex, as_text
@@ -115,7 +116,7 @@ def unify_spaces(entries: Entries, rows: list[Space], cols: list[Space]) -> None
                         todo.append(other)
 
 
-class OperatorMatrix(Measured, Showable):
+class OperatorMatrix(Measured, FlatMatrix, Showable):
     """A sparse matrix whose elements are operators, or anything else with + and a product.
 
     Make one with `matrix`, `diagonal`, `bidiagonal`, `row`, `column` or `OperatorMatrix.from_entries`.  ``A @ B``,
@@ -383,8 +384,10 @@ class OperatorMatrix(Measured, Showable):
     def _fill_zeros(self, out: list[Any], empty: Sequence[int], blocks: Sequence[Any]) -> None:
         """Zeros for the rows where nothing was added up: as large as the row's space says, `O` where nothing says it."""
         numbers = all(is_number(block) for block in blocks)
-        like = next((block for block in blocks if hasattr(block, "dtype")), np.float64(0.0))
-        shapes = {getattr(block, "shape", None) for block in blocks}
+        like = next(
+            (block for block in blocks if hasattr(block, "dtype") and not hasattr(type(block), "codomain")), np.float64(0.0)
+        )
+        shapes = {None if hasattr(type(block), "codomain") else getattr(block, "shape", None) for block in blocks}
         if len(shapes) == 1 and isinstance(np.shape(like), tuple) and all(map(is_number, self.entries.values())):
             anything: Space = ArraySpace(tuple(like.shape))  # numbers keep the shape of the blocks
         else:

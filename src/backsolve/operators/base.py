@@ -11,6 +11,7 @@ from backsolve.algebra.arrays import asarray, conjugate, is_array, namespace, sc
 from backsolve.algebra.elements import AlgebraError, SingularError, array_of_numbers, describe, is_number
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, lies_in, space_of, unify
 from backsolve.operators.dispatch import OPERATIONS
+from backsolve.operators.flat import FlatProducts, Known, dtype_of
 
 __all__ = ["Identity", "LinearOperator", "Scaling", "Zero", "is_scalar"]
 
@@ -20,12 +21,16 @@ def is_scalar(x: Any) -> bool:
     return is_number(x) or (is_array(x) and getattr(x, "ndim", None) == 0)
 
 
-class LinearOperator(ABC):
+class LinearOperator(FlatProducts, ABC):
     """A linear map between array spaces.
 
     A subclass defines ``domain``, ``codomain``, ``apply(x)`` and ``transpose()``; products, sums, scalar multiples,
-    ``.T``, ``.H``, ``todense()`` and printing come with it.  Operators are immutable.
+    ``.T``, ``.H``, ``todense()`` and printing come with it, and ``shape``, ``dtype``, ``matvec``, … for SciPy's iterative
+    solvers, between flat vectors.  Operators are immutable.
     """
+
+    shape: Any = Known("flat_shape")  # of its matrix, where the sizes are known
+    dtype: Any = Known("flat_dtype")
 
     __array_ufunc__ = None  # NumPy arrays on the left leave + - @ to us
     __array_priority__ = 1000
@@ -113,6 +118,18 @@ class LinearOperator(ABC):
     def row_norms(self) -> Any:
         """Return (Σⱼ |A[i, j]|²)^½ for every index i of the codomain: of a batch of losses, each one's gradient norm."""
         return OPERATIONS["row_norms_squared"](self) ** 0.5
+
+    @property
+    def flat_shape(self) -> tuple[int, int]:
+        return self.codomain.size, self.domain.size
+
+    @property
+    def flat_dtype(self) -> Any:
+        known = dtype_of(self.domain, self.codomain)
+        return super().flat_dtype if known is None else known
+
+    def _flat_product(self, x: np.ndarray[Any, Any], *, transposed: bool) -> Any:
+        return OPERATIONS["flat_product"](self.transpose() if transposed else self, x)
 
     @property
     def T(self) -> LinearOperator:

@@ -13,6 +13,8 @@ from backsolve.algebra.arrays import asarray, astype, concat, counted, is_array,
 from backsolve.algebra.elements import add, is_zero, multiply, negate
 from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
 from backsolve.operators.base import Identity, LinearOperator, Zero
+from backsolve.operators.dispatch import operation
+from backsolve.operators.flat import dtype_of, flat_part
 
 __all__ = [
     "Inject",
@@ -296,6 +298,22 @@ def unflattened(x: Any, space: Space) -> Any:
         kinds = [getattr(dtype, "kind", "") for dtype in (x.dtype, space.dtype)]
         x = astype(namespace(x).real(x) if kinds[0] == "c" and kinds[1] != "c" else x, space.dtype)
     return x if space.shape == tuple(x.shape) else reshape(x, space.shape or ())
+
+
+@operation
+def flat_product(op: LinearOperator, x: Any) -> Any:
+    """The image of a vector of NumPy's that has all entries of the domain one after the other, as such a vector.
+
+    Raises `TypeError` of an operator that is linear over the reals alone, which has no complex matrix.
+    """
+    if op.real_linear:
+        raise TypeError(
+            f"{op!r} is linear over the reals alone, and has no matrix of complex numbers; apply it with op @ x."
+        )
+    dtype = dtype_of(op.domain)
+    parts = flat_part(x, dtype is not None and dtype.kind != "c")
+    images = [flattened(op.apply(unflattened(op.lifted(part), op.domain)), op.codomain) for part in parts]
+    return images[0] if len(images) == 1 else np.asarray(images[0]) + 1j * np.asarray(images[1])
 
 
 def _leaves(x: Any, space: Space) -> Iterator[tuple[Any, ArraySpace]]:

@@ -227,7 +227,7 @@ def _total(terms: Iterable[Any]) -> Any:
 def _ones(spaces: Sequence[Space], entries: Mapping[tuple[int, int], Any]) -> BlockVector:
     """A vector of ones in these spaces.  Raises `ValueError` where one of them is not known."""
     blocks: list[Any] = []
-    numbers = all(is_number(x) or not hasattr(x, "shape") for x in entries.values())
+    numbers = all(is_number(x) or hasattr(x, "codomain") or not hasattr(x, "shape") for x in entries.values())
     for space in spaces:
         if isinstance(space, ArraySpace) and space.known and space.shape is not None:
             blocks.append(np.ones(space.shape, space.dtype or float))
@@ -251,7 +251,7 @@ def _short(block: Any) -> str:
             return str(block)
     if isinstance(block, tuple):
         return "(" + ", ".join(map(_short, block)) + ")"
-    if hasattr(block, "shape") and hasattr(block, "dtype"):
+    if hasattr(block, "shape") and hasattr(block, "dtype") and not hasattr(block, "codomain"):
         return f"‖·‖ {float(np.linalg.norm(np.asarray(block))):.4g}"
     text = str(block)
     return text if len(text) <= 40 else text[:39] + "…"

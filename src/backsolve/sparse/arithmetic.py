@@ -20,6 +20,7 @@ __all__ = [
     "Part",
     "added",
     "chosen",
+    "compressed",
     "multiplied",
     "of_other_library",
     "picked",

@@ -12,6 +12,7 @@ from backsolve.algebra.elements import array_of_numbers, describe, is_number, sh
 from backsolve.algebra.spaces import ArraySpace, SpaceError, as_sizes
 from backsolve.display import viewer
 from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero, is_scalar
+from backsolve.operators.flat import FlatProducts
 from backsolve.sparse import arithmetic
 from backsolve.sparse.lazy_values import Combination, LazyValues
 from backsolve.sparse.materialize import same_library, take
@@ -23,7 +24,7 @@ __all__ = ["SparseMatrix", "braille"]
 _LINES, _CHARACTERS = 18, 76  # of a picture, without its brackets
 
 
-class SparseMatrix:
+class SparseMatrix(FlatProducts):
     """A matrix with ``data[k]`` at row ``rows[k]`` and column ``cols[k]``, and zeros elsewhere.
 
     ``rows`` and ``cols`` are static NumPy arrays, sorted row by row, no place twice; ``data`` is an array of any library,
@@ -389,6 +390,20 @@ class SparseMatrix:
         Cost: as large as it is.
         """
         return reshape(self._flat(), (*self.codomain, *self.domain))
+
+    @property
+    def flat_shape(self) -> tuple[int, int]:
+        return self.shape
+
+    @property
+    def flat_dtype(self) -> Any:
+        return self.dtype
+
+    def _flat_product(self, x: np.ndarray[Any, Any], *, transposed: bool) -> Any:
+        A = arithmetic.compressed(self.pattern, np.asarray(self._numbers("a product")))
+        return A.T @ x if transposed else A @ x
+
+    _flat_products = _flat_product
 
     def toarray(self) -> Any:
         """Return the array of shape ``shape``, as SciPy's matrices do."""

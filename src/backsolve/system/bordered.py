@@ -29,6 +29,7 @@ from backsolve.engines.layout import Layout, Part
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import LinearOperator
 from backsolve.operators.base import Scaling
+from backsolve.operators.flat import FlatProducts, Known
 from backsolve.sparse.materialize import take
 from backsolve.sparse.operator import Sparse, sparse
 
@@ -152,11 +153,15 @@ SCALAR = ArraySpace(())
 Blocks = Sequence[Any] | None
 
 
-class Inverse:
+class Inverse(FlatProducts):
     """J⁻¹ between flat vectors: all sources, one leaf after the other, of all outputs.
 
     Made by `System.factored`.  ``layout`` is the static side of the bordered matrix, ``factors`` what the engine made.
+    SciPy's iterative solvers take it as a linear operator, as a preconditioner for instance.
     """
+
+    shape: Any = Known("flat_shape")
+    dtype: Any = Known("flat_dtype")
 
     def __init__(self, matrix: Bordered, engine: str) -> None:
         self.matrix = matrix
@@ -186,6 +191,24 @@ class Inverse:
         """The y with Jᵀ y = g, for g of shape (n,) or (n, k)."""
         matrix = self.matrix
         return take(self.factors.solve_transpose(_placed(g, matrix.into, matrix.layout.size)), matrix.out)
+
+    def __matmul__(self, b: Any) -> Any:
+        return self.solve(b)
+
+    # ---- as a linear operator of SciPy's -------------------------------------------------------------------------------
+    @property
+    def flat_shape(self) -> tuple[int, int]:
+        return int(self.matrix.into.size), int(self.matrix.out.size)
+
+    @property
+    def flat_dtype(self) -> Any:
+        kinds = [np.dtype(part.dtype) for part in self.matrix.data if isinstance(part.dtype, np.dtype)]
+        return np.result_type(np.float32, *kinds) if kinds else np.dtype(float)
+
+    def _flat_product(self, x: np.ndarray[Any, Any], *, transposed: bool) -> Any:
+        return self.solve_transpose(x) if transposed else self.solve(x)
+
+    _flat_products = _flat_product
 
 
 def require_square(outputs: int, sources: int, shapes: str = "") -> None:

@@ -19,6 +19,7 @@ from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import solve
 from backsolve.matrices.vector import BlockVector, unpack_vector
 from backsolve.operators import I, LinearOperator
+from backsolve.operators.flat import FlatProducts, Known, dtype_of
 from backsolve.operators.moves import flattened, unflattened
 from backsolve.planning.costs import Cost, abstracted
 from backsolve.planning.plan import Choice, Plan, choose_order, make_plan
@@ -33,7 +34,7 @@ Plans = MutableMapping[Any, Choice]
 
 
 @dataclass(frozen=True, eq=False)
-class System(Showable):
+class System(FlatProducts, Showable):
     """dx = M dp + L dx,  dy = S dx: a program between its sources p, its inner nodes x and its outputs y.
 
     ``M`` (nodes × sources) holds the edges from the sources, ``L`` (nodes × nodes, triangular under some numbering) those
@@ -41,6 +42,8 @@ class System(Showable):
 
     - ``vjp(g)`` is  Mᵀ ((I − Lᵀ) \\ Sᵀ g): back substitution, backpropagation (the paper's equation 1);
     - ``jvp(t)`` is  S ((I − L) \\ M t): forward substitution, forward mode.
+
+    SciPy's iterative solvers take it as the linear operator dy/dp between flat vectors (``shape``, ``matvec``, …).
 
     Raises `ValueError` where the shapes of M, L and S do not fit together.
 
@@ -57,6 +60,9 @@ class System(Showable):
     value: Any = None
 
     default_format: ClassVar[str] = "operator"  # of a Jacobian
+
+    shape: ClassVar[Any] = Known("flat_shape")  # of the Jacobian, for SciPy
+    dtype: ClassVar[Any] = Known("flat_dtype")
 
     def __post_init__(self) -> None:
         for name, A in self._parts():
@@ -196,6 +202,29 @@ class System(Showable):
     @cached_property
     def _sized(self) -> dict[Any, System]:
         return {}
+
+    # ---- as a linear operator of SciPy's -------------------------------------------------------------------------------
+    @property
+    def flat_shape(self) -> tuple[int, int]:
+        spaces = self._known.sinks.row_spaces, self._known.M.col_spaces
+        return sum(space.size for space in spaces[0]), sum(space.size for space in spaces[1])
+
+    @property
+    def flat_dtype(self) -> Any:
+        known = dtype_of(*self._known.sinks.row_spaces, *self._known.M.col_spaces)
+        return super().flat_dtype if known is None else known
+
+    @cached_property
+    def _known(self) -> System:
+        """The system with operators alone, and every size known."""
+        return System(*with_operators(self.M, self.L, self.sinks))
+
+    def _flat_product(self, x: np.ndarray[Any, Any], *, transposed: bool) -> Any:
+        known = self._known
+        ends = _of_any_dtype(known.M.col_spaces), _of_any_dtype(known.sinks.row_spaces)
+        before, after = ends[::-1] if transposed else ends
+        move = known.pull if transposed else known.push
+        return flattened(tuple(move(BlockVector(unflattened(x, before)))), after)
 
     def plan(self, order: Any = "auto", search: float | None = None, *, format: str | None = None) -> Plan:
         """Return the plan of an elimination: see `backsolve.plan`.

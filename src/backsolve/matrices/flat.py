@@ -1,0 +1,115 @@
+"""A matrix of elements as one matrix of numbers for SciPy: products with flat vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from backsolve.algebra.elements import is_number
+from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace
+from backsolve.matrices.vector import BlockVector
+from backsolve.operators.flat import FlatProducts, dtype_of, flat_part
+from backsolve.operators.moves import flattened, unflattened
+
+__all__ = ["FlatMatrix", "flat_spaces"]
+
+
+class OfNumbers:
+    """A method of SciPy's protocol, of a matrix whose blocks are numbers: that protocol reads ``shape``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, A: Any, owner: Any = None) -> Callable[[Any], Any]:
+        method: Callable[..., Any] = getattr(FlatProducts, self.name)
+        if A is None:
+            return method
+        if A.flat_shape != A.shape:
+            m, n = A.flat_shape
+            raise TypeError(
+                f"the shape of an OperatorMatrix counts blocks, here {A.shape[0]} × {A.shape[1]}, where SciPy wants its "
+                f"{m:,} × {n:,} numbers: pass A.to_scipy()."
+            )
+        return partial(method, A)
+
+
+class FlatMatrix(FlatProducts):
+    """Products of an OperatorMatrix with flat vectors, all blocks one after the other.
+
+    Its ``shape`` counts blocks.  Where these are numbers, SciPy takes the matrix as it is, else ``A.to_scipy()``.
+    """
+
+    __slots__ = ()
+
+    shape: tuple[int, int]
+    row_spaces: Sequence[Space]
+    col_spaces: Sequence[Space]
+
+    matvec: Any = OfNumbers("matvec")
+    rmatvec: Any = OfNumbers("rmatvec")
+    matmat: Any = OfNumbers("matmat")
+    rmatmat: Any = OfNumbers("rmatmat")
+
+    def to_scipy(self: Any) -> Any:
+        """Return a `scipy.sparse.linalg.LinearOperator` on flat vectors, all blocks one after the other, row-major."""
+        from scipy.sparse.linalg import LinearOperator
+
+        one, each = (partial(method, self) for method in (FlatProducts._one, FlatProducts._each))
+        return LinearOperator(
+            self.flat_shape,
+            partial(one, transposed=False),
+            lambda x: np.conj(one(np.conj(x), transposed=True)),
+            matmat=partial(each, transposed=False),
+            rmatmat=lambda X: np.conj(each(np.conj(X), transposed=True)),
+            dtype=self.flat_dtype,
+        )
+
+    @property
+    def flat_shape(self) -> tuple[int, int]:
+        rows, cols = self._flat_spaces
+        return rows.size, cols.size
+
+    @property
+    def flat_dtype(self: Any) -> Any:
+        if self.numeric is not None:
+            return self.numeric.csr.dtype
+        known = dtype_of(*self._flat_spaces)
+        return super().flat_dtype if known is None else known
+
+    @property
+    def _flat_spaces(self: Any) -> tuple[TupleSpace, TupleSpace]:
+        numbers = self.numeric is not None or all(map(is_number, self.entries.values()))
+        return flat_spaces(self.row_spaces, numbers=numbers), flat_spaces(self.col_spaces, numbers=numbers)
+
+    def _flat_product(self: Any, x: np.ndarray[Any, Any], *, transposed: bool) -> Any:
+        A = self.T if transposed else self
+        rows, cols = A._flat_spaces
+        dtype = dtype_of(cols)
+        images = [
+            flattened((A @ BlockVector(unflattened(part, cols))).blocks, rows)
+            for part in flat_part(x, dtype is not None and dtype.kind != "c")
+        ]
+        return images[0] if len(images) == 1 else np.asarray(images[0]) + 1j * np.asarray(images[1])
+
+
+def flat_spaces(spaces: Sequence[Space], *, numbers: bool) -> TupleSpace:
+    """The spaces of the blocks of a vector: of arrays, what every array of the space has; with ``numbers`` one, of nothing.
+
+    Raises `SpaceError` where a size is not known.
+    """
+    parts: list[Space] = []
+    for k, space in enumerate(spaces):
+        if space == ANY and numbers:
+            space = ArraySpace(())
+        elif isinstance(space, ArraySpace) and space.shape is not None and space.shape[-1:] == (...,):
+            space = ArraySpace(space.shape[:-1], space.dtype)
+        if not space.known:
+            raise SpaceError(
+                f"block {k} of the vector has the space {space}, of unknown size; give an element of its row or column "
+                "a known one, with op.refine(domain, codomain)."
+            )
+        parts.append(space)
+    return TupleSpace(tuple(parts))
