@@ -17,6 +17,7 @@ import numpy as np
 
 from backsolve.algebra.elements import SingularError
 from backsolve.algebra.spaces import Space
+from backsolve.capture.inverse import factored_inverse
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import is_complex
 from backsolve.capture.recurrence import recurrence
@@ -124,7 +125,7 @@ def inverse_of(system: System, damping: Any, engine: str) -> Inverse:
     """The inverse of a linearized function's Jacobian (+ damping · I), factored."""
     if engine == "auto":
         engine = "superlu" if is_concrete(system.M, system.L, system.sinks, damping) else "blocks"
-    return Inverse(bordered_system(system, damping, formed=FORMED.get(engine, 0)), engine)
+    return factored_inverse(bordered_system(system, damping, formed=FORMED.get(engine, 0)), engine)
 
 
 def solution(

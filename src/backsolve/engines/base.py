@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
+
 from backsolve.algebra.elements import SingularError as SingularError
 
-__all__ = ["Factors", "SingularError", "SingularMatrixError"]
+__all__ = ["Factors", "SingularError", "SingularMatrixError", "parity"]
 
 
 class SingularMatrixError(SingularError):
@@ -26,3 +28,18 @@ class Factors(Protocol):
 
     def solve_transpose(self, b: Any) -> Any:
         """The x with Aᵀ x = b."""
+
+
+def parity(permutation: np.ndarray[Any, Any]) -> int:
+    """1 for an even permutation of 0 … n−1, −1 for an odd one.
+
+    Example:
+        >>> parity(np.array([1, 2, 0])), parity(np.array([0, 2, 1]))
+        (1, -1)
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = permutation.size
+    cycles = connected_components(csr_array((np.ones(n, bool), permutation, np.arange(n + 1)), shape=(n, n)))[0]
+    return 1 - 2 * int((n - cycles) % 2)

@@ -13,6 +13,7 @@ import numpy as np
 
 from backsolve.algebra.arrays import astype, namespace
 from backsolve.algebra.spaces import require_memory
+from backsolve.engines.base import parity
 from backsolve.engines.fronts import Block, FrontFactors, FrontPlan
 from backsolve.engines.layout import Layout, Part
 from backsolve.sparse.materialize import take
@@ -64,6 +65,20 @@ class Permuted:
     def solve_transpose(self, b: Any) -> Any:
         """The x with Aᵀ x = b."""
         return take(self.factors.solve_transpose(take(b, self.split.cols)), np.argsort(self.split.rows))
+
+    @property
+    def arrays(self) -> list[Any]:
+        """The arrays of the factors."""
+        return self.factors.arrays
+
+    def with_arrays(self, arrays: Sequence[Any]) -> Permuted:
+        """The factors of another matrix of the same pattern."""
+        return Permuted(self.split, FrontFactors(self.factors.plan, arrays))
+
+    def slogdet(self) -> tuple[Any, Any]:
+        """The sign (of complex numbers, the phase) of the determinant, and the logarithm of its size."""
+        sign, size = self.factors.slogdet()
+        return sign * parity(self.split.rows) * parity(self.split.cols), size
 
 
 def _chosen(layout: Layout) -> Split:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.engines.base import SingularError
+from backsolve.engines.base import SingularError, parity
 from backsolve.engines.block_order import Front, Pattern, depths
 from backsolve.sparse.materialize import combine, concatenate
 
@@ -138,7 +138,33 @@ class Layout:
             self.block_at[row, j] = (i, j)
         self.link_at = {(i, j): sign for i, j, sign in pattern.links}
         self.entry_order: list[tuple[int, int]] = []
+        self._starts = [
+            np.concatenate([starts, size + np.cumsum([0, *sizes[len(starts) :]])[:-1]]).astype(np.int64)
+            for starts, sizes in ((row_starts, pattern.row_sizes), (col_starts, pattern.col_sizes))
+        ]  # links behind all others
+        self._links = sum(pattern.col_sizes[len(col_starts) :])
         self._fill(row_starts, col_starts, size)
+
+    def sign(self) -> int:
+        """The sign with which the product of all pivots is the determinant, where that of every Q is 1.
+
+        A front's pivots are in the first of its rows; the others go up.  Each link of a stretched row is a factor of −1.
+        """
+        sizes = self.pattern.row_sizes, self.pattern.col_sizes
+
+        def places(side: int, numbers: Iterable[int]) -> list[IntArray]:
+            return [np.arange(self._starts[side][i], self._starts[side][i] + sizes[side][i]) for i in numbers]
+
+        left: dict[int, IntArray] = {}
+        rows, cols = [], []
+        for f in (f for group in self.groups for f in group):
+            front = self.fronts[f]
+            lines = np.concatenate([np.zeros(0, np.int64), *places(0, front.rows), *(left.pop(k) for k in front.children)])
+            n = front.shape[1]
+            rows.append(lines[:n])
+            cols.append(np.concatenate(places(1, front.pivots)))
+            left[f] = lines[n:]
+        return parity(np.concatenate(rows)) * parity(np.concatenate(cols)) * (1 - 2 * (self._links % 2))
 
     def _fill(self, row_starts: IntArray, col_starts: IntArray, size: int) -> None:
         fronts, row_sizes, col_sizes = self.fronts, self.pattern.row_sizes, self.pattern.col_sizes

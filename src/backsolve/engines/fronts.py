@@ -8,6 +8,7 @@ fronts of one shape that do not depend on each other are one batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,7 @@ class FrontPlan:
         # b in the order of the batches, n where a link of a stretched row has none; where the unknowns are found.
         self.row_order, self.col_order = layout.row_order, layout.col_order
         self.x_order, self.y_order = layout.x_order, layout.y_order
+        self.sign = cache(layout.sign)
 
     def factor(self, data: Mapping[tuple[int, int], Any]) -> FrontFactors:
         """The factors of the matrix with these entries: of each block a vector, in the order of its places.
@@ -202,6 +204,20 @@ class FrontFactors:
                 z = concat([z, reshape(batch.up([], parts), (count, r - n, k))], 1)
             parts[g] = reshape(_product(conjugate(Q), (0, 1, 2), z), (count * r, k))
         return finish(parts, self.plan.y_order)
+
+    def slogdet(self) -> tuple[Any, Any]:
+        """The sign (of complex numbers, the phase) of the determinant, and the logarithm of its size."""
+        sign: Any = self.plan.sign()
+        size: Any = 0.0
+        arrays = iter(self.arrays)
+        for batch in self.plan.batches:
+            _, n, c = batch.shape
+            for factor in (next(arrays), next(arrays)):
+                signs, sizes = namespace(factor).linalg.slogdet(factor)
+                sign, size = sign * namespace(signs).prod(signs), size + namespace(sizes).sum(sizes)
+            if c > n:
+                next(arrays)
+        return sign, size
 
     def _started(
         self, b: Any, order: IntArray

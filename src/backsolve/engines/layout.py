@@ -55,6 +55,13 @@ class Layout:
     mates: Index | None = None
     _memo: dict[Any, Any] = field(default_factory=dict, repr=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without what engines worked out about it."""
+        return Layout, (self.rows, self.cols, self.places, self.patterns, self.mates)
+
+    def __deepcopy__(self, memo: Any) -> Layout:
+        return self
+
     @property
     def size(self) -> int:
         """Number of rows, and of columns."""

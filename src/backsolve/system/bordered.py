@@ -24,7 +24,7 @@ from backsolve.elimination.borders import Border, LinearizedGraph
 from backsolve.elimination.condense import condense, condensed_fully
 from backsolve.elimination.sparse_edges import EdgeOf, OpaqueEdge, SparseEdges
 from backsolve.engines import factored
-from backsolve.engines.base import Factors
+from backsolve.engines.base import Factors, parity
 from backsolve.engines.layout import Layout, Part
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import LinearOperator
@@ -33,7 +33,7 @@ from backsolve.operators.flat import FlatProducts, Known
 from backsolve.sparse.materialize import take
 from backsolve.sparse.operator import Sparse, sparse
 
-__all__ = ["Bordered", "Inverse", "bordered", "require_square", "with_operators"]
+__all__ = ["Bordered", "Inverse", "bordered", "placed", "require_square", "with_operators"]
 
 
 Index = np.ndarray[Any, Any]
@@ -152,6 +152,8 @@ SCALAR = ArraySpace(())
 
 Blocks = Sequence[Any] | None
 
+COLUMNS = 64  # of the identity, solved for together
+
 
 class Inverse(FlatProducts):
     """J⁻¹ between flat vectors: all sources, one leaf after the other, of all outputs.
@@ -185,15 +187,54 @@ class Inverse(FlatProducts):
     def solve(self, b: Any) -> Any:
         """The x with J x = b, for b of shape (n,) or (n, k)."""
         matrix = self.matrix
-        return take(self.factors.solve(_placed(b, matrix.out, matrix.layout.size)), matrix.into)
+        return take(self.factors.solve(placed(b, matrix.out, matrix.layout.size)), matrix.into)
 
     def solve_transpose(self, g: Any) -> Any:
         """The y with Jᵀ y = g, for g of shape (n,) or (n, k)."""
         matrix = self.matrix
-        return take(self.factors.solve_transpose(_placed(g, matrix.into, matrix.layout.size)), matrix.out)
+        return take(self.factors.solve_transpose(placed(g, matrix.into, matrix.layout.size)), matrix.out)
 
     def __matmul__(self, b: Any) -> Any:
         return self.solve(b)
+
+    def slogdet(self) -> tuple[Any, Any]:
+        """Return the sign of det J (of complex numbers, its phase) and log |det J|, from the factors.
+
+        The bordered matrix has the determinant of J, up to the order of its rows and columns.
+        Raises `TypeError` for an engine whose factors tell none.
+        """
+        tell = getattr(self.factors, "slogdet", None)
+        if tell is None:
+            raise TypeError(f"the factors of engine {self.engine!r} tell no determinant; take 'superlu' or 'blocks'.")
+        sign, size = tell()
+        matrix = self.matrix
+        inner = matrix.layout.size - matrix.out.size
+        return sign * parity(matrix.out - inner) * parity(matrix.into - inner), size
+
+    def logdet(self) -> Any:
+        """Return log |det J|; in JAX with a derivative, d log |det J| = tr J⁻¹ dJ.
+
+        Cost: that of `slogdet`; of the derivative, one substitution for each unknown of the bordered matrix.
+        """
+        return self.slogdet()[1]
+
+    def diagonal(self) -> Any:
+        """Return the diagonal of J⁻¹ as a vector: of an inverse Hessian, the variances of Laplace's approximation.
+
+        Cost: one substitution for each entry, of 64 at a time.
+        """
+        n = self.matrix.out.size
+        found = []
+        for start in range(0, n, COLUMNS):
+            k = np.arange(start, min(start + COLUMNS, n))
+            unit = np.zeros((n, k.size))
+            unit[k, k - start] = 1
+            found.append(np.asarray(self.solve(unit))[k, k - start])
+        return np.concatenate(found) if found else np.zeros(0)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What the factors were made of; they are made again."""
+        return type(self), (self.matrix, self.engine)
 
     # ---- as a linear operator of SciPy's -------------------------------------------------------------------------------
     @property
@@ -220,7 +261,7 @@ def require_square(outputs: int, sources: int, shapes: str = "") -> None:
         )
 
 
-def _placed(b: Any, at: Any, size: int) -> Any:
+def placed(b: Any, at: Any, size: int) -> Any:
     """A vector of this size that is b at these places and zero elsewhere.  Raises `ValueError` for a b of another length."""
     shape = getattr(b, "shape", None)
     if shape is None or len(shape) not in (1, 2) or shape[0] != at.size:
