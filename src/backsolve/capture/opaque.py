@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from backsolve.algebra.spaces import ArraySpace
 from backsolve.capture.batch_axes import Aligned, aligned_axes
 from backsolve.capture.record import record_of
 from backsolve.operators import Einsum, Identity, LinearOperator, Scaling, Space, TupleSpace
+from backsolve.operators.dispatch import OPERATIONS
 from backsolve.operators.einsum import Factor
 from backsolve.operators.moves import Parts
 from backsolve.operators.quotient import Quotient
@@ -22,6 +24,10 @@ from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Equation, carries_derivatives, number_of
 
 __all__ = ["LinearEquation", "diagonal", "jointly", "linear", "multiple", "quotient"]
+
+
+def _itself(x: Any) -> Any:
+    return x
 
 
 class LinearEquation(LinearOperator):
@@ -61,6 +67,21 @@ class LinearEquation(LinearOperator):
             spaces = (TupleSpace(tuple(into)), TupleSpace(tuple(out))) if packed else (into[0], out[0])
         self.domain, self.codomain = spaces
         self._aligned: list[Aligned] | None = None
+
+    def __deepcopy__(self, memo: Any) -> LinearEquation:
+        spaces = (self.domain, self.codomain)
+        operands = deepcopy(self.operands, memo)
+        return LinearEquation(self.eqn, operands, self.params, spaces=spaces, transposed=self.transposed)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As the sparse operator that it is.  Raises `TypeError` where nothing but JAX's equation is known of it."""
+        made = OPERATIONS["sparse_edge"](self)
+        if not isinstance(made, LinearOperator) or not isinstance(self.domain, ArraySpace):
+            raise TypeError(
+                f"{self!r} is an equation of a traced program, at {jx.where(self.eqn)}, which cannot be pickled; pickle the "
+                "function and its arguments and linearize again, or its Jacobian, system.jacobian(format='sparse')."
+            )
+        return _itself, (made.between(self.domain, self.codomain),)  # type: ignore[attr-defined]
 
     def transpose(self) -> LinearOperator:
         spaces = (self.codomain, self.domain)

@@ -16,6 +16,7 @@ from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Paired, is_complex, joined_sparse
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator, Space, TupleSpace
+from backsolve.operators.dispatch import operation
 from backsolve.operators.einsum import Factor
 from backsolve.operators.moves import Inject, Project, flat_space
 from backsolve.operators.quotient import Quotient
@@ -30,6 +31,7 @@ from backsolve.tracing import jaxpr as jx
 __all__ = ["sparse_edge", "sparse_jacobian"]
 
 
+@operation
 def sparse_edge(op: LinearOperator, limit: int | None = None) -> Sparse | Pattern | None:
     """Return the operator of an edge as a `Sparse`, its `Pattern` where its numbers are had by applying it, else None.
 

@@ -31,6 +31,10 @@ class Names(Sequence[str]):
         origin = self.origins[i]
         return origin if isinstance(origin, str) else jx.where(*origin)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The names alone: equations of a traced program cannot be copied."""
+        return Names, (list(self),)
+
 
 class Program:
     """Nodes and edges as they are found.  Sources are numbered −1, −2, …, nodes 0, 1, …"""
