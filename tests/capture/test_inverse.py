@@ -126,8 +126,9 @@ SCALARS = {
 }
 
 
-@pytest.mark.parametrize("what", SCALARS)
-@pytest.mark.parametrize("name", ["ring", "deep", "swapped"])
+@pytest.mark.parametrize(
+    ("name", "what"), [*(("ring", what) for what in SCALARS), ("deep", "logdet"), ("deep", "solve"), ("swapped", "logdet")]
+)
 def test_derivatives(name, what):
     ours = lambda t: SCALARS[what][0](inverse(name, t))  # noqa: E731
     want = lambda t: SCALARS[what][1](dense(name, t))  # noqa: E731

@@ -23,7 +23,7 @@ def temporary(f, x):
 
 
 @pytest.mark.parametrize("order", ["auto", "forward", "reverse"])
-@pytest.mark.parametrize("chunk", [1, 7, 59, 60, 1000])
+@pytest.mark.parametrize("chunk", [1, 7, 60])
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.usefixtures("double_precision")
 def test_the_numbers_are_those_of_jax(order, chunk, jit):

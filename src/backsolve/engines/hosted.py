@@ -11,6 +11,7 @@ import numpy as np
 from backsolve.algebra.spaces import PatternTooLargeError
 from backsolve.engines.base import SingularError, SingularMatrixError, parity
 from backsolve.engines.layout import LONG, Columns, Layout, Stretched
+from backsolve.engines.selected import selected_inverse
 from backsolve.matrices.solve import for_superlu
 
 __all__ = ["HostFactors", "SuperLU"]
@@ -237,6 +238,17 @@ class SuperLU(HostFactors):
         links = self._stretched.size - self.layout.size
         return sign * parity(self._order.rows) * parity(self._order.cols) * (1 - 2 * (links % 2)), size
 
+    def inverse_entries(self, rows: Array, cols: Array) -> Array | None:
+        """(A⁻¹)[rows[k], cols[k]], from the factors; None where substitutions are the better way."""
+        order, lu = self._order, self._lu
+        n = self._stretched.size
+        numbers = self._stretched.numbers(self.matrix.data)[order.columns.order]
+        col = np.repeat(np.arange(n), np.diff(order.columns.indptr))
+        A = _csc(numbers, lu.perm_r[order.columns.indices], lu.perm_c[col], n)
+        # Row k of the inverse belongs to column k of the matrix.
+        at = lu.perm_c[np.argsort(order.cols)[rows]], lu.perm_r[np.argsort(order.rows)[cols]]
+        return selected_inverse(lu.L, lu.U, A, *(places.astype(np.int64) for places in at))
+
     def _more_careful(self) -> bool:
         """Partial pivoting, where pivots on the diagonal were preferred."""
         if not self._order.paired:
@@ -251,6 +263,13 @@ class SuperLU(HostFactors):
         x[after] = y
         solution: Array = x[: b.shape[0]]
         return solution
+
+
+def _csc(numbers: Array, rows: Array, cols: Array, n: int) -> Any:
+    """A square matrix of these entries."""
+    from scipy.sparse import coo_array
+
+    return coo_array((numbers, (rows, cols)), shape=(n, n)).tocsc()
 
 
 def _slogdet(lu: Any) -> tuple[Any, Any]:
