@@ -9,7 +9,7 @@ from scipy.optimize import root
 
 import backsolve as bs
 from backsolve.operators import ArraySpace, Identity, LinearOperator, SpaceError, hadamard, kron, left_mul
-from backsolve.operators.moves import Reshape
+from backsolve.operators.moves import Reshape, Slice
 
 N = 12
 X, B = np.linspace(0.1, 1.0, N), np.arange(1.0, N + 1)
@@ -55,6 +55,8 @@ def things():
         "inverse": (system.factored(), np.linalg.inv(D)),
         "inverse of blocks": (system.factored(engine="blocks"), np.linalg.inv(D)),
         "inverse by hand": (hand.factored(), np.array([[1 / 6]])),
+        "quotient": (bs.jacobian(lambda x: x.reshape(3, 4) / np.arange(1.0, 13).reshape(3, 4), format="operator")(
+            X.reshape(3, 4))[0, 0], np.diag(1 / np.arange(1.0, 13))),
         "kron": (K, K.todense().reshape(6, 6)),
         "left": (left_mul(np.arange(12.0).reshape(3, 4)).refine(ArraySpace((4, 2)), ArraySpace()),
                  np.kron(np.arange(12.0).reshape(3, 4), np.eye(2))),
@@ -68,8 +70,8 @@ def things():
 
 THINGS = (
     "sparse", "sparse in NumPy", "operator", "matrix", "blocks", "numbers", "arrays", "system", "system of trees", "loop",
-    "by hand", "inverse", "inverse of blocks", "inverse by hand", "kron", "left", "complex", "complex system", "lazy",
-    "identity",
+    "by hand", "inverse", "inverse of blocks", "inverse by hand", "quotient", "kron", "left", "complex", "complex system",
+    "lazy", "identity",
 )  # fmt: skip
 
 
@@ -180,12 +182,16 @@ def test_wrong_input(made):
             unknown.to_scipy()
     blocks = bs.jacobian(lambda x: x**2, format="operator")(X)
     for use in (sl.aslinearoperator, lambda A: sl.gmres(A, B)):
-        with pytest.raises(
-            TypeError, match=r"counts blocks, here 1 × 1, where SciPy wants its 12 × 12 numbers: pass A\.to_sc"
-        ):
+        with pytest.raises(TypeError, match=r"counts blocks, here 1 × 1, where SciPy wants the 12 × 12 numbers of its matr"):
             use(blocks)
     with pytest.raises(SpaceError, match=r"block 0 of the vector has the space \?, of unknown size"):
         bs.matrix([[bs.I]]).to_scipy()
+    cut = bs.jacobian(lambda x: x.reshape(3, 4)[1:], format="operator")(X)[0, 0]
+    assert cut.to_scipy().shape == (8, 12)
+    piece = Slice((3, 4), (1, 0), (3, 4))
+    np.testing.assert_array_equal(piece.to_scipy() @ X, X[4:])
+    with pytest.raises(TypeError, match=r"shape of a Slice is that of an array, here 3 × 4, where SciPy wants the 8 × 12"):
+        sl.aslinearoperator(piece)
     system = made["system"][0]
     with pytest.raises(SpaceError, match=r"with a Linearized of 12 × 12 numbers takes vectors of shape \(12,\), got \(3,\)"):
         system.matvec(np.ones(3))

@@ -300,7 +300,7 @@ def _register() -> None:
     register(OperatorMatrix, _matrix_flatten, _matrix_unflatten)
     register(
         Quotient,
-        lambda op: ((op.divisor,), (op.coef, op.dtypes, op.shape)),
+        lambda op: ((op.divisor,), (op.coef, op.dtypes, op.divided)),
         lambda aux, kids: Quotient(kids[0], *aux),
     )
     register(LinearEquation, _equation_flatten, _equation_unflatten)

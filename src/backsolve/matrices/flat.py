@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,29 +10,10 @@ import numpy as np
 from backsolve.algebra.elements import is_number
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace
 from backsolve.matrices.vector import BlockVector
-from backsolve.operators.flat import FlatProducts, dtype_of, flat_part
+from backsolve.operators.flat import FlatProducts, WhereShapesAgree, dtype_of, flat_part
 from backsolve.operators.moves import flattened, unflattened
 
 __all__ = ["FlatMatrix", "flat_spaces"]
-
-
-class OfNumbers:
-    """A method of SciPy's protocol, of a matrix whose blocks are numbers: that protocol reads ``shape``."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, A: Any, owner: Any = None) -> Callable[[Any], Any]:
-        method: Callable[..., Any] = getattr(FlatProducts, self.name)
-        if A is None:
-            return method
-        if A.flat_shape != A.shape:
-            m, n = A.flat_shape
-            raise TypeError(
-                f"the shape of an OperatorMatrix counts blocks, here {A.shape[0]} × {A.shape[1]}, where SciPy wants its "
-                f"{m:,} × {n:,} numbers: pass A.to_scipy()."
-            )
-        return partial(method, A)
 
 
 class FlatMatrix(FlatProducts):
@@ -48,24 +28,10 @@ class FlatMatrix(FlatProducts):
     row_spaces: Sequence[Space]
     col_spaces: Sequence[Space]
 
-    matvec: Any = OfNumbers("matvec")
-    rmatvec: Any = OfNumbers("rmatvec")
-    matmat: Any = OfNumbers("matmat")
-    rmatmat: Any = OfNumbers("rmatmat")
-
-    def to_scipy(self: Any) -> Any:
-        """Return a `scipy.sparse.linalg.LinearOperator` on flat vectors, all blocks one after the other, row-major."""
-        from scipy.sparse.linalg import LinearOperator
-
-        one, each = (partial(method, self) for method in (FlatProducts._one, FlatProducts._each))
-        return LinearOperator(
-            self.flat_shape,
-            partial(one, transposed=False),
-            lambda x: np.conj(one(np.conj(x), transposed=True)),
-            matmat=partial(each, transposed=False),
-            rmatmat=lambda X: np.conj(each(np.conj(X), transposed=True)),
-            dtype=self.flat_dtype,
-        )
+    matvec: Any = WhereShapesAgree("matvec", "counts blocks")
+    rmatvec: Any = WhereShapesAgree("rmatvec", "counts blocks")
+    matmat: Any = WhereShapesAgree("matmat", "counts blocks")
+    rmatmat: Any = WhereShapesAgree("rmatmat", "counts blocks")
 
     @property
     def flat_shape(self) -> tuple[int, int]:

@@ -6,6 +6,7 @@ Whoever derives from `FlatProducts` is taken by `scipy.sparse.linalg.aslinearope
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from backsolve.algebra.elements import array_of_numbers
 from backsolve.algebra.spaces import ArraySpace, Space, SpaceError, TupleSpace
 
-__all__ = ["FlatProducts", "dtype_of", "flat_part"]
+__all__ = ["FlatProducts", "Known", "WhereShapesAgree", "dtype_of", "flat_part"]
 
 Array = np.ndarray[Any, Any]
 
@@ -60,9 +61,9 @@ class FlatProducts:
         """Return a `scipy.sparse.linalg.LinearOperator` with these products."""
         from scipy.sparse.linalg import LinearOperator
 
-        return LinearOperator(
-            self.flat_shape, self.matvec, self.rmatvec, matmat=self.matmat, rmatmat=self.rmatmat, dtype=self.flat_dtype
-        )
+        ways = (FlatProducts.matvec, FlatProducts.rmatvec, FlatProducts.matmat, FlatProducts.rmatmat)
+        matvec, rmatvec, matmat, rmatmat = (partial(way, self) for way in ways)
+        return LinearOperator(self.flat_shape, matvec, rmatvec, matmat=matmat, rmatmat=rmatmat, dtype=self.flat_dtype)
 
     def _one(self, x: Any, *, transposed: bool) -> Array:
         x, n = _checked(x), self.flat_shape[not transposed]
@@ -97,6 +98,29 @@ def _own(y: Any) -> Array:
     """An array of NumPy's that SciPy may write into."""
     found = np.asarray(y)
     return found if found.flags.writeable else found.copy()
+
+
+class WhereShapesAgree:
+    """A method of SciPy's protocol, which reads ``shape``, of a class where that is another one than the matrix's.
+
+    It is there where the two agree.
+    """
+
+    def __init__(self, name: str, what: str) -> None:
+        self.name = name
+        self.what = what  # the shape is or does
+
+    def __get__(self, A: Any, owner: Any = None) -> Any:
+        method = getattr(FlatProducts, self.name)
+        if A is None:
+            return method
+        if A.flat_shape != A.shape:
+            shape, (m, n) = " × ".join(map(str, A.shape)) or "none", A.flat_shape
+            raise TypeError(
+                f"the shape of a {type(A).__name__} {self.what}, here {shape}, where SciPy wants the {m:,} × {n:,} numbers "
+                "of its matrix: pass A.to_scipy()."
+            )
+        return partial(method, A)
 
 
 class Known:

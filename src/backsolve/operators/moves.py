@@ -14,7 +14,7 @@ from backsolve.algebra.elements import add, is_zero, multiply, negate
 from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
 from backsolve.operators.base import Identity, LinearOperator, Zero
 from backsolve.operators.dispatch import operation
-from backsolve.operators.flat import dtype_of, flat_part
+from backsolve.operators.flat import WhereShapesAgree, dtype_of, flat_part
 
 __all__ = [
     "Inject",
@@ -37,6 +37,11 @@ class Slice(LinearOperator):
     """X ↦ X[start₀:stop₀, start₁:stop₁, …]; transposed, X ↦ zeros of the long shape with X in that box."""
 
     __slots__ = ("dtype", "shape", "starts", "stops", "transposed")
+
+    matvec: Any = WhereShapesAgree("matvec", "is that of an array")
+    rmatvec: Any = WhereShapesAgree("rmatvec", "is that of an array")
+    matmat: Any = WhereShapesAgree("matmat", "is that of an array")
+    rmatmat: Any = WhereShapesAgree("rmatmat", "is that of an array")
 
     def __init__(
         self, shape: tuple[int, ...], starts: Corner, stops: Corner, dtype: Any = None, transposed: bool = False

@@ -35,7 +35,7 @@ class Quotient(Einsum):
         self._reciprocal: tuple[Factor, ...] | None = None
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def divided(self) -> tuple[int, ...]:
         """Shape of the arrays it divides."""
         return tuple(n for n in self.sizes.values() if n is not None)
 
@@ -56,7 +56,7 @@ class Quotient(Einsum):
         return self
 
     def scaled(self, c: Any) -> LinearOperator:
-        return Quotient(self.divisor, self.coef * c, self.dtypes, self.shape) if is_number(c) else super().scaled(c)
+        return Quotient(self.divisor, self.coef * c, self.dtypes, self.divided) if is_number(c) else super().scaled(c)
 
     def conj(self) -> LinearOperator:
         return Quotient(conjugate(self.divisor), conjugate(self.coef), self.dtypes)
@@ -72,4 +72,4 @@ class Quotient(Einsum):
 
     @property
     def label(self) -> str:
-        return f"(1/{'×'.join(map(str, self.shape)) or 'c'})ᴴ"
+        return f"(1/{'×'.join(map(str, self.divided)) or 'c'})ᴴ"
