@@ -18,7 +18,7 @@ from backsolve.engines.fronts import Block, FrontFactors, FrontPlan
 from backsolve.engines.layout import Layout, Part
 from backsolve.sparse.materialize import take
 
-__all__ = ["block_factors"]
+__all__ = ["Permuted", "block_factors", "split_of"]
 
 Index = np.ndarray[Any, Any]
 
@@ -43,7 +43,7 @@ def block_factors(layout: Layout, data: Sequence[Any]) -> Permuted:
     (a `MemoryError`) where the factors would not fit into memory.
     Cost: see `FrontPlan.factor`.
     """
-    split = layout.remember("split", lambda: _chosen(layout))
+    split = split_of(layout)
     require_memory(split.plan.nbytes // 8, 8, f"the factors of a matrix of {layout.size:,} unknowns")
     numbers = take(layout.numbers(data), split.entries)
     if numbers.dtype.itemsize < 4:  # no library factors half precision
@@ -79,6 +79,11 @@ class Permuted:
         """The sign (of complex numbers, the phase) of the determinant, and the logarithm of its size."""
         sign, size = self.factors.slogdet()
         return sign * parity(self.split.rows) * parity(self.split.cols), size
+
+
+def split_of(layout: Layout) -> Split:
+    """The plan of a matrix of this layout, worked out once."""
+    return layout.remember("split", lambda: _chosen(layout))
 
 
 def _chosen(layout: Layout) -> Split:

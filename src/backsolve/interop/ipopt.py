@@ -16,13 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.elements import short
-from backsolve.capture.linearize import linearize_with_aux
 from backsolve.capture.linearized import flat
-from backsolve.capture.sparse import sparse_jacobian
+from backsolve.interop.vectors import jacobian_of
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.tracing.jaxpr import has_own_rules
 from backsolve.transforms.derivatives import grad
-from backsolve.xla.materialize import SPARSE, materialized
 
 __all__ = ["Iterate", "Problem", "Result"]
 
@@ -245,7 +243,7 @@ class Problem:
         def slopes(x: Any, parameters: Any) -> Any:
             g = sparse = None
             if self.m:
-                sparse = _sparse(lambda x: self._constraints(x, parameters), x)
+                sparse = jacobian_of(lambda x: self._constraints(x, parameters), x)
                 g = sparse.data
             return (grad(self._objective)(x, parameters), jnp.zeros(0) if g is None else g), sparse
 
@@ -258,7 +256,7 @@ class Problem:
                 return factor * self._objective(x, parameters) + jnp.sum(weights * self._constraints(x, parameters))
 
             symmetric = not has_own_rules(jax.make_jaxpr(lagrangian)(x).jaxpr)
-            H = _sparse(grad(lagrangian), x, lower=symmetric)
+            H = jacobian_of(grad(lagrangian), x, lower=symmetric)
             low = H.rows >= H.cols
             return H.data[low], H
 
@@ -377,17 +375,6 @@ class _Compiled:
     def __call__(self, *arguments: Any) -> Any:
         with jax.enable_x64(True):
             return self._run(*arguments)
-
-
-def _sparse(function: Callable[[Any], Any], x: Any, *, lower: bool = False) -> SparseMatrix:
-    """The Jacobian of a function from vectors to vectors, while tracing; of a symmetric one the lower triangle, mirrored."""
-
-    def jacobian(x: Any) -> Any:
-        system, _ = linearize_with_aux(function, (x,), 0, fold=True)
-        return sparse_jacobian(system, lower=lower)[0][0]
-
-    A: SparseMatrix = materialized(jacobian, (x,), SPARSE)
-    return A
 
 
 def _doubled(name: str, value: Any) -> Any:
