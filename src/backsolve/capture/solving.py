@@ -17,6 +17,7 @@ import numpy as np
 
 from backsolve.algebra.elements import SingularError
 from backsolve.algebra.spaces import Space
+from backsolve.capture.callback import on_host
 from backsolve.capture.inverse import factored_inverse
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import is_complex
@@ -194,12 +195,11 @@ class _OnTheHost:
     def _called(self, way: str, b: Any) -> Any:
         matrix = self.matrix
 
-        def on_host(numbers: Any, b: Any) -> Any:
-            inverse = Inverse(replace(matrix, data=tuple(map(np.asarray, numbers))), self.engine)
-            return np.asarray(getattr(inverse, way)(np.asarray(b)), self.dtype)
+        def solved(*given: Any) -> Any:
+            *numbers, b = given
+            return getattr(Inverse(replace(matrix, data=tuple(numbers)), self.engine), way)(b)
 
-        result = jax.ShapeDtypeStruct(b.shape, self.dtype)  # type: ignore[no-untyped-call]
-        return jax.pure_callback(on_host, result, matrix.data, b, vmap_method="sequential")
+        return on_host(solved, b.shape, self.dtype, *matrix.data, b)
 
 
 def _iterated(product: Product, b: Any, engine: str) -> Any:

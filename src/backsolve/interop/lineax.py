@@ -9,10 +9,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
+import lineax as lx  # type: ignore[import-untyped]
 import numpy as np
 
 from backsolve.algebra.elements import SingularError, describe
+from backsolve.capture.callback import on_host
 from backsolve.capture.linearized import Leaves, flat
 from backsolve.engines import ENGINES, TRACED, factored, require_package
 from backsolve.engines.base import Factors
@@ -60,8 +61,8 @@ def operator(J: Any, output_structure: Any = None, tags: Any = ()) -> SparseOper
         )
     if output_structure is None:
         raise ValueError(
-            "a pytree of matrices does not say which of its levels are the output's: pass output_structure, which is f(x) or "
-            "jax.eval_shape(f, x)."
+            "a pytree of matrices does not say which of its levels are the output's: pass output_structure, which is f(x) "
+            "or jax.eval_shape(f, x)."
         )
     return _joined(J, Leaves.of(jax.eval_shape(lambda: output_structure)), _tags(tags))
 
@@ -74,7 +75,7 @@ def _joined(J: Any, outputs: Leaves, tags: frozenset[Any]) -> SparseOperator:
     except ValueError as error:
         raise ValueError(f"the matrices do not fit an output of structure {structure}: {error}") from error
     flattened = [jax.tree_util.tree_flatten(row, is_leaf=_is_matrix) for row in rows]
-    into = flattened[0][1]
+    into: Any = flattened[0][1]
     if any(tree != into for _, tree in flattened):
         raise ValueError("the matrices of different outputs have inputs of different structures.")
     blocks = [row for row, _ in flattened]
@@ -155,8 +156,8 @@ def _is_matrix(x: Any) -> bool:
 def _require_numbers(A: SparseMatrix) -> None:
     if np.shape(A.data) != (A.nnz,) or not jnp.issubdtype(A.dtype, jnp.inexact):
         raise TypeError(
-            f"the matrices of an operator hold one real or complex number an entry, got data of shape {np.shape(A.data)} and "
-            f"dtype {A.dtype}; inside jax.vmap a batch of matrices is one matrix."
+            f"the matrices of an operator hold one real or complex number an entry, got data of shape {np.shape(A.data)} "
+            f"and dtype {A.dtype}; inside jax.vmap a batch of matrices is one matrix."
         )
 
 
@@ -169,32 +170,32 @@ def _tags(tags: Any) -> frozenset[Any]:
     return frozenset(tags) if isinstance(tags, Iterable) else frozenset([tags])
 
 
-@lx.linearise.register(SparseOperator)
+@lx.linearise.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> SparseOperator:
     return operator
 
 
-@lx.materialise.register(SparseOperator)
+@lx.materialise.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> SparseOperator:
     return operator
 
 
-@lx.conj.register(SparseOperator)
+@lx.conj.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> SparseOperator:
     return SparseOperator(operator.pattern, operator.data.conj(), operator.inputs, operator.outputs, operator.tags)
 
 
-@lx.diagonal.register(SparseOperator)
+@lx.diagonal.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> Any:
     return operator.on_diagonal(0)
 
 
-@lx.tridiagonal.register(SparseOperator)
+@lx.tridiagonal.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> tuple[Any, Any, Any]:
     return operator.on_diagonal(0), operator.on_diagonal(-1), operator.on_diagonal(1)
 
 
-@lx.is_symmetric.register(SparseOperator)
+@lx.is_symmetric.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> bool:
     definite = {lx.positive_semidefinite_tag, lx.negative_semidefinite_tag}
     real = not jnp.issubdtype(operator.data.dtype, jnp.complexfloating)
@@ -205,37 +206,37 @@ def _(operator: SparseOperator) -> bool:
     )
 
 
-@lx.is_diagonal.register(SparseOperator)
+@lx.is_diagonal.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> bool:
     return lx.diagonal_tag in operator.tags or _within(operator, 0, 0)
 
 
-@lx.is_tridiagonal.register(SparseOperator)
+@lx.is_tridiagonal.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> bool:
     return lx.tridiagonal_tag in operator.tags or lx.is_diagonal(operator) or _within(operator, -1, 1)
 
 
-@lx.is_lower_triangular.register(SparseOperator)
+@lx.is_lower_triangular.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> bool:
-    return lx.lower_triangular_tag in operator.tags or lx.is_diagonal(operator) or _within(operator, -np.inf, 0)
+    return lx.lower_triangular_tag in operator.tags or _within(operator, -np.inf, 0)
 
 
-@lx.is_upper_triangular.register(SparseOperator)
+@lx.is_upper_triangular.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> bool:
-    return lx.upper_triangular_tag in operator.tags or lx.is_diagonal(operator) or _within(operator, 0, np.inf)
+    return lx.upper_triangular_tag in operator.tags or _within(operator, 0, np.inf)
 
 
-@lx.has_unit_diagonal.register(SparseOperator)
+@lx.has_unit_diagonal.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> bool:
     return lx.unit_diagonal_tag in operator.tags
 
 
-@lx.is_positive_semidefinite.register(SparseOperator)
+@lx.is_positive_semidefinite.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> bool:
     return lx.positive_semidefinite_tag in operator.tags
 
 
-@lx.is_negative_semidefinite.register(SparseOperator)
+@lx.is_negative_semidefinite.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> bool:
     return lx.negative_semidefinite_tag in operator.tags
 
@@ -289,7 +290,7 @@ class _Memory:
             return getattr(known[3], way)(b)
 
 
-class _Plan(eqx.Module):  # type: ignore[misc]
+class _Plan(eqx.Module):
     """The static side of a solver's state: a pattern, the structures at both ends, and which form is solved with."""
 
     pattern: Pattern = eqx.field(static=True)
@@ -362,16 +363,13 @@ class SparseLU(lx.AbstractLinearSolver):  # type: ignore[misc]
         (data,) = arrays
         dtype = jnp.result_type(data, b)
 
-        def on_host(numbers: Any, b: Any) -> Any:
-            b = np.asarray(b)
+        def solved(numbers: Any, b: Any) -> Any:
             try:
-                x = self.memory.solve(plan.pattern, self.engine, np.asarray(numbers), b, way)
+                return self.memory.solve(plan.pattern, self.engine, numbers, b, way)
             except SingularError:  # nothing can be raised from compiled code: lineax tells it by what is not finite
-                x = np.full(b.shape, np.nan)
-            return np.asarray(x, dtype)
+                return np.full(b.shape, np.nan)
 
-        shape = jax.ShapeDtypeStruct(b.shape, dtype)  # type: ignore[no-untyped-call]
-        return jax.pure_callback(on_host, shape, data, b, vmap_method="sequential")
+        return on_host(solved, b.shape, dtype, data, b)
 
     def transpose(self, state: Any, options: Any) -> tuple[Any, dict[str, Any]]:
         """The state for the transposed operator, with the same factors."""
