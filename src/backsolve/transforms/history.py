@@ -61,8 +61,8 @@ class History:
 class Solution:
     """What an iteration found: ``x``, the function's ``value`` there, and the ``history`` of the steps.
 
-    ``converged`` says that x is what was asked for: always True of what is returned, since `ConvergenceError` is raised
-    where it is not.  Prints as its history.
+    ``converged`` says that x is what was asked for: False only where a ``callback`` ended the iteration before, since
+    `ConvergenceError` is raised elsewhere.  Prints as its history.  A JAX pytree, with the leaves of x and value.
     """
 
     x: Any

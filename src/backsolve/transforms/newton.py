@@ -20,6 +20,13 @@ from backsolve.transforms.repeated import Repeated
 __all__ = ["Stopping", "gauss_newton", "minimize_newton", "newton"]
 
 Array = np.ndarray[Any, Any]
+Callback = Callable[[Any, History], Any]  # of x, as it is given, and the history up to there; False ends the iteration
+
+jax.tree_util.register_pytree_node(
+    Solution,
+    lambda found: ((found.x, found.value), (found.history, found.converged)),
+    lambda more, leaves: Solution(*leaves, *more),
+)
 
 SHORTEST = 2.0**-30  # step length
 DECREASE = 1e-4  # of what the slope promises (Armijo)
@@ -105,7 +112,15 @@ def _largest(values: Any) -> Any:
     return xp.where(xp.isfinite(size), size, 0.0).max(axis=0, initial=0.0)
 
 
-def newton(F: Callable[[Any], Any], x0: Any, *, tol: float = 1e-10, max_steps: int = 100) -> Solution:
+def newton(
+    F: Callable[[Any], Any],
+    x0: Any,
+    *,
+    tol: float = 1e-10,
+    max_steps: int = 100,
+    engine: str = "auto",
+    callback: Callback | None = None,
+) -> Solution:
     """Find the x with F(x) = 0 by Newton's method:  F'(x) d = −F(x),  x ← x + t d.
 
     x and F(x) are pytrees with as many entries.  Each step is one solve off F's own graph (see `solve_jacobian`); F' is
@@ -115,6 +130,8 @@ def newton(F: Callable[[Any], Any], x0: Any, *, tol: float = 1e-10, max_steps: i
     distance of √tol from x, or no more than its own rounding, which is measured.  Then x is the root up to about tol (a
     double one up to its square root), whatever the units of x and of F, and whatever F was at x0.  An unknown below tol² of
     the largest it has been counts as 0.
+    ``engine`` is that of `System.solve`, but one that factors.  ``callback(x, history)`` is called at x0 and after every
+    step; where it returns False the iteration ends, with a `Solution` that is not ``converged``.
     Returns a `Solution`, whose ``history`` prints as a table; shows each step while a person watches.
     Raises `ConvergenceError` with the history where that takes more than ``max_steps`` or no step helps, `SingularError`
     where F' is singular, naming the unknown, and as `solve_jacobian`.
@@ -126,8 +143,9 @@ def newton(F: Callable[[Any], Any], x0: Any, *, tol: float = 1e-10, max_steps: i
         >>> newton(lambda x: jnp.array([x[0] ** 2 + x[1] ** 2 - 2.0, x[0] - x[1]]), jnp.array([2.0, 0.5]), tol=1e-6).x
         Array([1., 1.], dtype=float32)
     """
-    work = Repeated(F, x0)
+    work = Repeated(F, x0, engine=engine)
     history = History("newton", ("max |F|", "step length", "max |d|"))
+    watch = _watch(callback, work, history)
     x = largest = work.x0
     rule = Stopping(_each(work.value), x0, x.size, tol)
     value = work.value(x)
@@ -136,6 +154,8 @@ def newton(F: Callable[[Any], Any], x0: Any, *, tol: float = 1e-10, max_steps: i
         raise ConvergenceError(f"newton is stuck: F {NOT_FINITE}", history)
     zero = np.zeros(value.shape, bool)
     while value.any():
+        if watch(x):
+            return Solution(work.tree(x), work.output(x), history, converged=False)
         if len(history) > max_steps:
             raise ConvergenceError(_too_slow("newton", max_steps), history)
         largest = np.maximum(largest, abs(x))
@@ -162,10 +182,19 @@ def newton(F: Callable[[Any], Any], x0: Any, *, tol: float = 1e-10, max_steps: i
                 "another x0, or a larger tol if rounding keeps it from 0; gauss_newton finds where ‖F‖ is least.",
                 history,
             )
+    watch(x)
     return Solution(work.tree(x), work.output(x), history)
 
 
-def minimize_newton(f: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_steps: int = 100) -> Solution:
+def minimize_newton(
+    f: Callable[[Any], Any],
+    x0: Any,
+    *,
+    tol: float = 1e-8,
+    max_steps: int = 100,
+    engine: str = "auto",
+    callback: Callback | None = None,
+) -> Solution:
     """Find a minimum of a scalar f by Newton's method:  (∇²f + σI) d = −∇f,  x ← x + t d.
 
     The solves are those of `inverse_hvp`.  σ is 0 where the Hessian is positive definite, and otherwise raised until the
@@ -175,6 +204,7 @@ def minimize_newton(f: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_
     tell.
     Converged where ∇f is zero as F is in `newton` (told by ∇f near x, not by ∇f at x0), after a step that damping has not
     kept short, and no curvature is negative.
+    ``engine`` and ``callback`` are those of `newton`; a Hessian that is formed is factored symmetrically by any engine.
     Returns a `Solution`; its history prints as a table.
     Raises `ConvergenceError` with the history, also where f has no minimum, and as `inverse_hvp`.
     Cost: a step, one evaluation of the gradient's system and a few factorizations.
@@ -187,10 +217,11 @@ def minimize_newton(f: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_
         Array([1., 0.], dtype=float32)
     """
     slope = grad(f)
-    work = Repeated(slope, x0, formed=FORMED)
+    work = Repeated(slope, x0, formed=FORMED, engine=engine)
     curvature = Curvature(work, jax.jit(lambda x, v: hvp(f, (work.tree(x),), (work.tree(v),))))
     scalar = jax.jit(lambda x: f(work.tree(x)))
     history = History("minimize_newton", ("f", "max |∇f|", "damping σ", "step length"))
+    watch = _watch(callback, work, history)
 
     def value_of(x: Array) -> Array:
         return np.asarray(scalar(x), float)
@@ -205,6 +236,8 @@ def minimize_newton(f: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_
     while True:
         if not (np.isfinite(value) and np.isfinite(g).all()):
             raise ConvergenceError(f"minimize_newton is stuck: f or its gradient {NOT_FINITE}", history)
+        if watch(x):
+            return Solution(work.tree(x), f(work.tree(x)), history, converged=False)
         d, damping = curvature.escape(x) if flat else curvature.descent(x, g, least)
         if d is None:
             return Solution(work.tree(x), f(work.tree(x)), history)
@@ -242,7 +275,15 @@ def minimize_newton(f: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_
         flat = not g.any() or (whole and rule.short(d, scale) and _vanishes(rule, x, g, scale, scale))
 
 
-def gauss_newton(r: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_steps: int = 100) -> Solution:
+def gauss_newton(
+    r: Callable[[Any], Any],
+    x0: Any,
+    *,
+    tol: float = 1e-8,
+    max_steps: int = 100,
+    engine: str = "auto",
+    callback: Callback | None = None,
+) -> Solution:
     """Find the x of least ½ ‖r(x)‖² by damped Gauss-Newton steps:  min ‖J d + r‖² + λ ‖d‖²,  x ← x + d.
 
     r(x) is a pytree of at least as many entries as x.  Each step is one solve with the augmented matrix of J's own graph:
@@ -250,6 +291,7 @@ def gauss_newton(r: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_ste
     (Levenberg-Marquardt); where rounding may hide how far ½ ‖r‖² falls, gradients at both ends tell.
     Converged where the gradient Jᵀr is zero as F is in `newton` (told by Jᵀr near x, not at x0), after a step that λ has not
     kept short: at a minimum, or at another point where ½ ‖r‖² is stationary.
+    ``engine`` and ``callback`` are those of `newton`.
     Returns a `Solution`, with ``value`` r(x); its history prints as a table.
     Raises `ConvergenceError` with the history; otherwise as `solve_jacobian`, except that J need not be square.
     Cost: a step, one evaluation of J and the factors of its augmented matrix.
@@ -262,9 +304,10 @@ def gauss_newton(r: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_ste
         >>> gauss_newton(lambda p: p[0] * jnp.exp(p[1] * t) - jnp.exp(-t), jnp.array([2.0, 0.0]), tol=1e-5).x.round(3)
         Array([ 1., -1.], dtype=float32)
     """
-    work = Repeated(r, x0, square=False)
+    work = Repeated(r, x0, square=False, engine=engine)
     slope = jax.jit(lambda x: jax.vjp(lambda x: work.flat_value(x), x)[1](work.flat_value(x))[0])
     history = History("gauss_newton", ("½‖r‖²", "max |Jᵀr|", "damping λ", "max |d|"))
+    watch = _watch(callback, work, history)
 
     def gradient(x: Array) -> Array:
         return np.asarray(slope(x), float)
@@ -278,6 +321,8 @@ def gauss_newton(r: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_ste
     while not done:
         if not np.isfinite(residual).all() or not np.isfinite(g).all():
             raise ConvergenceError(f"gauss_newton is stuck: r or its derivative {NOT_FINITE}", history)
+        if watch(x):
+            return Solution(work.tree(x), work.output(x), history, converged=False)
         if len(history) > max_steps:
             raise ConvergenceError(_too_slow("gauss_newton", max_steps), history)
         largest = np.maximum(largest, abs(x))
@@ -309,7 +354,22 @@ def gauss_newton(r: Callable[[Any], Any], x0: Any, *, tol: float = 1e-8, max_ste
         done = not g.any() or (whole and rule.short(d, scale) and _vanishes(rule, x, g, scale, scale))
         gain = 2 * fall / (promised + damping * float(d @ d))  # over what the model promises
         damping = 0.0 if damping < first else damping * max(GROWTH**-2, 1 - (2 * gain - 1) ** 3)
+    watch(x)
     return Solution(work.tree(x), work.output(x), history)
+
+
+def _watch(callback: Callback | None, work: Repeated, history: History) -> Callable[[Array], bool]:
+    """What calls the user's callback once for each row of the history, and tells whether that ends the iteration."""
+    rows = 0
+
+    def watch(x: Array) -> bool:
+        nonlocal rows
+        if callback is None or rows == len(history):
+            return False
+        rows = len(history)
+        return callback(work.tree(x), history) is False
+
+    return watch
 
 
 def _damped_step(work: Repeated, x: Array, residual: Array, damping: float) -> Array | None:

@@ -14,6 +14,7 @@ from backsolve.algebra.elements import is_number, short
 from backsolve.capture.linearize import linearize_with_aux
 from backsolve.capture.linearized import Leaves, flat
 from backsolve.capture.solving import bordered_system
+from backsolve.engines import ENGINES, FORMED, require_package
 from backsolve.system.bordered import Bordered, Inverse
 from backsolve.system.least_squares import least_squares
 
@@ -27,9 +28,12 @@ class Repeated:
 
     ``square`` False takes the least-squares solution for J⁻¹ (the Gauss-Newton step).  With ``formed`` all nodes are
     eliminated if that leaves at most so many entries, or four times those of the bordered matrix: what is left is J.
+    ``engine`` is one that factors: "auto" is "superlu".
     """
 
-    def __init__(self, F: Callable[..., Any], x0: Any, *, square: bool = True, formed: int = 0) -> None:
+    def __init__(
+        self, F: Callable[..., Any], x0: Any, *, square: bool = True, formed: int = 0, engine: str = "auto"
+    ) -> None:
         if not callable(F):
             raise TypeError(f"expected a function of JAX arrays, got {F!r} of type {type(F).__name__}.")
         leaves, structure = jax.tree_util.tree_flatten(x0)
@@ -43,6 +47,15 @@ class Repeated:
                     f"leaf {i} of x0 has dtype {leaf.dtype}; the unknowns must be real floating-point numbers. Convert "
                     "integers with .astype(float), and take real and imaginary parts of complex numbers."
                 )
+        if engine != "auto" and (engine not in ENGINES or (engine in FORMED and not square)):
+            usable = [name for name in ENGINES if square or name not in FORMED]
+            raise ValueError(
+                f"unknown engine {engine!r}; Newton's steps need one that factors: use one of "
+                f"{', '.join(map(repr, ('auto', *usable)))}."
+            )
+        require_package(engine)
+        self.engine = "superlu" if engine == "auto" else engine
+        formed = max(formed, FORMED.get(engine, 0))
         self._matrix: dict[bool, Bordered] = {}  # with a place for damping on the diagonal, and without
         self.x0 = np.asarray(flat(leaves), float)
         self.tree = Leaves.of(jax.tree_util.tree_unflatten(structure, leaves)).tree_of  # a flat vector as the pytree of x0
@@ -80,7 +93,7 @@ class Repeated:
 
     def inverse(self, x: Array, damping: float | None = None) -> Inverse:
         """J⁻¹ or (J + damping · I)⁻¹ at x, or the least-squares one, factored.  Raises `SingularError`."""
-        return Inverse(self._at(x, damping), "superlu")
+        return Inverse(self._at(x, damping), self.engine)
 
     def symmetric(self, x: Array) -> Any:
         """J at x as a SciPy matrix, its upper triangle taken from the lower one; None where it is not formed."""
