@@ -556,6 +556,11 @@ def is_batching() -> bool:
     return any(isinstance(t, series.BatchTrace) for t in series.transforms())
 
 
+def is_batched_here() -> bool:
+    """Whether what is computed now goes to `jax.vmap` at once: not into a program that is differentiated or kept."""
+    return isinstance(next(series.transforms(), None), series.BatchTrace)
+
+
 def as_array(x: Value, aval: Aval) -> Value:
     """A value as an array of JAX's (or a tracer) and of this type's dtype: literals and NumPy arrays are none."""
     if isinstance(x, jax.Array) and x.dtype == aval.dtype:

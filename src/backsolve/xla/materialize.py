@@ -22,6 +22,7 @@ import numpy as np
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.kinds import Kind, kind_of
+from backsolve.xla.small_products import as_outer_products
 from backsolve.xla.written import written
 
 __all__ = ["GRADIENT", "JACOBIAN", "SPARSE", "Policy", "concerns", "materialized"]
@@ -59,7 +60,7 @@ SPARSE = Policy(arithmetic=True, merged=True)
 
 def concerns(jaxpr: Any, policy: Policy) -> bool:
     """Whether a derivative of this program can hold anything that the policy writes down."""
-    if policy.arithmetic:
+    if policy.arithmetic or (policy.numbers and jx.is_batched_here()):  # small products of matrices there
         return True
     batched = policy.numbers or jx.is_batching()  # else a number is one number, and another loop takes longer
     jaxprs = [jaxpr]
@@ -93,6 +94,7 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
     equations, names = _without_repetition(live)
     chosen = _chosen(equations, [v if jx.is_literal(v) else names.get(v, v) for v in jaxpr.outvars], policy)
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arrays), strict=True))
+    batched = jx.is_batched_here()
 
     def read(atom: Any) -> Any:
         return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
@@ -101,7 +103,9 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
         if policy.merged and eqn.outvars and eqn.outvars[0] in names:
             values.update((v, values[names[v]]) for v in eqn.outvars)
             continue
-        for v, value in zip(eqn.outvars, jx.bind(eqn, list(map(read, eqn.invars))), strict=True):
+        operands = list(map(read, eqn.invars))
+        product = as_outer_products(eqn, operands) if batched else None
+        for v, value in zip(eqn.outvars, jx.bind(eqn, operands) if product is None else [product], strict=True):
             name = names.get(v, v)
             values[v] = written(value, chosen[name]) if name in chosen else value
     tree, others = results[-1]

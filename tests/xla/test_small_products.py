@@ -1,0 +1,120 @@
+"""Small products of matrices under vmap: the same numbers, without a routine for each."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import backsolve as bs
+
+ON_CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere they are left to XLA")
+RNG = np.random.default_rng(5)
+
+PRODUCTS = {
+    "plain": (lambda a, b: a @ b, (3, 4), (4, 2)),
+    "left transposed": (lambda a, b: a.T @ b, (4, 3), (4, 2)),
+    "right transposed": (lambda a, b: a @ b.T, (3, 4), (2, 4)),
+    "three axes": (lambda a, b: jnp.einsum("ijk,jl->ikl", a, b), (2, 3, 2), (3, 4)),
+    "one summed": (lambda a, b: a @ b, (3, 1), (1, 3)),
+    "eight summed": (lambda a, b: a @ b, (8, 8), (8, 8)),
+    "nine summed": (lambda a, b: a @ b, (2, 9), (9, 2)),
+    "two axes summed": (lambda a, b: jnp.einsum("ijk,jkl->il", a, b), (2, 3, 2), (3, 2, 2)),
+    "batched": (lambda a, b: jnp.einsum("bij,bjk->bik", a, b), (3, 2, 2), (3, 2, 2)),
+    "a vector": (lambda a, b: a @ b, (3, 4), (4,)),
+    "a chain": (lambda a, b: a @ b @ a @ jnp.cos(b), (4, 4), (4, 4)),
+}
+
+
+def program(name):
+    """A function of one vector, and how long it is."""
+    product, left, right = PRODUCTS[name]
+    n = int(np.prod(left))
+
+    def f(x):
+        return jnp.ravel(product(jnp.sin(x[:n]).reshape(left), x[n:].reshape(right) ** 2))
+
+    return f, n + int(np.prod(right))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_the_same_numbers(name, dtype):
+    f, n = program(name)
+    with jax.enable_x64(True):
+        X = RNG.standard_normal((5, n)).astype(dtype)
+        expected = jax.vmap(jax.jacfwd(f))(X.astype(np.float64))
+        got = jax.jit(jax.vmap(bs.jacobian(f)))(X)
+        assert got.dtype == dtype
+        np.testing.assert_allclose(
+            got, expected, rtol=1e-10 if dtype == np.float64 else 2e-4, atol=1e-4 * (dtype == np.float32)
+        )
+
+
+@pytest.mark.parametrize("name", ["plain", "right transposed", "a chain"])
+def test_further_derivatives(name):
+    f, n = program(name)
+    with jax.enable_x64(True):
+        X, g = RNG.standard_normal((3, n)), RNG.standard_normal(f(jnp.ones(n)).size)
+
+        def loss(x):
+            return g @ f(x)
+
+        expected = jax.vmap(jax.hessian(loss))(X)
+        np.testing.assert_allclose(jax.jit(jax.vmap(bs.hessian(loss)))(X), expected, rtol=1e-9, atol=1e-9)
+
+        def total(jacobian):
+            return lambda X: jnp.sum(jnp.sin(jax.vmap(jacobian(f))(X)))
+
+        expected = jax.grad(total(jax.jacfwd))(X)
+        np.testing.assert_allclose(jax.jit(jax.grad(total(bs.jacobian)))(X), expected, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(jax.grad(jax.jit(total(bs.jacobian)))(X), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_not_a_number_stays_where_it_is():
+    """In the products a zero beside NaN is NaN, whichever way they are summed."""
+
+    def f(x):
+        return (x[:4].reshape(2, 2) @ jnp.exp(x[4:]).reshape(2, 2)).ravel()
+
+    X = RNG.standard_normal((4, 8)).astype(np.float32)
+    X[1, 0], X[2, 5] = np.nan, np.inf
+    got = np.asarray(jax.jit(jax.vmap(bs.jacobian(f)))(X))
+    one_by_one = np.stack([jax.jit(bs.jacobian(f))(x) for x in X])
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(one_by_one))
+    assert np.isnan(got[1:3]).any(axis=(1, 2)).all() or np.isinf(got[1:3]).any(axis=(1, 2)).all()
+    np.testing.assert_allclose(got[[0, 3]], jax.vmap(jax.jacrev(f))(X[[0, 3]]), rtol=1e-5)
+
+
+def repeated(x):
+    """Three steps, whose Jacobians of 3 × 3 are multiplied."""
+    for _ in range(3):
+        x = jnp.stack([jnp.sin(x[0] * x[1]), x[1] * x[2], jnp.cos(x[2]) * x[0]])
+    return x
+
+
+@ON_CPU
+@pytest.mark.parametrize(("f", "n", "dots"), [(repeated, 3, False), (program("nine summed")[0], 36, True)])
+def test_no_routine_is_called_for_each(f, n, dots):
+    text = jax.jit(jax.vmap(bs.jacobian(f))).lower(np.ones((5, n), np.float32)).as_text()
+    assert ("dot_general" in text) == dots
+
+
+@ON_CPU
+def test_one_point_is_left_alone():
+    def f(x):
+        return jnp.sin(x[:9].reshape(3, 3) @ x[9:].reshape(3, 3)).ravel()
+
+    x = np.ones(18, np.float32)
+    assert "dot_general" in jax.jit(bs.jacobian(f)).lower(x).as_text()
+    assert "dot_general" not in jax.jit(jax.vmap(bs.jacobian(f))).lower(x[None]).as_text()
+
+
+@ON_CPU
+def test_complex_numbers_are_left_alone():
+    def f(x):
+        z = jax.lax.complex(x[:4], x[4:]).reshape(2, 2)
+        return jnp.abs(z @ z).ravel()
+
+    X = RNG.standard_normal((5, 8)).astype(np.float32)
+    run = jax.jit(jax.vmap(bs.jacobian(f)))
+    np.testing.assert_allclose(run(X), jax.vmap(jax.jacfwd(f))(X), rtol=1e-3, atol=1e-4)
