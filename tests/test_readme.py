@@ -9,6 +9,7 @@ import pytest
 
 from backsolve.cli import main as cli
 from benchmarks import report
+from tests.series import NEWEST, OLDEST
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,9 +45,10 @@ def test_files_and_commands_that_are_named_exist(capsys):
     assert "explain" in capsys.readouterr().out
 
 
-def test_the_version_of_jax_is_the_one_that_is_installed():
-    stated = re.search(r"`(jax>=[^`]+)`", README)[1]
-    assert f'"{stated}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+def test_the_versions_of_jax_are_those_that_are_tested():
+    stated = re.search(r"JAX ([\d.]+) to ([\d.]+) on", README).groups()
+    assert stated == tuple(".".join(map(str, series)) for series in (OLDEST, NEWEST))
+    assert f'"jax>={stated[0]}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_no_lines_too_long():

@@ -29,10 +29,10 @@ def test_this_series_is_a_tested_one():
 
 
 def test_a_newer_jax_warns_once_and_works():
-    code = (
-        "import jax; jax.version.__version_info__ = (0, 99, 1)\nimport backsolve as bs\nprint(bs.grad(lambda x: x**3)(2.0))"
+    faked = "import jax; jax.version.__version_info__ = (0, 99, 1)\nimport backsolve as bs\n"
+    done = run(
+        faked + "print(bs.grad(lambda x: x**3)(2.0), bs.jacobian(lambda x: x**2)(3.0), bs.hessian(lambda x: x**3)(1.0))"
     )
-    done = run(code + "\nprint(bs.jacobian(lambda x: x**2)(3.0), bs.hessian(lambda x: x**3)(1.0))")
     assert done.stdout.split() == ["12.0", "6.0", "6.0"], done.stderr
     assert done.stderr.count("JAX 0.99.1 is newer than what backsolve was tested with") == 1
     assert 'pip install "jax>=0.8,<0.13"' in done.stderr
@@ -146,3 +146,21 @@ def test_pieces_of_a_loop_and_of_a_batch_keep_the_pattern():
     assert bs.sparsity(steps, y).nnz == 4 * 5
     x = jnp.arange(1.0, 13.0).reshape(6, 2)
     assert bs.sparsity(jax.vmap(lambda p: jnp.hypot(*p)), x).nnz == 12
+
+
+def test_equations_of_a_higher_kind_are_compiled():
+    """`searchsorted` is one since JAX 0.12, alone and inside of a loop or a branch."""
+    knots, x = jnp.linspace(0.0, 1.0, 5), jnp.array([0.1, 0.6, 0.9])
+
+    def spline(x):
+        k = jnp.clip(jnp.searchsorted(knots, x) - 1, 0, 3)
+        return (x - knots[k]) ** 2 * jnp.arange(1.0, 5.0)[k]
+
+    def both(x):
+        return jax.lax.cond(x[0] > 0, spline, lambda x: -x, x) + jax.lax.map(spline, x[:, None])[:, 0]
+
+    expected = jax.jacobian(both)(x)
+    for way in (lambda f: f, jax.jit):
+        np.testing.assert_allclose(way(bs.jacobian(both))(x), expected, rtol=1e-12)
+        np.testing.assert_allclose(way(lambda x: bs.jacobian(both, format="sparse")(x).todense())(x), expected, rtol=1e-12)
+        np.testing.assert_allclose(way(bs.grad(lambda x: both(x).sum()))(x), expected.sum(0), rtol=1e-12)

@@ -191,7 +191,7 @@ def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     primitive, info = eqn.primitive, eqn.source_info
     stack = source_info_util.current_name_stack() + info.name_stack
     current = next(series.transforms())
-    if type(current) is series.DynamicJaxprTrace and not eqn.effects:
+    if type(current) is series.DynamicJaxprTrace and not eqn.effects and not series.is_high(eqn):
         return _copied(current, eqn, inputs, info.replace(name_stack=stack))
     if current is series.eval_trace and not any(map(is_traced, inputs)):
         out = moved(primitive.name, eqn.params, inputs)

@@ -42,6 +42,7 @@ __all__ = [
     "eval_trace",
     "fun_sourceinfo",
     "internal",
+    "is_high",
     "jaxprs_in_params",
     "linear_util",
     "linearized",
@@ -181,6 +182,11 @@ def bind_primitive(primitive: Any, params: dict[str, Any], inputs: Sequence[Any]
     functions, bound = bound if isinstance(bound, tuple) else ((), bound)  # until 0.9.0 the functions among them apart
     out = primitive.bind(*functions, *inputs, **bound)
     return list(out) if primitive.multiple_results else [out]
+
+
+def is_high(eqn: Any) -> bool:
+    """Whether an equation (a searchsorted since 0.12) has to be made of others before it is compiled, which a trace notes."""
+    return bool(eqn.primitive.is_high(*(v.aval for v in eqn.invars), **eqn.params))
 
 
 def ct_aval(aval: Any) -> Any:
