@@ -185,7 +185,7 @@ def bind_primitive(primitive: Any, params: dict[str, Any], inputs: Sequence[Any]
 
 
 def is_high(eqn: Any) -> bool:
-    """Whether an equation (a searchsorted since 0.12) has to be made of others before it is compiled, which a trace notes."""
+    """Whether an equation (a searchsorted since 0.12) has to be made of others before it is compiled."""
     return bool(eqn.primitive.is_high(*(v.aval for v in eqn.invars), **eqn.params))
 
 
