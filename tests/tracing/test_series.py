@@ -30,7 +30,7 @@ def test_this_series_is_a_tested_one():
 
 def test_a_newer_jax_warns_once_and_works():
     faked = "import jax; jax.version.__version_info__ = (0, 99, 1)\nimport backsolve as bs\n"
-    program = "f = lambda x: x**3\\nprint(bs.grad(f)(2.0), bs.jacobian(f)(3.0), bs.hessian(f)(1.0))"
+    program = "f = lambda x: x**3\nprint(bs.grad(f)(2.0), bs.jacobian(f)(3.0), bs.hessian(f)(1.0))"
     done = run(faked + program)
     assert done.stdout.split() == ["12.0", "27.0", "6.0"], done.stderr
     assert done.stderr.count("JAX 0.99.1 is newer than what backsolve was tested with") == 1
