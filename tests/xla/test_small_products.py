@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
+from benchmarks.models.form_models import kinetics
 
 ON_CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere they are left to XLA")
 RNG = np.random.default_rng(5)
@@ -107,6 +108,54 @@ def test_one_point_is_left_alone():
     x = np.ones(8, np.float32)
     assert "dot_general" in jax.jit(bs.jacobian(f)).lower(x).as_text()
     assert "dot_general" not in jax.jit(jax.vmap(bs.jacobian(f))).lower(x[None]).as_text()
+
+
+SHIFTS = {
+    "identity": np.eye(5),
+    "to the right": np.eye(5, 5, 2),
+    "to the left": np.eye(5, 5, -2),
+    "narrower": np.eye(5, 3, 0),
+    "narrower, moved": np.eye(5, 3, -2),
+    "wider, moved": np.eye(5, 9, 3),
+    "out at the end": np.eye(5, 7, 5),
+    "not whole": np.diag([1.0, 1, 0, 1, 1]),
+    "another number": 2 * np.eye(5),
+    "one more": np.eye(5) + np.eye(5, 5, 3),
+    "turned": np.roll(np.eye(5), 1, axis=0),
+    "nothing": np.zeros((5, 4)),
+}
+
+
+@pytest.mark.parametrize("side", ["left", "right", "left transposed", "right transposed"])
+@pytest.mark.parametrize("name", SHIFTS)
+def test_products_with_shifted_identities(name, side):
+    S = SHIFTS[name]
+    n = len(S)
+
+    def f(x):
+        a = jnp.outer(jnp.sin(x), jnp.arange(1.0, 10)[: n if side.startswith("right") else 4])
+        a = a if side.startswith("right") else jnp.outer(jnp.arange(1.0, n + 1), jnp.sin(x))
+        product = {
+            "right": lambda: a @ S,
+            "right transposed": lambda: jnp.einsum("ij,kj->ik", a, S.T),
+            "left": lambda: S.T @ a,
+            "left transposed": lambda: jnp.einsum("ji,jk->ik", S, a),
+        }[side]()
+        return jnp.ravel(product**2 + product)
+
+    with jax.enable_x64(True):
+        X = RNG.standard_normal((3, 3))
+        expected = jax.vmap(jax.jacfwd(f))(X)
+        np.testing.assert_allclose(jax.jit(jax.vmap(bs.jacobian(f)))(X), expected, rtol=1e-11, atol=1e-12)
+
+
+@ON_CPU
+def test_slices_that_became_matrices_are_slices_again():
+    x = np.linspace(0.1, 0.9, 13)
+    one = jax.jit(bs.jacobian(kinetics)).lower(x).as_text().count("dot_general")
+    run = jax.jit(jax.vmap(bs.jacobian(kinetics)))
+    assert run.lower(x[None]).as_text().count("dot_general") <= one - 2  # what is left are products with vectors
+    np.testing.assert_allclose(run(x[None])[0], jax.jacfwd(kinetics)(x), rtol=1e-10, atol=1e-12)
 
 
 @ON_CPU

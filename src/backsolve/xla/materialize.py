@@ -22,7 +22,7 @@ import numpy as np
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.kinds import Kind, kind_of
-from backsolve.xla.small_products import as_outer_products
+from backsolve.xla.small_products import small_product
 from backsolve.xla.written import written
 
 __all__ = ["GRADIENT", "JACOBIAN", "SPARSE", "Policy", "concerns", "materialized"]
@@ -104,7 +104,7 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
             values.update((v, values[names[v]]) for v in eqn.outvars)
             continue
         operands = list(map(read, eqn.invars))
-        product = as_outer_products(eqn, operands) if batched else None
+        product = small_product(eqn, operands) if batched else None
         for v, value in zip(eqn.outvars, jx.bind(eqn, operands) if product is None else [product], strict=True):
             name = names.get(v, v)
             values[v] = written(value, chosen[name]) if name in chosen else value

@@ -1,9 +1,12 @@
-"""Small products of matrices, under `vmap` as sums of outer products.
+"""Small products of matrices, under `vmap` as sums of outer products, and those with a shifted identity as the shift.
 
 XLA's CPU compiler calls a routine for every product of a batch.  Written as one entrywise product and sum for each number
 that is summed over, the batch is one loop, which is vectorised and fuses with what is around it: 10,000 products of 4 × 4
 matrices in 0.08 ms for 4.7, of 6 × 6 in 0.5 for 5.0, of 8 × 8 in 0.7 for 1.3, of 3 × 3 as fast as before (float32, jaxlib
 0.10.2, two cores).  One product by itself takes as long either way, and is left alone.
+
+Slices that became matrices are shifted identities: without the products with them the Jacobian of a chain of reactions of
+13 numbers, at 10,000 points, takes 0.3 of the time.
 """
 
 from __future__ import annotations
@@ -12,43 +15,67 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-__all__ = ["as_outer_products"]
+from backsolve.tracing import jaxpr as jx
+
+__all__ = ["small_product"]
 
 _SUMMED = 8  # numbers that are summed over
 _WRITTEN = 64  # entries of the product
 
 
-def as_outer_products(eqn: Any, operands: Sequence[Any]) -> Any:
+def small_product(eqn: Any, operands: Sequence[Any]) -> Any:
     """The value of an equation that is a small product of two real matrices, or None where it is something else.
 
-    Rounding aside, the numbers are those of ``dot_general``.
+    Rounding aside, the numbers are those of ``dot_general``; beside a shifted identity what is not finite stays where it is.
     """
     if eqn.primitive is not lax.dot_general_p:
         return None
-    (summed, batch), (v, w), (out,) = _axes(eqn), eqn.invars, eqn.outvars
+    (summed, batch), (v, w), (out,) = eqn.params["dimension_numbers"], eqn.invars, eqn.outvars
     if any(batch) or len(summed[0]) != 1 or v.aval.ndim < 2 or w.aval.ndim < 2 or eqn.params.get("out_sharding") is not None:
         return None
     real = jnp.issubdtype(out.aval.dtype, jnp.floating)
     if not real or not v.aval.dtype == w.aval.dtype == out.aval.dtype:
         return None
     (k,), (m,) = summed
-    count = v.aval.shape[k]
-    if not 0 < count <= _SUMMED or prod(out.aval.shape) > _WRITTEN:
-        return None
     a, b = operands
-    columns = tuple(range(v.aval.ndim - 1, v.aval.ndim + w.aval.ndim - 2))  # axes of b in the product
+    if (moved := _shifted(a, k, b, m)) is not None:
+        return jnp.moveaxis(moved, k, -1)
+    if (moved := _shifted(b, m, a, k)) is not None:
+        return jnp.moveaxis(moved, m, 0)
+    if not 0 < v.aval.shape[k] <= _SUMMED or prod(out.aval.shape) > _WRITTEN:
+        return None
+    return _outer_products(a, k, b, m, v.aval.shape[k])
+
+
+def _outer_products(a: Any, k: int, b: Any, m: int, count: int) -> Any:
+    """The product of a and b over axis k of a and m of b."""
+    columns = tuple(range(np.ndim(a) - 1, np.ndim(a) + np.ndim(b) - 2))  # axes of b in the product
     total: Any = None
     for i in range(count):
         left = lax.expand_dims(lax.index_in_dim(a, i, k, keepdims=False), columns)
-        right = lax.expand_dims(lax.index_in_dim(b, i, m, keepdims=False), tuple(range(v.aval.ndim - 1)))
-        term = jnp.multiply(left, right)
+        right = lax.expand_dims(lax.index_in_dim(b, i, m, keepdims=False), tuple(range(np.ndim(a) - 1)))
+        term = lax.mul(*jnp.broadcast_arrays(left, right))
         total = term if total is None else lax.add(total, term)
     return total
 
 
-def _axes(eqn: Any) -> Any:
-    """The axes that are summed over, and those of a batch, of both operands."""
-    return eqn.params["dimension_numbers"]
+def _shifted(x: Any, axis: int, matrix: Any, summed: int) -> Any:
+    """The product over an axis of x with a shifted identity, on that axis; None where the matrix is another one."""
+    if jx.is_traced(matrix) or not isinstance(matrix, np.ndarray | jax.Array) or matrix.ndim != 2:
+        return None
+    entries = np.asarray(matrix if summed == 0 else matrix.T)
+    rows, columns = np.nonzero(entries)
+    if not rows.size or (entries[rows, columns] != 1).any():
+        return None
+    shift = int(columns[0] - rows[0])
+    n, m = entries.shape
+    whole = max(0, min(n, m - shift) - max(0, -shift))  # entries of this diagonal
+    if rows.size != whole or (columns - rows != shift).any():
+        return None
+    width = [(shift, m - n - shift, 0) if k == axis else (0, 0, 0) for k in range(np.ndim(x))]
+    return lax.pad(x, np.zeros((), x.dtype), width)
