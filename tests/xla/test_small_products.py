@@ -126,10 +126,12 @@ SHIFTS = {
 }
 
 
+@pytest.mark.parametrize("library", [np, jnp])
 @pytest.mark.parametrize("side", ["left", "right", "left transposed", "right transposed"])
 @pytest.mark.parametrize("name", SHIFTS)
-def test_products_with_shifted_identities(name, side):
-    S = SHIFTS[name]
+def test_products_with_shifted_identities(name, side, library):
+    with jax.enable_x64(True):
+        S = library.asarray(SHIFTS[name])
     n = len(S)
 
     def f(x):

@@ -26,6 +26,7 @@ __all__ = ["small_product"]
 
 _SUMMED = 8  # numbers that are summed over
 _WRITTEN = 64  # entries of the product
+_SEARCHED = 4096  # entries of a constant
 
 
 def small_product(eqn: Any, operands: Sequence[Any]) -> Any:
@@ -66,9 +67,10 @@ def _outer_products(a: Any, k: int, b: Any, m: int, count: int) -> Any:
 
 def _shifted(x: Any, axis: int, matrix: Any, summed: int) -> Any:
     """The product over an axis of x with a shifted identity, on that axis; None where the matrix is another one."""
-    if jx.is_traced(matrix) or not isinstance(matrix, np.ndarray | jax.Array) or matrix.ndim != 2:
+    known = isinstance(matrix, np.ndarray | jax.Array) and not jx.is_traced(matrix)
+    if not known or matrix.ndim != 2 or matrix.size > _SEARCHED:
         return None
-    entries = np.asarray(matrix if summed == 0 else matrix.T)
+    entries = np.asarray(matrix) if summed == 0 else np.asarray(matrix).T
     rows, columns = np.nonzero(entries)
     if not rows.size or (entries[rows, columns] != 1).any():
         return None
