@@ -81,16 +81,27 @@ Value = Any
 def trace(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], Any]:
     """Trace fun(*args) to a jaxpr; return it, its constants (arrays and outer tracers), and the tree of its output."""
     trees: list[Any] = []
+    source = series.fun_sourceinfo(fun)
 
     def flat(*leaves: Any) -> list[Any]:
         out, tree = jax.tree_util.tree_flatten(fun(*leaves))
         trees.append(tree)
+        for leaf in out:
+            _check_type(leaf, source or getattr(fun, "__name__", "?"))
         return out
 
     with contextlib.suppress(AttributeError):  # so that tracing errors name the user's function
         flat.__name__ = fun.__name__
-    closed = series.traced(flat, args, series.fun_sourceinfo(fun))
+    closed = series.traced(flat, args, source)
     return closed.jaxpr, closed.consts, trees[-1]
+
+
+def _check_type(leaf: Any, source: str) -> None:
+    try:
+        jax.typeof(leaf)
+    except TypeError as error:
+        text = f"function {source} traced for backsolve returned a value of type {type(leaf)}, which is not a valid JAX type"
+        raise TypeError(text) from error
 
 
 # What JAX raises where a program asks for a value that is only traced.
