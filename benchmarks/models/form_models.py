@@ -30,7 +30,8 @@ class FormModel:
         return np.asarray(drawn, np.float32)
 
 
-def _runge_kutta(f: Callable[[Array], Array], x: Array, h: float) -> Array:
+def runge_kutta(f: Callable[[Array], Array], x: Array, h: float) -> Array:
+    """A step of Runge and Kutta's method of fourth order."""
     k1 = f(x)
     k2 = f(x + h / 2 * k1)
     k3 = f(x + h / 2 * k2)
@@ -49,7 +50,7 @@ def cart_pole(z: Array) -> Array:
         turn = -force * c - 0.05 * x[3] ** 2 * c * s - 1.1 * 9.81 * s
         return jnp.stack([x[2], x[3], push / total, turn / (0.5 * total)])
 
-    return _runge_kutta(f, z[:4], 0.05)
+    return runge_kutta(f, z[:4], 0.05)
 
 
 def quadrotor(z: Array) -> Array:
@@ -90,7 +91,7 @@ def camera(z: Array) -> Array:
 
 def lorenz(x: Array) -> Array:
     """A Runge–Kutta step of Lorenz' model of 1996 with 40 variables."""
-    return _runge_kutta(lambda x: (jnp.roll(x, -1) - jnp.roll(x, 2)) * jnp.roll(x, 1) - x + 8.0, x, 0.05)
+    return runge_kutta(lambda x: (jnp.roll(x, -1) - jnp.roll(x, 2)) * jnp.roll(x, 1) - x + 8.0, x, 0.05)
 
 
 def arm(z: Array) -> Array:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.models.form_models import FormModel
+from benchmarks.models.form_models import FormModel, runge_kutta
 
 Array = Any
-
-
-def _runge_kutta(f: Callable[[Array], Array], x: Array, h: float) -> Array:
-    k1 = f(x)
-    k2 = f(x + h / 2 * k1)
-    k3 = f(x + h / 2 * k2)
-    k4 = f(x + h * k3)
-    return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
 def rigid_body(z: Array) -> Array:
@@ -32,7 +23,7 @@ def rigid_body(z: Array) -> Array:
         vector = 0.5 * (q[0] * w + jnp.cross(q[1:], w))
         return jnp.concatenate([scalar[None], vector, (torque - jnp.cross(w, inertia * w)) / inertia])
 
-    x = _runge_kutta(f, z[:7], 0.1)
+    x = runge_kutta(f, z[:7], 0.1)
     return jnp.concatenate([x[:4] / jnp.linalg.norm(x[:4]), x[4:]])
 
 
@@ -166,7 +157,7 @@ def barnacle(z: Array) -> Array:
         flow = current - g_leak * (v + 60) - g_calcium * m * (v - 120) - g_potassium * w * (v + 84)
         return jnp.stack([flow / (20 * 50), 0.04 * (rest - w) * jnp.cosh((v - 2) / 60)])
 
-    return _runge_kutta(f, z[:2], 0.5)
+    return runge_kutta(f, z[:2], 0.5)
 
 
 def satellite(z: Array) -> Array:
@@ -181,7 +172,7 @@ def satellite(z: Array) -> Array:
         drag = -1e-3 * jnp.exp(-(distance - 1) / 0.5) * jnp.linalg.norm(v) * v
         return jnp.concatenate([v, pull + drag])
 
-    return _runge_kutta(f, z, 0.05)
+    return runge_kutta(f, z, 0.05)
 
 
 def car(z: Array) -> Array:
