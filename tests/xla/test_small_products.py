@@ -169,3 +169,14 @@ def test_complex_numbers_are_left_alone():
     X = RNG.standard_normal((5, 8)).astype(np.float32)
     run = jax.jit(jax.vmap(bs.jacobian(f)))
     np.testing.assert_allclose(run(X), jax.vmap(jax.jacfwd(f))(X), rtol=1e-3, atol=1e-4)
+
+
+@ON_CPU
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_left_alone(dtype):
+    """A routine sums it in single precision."""
+
+    def f(x):
+        return jnp.sin(x[:4].reshape(2, 2) @ x[4:].reshape(2, 2)).ravel()
+
+    assert "dot_general" in jax.jit(jax.vmap(bs.jacobian(f))).lower(jnp.ones((1, 8), dtype)).as_text()

@@ -192,18 +192,14 @@ def _unflatten(skeleton: _Skeleton, children: Any) -> BlocksInverse:
     return made
 
 
-def _refused(inverse: Inverse) -> Any:
+def _refused(inverse: Any, *_: Any) -> Any:
     raise TypeError(
         f"the factors of engine {inverse.engine!r} are on the host and cannot be an argument of jit, vmap or grad; take "
         "factored(engine='blocks')."
     )
 
 
-def _never(*_: Any) -> Any:
-    raise NotImplementedError("nothing is flattened that this could put together again.")
-
-
 jax.tree_util.register_pytree_node(BlocksInverse, _flatten, _unflatten)
-# JAX would take the others for arrays, as they have a shape and a dtype.
-jax.tree_util.register_pytree_node(Inverse, _refused, _never)
-jax.tree_util.register_pytree_node(HostInverse, _refused, _never)
+# JAX would take the others for arrays, as they have a shape and a dtype.  What is never flattened is never put together.
+jax.tree_util.register_pytree_node(Inverse, _refused, _refused)
+jax.tree_util.register_pytree_node(HostInverse, _refused, _refused)

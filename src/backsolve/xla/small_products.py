@@ -26,6 +26,7 @@ __all__ = ["small_product"]
 
 _SUMMED = 8  # numbers that are summed over
 _WRITTEN = 64  # entries of the product
+_DTYPES = (np.float32, np.float64)  # of half precision a routine sums in single precision
 _SEARCHED = 4096  # entries of a constant
 
 
@@ -39,8 +40,7 @@ def small_product(eqn: Any, operands: Sequence[Any]) -> Any:
     (summed, batch), (v, w), (out,) = eqn.params["dimension_numbers"], eqn.invars, eqn.outvars
     if any(batch) or len(summed[0]) != 1 or v.aval.ndim < 2 or w.aval.ndim < 2 or eqn.params.get("out_sharding") is not None:
         return None
-    real = jnp.issubdtype(out.aval.dtype, jnp.floating)
-    if not real or not v.aval.dtype == w.aval.dtype == out.aval.dtype:
+    if not v.aval.dtype == w.aval.dtype == out.aval.dtype or out.aval.dtype not in _DTYPES:
         return None
     (k,), (m,) = summed
     a, b = operands
