@@ -3,6 +3,8 @@
 import copy
 import operator
 import pickle
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -302,3 +304,65 @@ def test_no_array_unasked():
 def test_wrong_input(wrong, error, message):
     with pytest.raises(error, match=message):
         wrong()
+
+
+WHOLE = [np.uint8, np.int8, np.int64, np.float32]
+
+
+@pytest.mark.parametrize("left", WHOLE)
+@pytest.mark.parametrize("right", WHOLE)
+@pytest.mark.parametrize("kind", ["ours", "scipy", "array"])
+def test_differences_are_those_of_arrays(left, right, kind):
+    """Nothing is negated in a type that has no negative numbers."""
+    a = np.array([[1, 0, 2], [0, 0, 3]], left)
+    b = np.array([[2, 5, 0], [0, 0, 1]], right)
+    A = bs.SparseMatrix.from_entries(*np.nonzero(a), a[np.nonzero(a)], a.shape)
+    other = {
+        "ours": lambda: bs.SparseMatrix.from_entries(*np.nonzero(b), b[np.nonzero(b)], b.shape),
+        "scipy": lambda: sp.csr_array(b),
+        "array": lambda: b,
+    }[kind]()
+    for got, expected in ((A - other, a - b), (other - A, b - a)):
+        dense = got.toarray() if isinstance(got, bs.SparseMatrix) else got
+        assert dense.dtype == expected.dtype
+        np.testing.assert_array_equal(dense, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, bool])
+@pytest.mark.parametrize("library", [np, jnp])
+def test_norms_of_whole_numbers_do_not_overflow(dtype, library):
+    data = np.array([100, 100, 1]).astype(dtype)
+    A = bs.SparseMatrix.from_entries([0, 1, 1], [0, 0, 1], library.asarray(data), (2, 2))
+    np.testing.assert_allclose(A.norm(), np.linalg.norm(data.astype(float)), rtol=1e-6)
+
+
+def test_the_identity_less_whole_numbers_without_a_sign():
+    A = bs.SparseMatrix.from_entries([0, 1], [0, 1], np.array([3, 4], np.uint8), (2, 2))
+    np.testing.assert_array_equal((bs.I - A).toarray(), np.eye(2) - np.diag([3.0, 4.0]))
+
+
+def test_lists_of_rows_and_columns_together():
+    A = bs.SparseMatrix.from_entries([0, 1], [0, 1], np.ones(2), (2, 2))
+    with pytest.raises(IndexError, match=r"write A\[rows\]\[:, columns\]"):
+        A[[0, 1], [0, 1]]
+    np.testing.assert_array_equal(A[[0, 1]][:, [1, 0]].toarray(), [[0, 1], [1, 0]])
+
+
+def test_quotients_and_vectors_of_other_libraries():
+    A = bs.SparseMatrix.from_entries([0, 1], [0, 1], np.ones(2), (2, 2))
+    np.testing.assert_array_equal((A / [2, 4]).toarray(), np.diag([0.5, 0.25]))
+    with pytest.raises(TypeError, match=r"take A\.toarray\(\) / B\.toarray\(\)"):
+        A / sp.csr_array(np.eye(2))
+    with pytest.raises(SpaceError, match=r"has two axes, got one of scipy\.sparse of shape \(3,\)"):
+        A + sp.coo_array(np.ones(3))
+
+
+def test_before_anything_of_jax_was_used():
+    """Arrays of JAX's are immutable, and its adapter comes with the first function that is captured."""
+    program = """
+import backsolve as bs, jax.numpy as jnp
+A = bs.SparseMatrix.from_entries([0, 1], [0, 0], jnp.array([2.0, 3.0]), (2, 2))
+print(A.diagonal().tolist(), A.toarray().tolist(), A.todense().tolist())
+"""
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[2.0, 0.0] [[2.0, 0.0], [3.0, 0.0]] [[2.0, 0.0], [3.0, 0.0]]"

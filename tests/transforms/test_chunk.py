@@ -81,3 +81,9 @@ def test_wrong_input():
         bs.hessian(hidden, chunk=8, format="sparse")
     with pytest.raises(ValueError, match=r"with chunk, the order is 'auto', 'forward' or 'reverse', got 'markowitz'"):
         bs.jacobian(jnp.sin, chunk=8, order="markowitz")(jnp.ones(3))
+
+
+@pytest.mark.parametrize(("format", "chunk"), [("operator", 2), ("sparse", 2), ("array", 0), ("array", -1), ("array", 1.5)])
+def test_a_system_refuses_them_too(format, chunk):
+    with pytest.raises(ValueError, match="chunk"):
+        bs.linearize(jnp.sin, jnp.ones(3)).jacobian(format=format, chunk=chunk)

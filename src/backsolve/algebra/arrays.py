@@ -353,9 +353,11 @@ def pad(x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
     if adapter is not None:
         return adapter.pad(x, before, after)
     xp = namespace(x)
-    y = xp.zeros(tuple(map(sum, zip(before, x.shape, after, strict=True))), dtype=x.dtype)
-    y[tuple(slice(a, a + n) for a, n in zip(before, x.shape, strict=True))] = x
-    return y
+    for axis, counts in enumerate(zip(before, after, strict=True)):
+        shape = tuple(x.shape)
+        zeros = [xp.zeros((*shape[:axis], n, *shape[axis + 1 :]), dtype=x.dtype) for n in counts]
+        x = xp.concat([zeros[0], x, zeros[1]], axis=axis) if any(counts) else x
+    return x
 
 
 def place(x: Any, labels: Labels, out: Labels, sizes: dict[int, int | None]) -> Any:

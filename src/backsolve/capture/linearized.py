@@ -39,7 +39,7 @@ from backsolve.system.bordered import Inverse
 from backsolve.system.system import FORMATS, Plans, System
 from backsolve.tracing import jaxpr as jx
 
-__all__ = ["Leaves", "Linearized", "flat"]
+__all__ = ["Leaves", "Linearized", "check_chunk", "flat"]
 
 
 class Leaves:
@@ -155,6 +155,14 @@ def flat(tree: Any, dtype: Any = None) -> Any:
     return flattened(leaves, space_of(leaves))
 
 
+def check_chunk(chunk: Any, format: str) -> None:
+    """Raise `ValueError` for what is no number of rows or columns, and where nothing is worked out in parts."""
+    if chunk is not None and format != "array":
+        raise ValueError(f"chunk={chunk!r} is for format='array'; {format!r} is not worked out in parts.")
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1):
+        raise ValueError(f"chunk is how many rows or columns are worked out at a time, 1 or more, got {chunk!r}.")
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Linearized(System):
     """The system of a function at a point: what `System` does with vectors of blocks, with pytrees like argument and output.
@@ -190,6 +198,7 @@ class Linearized(System):
         form = format or self.default_format
         if form not in FORMATS:
             raise ValueError(f"unknown format {form!r}; use one of {', '.join(map(repr, FORMATS))}.")
+        check_chunk(chunk, form)
         if form == "sparse":
             return self.nested(sparse_jacobian(self, order))
         whole, rows, columns = self.over_reals, self.sinks.row_spaces, self.M.col_spaces

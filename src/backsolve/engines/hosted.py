@@ -70,7 +70,7 @@ class HostFactors(ABC):
         from scipy.sparse.linalg import splu
 
         try:
-            return _slogdet(splu(self.matrix))
+            return _slogdet(splu(for_superlu(self.matrix)))
         except RuntimeError as error:
             if "singular" not in str(error):
                 raise

@@ -257,11 +257,11 @@ class Problem:
 
             symmetric = not has_own_rules(jax.make_jaxpr(lagrangian)(x).jaxpr)
             H = jacobian_of(grad(lagrangian), x, lower=symmetric)
-            low = H.rows >= H.cols
-            return H.data[low], H
+            low = H.lower()
+            return low.data, low
 
         weights, factor = (jax.ShapeDtypeStruct(shape, np.float64) for shape in ((self.m,), ()))  # type: ignore[no-untyped-call]
-        return _Compiled(curvature, (self._x, self._parameters, weights, factor), lower=True)
+        return _Compiled(curvature, (self._x, self._parameters, weights, factor))
 
     def _objective(self, x: Any, parameters: Any) -> Any:
         value = self._f(x) if parameters is None else self._f(x, parameters)
@@ -352,7 +352,7 @@ class Problem:
 class _Compiled:
     """A function of arrays that returns (arrays, matrix or None), traced once and compiled once, in double precision."""
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, lower: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         patterns: list[SparseMatrix | None] = []
 
         def kept(*arguments: Any) -> Any:
@@ -364,9 +364,7 @@ class _Compiled:
             self._traced = jax.jit(kept).trace(*arguments)
         self.shapes = self._traced.out_info
         nowhere = np.zeros(0, np.int64)
-        rows, cols = (nowhere, nowhere) if patterns[0] is None else (patterns[0].rows, patterns[0].cols)
-        low = rows >= cols if lower else slice(None)
-        self.places = rows[low], cols[low]
+        self.places = (nowhere, nowhere) if patterns[0] is None else (patterns[0].rows, patterns[0].cols)
 
     @cached_property
     def _run(self) -> Any:

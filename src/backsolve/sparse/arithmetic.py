@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.algebra.arrays import add, is_mask, multiply, pad, reshape, sum_axes
+from backsolve.algebra.arrays import add, is_mask, multiply, pad, reshape, subtract
 from backsolve.algebra.elements import short
 from backsolve.algebra.spaces import SpaceError
 from backsolve.sparse.materialize import combine, take
@@ -25,6 +25,7 @@ __all__ = [
     "of_other_library",
     "picked",
     "spread",
+    "subtracted",
     "times_array",
     "times_entrywise",
 ]
@@ -35,9 +36,20 @@ Part = tuple[Pattern, Any]  # and its numbers
 
 def added(a: Part, b: Part) -> Part:
     """The sum.  Cost: a gather of either's data where the patterns differ, and one addition a place."""
+    pattern, left, right = _together(a, b)
+    return pattern, left | right if is_mask(left) and is_mask(right) else add(left, right)
+
+
+def subtracted(a: Part, b: Part) -> Part:
+    """The difference a − b, as `added`."""
+    pattern, left, right = _together(a, b)
+    return pattern, subtract(left, right)
+
+
+def _together(a: Part, b: Part) -> tuple[Pattern, Any, Any]:
+    """The union of the patterns, and the numbers of both at its places."""
     plan = union(a[0], b[0])
-    left, right = spread(a[1], plan.left, plan.pattern.nnz), spread(b[1], plan.right, plan.pattern.nnz)
-    return plan.pattern, left | right if is_mask(left) and is_mask(right) else add(left, right)
+    return plan.pattern, spread(a[1], plan.left, plan.pattern.nnz), spread(b[1], plan.right, plan.pattern.nnz)
 
 
 def multiplied(a: Part, b: Part) -> Part:
@@ -109,11 +121,6 @@ def spread(data: Any, places: Index | None, count: int) -> Any:
     return take(pad(data, (0,), (1,)), index)
 
 
-def total(data: Any) -> Any:
-    """The sum of all numbers."""
-    return sum_axes(data, (0,))
-
-
 def chosen(key: Any, size: int, word: str) -> tuple[Index, bool]:
     """The rows (or columns) that an index names, and whether it is a single one.
 
@@ -148,6 +155,10 @@ def of_other_library(other: Any) -> Part | None:
     if not (hasattr(other, "tocoo") and hasattr(other, "nnz")):
         return None
     coo = other.tocoo()
+    if len(coo.shape) != 2:
+        raise SpaceError(
+            f"a sparse matrix has two axes, got one of scipy.sparse of shape {tuple(coo.shape)}; take its toarray()."
+        )
     pattern, groups = from_entries(coo.row, coo.col, tuple(coo.shape))
     numbers = coo.data if groups.order is None else coo.data[groups.order]
     return pattern, numbers if groups.starts is None else np.add.reduceat(numbers, groups.starts[:-1])

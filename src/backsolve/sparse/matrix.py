@@ -7,7 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.algebra.arrays import add, astype, conjugate, is_array, is_mask, multiply, reshape, sum_axes
+from backsolve.algebra.arrays import (
+    add,
+    astype,
+    conjugate,
+    counted,
+    is_array,
+    multiply,
+    namespace,
+    reshape,
+    subtract,
+    sum_axes,
+)
 from backsolve.algebra.elements import array_of_numbers, describe, is_number, short
 from backsolve.algebra.spaces import ArraySpace, SpaceError, as_sizes
 from backsolve.display import viewer
@@ -31,11 +42,11 @@ class SparseMatrix(FlatProducts):
     and may be traced: the matrix is a JAX pytree whose only leaf it is.  ``shape`` is that of the matrix, (entries of the
     output, entries of the input), both counted in row-major order; ``codomain`` and ``domain`` are their shapes.
 
-    ``+``, ``-``, ``*``, ``/`` and ``@`` take numbers, arrays, other sparse matrices (SciPy's too) and multiples of
-    `backsolve.I`, from either side, as NumPy and SciPy do: ``*`` is entry by entry, ``A + c * I`` a shift, and what is
-    added to an array is one.  Patterns of results are worked out once for each pair of patterns, whatever the numbers.
-    ``A[rows]`` and ``A[rows, columns]`` take numbers, slices and lists that are known while tracing.  A single row is a
-    vector.
+    ``+``, ``-``, ``*``, ``/`` and ``@`` take numbers, arrays, other sparse matrices and multiples of `backsolve.I`, from
+    either side, as NumPy and SciPy do: ``*`` is entry by entry, ``A + c * I`` a shift, and what is added to an array is
+    one.  SciPy's matrices do too, on the right of ``*`` and ``@``.  Patterns of results are worked out once for each pair
+    of patterns, whatever the numbers.  ``A[rows]`` and ``A[rows, columns]`` take numbers, slices and lists that are known
+    while tracing; a single row is a vector.
 
     Example:
         >>> A = SparseMatrix.from_entries([0, 1, 1], [0, 0, 2], np.array([1.0, 2.0, 3.0]), (2, 3))
@@ -191,8 +202,10 @@ class SparseMatrix(FlatProducts):
 
     def norm(self) -> Any:
         """Return the Frobenius norm (Σ |a|²)^½."""
-        squares = abs(self._numbers("the norm") if not is_mask(self.data) else 1.0 * self.data) ** 2
-        return sum_axes(squares, (0,)) ** 0.5
+        numbers = self._numbers("the norm")
+        if not namespace(numbers).isdtype(numbers.dtype, ("real floating", "complex floating")):
+            numbers = 1.0 * numbers  # squares of whole numbers overflow
+        return sum_axes(abs(numbers) ** 2, (0,)) ** 0.5
 
     def lower(self, k: int = 0) -> SparseMatrix:
         """Return the lower triangle, up to the k-th diagonal; as `numpy.tril`."""
@@ -209,6 +222,10 @@ class SparseMatrix(FlatProducts):
         (m, n), every = self.shape, slice(None)
         i, one_row = arithmetic.chosen(rows, m, "row")
         j, one_column = arithmetic.chosen(cols, n, "column")
+        if not (isinstance(rows, slice) or one_row or isinstance(cols, slice) or one_column):
+            raise IndexError(
+                "lists of rows and of columns together name single entries in NumPy; write A[rows][:, columns]."
+            )
         found = self
         if not (isinstance(rows, slice) and rows == every):
             found = found._of_rows(i, (rows.start, rows.stop, rows.step) if isinstance(rows, slice) else None)
@@ -317,16 +334,28 @@ class SparseMatrix(FlatProducts):
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> Any:
-        if isinstance(other, SparseMatrix | LinearOperator) or is_array(other) or is_number(other):
-            return self + (-other)
         operand = self._as_operand(other)
-        return NotImplemented if operand is None else self + (-1) * other
+        if operand is not None:
+            own = self.pattern if isinstance(other, SparseMatrix) else self._fresh()
+            pattern, data = arithmetic.subtracted((own, self._numbers("a difference")), operand[:2])
+            return SparseMatrix(pattern, data, self.domain, self.codomain)
+        if is_array(other) and tuple(other.shape) == self.shape:
+            return subtract(self._flat(self.shape), other)
+        if isinstance(other, LinearOperator) or is_array(other) or is_number(other):
+            return self + (-other)
+        return NotImplemented
 
     def __rsub__(self, other: Any) -> Any:
-        return (-self) + other
+        operand = self._as_operand(other)
+        if operand is not None:
+            pattern, data = arithmetic.subtracted(operand[:2], (self._fresh(), self._numbers("a difference")))
+            return SparseMatrix(pattern, data, self.domain, self.codomain)
+        if is_array(other) and tuple(other.shape) == self.shape:
+            return subtract(other, self._flat(self.shape))
+        return (-self if is_number(other) else -1.0 * self) + other  # whole numbers without a sign have no negative
 
     def __neg__(self) -> SparseMatrix:
-        return self._with(self.data * -1)
+        return self._with(-counted(self.data))
 
     def __pos__(self) -> SparseMatrix:
         return self
@@ -353,9 +382,12 @@ class SparseMatrix(FlatProducts):
         """Return the quotient by a number, or entry by entry by an array that NumPy would broadcast."""
         if is_scalar(other):
             return self._with(self.data / other)
-        if is_array(other):
-            return self._with(self._numbers("a quotient") / arithmetic.picked(self.pattern, other))
-        return NotImplemented
+        if self._as_operand(other) is not None:
+            raise TypeError("a quotient by a sparse matrix divides by its zeros; take A.toarray() / B.toarray().")
+        if not is_array(other) and not isinstance(other, list | tuple):
+            return NotImplemented
+        other = array_of_numbers(other, "a quotient of a sparse matrix")
+        return self._with(self._numbers("a quotient") / arithmetic.picked(self.pattern, other))
 
     def _as_operand(self, other: Any) -> tuple[Pattern, Any, tuple[int, ...], tuple[int, ...]] | None:
         """Pattern, numbers, domain and codomain of another sparse matrix, ours or SciPy's; else None."""

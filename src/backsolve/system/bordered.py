@@ -229,14 +229,14 @@ class Inverse(FlatProducts):
         if tell is not None and n > COLUMNS:
             entries = tell(self.matrix.into, self.matrix.out)
             if entries is not None:
-                return entries
+                return np.asarray(entries).astype(self.dtype, copy=False)
         found = []
         for start in range(0, n, COLUMNS):
             k = np.arange(start, min(start + COLUMNS, n))
-            unit = np.zeros((n, k.size))
+            unit = np.zeros((n, k.size), self.dtype)
             unit[k, k - start] = 1
             found.append(np.asarray(self.solve(unit))[k, k - start])
-        return np.concatenate(found) if found else np.zeros(0)
+        return np.concatenate(found) if found else np.zeros(0, self.dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What the factors were made of; they are made again."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from backsolve.algebra.elements import is_number, short
 from backsolve.capture import Traced, linearize_with_aux, traced
-from backsolve.capture.linearized import Linearized
+from backsolve.capture.linearized import Linearized, check_chunk
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.system import FORMATS
 from backsolve.tracing import jaxpr as jx
@@ -60,11 +60,7 @@ class _Form:
                 raise ValueError(f"unknown layout {self.layout!r}; use one of {', '.join(map(repr, LAYOUTS))}.")
         elif self.layout is not None:
             raise ValueError(f"layout={self.layout!r} is one of SciPy's: take it with format='scipy', not {self.format!r}.")
-        chunk: Any = self.chunk
-        if chunk is not None and self.format != "array":
-            raise ValueError(f"chunk={chunk!r} is for format='array'; {self.format!r} is not worked out in parts.")
-        if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1):
-            raise ValueError(f"chunk is how many rows or columns are worked out at a time, 1 or more, got {chunk!r}.")
+        check_chunk(self.chunk, self.format)
 
     @property
     def is_sparse(self) -> bool:

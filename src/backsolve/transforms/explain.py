@@ -330,7 +330,7 @@ def told(error: BaseException) -> str:
         text, place = error.msg, f"{error.filename}:{error.lineno}" if error.lineno else ""
     else:
         paths = sysconfig.get_paths()
-        ours = str(Path(__file__).parents[1] / "cli"), paths["stdlib"], paths["purelib"], paths["platlib"], "<frozen"
+        ours = str(Path(__file__).parents[1]), paths["stdlib"], paths["purelib"], paths["platlib"], "<frozen"
         for frame in traceback.extract_tb(error.__traceback__):
             place = place if frame.filename.startswith(ours) else f"{frame.filename}:{frame.lineno}"
     return f"{type(error).__name__}: {text}" + (f", at {place}" if place else "")

@@ -16,7 +16,7 @@ from backsolve.sparse.matrix import SparseMatrix
 from backsolve.tracing import jaxpr as jx
 from backsolve.xla.materialize import SPARSE, materialized
 
-__all__ = ["LAYOUTS", "Build", "pattern_of", "sparse_derivative", "warn_if_dense"]
+__all__ = ["LAYOUTS", "Build", "pattern_of", "sparse_derivative"]
 
 
 # The system, the auxiliary data, and whether the Jacobian is symmetric.
@@ -88,7 +88,7 @@ def sparse_derivative(
             with jax.enable_x64(_is_double(arrays) or np.dtype(jnp.result_type(float)) == np.float64):
                 at, found, aux = run(static, arrays)
         if not warned:
-            warned.extend(warn_if_dense(found, name))
+            warned.extend(_warn_if_dense(found, name))
         aux = _taken_out(aux)
         if layout is not None:
             at, aux = jax.tree_util.tree_map(_on_the_host, (at, aux))
@@ -166,7 +166,7 @@ def pattern_of(build: Build, primals: Sequence[Any]) -> Any:
     return patterns[0]
 
 
-def warn_if_dense(found: Any, name: str) -> list[str]:
+def _warn_if_dense(found: Any, name: str) -> list[str]:
     """Warn where more than half of all places are in the pattern; return the warnings."""
     matrices = jax.tree_util.tree_leaves(found, is_leaf=lambda x: isinstance(x, SparseMatrix))
     places = sum(A.shape[0] * A.shape[1] for A in matrices)
