@@ -22,14 +22,13 @@ import numpy as np
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.kinds import Kind, kind_of
+from backsolve.xla.joined import JOINED, join, numbers_of
 from backsolve.xla.small_products import small_product
 from backsolve.xla.written import written
 
 __all__ = ["GRADIENT", "JACOBIAN", "SPARSE", "Policy", "concerns", "materialized"]
 
 _MOVES = (Kind.MOVES, Kind.JOINS, Kind.PICKS)
-_JOINED = 8  # arrays of a concatenation that become one loop; more of them are written first
-
 _SINE = 25.0  # 1.6 ns an entry in float32, 7 in float64
 _WRITTEN = 8.0  # to write an entry and read it again: 0.4 ns in float32, 0.6 to 1.6 in float64
 _LOOP = 3000.0  # to start one more loop: 0.1 to 0.6 µs
@@ -91,10 +90,14 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
 
     jaxpr, consts, _ = jx.trace(of_arrays, arrays)
     live = [eqn for eqn, _ in jx.live_equations(jaxpr)]
-    equations, names = _without_repetition(live)
-    chosen = _chosen(equations, [v if jx.is_literal(v) else names.get(v, v) for v in jaxpr.outvars], policy)
-    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arrays), strict=True))
     batched = jx.is_batched_here()
+    joined = numbers_of(live, jaxpr.outvars) if policy.numbers and batched else {}
+    outputs = [atom for v in jaxpr.outvars for atom in (() if jx.is_literal(v) else joined.get(v, [v]))]
+    if joined:
+        live = _leading_to(outputs, live)
+    equations, names = _without_repetition(live)
+    chosen = _chosen(equations, [v if jx.is_literal(v) else names.get(v, v) for v in outputs], policy)
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arrays), strict=True))
 
     def read(atom: Any) -> Any:
         return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
@@ -109,8 +112,25 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
             name = names.get(v, v)
             values[v] = written(value, chosen[name]) if name in chosen else value
     tree, others = results[-1]
-    moving = (jx.as_array(read(v), v.aval) for v in jaxpr.outvars)  # a literal is none
+
+    def result(v: Any) -> Any:
+        if not jx.is_literal(v) and v in joined:
+            return join(list(map(read, joined[v])), v.aval)
+        return jx.as_array(read(v), v.aval)  # a literal is none
+
+    moving = map(result, jaxpr.outvars)
     return jx.unflatten(tree, [next(moving) if leaf is None else leaf for leaf in others])
+
+
+def _leading_to(outputs: Sequence[Any], live: Sequence[Any]) -> list[Any]:
+    """The equations that these values need, and those with effects."""
+    needed = {v for v in outputs if not jx.is_literal(v)}
+    kept = []
+    for eqn in reversed(live):
+        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            needed.update(v for v in eqn.invars if not jx.is_literal(v))
+            kept.append(eqn)
+    return kept[::-1]
 
 
 Equations = Sequence[tuple[Any, list[Any]]]  # with the operands as they are named after repetitions are left out
@@ -144,7 +164,7 @@ def _identity(atom: Any) -> Any:
 def _fused(eqn: Any) -> bool:
     """Whether XLA puts an operation into the loops that read it, at least where there is only one."""
     kind = kind_of(eqn.primitive.name)
-    return kind not in (Kind.REDUCES, Kind.OTHER) and (kind is not Kind.JOINS or len(eqn.invars) <= _JOINED)
+    return kind not in (Kind.REDUCES, Kind.OTHER) and (kind is not Kind.JOINS or len(eqn.invars) <= JOINED)
 
 
 def _loops(equations: Equations, outputs: Sequence[Any]) -> tuple[dict[Any, float], dict[Any, int]]:

@@ -1,0 +1,82 @@
+"""Arrays joined from numbers, under `vmap` one join of columns: the numbers are worked out in vectorised loops of their own.
+
+XLA's CPU compiler makes one loop of a concatenation of up to eight arrays and of all that leads to them: of a matrix whose
+rows are joins of numbers, a loop that branches at every entry, which is not vectorised.  A join of more arrays it only
+copies.  So an array that is joined from numbers in several steps is joined from all of them at once.
+
+Jacobians of functions of numbers, with the joins of rows for one join, in the time of before (float32, 10,000 points,
+jaxlib 0.10.2, two cores): greeks of an option 0.29, an implicit step of a neuron 0.29, a Kepler orbit 0.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from backsolve.tracing import jaxpr as jx
+
+__all__ = ["JOINED", "join", "numbers_of"]
+
+JOINED = 8  # arrays of a concatenation that become one loop; more of them are written first
+_LARGEST = 1024  # numbers of an array
+
+Places = np.ndarray[Any, Any]  # of each entry of an array, which atom it is
+
+
+def _broadcast(x: Places, params: Any) -> Places:
+    shape = params["shape"]
+    within = [1] * len(shape)
+    for axis, n in zip(params["broadcast_dimensions"], x.shape, strict=True):
+        within[axis] = n
+    return np.broadcast_to(x.reshape(within), shape)
+
+
+_MOVES: dict[str, Callable[[Sequence[Places], Any], Places]] = {
+    "broadcast_in_dim": lambda xs, params: _broadcast(xs[0], params),
+    "concatenate": lambda xs, params: np.concatenate(xs, params["dimension"]),
+    "reshape": lambda xs, params: xs[0].reshape(params["new_sizes"]),
+    "squeeze": lambda xs, params: xs[0].squeeze(params["dimensions"]),
+    "stack": lambda xs, params: np.stack(xs, params["axis"]),
+    "transpose": lambda xs, params: xs[0].transpose(params["permutation"]),
+}
+
+
+def numbers_of(live: Sequence[Any], outputs: Sequence[Any]) -> dict[Any, list[Any]]:
+    """The outputs that are joined from more than `JOINED` numbers alone, each with these: variables and literals."""
+    atoms: list[Any] = []
+    places: dict[Any, Places] = {}
+
+    def of_atom(atom: Any) -> Places:
+        atoms.append(atom)
+        return np.full(atom.aval.shape, len(atoms) - 1)
+
+    def of(atom: Any) -> Places | None:
+        if jx.is_literal(atom):
+            return of_atom(atom) if prod(atom.aval.shape) == 1 else None
+        if atom not in places and prod(getattr(atom.aval, "shape", (0,))) == 1:
+            places[atom] = of_atom(atom)
+        return places.get(atom)
+
+    for eqn in live:
+        move = _MOVES.get(eqn.primitive.name)
+        if move is None or prod(eqn.outvars[0].aval.shape) > _LARGEST:
+            continue
+        operands = list(map(of, eqn.invars))
+        if all(x is not None for x in operands):
+            places[eqn.outvars[0]] = move([x for x in operands if x is not None], eqn.params)
+    joined = {}
+    for v in outputs:
+        x = None if jx.is_literal(v) else places.get(v)
+        if x is not None and x.size > JOINED and all(atoms[k].aval.dtype == v.aval.dtype for k in np.unique(x)):
+            joined[v] = [atoms[k] for k in x.ravel()]
+    return joined
+
+
+def join(numbers: Sequence[Any], aval: Any) -> Any:
+    """The array of these numbers."""
+    return lax.concatenate([jnp.reshape(jnp.asarray(x, aval.dtype), (1,)) for x in numbers], 0).reshape(aval.shape)
