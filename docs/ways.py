@@ -64,7 +64,7 @@ WAYS: dict[str, list[tuple[str, str]]] = {
             "transforms/derivatives.py",
             "All below happens while jax.jit traces, once for each combination of shapes: no value is known.",
         ),
-        ("capture/index_maps.py", "What follows from constants alone is folded, so that indices are known."),
+        ("capture/folding.py", "What follows from constants alone is folded, so that indices are known."),
         (
             "capture/sparse.py",
             "Every edge as a sparse operator; what only moves entries is run once on the numbers of the entries.",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from backsolve import linearize
-from backsolve.capture.index_maps import fold, index_operator, known_value
+from backsolve.capture.index_maps import index_operator
 from backsolve.capture.sparse import sparse_edge
 from backsolve.sparse.pattern import PatternTooLargeError
 from backsolve.testing import check_operator
@@ -231,55 +231,3 @@ def test_edges_of_a_captured_program_are_sparse():
     for place, op in made.items():
         np.testing.assert_allclose(np.asarray(op.todense()), np.asarray(edges[place].todense()), rtol=1e-6)
         np.testing.assert_allclose(np.asarray(sparse_edge(edges[place].T).todense()), np.asarray(op.T.todense()))
-
-
-# ---- what is known while tracing ------------------------------------------------------------------------------------------
-FOLDED = [
-    lambda i: i + 5 - 2 * i,
-    lambda i: jnp.where(i < 0, i + 5, i),
-    lambda i: jnp.stack([i // 2, i % 3, -i], axis=1),
-    lambda i: lax.rem(i - 3, 2),
-    lambda i: lax.div(i - 3, 2),
-    lambda i: jnp.clip(i, 1, 2)[::-1].reshape(3, 1).T,
-    lambda i: jnp.concatenate([i, jnp.arange(4)])[1:],
-    lambda i: jnp.maximum(i, 2) == jnp.minimum(i, 3),
-    lambda i: jnp.sort(i)[::-1],
-    lambda i: jnp.searchsorted(jnp.arange(4), i),
-    lambda i: (i[:, None] > jnp.arange(2)) & ~(i[:, None] == 2),
-    lambda i: i.astype(jnp.int8),
-    lambda i: jnp.cumsum(i)[jnp.array([2, 0])],
-    lambda i: lax.pad(i, i.dtype.type(7), [(2, -1, 1)]),
-    lambda i: lax.pad(i[0], i.dtype.type(7), []),
-    lambda i: lax.select_n(i.astype(np.int32), *(k * i for k in range(40))),
-    lambda i: (i > 1).astype(float),
-]
-
-
-@pytest.mark.parametrize("number", range(len(FOLDED)))
-def test_integers_are_folded_under_jit_as_jax_computes_them(number):
-    f, i = FOLDED[number], jnp.array([2, 0, 3])
-    closed = jax.make_jaxpr(f)(i)
-    known = []
-
-    def run():
-        values = dict(zip((*closed.jaxpr.constvars, *closed.jaxpr.invars), (*closed.consts, i), strict=True))
-        for eqn in closed.jaxpr.eqns:
-            made = fold(eqn, [v.val if hasattr(v, "val") else values[v] for v in eqn.invars])
-            values.update(zip(eqn.outvars, made, strict=True))
-        known.append(values[closed.jaxpr.outvars[0]])
-        return 0.0
-
-    jax.jit(run)()
-    assert not isinstance(known[0], jax.core.Tracer)
-    want = f(i)
-    assert known[0].dtype == want.dtype
-    np.testing.assert_array_equal(np.asarray(known[0]), np.asarray(want))
-
-
-def test_what_is_traced_or_rounded_otherwise_is_not_folded():
-    eqn = jax.make_jaxpr(lambda i: i + 5)(1).eqns[0]
-    assert jax.jit(lambda i: float(fold(eqn, [i, 5]) is None))(1) == 1.0
-    assert jax.jit(lambda i: float(known_value(i) is None))(1) == 1.0
-    assert known_value(None) is None
-    floating = jax.make_jaxpr(lambda x: jnp.exp(x))(1.0).eqns[0]
-    assert fold(floating, [1.0]) is None

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from scipy.sparse import csr_array
 
-from backsolve.capture.index_maps import known_value
+from backsolve.capture.folding import known_value
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.record import record_of
 from backsolve.capture.walk import Program, walk

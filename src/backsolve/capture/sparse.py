@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.capture.index_maps import index_operator, known_value
+from backsolve.capture.folding import known_value
+from backsolve.capture.index_maps import index_operator
 from backsolve.capture.inside import equation_pattern
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Paired, is_complex, joined_sparse

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from backsolve.algebra.spaces import Space
-from backsolve.capture.index_maps import fold
+from backsolve.capture.folding import fold
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.primitives.table import is_constant
 from backsolve.capture.record import FALLBACK, Primitive, record_of

@@ -10,7 +10,7 @@ from jax import lax
 
 from backsolve.capture import index_maps
 from backsolve.capture.batch_axes import all_but, whole
-from backsolve.capture.index_maps import known_value
+from backsolve.capture.folding import known_value
 from backsolve.capture.opaque import diagonal, jointly, linear
 from backsolve.capture.primitives.shape import each_to_itself
 from backsolve.capture.record import FALLBACK, Primitive
