@@ -1,10 +1,13 @@
-"""Constant folding: indices and masks that follow from constants are numbers, also while a program is traced."""
+"""Constant folding: indices and masks that follow from constants are numbers, also while a program is traced.
+
+Where only a part of an array does, as of indices that are rows in turn beside columns that are not, that part is known.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +15,23 @@ import numpy as np
 
 from backsolve.capture.record import record_of
 from backsolve.tracing.jaxpr import inner_jaxpr, is_literal, is_traced, literal_value
-from backsolve.tracing.series import bind_primitive
+from backsolve.tracing.kinds import Kind
+from backsolve.tracing.series import bind_primitive, constant_of, made_by
 
-__all__ = ["MANY", "fold", "known_value"]
+__all__ = ["MANY", "Partly", "fold", "known_value", "partly_known"]
 
 _EXACT = (np.dtype("float32"), np.dtype("float64"))  # whose sums and products NumPy rounds as XLA does
 MANY = 2**18  # floating-point numbers that are written into a program as a constant
+FAR = 100  # equations that are read back from an index: some twelve make one of each axis
+
+_ENTRYWISE = (Kind.CHEAP, Kind.SINE, Kind.DEAR)
+
+
+class Partly(NamedTuple):
+    """An array of which some entries are known: its numbers, 0 where they are not, and where they are."""
+
+    numbers: np.ndarray[Any, Any]
+    known: np.ndarray[Any, Any]
 
 
 def known_value(x: Any) -> np.ndarray[Any, Any] | None:
@@ -104,3 +118,111 @@ def _fold_body(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list
     out = [known_value(read(v)) for v in jaxpr.outvars]
     known = [v for v in out if v is not None]
     return known if len(known) == len(out) else None
+
+
+# ---- what is known in part -----------------------------------------------------------------------------------------------
+def partly_known(x: Any) -> Partly | None:
+    """Return what is known of an array of integers or booleans, None where nothing is.
+
+    Of a traced one the equations that made it are read back in the program being traced, the nearest ones, up to `FAR`
+    values: of a concatenation of known arrays with others, say, the former are known.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> f = lambda i: print(partly_known(jnp.stack([jnp.arange(3), i])).known)
+        >>> _ = jax.jit(f)(jnp.array([2, 0, 1]))
+        [[ True  True  True]
+         [False False False]]
+    """
+    found: dict[int, Partly | None] = {}
+    equations: dict[int, tuple[Any, int]] = {}
+    waiting = [x]
+    for at in waiting:  # it grows meanwhile
+        if id(at) in found or id(at) in equations:
+            continue
+        whole = _at_once(at)
+        made = _read_back(at) if whole is None and len(equations) < FAR else None
+        if made is None:
+            found[id(at)] = whole
+        else:
+            equations[id(at)] = made
+            waiting.extend(made[0].invars)
+    stack = [x]
+    while stack:
+        at = stack[-1]
+        if id(at) not in found:
+            eqn, number = equations[id(at)]
+            missing = [v for v in eqn.invars if id(v) not in found]
+            if missing:
+                stack.extend(missing)
+                continue
+            found[id(at)] = _partly(eqn, [found[id(v)] for v in eqn.invars])[number]
+        stack.pop()
+    return found[id(x)]
+
+
+def _at_once(x: Any) -> Partly | None:
+    """Integers or booleans that are known, or that the program being traced has as a constant."""
+    value = known_value(x)
+    value = known_value(constant_of(x)) if value is None else value
+    return None if value is None or _kind(value.dtype) not in "iub" else _wholly(value)
+
+
+def _read_back(x: Any) -> tuple[Any, int] | None:
+    """The equation that made integers or booleans and which of its outputs they are, where it is known what it does."""
+    made = made_by(x) if _kind(getattr(x, "dtype", None)) in "iub" else None
+    if made is None or (inner_jaxpr(made[0]) is None and record_of(made[0].primitive.name).evaluate is None):
+        return None
+    return made
+
+
+def _wholly(value: np.ndarray[Any, Any]) -> Partly:
+    return Partly(value, np.ones(value.shape, bool))
+
+
+def _partly(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly | None]:
+    """The outputs of an equation, as far as they follow from what is known of its operands."""
+    nothing = [None] * len(eqn.outvars)
+    known = [x for x in operands if x is not None]
+    if len(known) == len(operands) and all(x.known.all() for x in known):
+        made = _folded(eqn, [x.numbers for x in known])
+        return nothing if made is None else list(map(_wholly, made))
+    if eqn.effects or not known:
+        return nothing
+    body = inner_jaxpr(eqn)
+    return _partly_entries(eqn, operands) if body is None else _partly_body(*body, operands)
+
+
+def _partly_entries(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly | None]:
+    """The same, of an operation on each entry by itself, or one that moves entries: known is what comes from known ones."""
+    record, avals = record_of(eqn.primitive.name), [v.aval for v in eqn.outvars]
+    nothing = [None] * len(avals)
+    if record.evaluate is None or not all(_kind(getattr(aval, "dtype", None)) in "iub" for aval in avals):
+        return nothing
+    given = [
+        Partly(np.zeros(v.aval.shape, v.aval.dtype), np.zeros(v.aval.shape, bool)) if x is None else x
+        for x, v in zip(operands, eqn.invars, strict=True)
+    ]
+    numbers: Any = record.evaluate(eqn.params, *(x.numbers for x in given))
+    if numbers is NotImplemented:
+        return nothing
+    if record.kind in _ENTRYWISE:
+        numbers, known = [numbers], [np.logical_and.reduce([np.broadcast_to(x.known, avals[0].shape) for x in given])]
+    elif record.kind in (Kind.MOVES, Kind.JOINS):
+        known = record.evaluate(eqn.params, *(x.known for x in given))
+        numbers, known = (numbers, known) if eqn.primitive.multiple_results else ([numbers], [known])
+    else:
+        return nothing
+    return [Partly(np.asarray(y, aval.dtype), np.asarray(k)) for y, k, aval in zip(numbers, known, avals, strict=True)]
+
+
+def _partly_body(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Partly | None]) -> list[Partly | None]:
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*map(_at_once, consts), *inputs), strict=True))
+
+    def read(atom: Any) -> Partly | None:
+        return _at_once(literal_value(atom)) if is_literal(atom) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        values.update(zip(eqn.outvars, _partly(eqn, list(map(read, eqn.invars))), strict=True))
+    return list(map(read, jaxpr.outvars))

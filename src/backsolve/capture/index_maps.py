@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace
-from backsolve.capture.folding import known_value
+from backsolve.capture.folding import known_value, partly_known
 from backsolve.capture.record import record_of
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
@@ -82,10 +82,13 @@ class Window(NamedTuple):
         windows, batches = iter(range(count, count + len(axes))), iter(range(count))
         return entries.transpose([next(windows if j in dims.offset_dims else batches) for j in range(entries.ndim)])
 
-    def candidates(self, indices: Any) -> tuple[Index, Index]:
-        """For each place of the result the entry at a window's first position, and all moves of windows from there."""
-        every = _moves(self.shape, [r if axis in self.dims.start_index_map else 0 for axis, r in enumerate(self.reach)])
-        return self.entries(np.zeros(indices.shape, np.int64)), every
+    def candidates(self, indices: Index, known: Index) -> tuple[Index, Index]:
+        """For each place of the result the entry at a window's first position, and all moves of windows from there.
+
+        ``known`` says in which coordinates the indices are; in the others they are 0, and windows move.
+        """
+        free = {axis for axis, there in zip(self.dims.start_index_map, known, strict=True) if not there}
+        return self.entries(indices), _moves(self.shape, [r if axis in free else 0 for axis, r in enumerate(self.reach)])
 
     def traced_entries(self, indices: Any) -> Any:
         """`entries` of traced indices: the window's own gather, on the numbers of the entries."""
@@ -99,8 +102,9 @@ def index_operator(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     ``operands`` holds the values of the operands, None for one that is a tangent.  Served is every primitive whose record
     has an index map, or says that it moves or joins entries.  A moved entry is a 1 that takes no storage.
 
-    Indices that are known (no tracers, also under ``jit``) give the exact pattern.  With traced ones the row (for a scatter
-    the column) of an entry holds every place that the index may name, and its data is a mask, traced, of the one it does.
+    Indices that are known (also under ``jit``) give the exact pattern.  With traced ones the row (for a scatter the column)
+    of an entry holds every place that the index may name, and its data is a mask, traced, of the one it does.  Coordinates
+    of which all are known, such as the rows in turn, count as known beside others that are not.
     None for another primitive, for an operand that is an index, and where several traced or repeated places of an
     overwriting ``scatter`` may collide.
     Raises `PatternTooLargeError` where the places of a traced index would not fit into memory.
@@ -139,12 +143,16 @@ def _placing(eqn: Any, k: int, places: Index, coef: int = 1) -> Sparse:
 
 
 def _masked(eqn: Any, k: int, first: Index, moves: Index, entries: Any, *, placing: bool = False, coef: int = 1) -> Sparse:
-    """The operator of a traced index: all of ``first + moves`` may be meant, the one that ``entries`` says is."""
+    """The operator of a traced index: all of ``first + moves`` may be meant, the one that ``entries`` says is.
+
+    None of them where ``first`` is nowhere.
+    """
     into, out = _spaces(eqn, k)
-    count = first.size * moves.size
+    inside = np.flatnonzero(first.reshape(-1) >= 0)
+    count = inside.size * moves.size
     require_memory(count, 40, f"{eqn.primitive.name} with a traced index, any of {moves.size:,} for each entry,")
-    near = np.repeat(np.arange(first.size), moves.size)
-    far = (first.reshape(-1, 1) + moves).reshape(-1)
+    near = np.repeat(inside, moves.size)
+    far = (first.reshape(-1)[inside, None] + moves).reshape(-1)
     rows, cols = (far, near) if placing else (near, far)
     pattern, groups = from_entries(rows, cols, (out.size, into.size))
     meant = LazyValues.of(entries, first.size).take(near).array()
@@ -266,11 +274,26 @@ def running_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
 
 
 # ---- moves by indices ----------------------------------------------------------------------------------------------------
+def _coordinates(indices: Any) -> tuple[Index, Index]:
+    """Indices as far as they are known, and in which of their coordinates that is so of all; the others are 0."""
+    part = partly_known(indices)
+    if part is None:
+        return np.zeros(indices.shape, np.int64), np.zeros(indices.shape[-1], bool)
+    known = np.asarray(part.known.all(axis=tuple(range(part.known.ndim - 1))))
+    return np.where(known, part.numbers.astype(np.int64), 0), known
+
+
+def _known_start(start: Any) -> int | None:
+    """One coordinate of a corner, if it is known."""
+    part = partly_known(start)
+    return int(part.numbers) if part is not None and part.known else None
+
+
 def _box(shape: tuple[int, ...], sizes: tuple[int, ...], starts: Sequence[Any]) -> tuple[Index, Index, Any]:
     """The entries of a box if its corner is known as far as it is, the moves by what is not, and the traced entries."""
-    values = [known_value(start) for start in starts]
+    values = [_known_start(start) for start in starts]
     reach = [n - s for n, s in zip(shape, sizes, strict=True)]
-    corner = [0 if v is None else min(max(int(v), 0), r) for v, r in zip(values, reach, strict=True)]
+    corner = [0 if v is None else min(max(v, 0), r) for v, r in zip(values, reach, strict=True)]
     entries = _entries_of(shape)[tuple(slice(c, c + s) for c, s in zip(corner, sizes, strict=True))]
     moves = _moves(shape, [r if v is None else 0 for v, r in zip(values, reach, strict=True)])
     if moves.size == 1:
@@ -317,10 +340,10 @@ def gather(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
         return None
     shape, clip = tuple(eqn.invars[0].aval.shape), params["mode"] != Mode.FILL_OR_DROP
     window = Window(shape, tuple(params["slice_sizes"]), params["dimension_numbers"], clip)
-    known = known_value(indices)
-    if known is not None:
-        return _picking(eqn, k, window.entries(known))
-    return _masked(eqn, k, *window.candidates(indices), window.traced_entries(indices))
+    places, known = _coordinates(indices)
+    if known.all():
+        return _picking(eqn, k, window.entries(places))
+    return _masked(eqn, k, *window.candidates(places, known), window.traced_entries(indices))
 
 
 def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = None) -> Sparse | None:
@@ -345,9 +368,9 @@ def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = Non
     )  # fmt: skip
     sizes = tuple(1 if axis in absent else next(extents) for axis in range(len(shape)))
     window = Window(shape, sizes, backwards, params["mode"] == Mode.CLIP)
-    known = known_value(indices)
-    if known is not None:
-        places = window.entries(known)
+    starts, known = _coordinates(indices)
+    if known.all():
+        places = window.entries(starts)
         if not adds and np.unique(places[places >= 0]).size < (places >= 0).sum():
             return None  # which of two updates of one entry stays is the machine's choice
         return _picking(eqn, k, _without(shape, places)) if k == 0 else _placing(eqn, k, places, coef or 1)
@@ -357,4 +380,4 @@ def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = Non
     if k == 0:
         kept = lax.full((prod(shape),), True).at[entries.reshape(-1)].set(False, mode="drop", wrap_negative_indices=False)
         return _kept(eqn, k, kept)
-    return _masked(eqn, k, *window.candidates(indices), entries, placing=True, coef=coef or 1)
+    return _masked(eqn, k, *window.candidates(starts, known), entries, placing=True, coef=coef or 1)

@@ -36,6 +36,7 @@ __all__ = [
     "batching",
     "bind_primitive",
     "check_series",
+    "constant_of",
     "ct_aval",
     "discharged",
     "eval_jaxpr",
@@ -46,6 +47,7 @@ __all__ = [
     "jaxprs_in_params",
     "linear_util",
     "linearized",
+    "made_by",
     "mlir",
     "no_effects",
     "plain",
@@ -182,6 +184,20 @@ def bind_primitive(primitive: Any, params: dict[str, Any], inputs: Sequence[Any]
     functions, bound = bound if isinstance(bound, tuple) else ((), bound)  # until 0.9.0 the functions among them apart
     out = primitive.bind(*functions, *inputs, **bound)
     return list(out) if primitive.multiple_results else [out]
+
+
+def constant_of(x: Any) -> Any:
+    """The constant that a value of the program being traced stands for; None where it stands for none."""
+    return plain(x.get_const()) if isinstance(getattr(x, "_trace", None), DynamicJaxprTrace) else None
+
+
+def made_by(x: Any) -> tuple[Any, int] | None:
+    """The equation of the program being traced that made a value, and which of its outputs that is.
+
+    None where no such equation did.
+    """
+    eqn = getattr(x, "parent", None) if isinstance(getattr(x, "_trace", None), DynamicJaxprTrace) else None
+    return next(((eqn, k) for k, v in enumerate(eqn.outvars) if v is x.val), None) if eqn is not None else None
 
 
 def is_high(eqn: Any) -> bool:
