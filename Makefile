@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test matrix minimum nightly bench docs lint format clean
+.PHONY: demo test environments matrix minimum nightly bench docs lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -17,6 +17,10 @@ demo: $(VENV)/.installed-demo
 test: lint
 	$(BIN)/python -m pytest -n 2
 	BACKSOLVE_FRESH=1 $(BIN)/python -m pytest -n 2 -m fresh --hypothesis-profile=fresh tests/capture
+
+# What `make matrix` and `make minimum` run in, two at once; they install for themselves what is not there.
+environments:
+	@printf '%s\n' '0.8 3.11' '0.9 3.11' 'newest 3.13 3.12' 'minimum 3.11' | xargs -P 2 -L 1 .ci/series --install
 
 # A telling part of the tests (tests/series.txt) on other series of JAX, each in an environment of its own below .venvs.
 matrix:
