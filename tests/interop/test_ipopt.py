@@ -96,6 +96,29 @@ def test_structures_hold_for_every_point_and_weight():
     np.testing.assert_array_equal(p.hessian([1.0, 2, 3], [5.0], 2.0), [24.0, 30.0, 20.0])
 
 
+def test_at_one_point_all_is_worked_out_once(monkeypatch):
+    """cyipopt's callers ask for the parts one after the other."""
+    p = hs071()
+    ran = []
+    call = ipopt._Compiled.__call__
+    monkeypatch.setattr(ipopt._Compiled, "__call__", lambda program, *given: ran.append(program) or call(program, *given))
+    x = np.full(4, 2.0)
+    assert p.objective(x) == 26
+    np.testing.assert_array_equal(p.constraints(x), [16, 16])
+    np.testing.assert_array_equal(p.gradient(x), [16, 4, 5, 12])
+    np.testing.assert_array_equal(p.jacobian(x), [8, 8, 8, 8, 4, 4, 4, 4])
+    assert len(ran) == 1
+    x[0] = 0.0
+    assert p.objective(x) == 2
+    x[0] = -0.0  # another number, by its sign
+    assert p.objective(x) == 2
+    assert len(ran) == 3
+    x[0] = np.nan
+    assert np.isnan(p.objective(x))
+    assert np.isnan(p.jacobian(x)).any()
+    assert len(ran) == 4
+
+
 def test_results_are_the_caller_s_to_change():
     p = hs071()
     x = np.full(4, 2.0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -17,10 +18,11 @@ import numpy as np
 
 from backsolve.algebra.elements import short
 from backsolve.capture.linearized import flat
-from backsolve.interop.vectors import jacobian_of
+from backsolve.interop.vectors import jacobian_of, value_and_jacobian_of
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.tracing.jaxpr import has_own_rules
-from backsolve.transforms.derivatives import grad
+from backsolve.transforms.derivatives import grad, value_and_grad
+from backsolve.xla.quick import quickly_compiled
 
 __all__ = ["Iterate", "Problem", "Result"]
 
@@ -118,8 +120,8 @@ class Problem:
     that f closes over keep their own.
     Raises `TypeError` and `ValueError` where f is no scalar, where bounds have another shape or exclude each other, or
     where parameters have other shapes than at first.
-    Cost: tracing f, g and the Jacobian; each of three functions (values; first derivatives; the Hessian) is compiled when
-    it is first asked for.
+    Cost: tracing f, g and their derivatives, and compiling two programs, each when it is first asked for: one gives f, g
+    and their first derivatives at a point, so that what is asked for at the same x as before costs nothing; one the Hessian.
     Source: Wächter and Biegler, *On the implementation of an interior-point filter line-search algorithm for large-scale
     nonlinear programming*, 2006.
 
@@ -159,12 +161,11 @@ class Problem:
         with jax.enable_x64(True):
             self._parameters = jax.tree_util.tree_map(lambda p: jnp.asarray(p, np.asarray(p).dtype), parameters)
         self._x = jax.ShapeDtypeStruct((self.n,), np.float64)  # type: ignore[no-untyped-call]
-        shape = self._values.shapes[1].shape
-        self.m = int(shape[0])
+        self.m = int(self._first.shapes[1].shape[0])
         self.lb, self.ub = _bounds("lb", "ub", lb, ub, self.n, "unknowns")
         cl, cu = (0.0, 0.0) if cl is None and cu is None else (cl, cu)
         self.cl, self.cu = _bounds("cl", "cu", cl, cu, self.m, "entries of g")
-        self._last: dict[str, tuple[Array, Any, Any]] = {}  # the point, the parameters and the result of the last call
+        self._last: tuple[bytes, Any, Any] | None = None  # the point, the parameters and the result of the last call
 
     def __repr__(self) -> str:
         (rows, _), (low, _) = self.jacobianstructure(), self.hessianstructure()
@@ -203,23 +204,23 @@ class Problem:
     # ---- what IPOPT asks for ------------------------------------------------------------------------------------------
     def objective(self, x: Any) -> float:
         """f(x)."""
-        return float(self._at("values", x)[0])
+        return float(self._at(x)[0])
 
     def gradient(self, x: Any) -> Array:
         """∇f(x), of shape (n,)."""
-        return np.array(self._at("slopes", x)[0])
+        return np.array(self._at(x)[2])
 
     def constraints(self, x: Any) -> Array:
         """g(x), of shape (m,)."""
-        return np.array(self._at("values", x)[1])
+        return np.array(self._at(x)[1])
 
     def jacobian(self, x: Any) -> Array:
         """The numbers of the Jacobian of g at x, in the order of `jacobianstructure`."""
-        return np.array(self._at("slopes", x)[1])
+        return np.array(self._at(x)[3])
 
     def jacobianstructure(self) -> tuple[Array, Array]:
         """Rows and columns where the Jacobian of g may be non-zero."""
-        return self._slopes.places
+        return self._first.places
 
     def hessian(self, x: Any, multipliers: Any, factor: float) -> Array:
         """The numbers of the lower triangle of the Hessian of  factor · f + multipliers · g,  in their structure's order."""
@@ -232,22 +233,17 @@ class Problem:
 
     # ---- compiled once ------------------------------------------------------------------------------------------------
     @cached_property
-    def _values(self) -> _Compiled:
-        def values(x: Any, parameters: Any) -> Any:
-            return (self._objective(x, parameters), self._constraints(x, parameters)), None
+    def _first(self) -> _Compiled:
+        """f, g, the gradient of f and the numbers of the Jacobian of g: one program, for all are asked for at a point."""
 
-        return _Compiled(values, (self._x, self._parameters))
+        def first(x: Any, parameters: Any) -> Any:
+            value, slope = value_and_grad(self._objective)(x, parameters)
+            if self._g is None:
+                return (value, jnp.zeros(0), slope, jnp.zeros(0)), None
+            g, J = value_and_jacobian_of(lambda x: self._constraints(x, parameters), x)
+            return (value, g, slope, J.data), J
 
-    @cached_property
-    def _slopes(self) -> _Compiled:
-        def slopes(x: Any, parameters: Any) -> Any:
-            g = sparse = None
-            if self.m:
-                sparse = jacobian_of(lambda x: self._constraints(x, parameters), x)
-                g = sparse.data
-            return (grad(self._objective)(x, parameters), jnp.zeros(0) if g is None else g), sparse
-
-        return _Compiled(slopes, (self._x, self._parameters))
+        return _Compiled(first, (self._x, self._parameters))
 
     @cached_property
     def _curvature(self) -> _Compiled:
@@ -279,16 +275,23 @@ class Problem:
     def _vector_x(self, x: Any) -> Array:
         return _vector("x", x, self.n)
 
-    def _at(self, what: str, x: Any) -> Any:
-        """The result of one of the compiled functions: IPOPT asks for its parts one after the other, at the same x."""
+    def _at(self, x: Any) -> Any:
+        """What there is to know at x without multipliers: callers ask for its parts one after the other, at the same x."""
         x = self._vector_x(x)
-        parameters = self._parameters
-        there = self._last.get(what)
-        if there is not None and there[1] is parameters and np.array_equal(there[0], x):
+        at, parameters, there = x.tobytes(), self._parameters, self._last
+        if there is not None and there[1] is parameters and there[0] == at:
             return there[2]
-        found = tuple(map(np.asarray, (self._values if what == "values" else self._slopes)(x, parameters)))
-        self._last[what] = x.copy(), parameters, found
+        found = tuple(map(np.asarray, self._first(x, parameters)))
+        self._last = at, parameters, found
         return found
+
+    def _compile(self, *, second: bool) -> None:
+        """Compile what `solve` needs: one program in a thread of its own while the other one is traced."""
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(self._first.compile, self._first.lowered)
+            if second:
+                self._curvature.compile(self._curvature.lowered)
+            first.result()
 
     # ---- the solver ---------------------------------------------------------------------------------------------------
     def solve(
@@ -342,7 +345,7 @@ class Problem:
             )
             options = {"warm_start_init_point": "yes", **options}
         guarded = _Guarded(self, callback)
-        _ = self.hessianstructure() if options.get("hessian_approximation") != "limited-memory" else None
+        self._compile(second=options.get("hessian_approximation") != "limited-memory")
         x, multipliers, status = call(self, guarded, x0, multipliers, options)
         if guarded.error is not None:
             raise guarded.error
@@ -362,17 +365,27 @@ class _Compiled:
 
         with jax.enable_x64(True):
             self._traced = jax.jit(kept).trace(*arguments)
+        self._run: Any = None
         self.shapes = self._traced.out_info
         nowhere = np.zeros(0, np.int64)
         self.places = (nowhere, nowhere) if patterns[0] is None else (patterns[0].rows, patterns[0].cols)
 
     @cached_property
-    def _run(self) -> Any:
-        return self._traced.lower().compile()
+    def lowered(self) -> Any:
+        """The program as the compiler gets it, for the device that is JAX's own in the thread that asks."""
+        with jax.enable_x64(True):
+            return self._traced.lower()
+
+    def compile(self, lowered: Any) -> Any:
+        """Compile it, unless it is; from any thread."""
+        if self._run is None:
+            self._run = quickly_compiled(lowered)
+        return self._run
 
     def __call__(self, *arguments: Any) -> Any:
+        run = self._run or self.compile(self.lowered)
         with jax.enable_x64(True):
-            return self._run(*arguments)
+            return run(*arguments)
 
 
 def _doubled(name: str, value: Any) -> Any:

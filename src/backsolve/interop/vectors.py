@@ -10,7 +10,7 @@ from backsolve.capture.sparse import sparse_jacobian
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.xla.materialize import SPARSE, materialized
 
-__all__ = ["jacobian_of"]
+__all__ = ["jacobian_of", "value_and_jacobian_of"]
 
 
 def jacobian_of(function: Callable[[Any], Any], x: Any, *, lower: bool = False) -> SparseMatrix:
@@ -19,10 +19,15 @@ def jacobian_of(function: Callable[[Any], Any], x: Any, *, lower: bool = False) 
     It is what `backsolve.jacobian` gives with format="sparse", but compiles nothing by itself, and says nothing where it is
     dense: who calls has no other format to take.
     """
+    return value_and_jacobian_of(function, x, lower=lower)[1]
 
-    def jacobian(x: Any) -> Any:
+
+def value_and_jacobian_of(function: Callable[[Any], Any], x: Any, *, lower: bool = False) -> tuple[Any, SparseMatrix]:
+    """The value of such a function, and its Jacobian, from one evaluation."""
+
+    def both(x: Any) -> Any:
         system, _ = linearize_with_aux(function, (x,), 0, fold=True)
-        return sparse_jacobian(system, lower=lower)[0][0]
+        return system.value, sparse_jacobian(system, lower=lower)[0][0]
 
-    A: SparseMatrix = materialized(jacobian, (x,), SPARSE)
-    return A
+    found: tuple[Any, SparseMatrix] = materialized(both, (x,), SPARSE)
+    return found
