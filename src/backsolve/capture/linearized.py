@@ -32,7 +32,7 @@ from backsolve.elimination.borders import LinearizedGraph
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import O
 from backsolve.operators.closed_form import dense_array, first_of
-from backsolve.operators.flat import dtype_of, flat_part
+from backsolve.operators.flat import dtype_of, image_of
 from backsolve.operators.moves import flattened, unflattened
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.bordered import Inverse
@@ -291,10 +291,8 @@ class Linearized(System):
                 "the function is not holomorphic: its derivative is linear over the reals alone and is no matrix of complex "
                 "numbers. Take real and imaginary parts as inputs and as outputs, or use jvp and vjp."
             )
-        dtype = dtype_of((self.outputs if transposed else self.inputs).space)
         product = self._product(None, transposed=transposed)
-        images = [product(jnp.asarray(part)) for part in flat_part(x, dtype is not None and dtype.kind != "c")]
-        return images[0] if len(images) == 1 else np.asarray(images[0]) + 1j * np.asarray(images[1])
+        return image_of(x, lambda part: product(jnp.asarray(part)), (self.outputs if transposed else self.inputs).space)
 
     # ---- loops -------------------------------------------------------------------------------------------------------
     def unfolded(self) -> Linearized:

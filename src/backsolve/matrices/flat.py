@@ -10,7 +10,7 @@ import numpy as np
 from backsolve.algebra.elements import is_number
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace
 from backsolve.matrices.vector import BlockVector
-from backsolve.operators.flat import FlatProducts, WhereShapesAgree, dtype_of, flat_part
+from backsolve.operators.flat import FlatProducts, WhereShapesAgree, dtype_of, image_of
 from backsolve.operators.moves import flattened, unflattened
 
 __all__ = ["FlatMatrix", "flat_spaces"]
@@ -53,12 +53,7 @@ class FlatMatrix(FlatProducts):
     def _flat_product(self: Any, x: np.ndarray[Any, Any], *, transposed: bool) -> Any:
         A = self.T if transposed else self
         rows, cols = A._flat_spaces
-        dtype = dtype_of(cols)
-        images = [
-            flattened((A @ BlockVector(unflattened(part, cols))).blocks, rows)
-            for part in flat_part(x, dtype is not None and dtype.kind != "c")
-        ]
-        return images[0] if len(images) == 1 else np.asarray(images[0]) + 1j * np.asarray(images[1])
+        return image_of(x, lambda part: flattened((A @ BlockVector(unflattened(part, cols))).blocks, rows), cols)
 
 
 def flat_spaces(spaces: Sequence[Space], *, numbers: bool) -> TupleSpace:

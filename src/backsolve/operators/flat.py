@@ -6,6 +6,7 @@ Whoever derives from `FlatProducts` is taken by `scipy.sparse.linalg.aslinearope
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from backsolve.algebra.elements import array_of_numbers
 from backsolve.algebra.spaces import ArraySpace, Space, SpaceError, TupleSpace
 
-__all__ = ["FlatProducts", "Known", "WhereShapesAgree", "dtype_of", "flat_part"]
+__all__ = ["FlatProducts", "Known", "WhereShapesAgree", "dtype_of", "image_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -145,6 +146,9 @@ def dtype_of(*spaces: Space) -> Any:
     return np.result_type(*dtypes) if dtypes else None
 
 
-def flat_part(x: Array, real: bool) -> list[Array]:
-    """The real vectors of which an operator on real numbers gives the image of a complex one; else x alone."""
-    return [x.real, x.imag] if real and np.iscomplexobj(x) else [x]
+def image_of(x: Array, product: Callable[[Array], Any], *spaces: Space) -> Any:
+    """The image of a vector under a linear product: where the spaces are real, that of a complex one part by part."""
+    dtype = dtype_of(*spaces)
+    if dtype is None or dtype.kind == "c" or not np.iscomplexobj(x):
+        return product(x)
+    return np.asarray(product(x.real)) + 1j * np.asarray(product(x.imag))

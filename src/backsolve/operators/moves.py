@@ -14,7 +14,7 @@ from backsolve.algebra.elements import add, is_zero, multiply, negate
 from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
 from backsolve.operators.base import Identity, LinearOperator, Zero
 from backsolve.operators.dispatch import operation
-from backsolve.operators.flat import WhereShapesAgree, dtype_of, flat_part
+from backsolve.operators.flat import WhereShapesAgree, image_of
 
 __all__ = [
     "Inject",
@@ -315,10 +315,7 @@ def flat_product(op: LinearOperator, x: Any) -> Any:
         raise TypeError(
             f"{op!r} is linear over the reals alone, and has no matrix of complex numbers; apply it with op @ x."
         )
-    dtype = dtype_of(op.domain)
-    parts = flat_part(x, dtype is not None and dtype.kind != "c")
-    images = [flattened(op.apply(unflattened(op.lifted(part), op.domain)), op.codomain) for part in parts]
-    return images[0] if len(images) == 1 else np.asarray(images[0]) + 1j * np.asarray(images[1])
+    return image_of(x, lambda part: flattened(op.apply(unflattened(op.lifted(part), op.domain)), op.codomain), op.domain)
 
 
 def _leaves(x: Any, space: Space) -> Iterator[tuple[Any, ArraySpace]]:
