@@ -1,10 +1,12 @@
 """Sparse matrices as arrays: against SciPy and dense NumPy, in NumPy and in JAX, under its transformations."""
 
 import copy
+import gc
 import operator
 import pickle
 import subprocess
 import sys
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -154,11 +156,31 @@ def test_patterns_are_worked_out_once():
     assert jax.tree.structure(first) == jax.tree.structure(again)
     assert A.lower().pattern is (2 * A).lower().pattern
     assert A[1:3].pattern is (2 * A)[1:3].pattern
-    many = len(A.pattern._memo)
+    kept = A.pattern._plans
     for _ in range(3):
         A + sp.eye_array(6)
         A @ sp.eye_array(6)
-    assert len(A.pattern._memo) == many  # what comes from SciPy is new each time, and not kept
+    assert A.pattern._plans is kept  # what comes from SciPy is new each time
+
+
+def test_patterns_that_come_once_are_not_kept():
+    """A loop over parts, whose patterns are new each time, leaves a few of them behind."""
+    S = random(6, 6, 18, 5)
+    parts = []
+    for k in range(40):
+        part = S[np.roll(np.arange(6), k)]
+        parts.append(weakref.ref(part.pattern.rows))
+        for made, want in (
+            (S + part, dense(S) + dense(part)),
+            (S @ part, dense(S) @ dense(part)),
+            (S[: k + 1], dense(S)[: k + 1]),
+        ):
+            np.testing.assert_allclose(dense(made), want)
+        np.testing.assert_allclose(dense(S.lower(k)), np.tril(dense(S), k))
+        del part, made
+    gc.collect()
+    assert sum(part() is not None for part in parts) <= 8
+    assert len(S.pattern._plans) <= 8
 
 
 def test_under_vmap_scan_and_grad():

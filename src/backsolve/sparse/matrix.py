@@ -209,11 +209,11 @@ class SparseMatrix(FlatProducts):
 
     def lower(self, k: int = 0) -> SparseMatrix:
         """Return the lower triangle, up to the k-th diagonal; as `numpy.tril`."""
-        return self._kept(("lower", k), lambda: self.cols - self.rows.astype(np.int64) <= k)
+        return self._kept("lower", k, lambda: self.cols - self.rows.astype(np.int64) <= k)
 
     def upper(self, k: int = 0) -> SparseMatrix:
         """Return the upper triangle, from the k-th diagonal on; as `numpy.triu`."""
-        return self._kept(("upper", k), lambda: self.cols - self.rows.astype(np.int64) >= k)
+        return self._kept("upper", k, lambda: self.cols - self.rows.astype(np.int64) >= k)
 
     def __getitem__(self, key: Any) -> Any:
         rows, cols = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
@@ -240,15 +240,15 @@ class SparseMatrix(FlatProducts):
         if key is None:
             pattern, places = rows_chosen(self.pattern, rows)
         else:
-            pattern, places = self.pattern.remember(("rows", key), lambda: rows_chosen(self.pattern, rows))
+            pattern, places = self.pattern.remember_with("rows", key, lambda: rows_chosen(self.pattern, rows))
         return SparseMatrix(pattern, take(self._numbers("a part"), places), self.domain, (rows.size,))
 
-    def _kept(self, key: Any, mask: Any) -> SparseMatrix:
+    def _kept(self, kind: str, k: int, mask: Any) -> SparseMatrix:
         def make() -> tuple[Pattern, Any]:
             places = np.flatnonzero(mask())
             return selected(self.pattern, places), places
 
-        pattern, places = self.pattern.remember(key, make)
+        pattern, places = self.pattern.remember_with(kind, k, make)
         return SparseMatrix(pattern, take(self._numbers("a triangle"), places), self.domain, self.codomain)
 
     def _on_the_diagonal(self) -> Any:
@@ -282,8 +282,7 @@ class SparseMatrix(FlatProducts):
             return NotImplemented
         other = self._as_operand(x)
         if other is not None:
-            own = self.pattern if isinstance(x, SparseMatrix) else self._fresh()
-            pattern, data = arithmetic.multiplied((own, self._numbers("a product")), other[:2])
+            pattern, data = arithmetic.multiplied(self._beside(x, "a product"), other[:2])
             return SparseMatrix(pattern, data, other[2], self.codomain)
         x = x if is_array(x) else array_of_numbers(x, "a product with a sparse matrix")
         return arithmetic.times_array(self.pattern, self._numbers("a product"), x)
@@ -319,8 +318,7 @@ class SparseMatrix(FlatProducts):
             return SparseMatrix.from_operator(total) if isinstance(total, Sparse) else total
         operand = self._as_operand(other)
         if operand is not None:
-            own = self.pattern if isinstance(other, SparseMatrix) else self._fresh()
-            pattern, data = arithmetic.added((own, self._numbers("a sum")), operand[:2])
+            pattern, data = arithmetic.added(self._beside(other, "a sum"), operand[:2])
             return SparseMatrix(pattern, data, self.domain, self.codomain)
         if is_array(other) and tuple(other.shape) == self.shape:
             return add(self._flat(self.shape), other)
@@ -336,8 +334,7 @@ class SparseMatrix(FlatProducts):
     def __sub__(self, other: Any) -> Any:
         operand = self._as_operand(other)
         if operand is not None:
-            own = self.pattern if isinstance(other, SparseMatrix) else self._fresh()
-            pattern, data = arithmetic.subtracted((own, self._numbers("a difference")), operand[:2])
+            pattern, data = arithmetic.subtracted(self._beside(other, "a difference"), operand[:2])
             return SparseMatrix(pattern, data, self.domain, self.codomain)
         if is_array(other) and tuple(other.shape) == self.shape:
             return subtract(self._flat(self.shape), other)
@@ -348,7 +345,7 @@ class SparseMatrix(FlatProducts):
     def __rsub__(self, other: Any) -> Any:
         operand = self._as_operand(other)
         if operand is not None:
-            pattern, data = arithmetic.subtracted(operand[:2], (self._fresh(), self._numbers("a difference")))
+            pattern, data = arithmetic.subtracted(operand[:2], self._beside(other, "a difference"))
             return SparseMatrix(pattern, data, self.domain, self.codomain)
         if is_array(other) and tuple(other.shape) == self.shape:
             return subtract(other, self._flat(self.shape))
@@ -368,8 +365,7 @@ class SparseMatrix(FlatProducts):
             raise TypeError(f"'*' multiplies a sparse matrix entry by entry; write '@' for its product with {other!r}.")
         operand = self._as_operand(other)
         if operand is not None:
-            own = self.pattern if isinstance(other, SparseMatrix) else self._fresh()
-            pattern, data = arithmetic.times_entrywise((own, self._numbers("a product")), operand[:2])
+            pattern, data = arithmetic.times_entrywise(self._beside(other, "a product"), operand[:2])
             return SparseMatrix(pattern, data, self.domain, self.codomain)
         if not is_array(other) and not isinstance(other, list | tuple):
             return NotImplemented
@@ -396,9 +392,10 @@ class SparseMatrix(FlatProducts):
         part = arithmetic.of_other_library(other)
         return None if part is None else (*part, (part[0].shape[1],), (part[0].shape[0],))
 
-    def _fresh(self) -> Pattern:
-        """The pattern without its memo, beside one that will not come again."""
-        return Pattern(self.rows, self.cols, self.shape)
+    def _beside(self, other: Any, what: str) -> tuple[Pattern, Any]:
+        """Own pattern and numbers, to go with another matrix: beside one of SciPy's, which comes once, no plan is kept."""
+        pattern = self.pattern if isinstance(other, SparseMatrix) else Pattern(self.rows, self.cols, self.shape)
+        return pattern, self._numbers(what)
 
     def _fits(self, op: Identity | Scaling, size: int) -> None:
         if op.space.known and op.space.size != size:

@@ -38,6 +38,7 @@ __all__ = [
 Index = np.ndarray[Any, Any]
 T = TypeVar("T")
 
+PLANS = 8  # with other patterns that a pattern remembers; those of a formula that is worked out again and again
 _TRIES = 4  # numbers of columns in turn that are tried
 _BYTES = 40  # an entry at the height of planning: its key, the sort's order, two indices and a place in the result
 
@@ -45,18 +46,20 @@ _BYTES = 40  # an entry at the height of planning: its key, the sort's order, tw
 class Pattern:
     """The places of a ``shape[0]`` × ``shape[1]`` matrix that may be non-zero: row-major sorted, each once.
 
-    Immutable.  ``rows`` and ``cols`` are integer arrays; plans with other patterns are kept in a memo of its own.
+    Immutable.  ``rows`` and ``cols`` are integer arrays; what is worked out of it is kept in a memo of its own, and the last
+    few plans with other patterns.
     Make one with `from_entries`, which sorts and checks.
     """
 
-    __slots__ = ("_memo", "cols", "rows", "shape")
+    __slots__ = ("_memo", "_plans", "cols", "rows", "shape")
 
     def __init__(self, rows: Index, cols: Index, shape: tuple[int, int]) -> None:
         """Wrap places that are known to be sorted, unique and inside the shape; `from_entries` sees to it."""
         dtype = np.int32 if max(*shape, rows.size) < 2**31 else np.int64
         self.rows, self.cols = (_frozen(places.astype(dtype, copy=False)) for places in (rows, cols))
         self.shape = shape
-        self._memo: dict[Any, Any] = {}
+        self._memo: dict[str, Any] = {}
+        self._plans: tuple[tuple[str, Any, Any], ...] = ()  # never changed, only replaced: threads may share a pattern
 
     @property
     def nnz(self) -> int:
@@ -110,11 +113,20 @@ class Pattern:
         m, n = self.shape
         return m == n and self.full_rows and self.remember("diagonal", lambda: bool(np.array_equal(self.rows, self.cols)))
 
-    def remember(self, key: Any, make: Callable[[], T]) -> T:
+    def remember(self, key: str, make: Callable[[], T]) -> T:
         """What ``make`` returned the first time this key was asked for."""
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]  # type: ignore[no-any-return]
+
+    def remember_with(self, kind: str, other: Any, make: Callable[[], T]) -> T:
+        """What ``make`` returned for this other pattern itself, or an equal key, if that is among the last few asked for."""
+        for known, its, plan in self._plans:
+            if known == kind and (its is other or (not isinstance(its, Pattern) and its == other)):
+                return plan  # type: ignore[no-any-return]
+        made = make()
+        self._plans = ((kind, other, made), *self._plans)[:PLANS]
+        return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Without the memo, whose keys are objects of this process."""
@@ -325,7 +337,7 @@ def product(a: Pattern, b: Pattern, limit: int | None = None) -> ProductPlan:
             f"cannot multiply sparse matrices of shapes {a.shape} and {b.shape}: {a.shape[1]} columns against "
             f"{b.shape[0]} rows. Check the order of the factors, or transpose one."
         )
-    return a.remember(("product", id(b)), lambda: (_product(a, b, limit), b))[0]  # b is kept, so that its id stays its own
+    return a.remember_with("product", b, lambda: _product(a, b, limit))
 
 
 def _product(a: Pattern, b: Pattern, limit: int | None) -> ProductPlan:
@@ -359,7 +371,7 @@ def intersection(a: Pattern, b: Pattern) -> UnionPlan:
     """
     if a.shape != b.shape:
         raise SpaceError(f"cannot multiply sparse matrices of shapes {a.shape} and {b.shape} entry by entry.")
-    return a.remember(("intersection", id(b)), lambda: (_intersection(a, b), b))[0]
+    return a.remember_with("intersection", b, lambda: _intersection(a, b))
 
 
 def _intersection(a: Pattern, b: Pattern) -> UnionPlan:
@@ -400,7 +412,7 @@ def union(a: Pattern, b: Pattern) -> UnionPlan:
     """
     if a.shape != b.shape:
         raise SpaceError(f"cannot add sparse matrices of shapes {a.shape} and {b.shape}; summands have one shape.")
-    return a.remember(("union", id(b)), lambda: (_union(a, b), b))[0]
+    return a.remember_with("union", b, lambda: _union(a, b))
 
 
 def _union(a: Pattern, b: Pattern) -> UnionPlan:
