@@ -130,6 +130,40 @@ def test_shifts_and_matrices_of_scipy():
     np.testing.assert_allclose(dense((scaling @ A).todense()), V[:, None] * D, atol=1e-13)
 
 
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr", "dia", "lil", "dok"])
+@pytest.mark.parametrize("kind", ["array", "matrix"])
+def test_scipy_s_matrices_multiply_from_the_left(form, kind):
+    """By ``@`` alone: ``*`` of their older kind is the matrix product, of the newer entry by entry, and is refused."""
+    left = getattr(sp, f"{form}_{kind}")(sp.random_array((6, 6), density=0.5, rng=np.random.default_rng(3)))
+    S = random(6, 6, 14)
+    want = left.toarray() @ dense(S)
+    for found in (left @ S, jax.jit(lambda S: left @ S)(in_jax(S))):
+        assert isinstance(found, SparseMatrix)
+        np.testing.assert_allclose(dense(found), want, atol=1e-13)
+    with pytest.raises(TypeError, match=r"no NumPy array: A\.to_scipy\(\) is SciPy's csr_array"):
+        left * S
+    with pytest.raises(SpaceError, match=r"cannot multiply sparse matrices of shapes \(6, 6\) and \(5, 6\)"):
+        left @ S[:5]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int32, np.complex128, np.float16])
+def test_diagonals_and_sums(dtype):
+    S = random(5, 7, 20).astype(dtype)
+    D = dense(S)
+    for matrix in (S, in_jax(S)):
+        for k in range(-5, 8):
+            for found in (matrix.diagonal(k), jax.jit(lambda S, k=k: S.diagonal(k))(matrix)):
+                np.testing.assert_array_equal(found, np.diagonal(D, k))
+        assert matrix.diagonal(-9).shape == matrix.diagonal(9).shape == (0,)
+        for axis in (None, 0, 1, -1, -2):
+            for found in (matrix.sum(axis=axis), jax.jit(lambda S, axis=axis: S.sum(axis=axis))(matrix)):
+                np.testing.assert_allclose(found, D.sum(axis=axis), rtol=1e-2 if dtype is np.float16 else 1e-12)
+    large = SparseMatrix.from_entries([0, 0], [0, 1], np.array([2**31 - 1] * 2, np.int32), (1, 2))
+    assert large.sum(axis=1).tolist() == [2**32 - 2]
+    with pytest.raises(ValueError, match="has the axes 0 and 1, got axis=2"):
+        S.sum(axis=2)
+
+
 def test_parts():
     D, key = A.toarray(), np.array([True, False, True, True, False, False])
     for part in (
@@ -285,7 +319,7 @@ def test_a_picture_names_rows_and_columns():
 
 # ---- wrong input -----------------------------------------------------------------------------------------------------
 def test_no_array_unasked():
-    for way in (np.asarray, np.array, jnp.asarray, lambda A: np.linalg.solve(A, V), lambda A: A.to_scipy() @ A):
+    for way in (np.asarray, np.array, jnp.asarray, lambda A: np.linalg.solve(A, V), lambda A: A.to_scipy() * A):
         with pytest.raises(
             TypeError, match=r"SparseMatrix of shape \(6, 6\) is no NumPy array: A\.to_scipy\(\) .* A\.todense"
         ):

@@ -18,7 +18,7 @@ from backsolve.engines.fronts import Block, FrontFactors, FrontPlan
 from backsolve.engines.layout import Layout, Part
 from backsolve.sparse.materialize import take
 
-__all__ = ["Permuted", "block_factors", "split_of"]
+__all__ = ["Permuted", "block_factors", "factors_of"]
 
 Index = np.ndarray[Any, Any]
 
@@ -43,12 +43,18 @@ def block_factors(layout: Layout, data: Sequence[Any]) -> Permuted:
     (a `MemoryError`) where the factors would not fit into memory.
     Cost: see `FrontPlan.factor`.
     """
-    split = split_of(layout)
+    split = _split_of(layout)
     require_memory(split.plan.nbytes // 8, 8, f"the factors of a matrix of {layout.size:,} unknowns")
     numbers = take(layout.numbers(data), split.entries)
     if numbers.dtype.itemsize < 4:  # no library factors half precision
         numbers = astype(numbers, namespace(numbers).float32)
     return Permuted(split, split.plan.factor_flat(numbers))
+
+
+def factors_of(layout: Layout, arrays: Sequence[Any]) -> Permuted:
+    """The factors of a matrix of this layout again, of their ``arrays``."""
+    split = _split_of(layout)
+    return Permuted(split, FrontFactors(split.plan, arrays))
 
 
 class Permuted:
@@ -81,7 +87,7 @@ class Permuted:
         return sign * parity(self.split.rows) * parity(self.split.cols), size
 
 
-def split_of(layout: Layout) -> Split:
+def _split_of(layout: Layout) -> Split:
     """The plan of a matrix of this layout, worked out once."""
     return layout.remember("split", lambda: _chosen(layout))
 

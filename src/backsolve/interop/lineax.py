@@ -17,8 +17,7 @@ from backsolve.capture.callback import on_host
 from backsolve.capture.linearized import Leaves, flat
 from backsolve.engines import ENGINES, TRACED, factored, require_package
 from backsolve.engines.base import Factors
-from backsolve.engines.blocks import Permuted, block_factors, split_of
-from backsolve.engines.fronts import FrontFactors
+from backsolve.engines.blocks import block_factors, factors_of
 from backsolve.engines.layout import Layout, Part
 from backsolve.interop.vectors import jacobian_of
 from backsolve.sparse.matrix import SparseMatrix
@@ -139,15 +138,6 @@ class SparseOperator(lx.AbstractLinearOperator):  # type: ignore[misc]
         """The output's structure."""
         return jax.tree_util.tree_unflatten(self.outputs.structure, self.outputs.avals)
 
-    def on_diagonal(self, offset: int) -> Any:
-        """The numbers of a diagonal, zeros where the pattern has none."""
-        rows, cols = self.pattern.rows, self.pattern.cols
-        there = np.flatnonzero(cols.astype(np.int64) - rows == offset)
-        m, n = self.pattern.shape
-        size = min(m, n - offset) if offset >= 0 else min(m + offset, n)
-        at = np.minimum(rows[there], cols[there])
-        return jnp.zeros(max(size, 0), self.data.dtype).at[at].set(self.data[there])
-
 
 def _is_matrix(x: Any) -> bool:
     return isinstance(x, SparseMatrix)
@@ -187,12 +177,12 @@ def _(operator: SparseOperator) -> SparseOperator:
 
 @lx.diagonal.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> Any:
-    return operator.on_diagonal(0)
+    return operator.matrix.diagonal(0)
 
 
 @lx.tridiagonal.register(SparseOperator)  # type: ignore[untyped-decorator]
 def _(operator: SparseOperator) -> tuple[Any, Any, Any]:
-    return operator.on_diagonal(0), operator.on_diagonal(-1), operator.on_diagonal(1)
+    return operator.matrix.diagonal(0), operator.matrix.diagonal(-1), operator.matrix.diagonal(1)
 
 
 @lx.is_symmetric.register(SparseOperator)  # type: ignore[untyped-decorator]
@@ -345,7 +335,7 @@ class SparseLU(lx.AbstractLinearSolver):  # type: ignore[misc]
         plan = _Plan(made.pattern, made.inputs, made.outputs, False, False)
         if self.engine not in TRACED:
             return plan, (made.data,)
-        return plan, tuple(block_factors(self.memory.layout(made.pattern), (made.data,)).factors.arrays)
+        return plan, tuple(block_factors(self.memory.layout(made.pattern), (made.data,)).arrays)
 
     def compute(self, state: Any, vector: Any, options: Any) -> tuple[Any, Any, dict[str, Any]]:
         """The solution for one right-hand side."""
@@ -357,9 +347,7 @@ class SparseLU(lx.AbstractLinearSolver):  # type: ignore[misc]
     def _solved(self, plan: _Plan, arrays: Sequence[Any], b: Any) -> Any:
         way = "solve_transpose" if plan.transposed else "solve"
         if self.engine in TRACED:
-            layout = self.memory.layout(plan.pattern)
-            split = split_of(layout)
-            return getattr(Permuted(split, FrontFactors(split.plan, arrays)), way)(b)
+            return getattr(factors_of(self.memory.layout(plan.pattern), arrays), way)(b)
         (data,) = arrays
         dtype = jnp.result_type(data, b)
 

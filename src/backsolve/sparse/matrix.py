@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from math import prod
 from typing import Any
 
@@ -44,9 +45,9 @@ class SparseMatrix(FlatProducts):
 
     ``+``, ``-``, ``*``, ``/`` and ``@`` take numbers, arrays, other sparse matrices and multiples of `backsolve.I`, from
     either side, as NumPy and SciPy do: ``*`` is entry by entry, ``A + c * I`` a shift, and what is added to an array is
-    one.  SciPy's matrices do too, on the right of ``*`` and ``@``.  Patterns of results are worked out once for each pair
-    of patterns, whatever the numbers.  ``A[rows]`` and ``A[rows, columns]`` take numbers, slices and lists that are known
-    while tracing; a single row is a vector.
+    one.  SciPy's matrices do too, on either side of ``+``, ``-`` and ``@``, and on the right of ``*``.  Patterns of results
+    are worked out once for each pair of patterns, whatever the numbers.  ``A[rows]`` and ``A[rows, columns]`` take numbers,
+    slices and lists that are known while tracing; a single row is a vector.
 
     Example:
         >>> A = SparseMatrix.from_entries([0, 1, 1], [0, 0, 2], np.array([1.0, 2.0, 3.0]), (2, 3))
@@ -186,19 +187,37 @@ class SparseMatrix(FlatProducts):
         """Return the matrix of the complex conjugates."""
         return self._with(conjugate(self.data))
 
-    def diagonal(self) -> Any:
-        """Return the diagonal as a vector of min(m, n) numbers.
+    def diagonal(self, k: int = 0) -> Any:
+        """Return the k-th diagonal as a vector, that of the entries (i, i + k); as `numpy.diagonal`.
 
         Example:
             >>> SparseMatrix.from_entries([0, 1], [0, 0], np.array([2.0, 3.0]), (2, 2)).diagonal()
             array([2., 0.])
         """
-        places = self._on_the_diagonal()
-        return arithmetic.spread(take(self._numbers("the diagonal"), places), self.rows[places], min(self.shape))
+        (m, n), places = self.shape, self._on_the_diagonal(k)
+        size = max(min(m, n - k) if k >= 0 else min(m + k, n), 0)
+        return arithmetic.spread(take(self._numbers("the diagonal"), places), self.rows[places] + min(k, 0), size)
 
     def trace(self) -> Any:
         """Return the sum of the diagonal."""
-        return sum_axes(take(self._numbers("the trace"), self._on_the_diagonal()), (0,))
+        return sum_axes(take(self._numbers("the trace"), self._on_the_diagonal(0)), (0,))
+
+    def sum(self, axis: int | None = None) -> Any:
+        """Return the sum of all entries; with ``axis`` 0 or −2 of each column, with 1 or −1 of each row, as a vector.
+
+        Raises `ValueError` for another axis.
+
+        Example:
+            >>> A = SparseMatrix.from_entries([0, 1, 1], [0, 0, 1], np.array([1.0, 2.0, 3.0]), (2, 2))
+            >>> float(A.sum()), A.sum(axis=0), A.sum(axis=1)
+            (6.0, array([3., 3.]), array([1., 5.]))
+        """
+        if axis is None:
+            return sum_axes(self._numbers("the sum"), (0,))
+        if axis not in (0, 1, -1, -2):
+            raise ValueError(f"a sparse matrix has the axes 0 and 1, got axis={axis!r}.")
+        whole = self.astype(sum_axes(self._numbers("the sum")[:0], (0,)).dtype)  # sums of whole numbers are long ones
+        return (whole if axis in (1, -1) else whole.T) @ same_library(np.ones(self.shape[axis]), whole.data)
 
     def norm(self) -> Any:
         """Return the Frobenius norm (Σ |a|²)^½."""
@@ -251,8 +270,8 @@ class SparseMatrix(FlatProducts):
         pattern, places = self.pattern.remember_with(kind, k, make)
         return SparseMatrix(pattern, take(self._numbers("a triangle"), places), self.domain, self.codomain)
 
-    def _on_the_diagonal(self) -> Any:
-        return self.pattern.remember("on the diagonal", lambda: np.flatnonzero(self.rows == self.cols))
+    def _on_the_diagonal(self, k: int) -> Any:
+        return self.pattern.remember_with("diagonal", k, lambda: np.flatnonzero(self.cols - self.rows.astype(np.int64) == k))
 
     def _numbers(self, what: str) -> Any:
         """The data of one matrix.  Raises `SpaceError` of a batch of them."""
@@ -448,7 +467,14 @@ class SparseMatrix(FlatProducts):
         return self._with(astype(self.data, dtype))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        """Refuse to become an array unasked, as large as it may be."""
+        """Refuse to become an array unasked, as large as it may be.
+
+        The product of SciPy's matrices takes anything for an array, and leaves it to us where that is a single object.
+        """
+        if _in_scipy_s_product(sys._getframe(1)):
+            found = np.empty((), object)
+            found[()] = self
+            return found
         m, n = self.shape
         raise TypeError(
             f"a SparseMatrix of shape {self.shape} is no NumPy array: A.to_scipy() is SciPy's csr_array (A.to_csc() its "
@@ -476,6 +502,15 @@ class SparseMatrix(FlatProducts):
         sparse = importlib.import_module("jax.experimental.sparse")
         places = np.stack([self.rows, self.cols], axis=1)
         return sparse.BCOO((self.data, places), shape=self.shape, indices_sorted=True, unique_indices=True)
+
+
+def _in_scipy_s_product(frame: Any) -> bool:
+    """Whether SciPy asks for the right operand of its ``@``; its older matrices ask in the same way for that of ``*``."""
+    if not frame.f_globals.get("__name__", "").startswith("scipy.sparse"):
+        return False
+    while frame is not None and frame.f_code.co_name == "_matmul_dispatch":
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_name == "__matmul__"
 
 
 def _percent(nnz: int, places: int) -> str:
