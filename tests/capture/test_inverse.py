@@ -106,6 +106,23 @@ def test_large_sparse_and_complex_ones():
         np.testing.assert_allclose([sign, size], list(np.linalg.slogdet(D)), rtol=1e-10)
 
 
+@pytest.mark.parametrize("engine", ["auto", "superlu", "blocks"])
+def test_a_jacobian_without_entries(engine):
+    """NumPy says of an empty matrix that its determinant is 1; a Jacobian that is zero is singular."""
+
+    def found(x):
+        inverse = bs.linearize(jnp.sin, x).factored(engine=engine)
+        return *inverse.slogdet(), inverse.solve(x), inverse.solve_transpose(x), inverse.diagonal()
+
+    x = jnp.zeros(0)
+    for way in (found, jax.jit(found)) if engine == "blocks" else (found,):
+        sign, size, *vectors = way(x)
+        assert (sign, size) == tuple(np.linalg.slogdet(np.zeros((0, 0))))
+        assert all(v.shape == (0,) for v in vectors)
+    with pytest.raises(bs.SingularError, match="singular"):
+        bs.linearize(lambda x: 0 * x, jnp.ones(3)).factored(engine=engine)
+
+
 def test_a_system_by_hand_and_one_of_numbers():
     hand = bs.System(bs.matrix([[2.0], [0.0]]), bs.matrix([[0, 0], [-3.0, 0]]), bs.matrix([[0, 1.0]]))
     sign, size = hand.factored().slogdet()

@@ -8,7 +8,7 @@ import numpy as np
 
 from backsolve.algebra.elements import SingularError as SingularError
 
-__all__ = ["Factors", "SingularError", "SingularMatrixError", "parity"]
+__all__ = ["Factors", "NoFactors", "SingularError", "SingularMatrixError", "parity"]
 
 
 class SingularMatrixError(SingularError):
@@ -28,6 +28,26 @@ class Factors(Protocol):
 
     def solve_transpose(self, b: Any) -> Any:
         """The x with Aᵀ x = b."""
+
+
+class NoFactors:
+    """The factors of a matrix without rows and columns, whose determinant is 1."""
+
+    arrays: tuple[Any, ...] = ()
+
+    def solve(self, b: Any) -> Any:
+        """The x with A x = b: b itself, which is empty."""
+        return b
+
+    solve_transpose = solve
+
+    def with_arrays(self, arrays: Any) -> NoFactors:
+        """The factors of another such matrix."""
+        return self
+
+    def slogdet(self) -> tuple[Any, Any]:
+        """1, and the logarithm of it."""
+        return np.float64(1), np.float64(0)
 
 
 def parity(permutation: np.ndarray[Any, Any]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from backsolve.engines.base import Factors
+from backsolve.engines.base import Factors, NoFactors
 from backsolve.engines.layout import Layout
 
 __all__ = ["ENGINES", "FORMED", "TRACED", "factored", "require_package"]
@@ -55,4 +55,4 @@ def factored(layout: Layout, data: Sequence[Any], engine: str) -> Factors:
     """Return the factors by the engine of this name.  Raises `ValueError` for an unknown name."""
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; use one of {', '.join(map(repr, ('auto', *ENGINES)))}.")
-    return ENGINES[engine](layout, data)
+    return ENGINES[engine](layout, data) if layout.size else NoFactors()
