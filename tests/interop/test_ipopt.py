@@ -1,6 +1,8 @@
 """IPOPT's callbacks and solutions: published optima, CasADi's IPOPT, JAX's own dense derivatives, IPOPT's checker."""
 
+import copy
 import importlib.util
+import pickle
 
 import casadi
 import jax
@@ -117,6 +119,22 @@ def test_at_one_point_all_is_worked_out_once(monkeypatch):
     assert np.isnan(p.objective(x))
     assert np.isnan(p.jacobian(x)).any()
     assert len(ran) == 4
+
+
+def of_x(x, p):
+    return jnp.sum((x - p) ** 2)
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+def test_problems_are_copied(way):
+    p = Problem(of_x, of_x, n=2, lb=[None, 0.0], cu=9.0, parameters=np.array([1.0, 2.0]))
+    p.hessian([0.0, 0.0], [1.0], 1.0)
+    twin = way(p)
+    assert (twin.n, twin.m, twin.lb.tolist(), twin.cu.tolist()) == (2, 1, [-np.inf, 0.0], [9.0])
+    twin.parameters = np.array([3.0, 4.0])
+    assert (p.objective([0.0, 0.0]), twin.objective([0.0, 0.0])) == (5.0, 25.0)
+    np.testing.assert_array_equal(twin.hessian(np.zeros(2), lagrange=[1.0], obj_factor=2.0), [6.0, 6.0])
+    np.testing.assert_allclose(twin.solve([0.0, 0.0], options=QUIET).x, [3.0, 4.0], atol=1e-6)
 
 
 def test_results_are_the_caller_s_to_change():

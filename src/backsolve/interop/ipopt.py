@@ -28,7 +28,6 @@ __all__ = ["Iterate", "Problem", "Result"]
 
 Array = np.ndarray[Any, Any]
 
-LIBRARIES = ("cyipopt", "ipyopt")
 SOLVED = (0, 1, 6)  # to the tolerance, to the acceptable one, a square system
 STOPPED = 5
 MESSAGES = {
@@ -110,8 +109,9 @@ class Problem:
 
     f(x) is a scalar and g(x) any pytree of arrays, flattened to m numbers; x is a vector of n.  With ``parameters``, any
     pytree of arrays, they are called as f(x, parameters) and g(x, parameters); set ``problem.parameters`` to others of the
-    same shapes, or pass them to `solve`, and nothing is compiled again.  Bounds are numbers or arrays; ``lb`` and ``ub`` are
-    infinite unless given, and so is ``cl`` or ``cu`` if the other one is given.  Without both the constraints are g(x) = 0.
+    same shapes, or pass them to `solve`, and nothing is compiled again.  Bounds are numbers, arrays, or lists in which None
+    is no bound; ``lb`` and ``ub`` are infinite unless given, and so is ``cl`` or ``cu`` if the other one is given.  Without
+    both the constraints are g(x) = 0.
 
     The methods `objective`, `gradient`, `constraints`, `jacobian`, `jacobianstructure`, `hessian`, `hessianstructure` are
     those that cyipopt asks for: ``cyipopt.Problem(n=p.n, m=p.m, problem_obj=p, lb=p.lb, ub=p.ub, cl=p.cl, cu=p.cu)``.  The
@@ -166,6 +166,10 @@ class Problem:
         cl, cu = (0.0, 0.0) if cl is None and cu is None else (cl, cu)
         self.cl, self.cu = _bounds("cl", "cu", cl, cu, self.m, "entries of g")
         self._last: tuple[bytes, Any, Any] | None = None  # the point, the parameters and the result of the last call
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is compiled: a copy traces and compiles again."""
+        return {**{k: v for k, v in self.__dict__.items() if k not in ("_first", "_curvature")}, "_last": None}
 
     def __repr__(self) -> str:
         (rows, _), (low, _) = self.jacobianstructure(), self.hessianstructure()
@@ -222,10 +226,10 @@ class Problem:
         """Rows and columns where the Jacobian of g may be non-zero."""
         return self._first.places
 
-    def hessian(self, x: Any, multipliers: Any, factor: float) -> Array:
-        """The numbers of the lower triangle of the Hessian of  factor · f + multipliers · g,  in their structure's order."""
-        weights = _vector("the multipliers", multipliers, self.m)
-        return np.array(self._curvature(self._vector_x(x), self._parameters, weights, np.float64(factor)))
+    def hessian(self, x: Any, lagrange: Any, obj_factor: float) -> Array:
+        """The numbers of the lower half of the Hessian of  obj_factor · f + lagrange · g,  in its structure's order."""
+        weights = _vector("the multipliers", lagrange, self.m)
+        return np.array(self._curvature(self._vector_x(x), self._parameters, weights, np.float64(obj_factor)))
 
     def hessianstructure(self) -> tuple[Array, Array]:
         """Rows and columns of the lower triangle where the Hessian of  σ f + λ·g  may be non-zero."""
@@ -412,7 +416,8 @@ def _bounds(low: str, high: str, below: Any, above: Any, size: int, what: str) -
     """Both bounds as arrays of this size; infinite where they are None."""
     found = []
     for name, bound, none in ((low, below, -np.inf), (high, above, np.inf)):
-        given = _real(name, none if bound is None else bound)
+        listed = isinstance(bound, list | tuple)
+        given = _real(name, none if bound is None else [none if b is None else b for b in bound] if listed else bound)
         if given.ndim and given.shape != (size,):
             raise ValueError(f"{name} must be a number or of shape ({size},), for the {size} {what}, got {given.shape}.")
         if np.isnan(given).any():
@@ -482,12 +487,11 @@ Call = Callable[[Problem, _Guarded, Array, Any, Mapping[str, Any]], tuple[Array,
 
 def _library(name: str | None) -> Call:
     """The call of IPOPT by the library of this name, or by the first that is installed."""
-    calls = {"cyipopt": _by_cyipopt, "ipyopt": _by_ipyopt}
-    if name is not None and name not in calls:
+    if name is not None and name not in LIBRARIES:
         raise ValueError(f"unknown library {name!r}; use one of {', '.join(map(repr, LIBRARIES))}.")
     for candidate in LIBRARIES if name is None else (name,):
         if importlib.util.find_spec(candidate) is not None:
-            return calls[candidate]
+            return LIBRARIES[candidate]
     raise ImportError(
         f"IPOPT is called by {' or '.join(LIBRARIES) if name is None else name}, which is not installed: "
         "pip install 'backsolve[ipopt]' brings ipyopt, whose wheels hold IPOPT."
@@ -538,6 +542,7 @@ def _by_ipyopt(problem: Problem, guarded: _Guarded, x0: Array, multipliers: Any,
 
 
 _NOWHERE = np.zeros(0, np.int64), np.zeros(0, np.int64)
+LIBRARIES: dict[str, Call] = {"cyipopt": _by_cyipopt, "ipyopt": _by_ipyopt}  # the first that is installed
 
 
 def _set(put: Callable[[str, Any], Any], options: Mapping[str, Any], refusal: type[Exception]) -> None:
