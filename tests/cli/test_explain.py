@@ -49,6 +49,27 @@ class Net:
         return x * x
 
 jitted = jax.jit(loss)
+
+def named_loss(params, x, name):
+    return jnp.sum(jnp.tanh(x @ params["dense"]["kernel"])) if name == "tanh" else 0.0
+
+def made():
+    return {"dense": {"kernel": jnp.ones((3, 2))}}, jnp.ones((4, 3)), "tanh"
+
+def square(params):
+    return jnp.sum(params["w"] ** 2)
+
+def one():
+    return {"w": jnp.ones(3)}
+
+def nothing():
+    return "name", 3
+
+def broken():
+    raise RuntimeError("no data")
+
+def wrong():
+    return {"dense": {"kernel": jnp.ones((2, 2))}}, jnp.ones((4, 3)), "tanh"
 """
 
 
@@ -177,3 +198,41 @@ def test_a_module_of_the_current_folder_is_found(program, tmp_path):
     command = [sys.executable, "-m", "backsolve", "explain", "explained_program:many"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "System" in done.stdout
+
+
+# ---- inputs that a function makes -----------------------------------------------------------------------------------
+def test_the_command_line_takes_what_makes_the_arguments(program, capsys, tmp_path):
+    assert cli.main(["explain", f"{program}:named_loss", "--args", f"{program}:made"]) == 0
+    told = capsys.readouterr().out
+    assert "p0  params['dense']['kernel']  float32[3×2]" in told
+    assert "name : 'tanh'" in told
+    assert cli.main(["explain", f"{program}:square", "--args", f"{program}:one"]) == 0
+    assert "params['w']" in capsys.readouterr().out
+    page = tmp_path / "page.html"
+    assert cli.main(["show", f"{program}:named_loss", "--args", f"{program}:made", "-o", str(page)]) == 0
+    assert "['dense']['kernel']" in page.read_text().replace("&#x27;", "'").replace("\\u0027", "'")
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "shapes", "message"),
+    [
+        ("named_loss", "nowhere", [], "has no function 'nowhere'"),
+        (
+            "named_loss",
+            "broken",
+            [],
+            r"is called without arguments, and raises RuntimeError: no data, at .*explained_program\.py:\d+\.$",
+        ),
+        ("square", "nothing", [], r"nothing of square can be varied: .*They are made by .*: a tuple of arguments"),
+        (
+            "named_loss",
+            "wrong",
+            [],
+            r"cannot be linearized with these inputs, params : 1 array, 4 numbers, .* They are made",
+        ),
+        ("named_loss", "made", ["x=3"], r"--args makes all inputs: leave out --shape and --dtype, x=3\."),
+    ],
+)
+def test_arguments_that_cannot_be_made(program, function, args, shapes, message):
+    with pytest.raises(ExplainError, match=message):
+        explain(f"{program}:{function}", shapes, [], f"{program}:{args}")

@@ -1,6 +1,4 @@
-"""`explain`: any function and any pytrees, their leaves by name; and the command line with inputs that a function makes."""
-
-import sys
+"""`explain`: any function and any pytrees, their leaves by name."""
 
 import equinox as eqx
 import jax
@@ -9,9 +7,6 @@ import numpy as np
 import pytest
 
 import backsolve as bs
-from backsolve.cli import main as cli
-from backsolve.cli.explain import ExplainError
-from backsolve.cli.explain import explain as explain_target
 
 PARAMS = {"dense": {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}, "scale": (2.0, np.float32(1.0))}
 
@@ -79,71 +74,3 @@ def test_wrong_input():
         bs.explain(loss, PARAMS, BATCH, dense, argnums=2)
     with pytest.raises(ValueError, match="argnums 5 is out of range"):
         bs.explain(loss, PARAMS, BATCH, dense, argnums=5)
-
-
-PROGRAM = """
-import jax
-import jax.numpy as jnp
-
-def loss(params, x, name):
-    return jnp.sum(jnp.tanh(x @ params["dense"]["kernel"])) if name == "tanh" else 0.0
-
-def made():
-    return {"dense": {"kernel": jnp.ones((3, 2))}}, jnp.ones((4, 3)), "tanh"
-
-def square(params):
-    return jnp.sum(params["w"] ** 2)
-
-def one():
-    return {"w": jnp.ones(3)}
-
-def nothing():
-    return "name", 3
-
-def broken():
-    raise RuntimeError("no data")
-
-def wrong():
-    return {"dense": {"kernel": jnp.ones((2, 2))}}, jnp.ones((4, 3)), "tanh"
-"""
-
-
-@pytest.fixture
-def program(tmp_path):
-    path = tmp_path / "made_program.py"
-    path.write_text(PROGRAM)
-    yield str(path)
-    sys.modules.pop("made_program", None)
-    sys.path[:] = [entry for entry in sys.path if entry != str(tmp_path)]
-
-
-def test_the_command_line_takes_what_makes_the_arguments(program, capsys, tmp_path):
-    assert cli.main(["explain", f"{program}:loss", "--args", f"{program}:made"]) == 0
-    told = capsys.readouterr().out
-    assert "p0  params['dense']['kernel']  float32[3×2]" in told
-    assert "name : 'tanh'" in told
-    assert cli.main(["explain", f"{program}:square", "--args", f"{program}:one"]) == 0
-    assert "params['w']" in capsys.readouterr().out
-    page = tmp_path / "page.html"
-    assert cli.main(["show", f"{program}:loss", "--args", f"{program}:made", "-o", str(page)]) == 0
-    assert "['dense']['kernel']" in page.read_text().replace("&#x27;", "'").replace("\\u0027", "'")
-
-
-@pytest.mark.parametrize(
-    ("function", "args", "shapes", "message"),
-    [
-        ("loss", "nowhere", [], "has no function 'nowhere'"),
-        (
-            "loss",
-            "broken",
-            [],
-            r"is called without arguments, and raises RuntimeError: no data, at .*made_program\.py:\d+\.$",
-        ),
-        ("square", "nothing", [], r"nothing of square can be varied: .*They are made by .*: a tuple of arguments"),
-        ("loss", "wrong", [], r"cannot be linearized with these inputs, params : 1 array, 4 numbers, .* They are made by"),
-        ("loss", "made", ["x=3"], r"--args makes all inputs: leave out --shape and --dtype, x=3\."),
-    ],
-)
-def test_arguments_that_cannot_be_made(program, function, args, shapes, message):
-    with pytest.raises(ExplainError, match=message):
-        explain_target(f"{program}:{function}", shapes, [], f"{program}:{args}")
