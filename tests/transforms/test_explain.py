@@ -1,5 +1,7 @@
 """`explain`: any function and any pytrees, their leaves by name."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -60,6 +62,8 @@ def test_what_is_varied():
     assert section(power, "System")[0].split()[:3] == ["sources", "p", "1"]
     variadic = bs.explain(lambda *parts: parts[0] @ parts[1], jnp.ones(3), jnp.ones(3), argnums=(1, 0))
     assert [line.split()[1] for line in section(variadic, "Sources")] == ["parts[1]", "parts[0]"]
+    bound = functools.partial(functools.partial(loss, apply=dense), batch=BATCH)
+    assert bs.explain(bound, PARAMS).startswith("loss\n")
     module = eqx.nn.Linear(3, 2, key=jax.random.key(0))
     told = bs.explain(lambda net, x: jnp.sum(net(x)), module, jnp.ones(3))
     assert "net.weight" in told
@@ -72,5 +76,7 @@ def test_wrong_input():
         bs.explain(loss, "a", 3)
     with pytest.raises(TypeError, match=r"argument 2 of loss, apply, is to be varied but is "):
         bs.explain(loss, PARAMS, BATCH, dense, argnums=2)
+    with pytest.raises(TypeError, match=r"argument 1 of loss, leaf 1, is ShapeDtypeStruct\(.* not an array"):
+        bs.explain(loss, PARAMS, {**BATCH, "x": jax.ShapeDtypeStruct((4, 3), jnp.float32)}, dense)
     with pytest.raises(ValueError, match="argnums 5 is out of range"):
         bs.explain(loss, PARAMS, BATCH, dense, argnums=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -123,11 +124,11 @@ def traced(f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequenc
     argnums = argnums if isinstance(argnums, Sequence) else numbers[0]
     chosen = primals[numbers[0]] if isinstance(argnums, int) else tuple(primals[i] for i in numbers)
     leaves, tree = jax.tree_util.tree_flatten(chosen)
-    for i, leaf in enumerate(leaves):
+    for number, i, leaf in [(n, *found) for n in numbers for found in enumerate(jax.tree_util.tree_leaves(primals[n]))]:
         is_text = getattr(getattr(leaf, "dtype", None), "kind", "") in ("O", "S", "U")
         if is_text or (not isinstance(leaf, (jax.Array, bool, int, float, complex)) and not hasattr(leaf, "__array__")):
             raise TypeError(
-                f"argument {argnums} of {_name(f)}, leaf {i}, is {leaf!r} of type {type(leaf).__name__}, not an array; "
+                f"argument {number} of {name_of(f)}, leaf {i}, is {leaf!r} of type {type(leaf).__name__}, not an array; "
                 "differentiate by other arguments, or close over it."
             )
     leaves = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in leaves]
@@ -142,14 +143,14 @@ def traced(f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequenc
         if not has_aux:
             out = (out, None)
         elif not isinstance(out, (tuple, list)) or len(out) != 2:
-            raise TypeError(f"with has_aux, {_name(f)} must return a pair (output, auxiliary data), got {out!r}.")
+            raise TypeError(f"with has_aux, {name_of(f)} must return a pair (output, auxiliary data), got {out!r}.")
         data, structure = jax.tree_util.tree_flatten(out[1])
         arrays = [leaf for leaf in data if isinstance(leaf, jax.Array)]
         aux = Aux(structure, [_ARRAY if isinstance(leaf, jax.Array) else leaf for leaf in data])
         outputs.append((jax.tree_util.tree_structure(out[0]), aux))
         return out[0], arrays
 
-    flat.__name__ = _name(f)
+    flat.__name__ = name_of(f)
     flat.__wrapped__ = f  # type: ignore[attr-defined]  # so that errors point at the user's own line
     try:
         jaxpr, consts, out_tree = jx.trace(flat, leaves)
@@ -158,7 +159,7 @@ def traced(f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequenc
             return _at_the_point(flat, leaves, tree, outputs)
         except jx.NOT_CONCRETE:  # nor does JAX know it
             raise error from None
-    return Traced(_name(f), jaxpr, consts, leaves, tree, out_tree, *outputs[-1])
+    return Traced(name_of(f), jaxpr, consts, leaves, tree, out_tree, *outputs[-1])
 
 
 def _at_the_point(flat: Callable[..., Any], leaves: list[Any], tree: Any, outputs: list[tuple[Any, Aux]]) -> Traced:
@@ -186,14 +187,17 @@ def normalized_argnums(argnums: int | Sequence[int], count: int, f: Callable[...
             raise TypeError(f"argnums must be an int or a sequence of ints, got {argnums!r}.")
         if not -count <= i < count:
             raise ValueError(
-                f"argnums {i} is out of range: {_name(f)} is called with {count} positional argument"
+                f"argnums {i} is out of range: {name_of(f)} is called with {count} positional argument"
                 f"{'' if count == 1 else 's'}."
             )
         out.append(int(i) % count)
         if out.index(out[-1]) < len(out) - 1:
-            raise ValueError(f"argnums {argnums!r} names argument {out[-1]} of {_name(f)} twice; name each one once.")
+            raise ValueError(f"argnums {argnums!r} names argument {out[-1]} of {name_of(f)} twice; name each one once.")
     return out
 
 
-def _name(f: Any) -> str:
+def name_of(f: Any) -> str:
+    """A function as messages call it; of a `functools.partial`, that which it calls."""
+    while isinstance(f, partial):
+        f = f.func
     return getattr(f, "__name__", None) or type(f).__name__

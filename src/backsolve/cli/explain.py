@@ -20,8 +20,9 @@ import numpy as np
 
 from backsolve.algebra.spaces import available_memory
 from backsolve.capture import linearize
+from backsolve.capture.linearize import name_of
 from backsolve.system.system import System
-from backsolve.transforms.explain import Call, call_of, name_of, source_names, text_of, told
+from backsolve.transforms.explain import Call, call_of, source_names, space_of, text_of, told
 
 __all__ = ["ExplainError", "Inputs", "explain", "find_function", "linearize_target", "make_inputs", "wide_enough"]
 
@@ -210,12 +211,8 @@ def _array(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Any:
     return jnp.zeros(shape, kind)
 
 
-def _space(x: Any) -> str:
-    return f"{x.dtype}[{'×'.join(map(str, x.shape)) or 'scalar'}]"
-
-
 def _spaces(value: Any) -> str:
-    return "[" + ", ".join(map(_space, value)) + "]" if isinstance(value, list) else _space(value)
+    return "[" + ", ".join(map(space_of, value)) + "]" if isinstance(value, list) else space_of(value)
 
 
 def wide_enough(dtypes: Sequence[str], args: str | None = None) -> AbstractContextManager[Any]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from backsolve.algebra.elements import is_number, short
 from backsolve.capture import Traced, linearize_with_aux, traced
+from backsolve.capture.linearize import name_of
 from backsolve.capture.linearized import Linearized, check_chunk
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.system import FORMATS
@@ -248,7 +249,7 @@ def _jacobian(
         return system, aux, False
 
     if form.is_sparse:
-        name = f"Jacobian of {_name(fun)}"
+        name = f"Jacobian of {name_of(fun)}"
         return sparse_derivative(build, name, form.order, has_aux=has_aux, layout=form.layout, value=value)
 
     plans: dict[Any, Choice] = {}  # by structure: a function is planned once, however often it is traced
@@ -464,14 +465,14 @@ def _sparse_hessian(
         program, shape = jax.make_jaxpr(value_alone, return_shape=True)()
         if jax.tree_util.all_leaves([shape]) and shape.shape != ():
             raise TypeError(
-                f"hessian with format={form.format!r} needs a scalar output, but {_name(fun)} returns shape {shape.shape}; "
-                "reduce it (jnp.sum), or take format='array'."
+                f"hessian with format={form.format!r} needs a scalar output, but {name_of(fun)} returns shape "
+                f"{shape.shape}; reduce it (jnp.sum), or take format='array'."
             )
         system, aux = _system(inner, args, kwargs, argnums, "hessian", has_aux or value, holomorphic, False, fold=True)
         _check_real_output(inner, system.value, holomorphic)
         return system, aux, not jx.has_own_rules(program.jaxpr)
 
-    name, aux = f"Hessian of {_name(fun)}", has_aux or value
+    name, aux = f"Hessian of {name_of(fun)}", has_aux or value
     made = sparse_derivative(build, name, form.order, has_aux=aux, layout=form.layout, value=value)
     return _like(fun, "sparse Hessian of")(made)
 
@@ -482,16 +483,12 @@ def require_shaped(fun: Any, primals: Sequence[Any]) -> None:
     for i, primal in enumerate(primals):
         for leaf in jax.tree_util.tree_leaves(primal):
             if not (is_number(leaf) or (hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not isinstance(leaf, type))):
-                raise TypeError(f"argument {i} of {_name(fun)} is {short(leaf)}, no array and no jax.ShapeDtypeStruct.")
-
-
-def _name(fun: Any) -> str:
-    return getattr(fun, "__name__", type(fun).__name__)
+                raise TypeError(f"argument {i} of {name_of(fun)} is {short(leaf)}, no array and no jax.ShapeDtypeStruct.")
 
 
 def _like(fun: Any, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Name and document a derivative after its function."""
-    name = _name(fun)
+    name = name_of(fun)
 
     def decorate(made: Callable[..., Any]) -> Callable[..., Any]:
         if callable(fun) and hasattr(fun, "__name__"):
@@ -557,7 +554,7 @@ def _check_input(what: str, i: int, dtype: Any, holomorphic: bool, allow_int: bo
 
 
 def _scalar_seed(fun: Any, value: Any, holomorphic: bool) -> Any:
-    name = _name(fun)
+    name = name_of(fun)
     tree = jax.tree_util.tree_structure(value)
     if not jax.tree_util.all_leaves([value]):
         raise TypeError(f"grad needs a function with one scalar output, but {name} returns a pytree: {tree}.")
@@ -572,7 +569,7 @@ def _scalar_seed(fun: Any, value: Any, holomorphic: bool) -> Any:
 
 
 def _check_real_output(fun: Any, value: Any, holomorphic: bool) -> None:
-    name = _name(fun)
+    name = name_of(fun)
     for leaf in jax.tree_util.tree_leaves(value):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, np.inexact):

@@ -20,10 +20,10 @@ import numpy as np
 
 from backsolve.algebra.elements import is_number, short
 from backsolve.capture import linearize
-from backsolve.capture.linearize import normalized_argnums
+from backsolve.capture.linearize import name_of, normalized_argnums
 from backsolve.system.system import System
 
-__all__ = ["WIDTH", "Call", "Explanation", "call_of", "explain", "name_of", "source_names", "text_of", "told"]
+__all__ = ["WIDTH", "Call", "Explanation", "call_of", "explain", "source_names", "space_of", "text_of", "told"]
 
 Argnums = int | Sequence[int] | None
 
@@ -87,7 +87,7 @@ def call_of(f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
     """
     if not callable(f):
         raise TypeError(f"explain takes a function of JAX arrays and its arguments, got {short(f)}.")
-    names = parameter_names(f, len(args))
+    names = _parameter_names(f, len(args))
     arrays = [i for i, arg in enumerate(args) if _is_of_arrays(arg)]
     if argnums is None:
         chosen = [i for i in arrays if any(map(_varies, jax.tree_util.tree_leaves(args[i])))]
@@ -129,7 +129,7 @@ def source_names(names: Sequence[str], arguments: Sequence[Any]) -> tuple[str, .
     )
 
 
-def parameter_names(f: Callable[..., Any], count: int) -> list[str]:
+def _parameter_names(f: Callable[..., Any], count: int) -> list[str]:
     """What f calls its first arguments."""
     try:
         parameters = list(inspect.signature(f).parameters.values())
@@ -154,24 +154,25 @@ def _described(argument: Any) -> str:
     if not _is_of_arrays(argument):
         return short(argument)
     if jax.tree_util.treedef_is_leaf(tree):
-        return _space(argument)
+        return space_of(argument)
     numbers = sum(prod(jnp.shape(leaf)) for leaf in leaves)
     return f"{len(leaves)} array{'' if len(leaves) == 1 else 's'}, {numbers:,} numbers"
 
 
-def _space(x: Any) -> str:
+def space_of(x: Any) -> str:
+    """Dtype and shape of an array, as lines of arguments have them."""
     return f"{jnp.result_type(x)}[{'×'.join(map(str, jnp.shape(x))) or 'scalar'}]"
 
 
 def text_of(title: str, call: Call, system: System) -> str:
     """The text on a system of this call."""
     parts = [
-        [title, *(cut(f"  {line}", WIDTH) for line in call.lines)],
+        [title, *(_cut(f"  {line}", WIDTH) for line in call.lines)],
         _source_lines(call, system),
-        sizes_lines(system),
-        kind_lines(system),
-        node_lines(system),
-        cost_lines(call.function, call.arguments, call.argnums, system),
+        _sizes_lines(system),
+        _kind_lines(system),
+        _node_lines(system),
+        _cost_lines(call.function, call.arguments, call.argnums, system),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
@@ -182,11 +183,11 @@ def _source_lines(call: Call, system: System) -> list[str]:
         return []
     spaces = [str(space) for space in system.M.col_spaces]
     rows = [[f"  p{j}", name, space] for j, (name, space) in enumerate(zip(call.names, spaces, strict=True))]
-    lines = [cut(line, WIDTH) for line in _table(rows[:ROWS])]
+    lines = [_cut(line, WIDTH) for line in _table(rows[:ROWS])]
     return ["Sources", *lines, *([f"  … and {len(rows) - ROWS} more sources"] if len(rows) > ROWS else [])]
 
 
-def sizes_lines(system: System) -> list[str]:
+def _sizes_lines(system: System) -> list[str]:
     """How many sources, nodes, outputs and edges there are, and of which spaces."""
     M, L, S = system.M, system.L, system.sinks
     n, p, q = L.shape[0], M.shape[1], S.shape[0]
@@ -194,9 +195,9 @@ def sizes_lines(system: System) -> list[str]:
         "System    dx = M dp + L dx,  dy = S dx",
         *_table(
             [
-                ["  sources p", f"{p}", cut(", ".join(map(str, M.col_spaces)), 56)],
+                ["  sources p", f"{p}", _cut(", ".join(map(str, M.col_spaces)), 56)],
                 ["  nodes x", f"{n}", f"{sum(space.size for space in L.row_spaces):,} numbers"],
-                ["  outputs y", f"{q}", cut(", ".join(map(str, S.row_spaces)), 56)],
+                ["  outputs y", f"{q}", _cut(", ".join(map(str, S.row_spaces)), 56)],
                 ["  non-zeros", f"{len(M.entries) + len(L.entries)}", _density(system)],
             ],
             right=(1,),
@@ -241,15 +242,15 @@ def _kind(operator: Any) -> str:
     return f"{text}  {SYMBOLS[text]}" if text in SYMBOLS else text
 
 
-def kind_lines(system: System) -> list[str]:
+def _kind_lines(system: System) -> list[str]:
     """How many edges there are of each kind."""
     counts = [Counter(_kind(op) for op in A.entries.values()) for A in (system.M, system.L)]
     order = sorted(set().union(*counts), key=lambda kind: (-sum(c[kind] for c in counts), kind))
-    rows = [[f"  {cut(kind, 50)}", *(str(c[kind] or "·") for c in counts)] for kind in order]
+    rows = [[f"  {_cut(kind, 50)}", *(str(c[kind] or "·") for c in counts)] for kind in order]
     return _table([["Edges by kind", "M", "L"], *rows], right=(1, 2))
 
 
-def node_lines(system: System) -> list[str]:
+def _node_lines(system: System) -> list[str]:
     """The nodes with their lines, and the edges that lead to them."""
     M, L = system.M, system.L
     edges: dict[int, list[tuple[str, str]]] = {i: [] for i in range(L.shape[0])}
@@ -259,13 +260,13 @@ def node_lines(system: System) -> list[str]:
     rows, hidden = [["Nodes", "operation", "line", "shape", "from", "operator"]], 0
     for i, sources in edges.items():
         operation, line = _origin(L.name(i))
-        head = [f"  x{i}", cut(operation, 18), line, cut(_shape_text(L.row_spaces[i]), 14)]
+        head = [f"  x{i}", _cut(operation, 18), line, _cut(_shape_text(L.row_spaces[i]), 14)]
         for k, (source, label) in enumerate(sources or [("", "")]):
             if len(rows) > ROWS:
                 hidden += 1
                 continue
             rows.append([*(head if k == 0 else [""] * len(head)), source, label])
-    lines = [cut(line, WIDTH) for line in _table(rows)]
+    lines = [_cut(line, WIDTH) for line in _table(rows)]
     return lines + ([f"  … and {hidden} more edges"] if hidden else [])
 
 
@@ -275,14 +276,14 @@ def _origin(name: str) -> tuple[str, str]:
     if match is None:
         return name.removesuffix(" ()"), ""
     file, _, line = match[2].rpartition(":")
-    return match[1], f"{cut(file, LINE - 1 - len(line))}:{line}"
+    return match[1], f"{_cut(file, LINE - 1 - len(line))}:{line}"
 
 
 def _shape_text(space: Any) -> str:
     return re.sub(r"\b[a-z_]+\d+\[([^]]*)\]", r"\1", str(space))
 
 
-def cost_lines(function: Callable[..., Any], arguments: Sequence[Any], argnums: Sequence[int], system: System) -> list[str]:
+def _cost_lines(function: Callable[..., Any], arguments: Sequence[Any], argnums: Sequence[int], system: System) -> list[str]:
     """What XLA counts for the function and its gradient."""
     ones = jax.tree_util.tree_map(lambda y: jnp.ones(jnp.shape(y), jnp.result_type(y)), system.value)
 
@@ -318,7 +319,7 @@ def _table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str
     return lines
 
 
-def cut(text: str, width: int) -> str:
+def _cut(text: str, width: int) -> str:
     """The text in so many characters."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
@@ -334,8 +335,3 @@ def told(error: BaseException) -> str:
         for frame in traceback.extract_tb(error.__traceback__):
             place = place if frame.filename.startswith(ours) else f"{frame.filename}:{frame.lineno}"
     return f"{type(error).__name__}: {text}" + (f", at {place}" if place else "")
-
-
-def name_of(function: Any) -> str:
-    """A function as messages call it."""
-    return getattr(function, "__name__", None) or type(function).__name__
