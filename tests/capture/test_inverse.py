@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.sparse.linalg import aslinearoperator
 
 import backsolve as bs
 
@@ -76,6 +77,12 @@ def test_determinant_and_diagonal(name, engine, damping):
     assert size == pytest.approx(want.logabsdet)
     assert found.logdet() == pytest.approx(want.logabsdet)
     np.testing.assert_allclose(found.diagonal(), np.diag(np.linalg.inv(D)), rtol=1e-9, atol=1e-12)
+    b, turned = np.arange(1.0, N + 1), np.linalg.inv(D).T
+    np.testing.assert_allclose(found.T @ b, turned @ b, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.T.T @ b, turned.T @ b, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(aslinearoperator(found.T).matvec(b), turned @ b, rtol=1e-9, atol=1e-12)
+    if engine == "blocks":
+        np.testing.assert_allclose(jax.jit(lambda inverse, b: inverse.T @ b)(found, b), turned @ b, rtol=1e-9, atol=1e-12)
 
 
 def test_determinant_of_trees():

@@ -100,8 +100,10 @@ def test_a_dense_hessian_warns():
     def cube(x):
         return jnp.sum(x) ** 3
 
-    with pytest.warns(UserWarning, match="the Hessian of cube is dense: 400 of its 400 entries"):
-        bs.hessian(cube, format="sparse")(jnp.ones(20))
+    for derivative in (bs.hessian, bs.value_grad_and_hessian):
+        with pytest.warns(UserWarning, match="the Hessian of cube is dense: 400 of its 400 entries") as caught:
+            derivative(cube, format="sparse")(jnp.ones(20))
+        assert caught[0].filename == __file__
 
 
 def test_a_pattern_too_large_is_refused_with_its_bytes():

@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse.linalg import aslinearoperator
 
 import backsolve as bs
-from backsolve import CycleError, I, O, OperatorMatrix, SingularError, hadamard, matrix, solve, substitute
+from backsolve import CycleError, I, O, OperatorMatrix, SingularError, SparseMatrix, hadamard, matrix, solve, substitute
 from backsolve.algebra import AlgebraError, MinPlus
 
 from ..zoo import Minimal
@@ -78,6 +78,11 @@ def test_what_is_no_matrix_or_not_square():
         solve(matrix([[1, 2, 3], [4, 5, 6]]), [1, 2])
     with pytest.raises(TypeError, match=r"solve takes a matrix .*got numpy.ndarray of shape \(2, 2\)"):
         solve(np.eye(2), [1, 2])
+    S = SparseMatrix.from_entries([0, 1], [0, 1], np.ones(2), (2, 2))
+    with pytest.raises(
+        TypeError, match=r"got backsolve\.SparseMatrix of shape \(2, 2\)\. SciPy .*spsolve\(A\.to_csc\(\), b\)\.$"
+    ):
+        solve(S, [1, 2])
     with pytest.raises(TypeError, match=r"substitute takes a matrix such as backsolve.matrix"):
         substitute([[0]], [1])
 

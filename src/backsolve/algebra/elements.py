@@ -131,8 +131,8 @@ def short(x: Any) -> str:
 
 def describe(x: Any) -> str:
     """Name x for an error message: its type, and its shape where it has one."""
-    if _acts(x):
-        return repr(x)
+    if _acts(x) and "\n" not in (text := repr(x)):  # no picture
+        return text
     shape = getattr(x, "shape", None)
     name = f"{type(x).__module__.split('.')[0]}.{type(x).__qualname__}".removeprefix("builtins.")
     return f"{name} of shape {tuple(shape)}" if isinstance(shape, tuple) and shape else name

@@ -262,7 +262,8 @@ def solve(A: Triangular, b: Any) -> Any:
 
 def _require_matrix(A: Any, function: str) -> None:
     if not hasattr(A, "splitting"):
-        raise TypeError(f"{function} takes a matrix such as backsolve.matrix([[...]]) makes, got {describe(A)}.")
+        sparse = " SciPy solves with it: scipy.sparse.linalg.spsolve(A.to_csc(), b)." if hasattr(A, "to_csc") else ""
+        raise TypeError(f"{function} takes a matrix such as backsolve.matrix([[...]]) makes, got {describe(A)}.{sparse}")
 
 
 def _solve(diagonal: Sequence[Any] | None, N: Triangular, b: Any) -> Any:

@@ -29,7 +29,9 @@ from backsolve.engines.layout import Layout, Part
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import LinearOperator
 from backsolve.operators.base import Scaling
+from backsolve.operators.constructors import linear_map
 from backsolve.operators.flat import FlatProducts, Known
+from backsolve.operators.linear_map import LinearMap
 from backsolve.sparse.materialize import take
 from backsolve.sparse.operator import Sparse, sparse
 
@@ -196,6 +198,12 @@ class Inverse(FlatProducts):
 
     def __matmul__(self, b: Any) -> Any:
         return self.solve(b)
+
+    @property
+    def T(self) -> LinearMap:
+        """J⁻ᵀ as an operator on vectors, by the same factors."""
+        m, n = self.flat_shape
+        return linear_map(self.solve_transpose, self.solve, (m,), (n,), name="J⁻ᵀ")
 
     def slogdet(self) -> tuple[Any, Any]:
         """Return the sign of det J (of complex numbers, its phase) and log |det J|, from the factors.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -177,5 +178,8 @@ def _warn_if_dense(found: Any, name: str) -> list[str]:
         f"the {name} is dense: {nnz:,} of its {places:,} entries may be non-zero. "
         "format='array' gives the same numbers faster; format='operator' keeps other structure than zeros."
     )
-    warnings.warn(text, stacklevel=3)
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("backsolve."):
+        frame, level = frame.f_back, level + 1  # to the line that asked for it
+    warnings.warn(text, stacklevel=level)
     return [text]
