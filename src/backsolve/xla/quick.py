@@ -1,8 +1,9 @@
 """Quick compilation: of XLA's two ways to write down a fused loop the one that takes less time, where it knows both.
 
-On a CPU the newer way takes most of the time of compiling a small program and the loops it writes are no faster.  IPOPT's
-three functions, compiled in either way, seconds of two cores: collocation of 300 unknowns 0.42 and 0.17, an optimal power
-flow of 118 buses 2.3 and 0.9.
+On a CPU the newer way takes about half of the time of compiling a small program, and its loops are about as fast.  IPOPT's
+two programs, seconds of processor time with the newer and the older way: collocation of 300 unknowns 0.37 and 0.17, an
+optimal power flow of 118 buses 2.3 and 1.4.  What the older way makes ran 0.6 to 1.13 times as long (collocation of 3,000
+and 60,000 unknowns, the power flow).  Tried with jax and jaxlib 0.10.2, on two cores.
 """
 
 from __future__ import annotations
