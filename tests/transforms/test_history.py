@@ -1,8 +1,11 @@
 """What iterations print, to a file and to a person."""
 
+import copy
 import io
+import pickle
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -64,11 +67,37 @@ def test_newton_shows_its_steps_to_a_terminal(monkeypatch):
     assert re.match(r"newton   0  max \|F\| 1\.000e\+00  step length", screen.getvalue())
 
 
-def test_a_solution_prints_its_history():
+def test_a_solution_is_told_in_a_line_and_printed_with_its_history():
     solution = Solution(1.0, 0.0, filled(3))
     assert solution.steps == 2
     assert solution.converged is True
-    assert repr(solution) == f"newton: 2 steps\n{filled(3)}"
+    assert repr(solution) == "newton: converged in 2 steps, max |F| 1.000e-02, steps 2"
+    assert str(solution) == f"{solution!r}\n{filled(3)}"
+    ended = Solution(1.0, 0.0, filled(2), converged=False)
+    assert repr(ended) == "newton: not converged, ended after 1 step, max |F| 1.000e-01, steps 1"
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+def test_a_solution_is_copied_and_pickled(way, monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
+    found = newton(lambda p: {"b": p["a"] ** 2 - 2.0}, {"a": jnp.array([1.0, 2.0])}, tol=1e-5)
+    again = way(found)
+    np.testing.assert_array_equal(again.x["a"], found.x["a"])
+    np.testing.assert_array_equal(again.value["b"], found.value["b"])
+    assert str(again) == str(found)
+    assert (again.steps, again.converged) == (found.steps, True)
+    assert again.history == found.history
+    assert hash(again.history) == hash(found.history)
+    error = ConvergenceError("stuck.", found.history)
+    assert str(way(error)) == str(error)
+    change = jax.tree_util.tree_map(jnp.subtract, again, found)  # of the same tree
+    np.testing.assert_array_equal(change.x["a"], 0)
+
+
+def test_histories_with_other_rows_are_others():
+    assert filled(2) == filled(2)
+    assert filled(2) != filled(3)
+    assert filled(2) != "newton"
 
 
 def test_an_error_carries_the_history():

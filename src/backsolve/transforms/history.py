@@ -10,6 +10,7 @@ __all__ = ["ConvergenceError", "History", "Solution"]
 
 
 LONG = 40  # rows; of more than that the middle is left out in print
+SHOWN = 2  # columns of the last row in the line that tells a solution
 
 
 class ConvergenceError(ArithmeticError):
@@ -17,11 +18,18 @@ class ConvergenceError(ArithmeticError):
 
     def __init__(self, message: str, history: History) -> None:
         super().__init__(f"{message}\n{history}")
+        self.message = message
         self.history = history
+
+    def __reduce__(self) -> Any:  # an exception is made again of its args, of which there is one
+        return type(self), (self.message, self.history)
 
 
 class History:
-    """One row for each iteration: named numbers.  Prints as a table; while a person watches, each row as it comes."""
+    """One row for each iteration: named numbers.  Prints as a table; while a person watches, each row as it comes.
+
+    Equal to another one with the same rows.  Pickled and copied without the stream that it is shown on.
+    """
 
     def __init__(self, what: str, columns: tuple[str, ...], stream: Any = None) -> None:
         self.what = what
@@ -37,6 +45,16 @@ class History:
             text = "  ".join(f"{name} {_written(x)}" for name, x in zip(self.columns, numbers, strict=True))
             self._stream.write(f"{self.what} {len(self.rows) - 1:3d}  {text}\n")
             self._stream.flush()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"what": self.what, "columns": self.columns, "rows": self.rows, "_stream": None, "_watched": False}
+
+    def __eq__(self, other: object) -> bool:
+        mine = (self.what, self.columns, self.rows)
+        return isinstance(other, History) and mine == (other.what, other.columns, other.rows)
+
+    def __hash__(self) -> int:
+        return hash((self.what, self.columns))  # what of it does not change as rows come
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,7 +80,8 @@ class Solution:
     """What an iteration found: ``x``, the function's ``value`` there, and the ``history`` of the steps.
 
     ``converged`` says that x is what was asked for: False only where a ``callback`` ended the iteration before, since
-    `ConvergenceError` is raised elsewhere.  Prints as its history.  A JAX pytree, with the leaves of x and value.
+    `ConvergenceError` is raised elsewhere.  Its repr is a line, printed it is that and the table of the history.  A JAX
+    pytree, with the leaves of x and value; it can be copied and pickled.
     """
 
     x: Any
@@ -76,7 +95,13 @@ class Solution:
         return len(self.history) - 1
 
     def __repr__(self) -> str:
-        return f"{self.history.what}: {self.steps} steps\n{self.history}"
+        how = "converged in" if self.converged else "not converged, ended after"
+        last = zip(self.history.columns[:SHOWN], self.history.rows[-1][:SHOWN], strict=True) if len(self.history) else ()
+        told = "".join(f", {name} {_written(x)}" for name, x in last)
+        return f"{self.history.what}: {how} {self.steps} step{'s' * (self.steps != 1)}{told}"
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{self.history}"
 
 
 def _written(x: float) -> str:
