@@ -11,6 +11,7 @@ import scipy.optimize
 import backsolve as bs
 from backsolve import ConvergenceError, gauss_newton, minimize_newton, newton
 from backsolve.transforms import newton as optimize
+from backsolve.transforms.stopping import Stopping
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -301,7 +302,7 @@ def test_whether_an_entry_vanishes_does_not_depend_on_its_size(size):
     def each(points):
         return size * np.stack([points[:, 0] ** 2 - 9, np.sin(points[:, 1] * 1e7)], axis=1)
 
-    rule = optimize.Stopping(each, np.zeros(2), 2, 1e-10)
+    rule = Stopping(each, np.zeros(2), 2, 1e-10)
     x = np.array([3.0, 1e-7 * np.pi])
     for error, want in ((1e-11, True), (1e-9, False)):
         y = x * (1 + error)

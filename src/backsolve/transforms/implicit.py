@@ -18,7 +18,8 @@ from backsolve.capture.solving import is_concrete, require_engine
 from backsolve.engines.base import SingularError, SingularMatrixError
 from backsolve.tracing.jaxpr import hoisted
 from backsolve.transforms.history import ConvergenceError, History
-from backsolve.transforms.newton import DECREASE, SHORTEST, Stopping, newton
+from backsolve.transforms.newton import DECREASE, SHORTEST, newton
+from backsolve.transforms.stopping import Stopping
 
 __all__ = ["fixed_point", "root"]
 
