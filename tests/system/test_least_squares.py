@@ -1,5 +1,7 @@
 """The augmented matrix of least squares against numpy.linalg.lstsq."""
 
+from dataclasses import replace
+
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
@@ -23,20 +25,34 @@ def residual(p):
 
 POINT = {"a": RNG.standard_normal(4), "b": RNG.standard_normal(2)}
 WIDE = (lambda x: jnp.array([x[0] * x[1], x[2] ** 2]), np.array([1.0, 2.0, 3.0, 4.0]))
-PROBLEMS = {"tall": (residual, POINT), "square": (lambda x: x**2 + x[::-1], POINT["a"]), "wide": WIDE}
+MASKED = (lambda x: [jnp.where(x > 0, x, 0.0), x * x[::-1]], POINT["a"])  # under jit the first numbers are a mask
+PROBLEMS = {
+    "tall": (residual, POINT),
+    "square": (lambda x: x**2 + x[::-1], POINT["a"]),
+    "wide": WIDE,
+    "masked": MASKED,
+    "masks alone": (lambda x: jnp.where(x > 0, x, 0.0), np.ones(3)),
+}
 
 
+@pytest.mark.parametrize("way", [lambda f: f, jax.jit], ids=["eager", "jit"])
 @pytest.mark.parametrize("damping", [None, 0.3])
-@pytest.mark.parametrize("name", ["tall", "square", "wide"])
-def test_the_least_solution(name, damping):
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_the_least_solution(name, damping, way):
     f, point = PROBLEMS[name]
     if name == "wide" and damping is None:
         pytest.skip("many solutions")
     x = jax.tree.map(jnp.asarray, point)
     flat, unflat = jax.flatten_util.ravel_pytree(x)
     J = np.asarray(jax.jacobian(lambda v: jax.flatten_util.ravel_pytree(f(unflat(v)))[0])(flat))
-    system = bs.linearize(f, x)
-    matrix = least_squares(bordered_system(system, square=False), damping)
+    made = []
+
+    def numbers(x):
+        made.append(least_squares(bordered_system(bs.linearize(f, x), square=False), damping))
+        return made[0].data
+
+    data = tuple(map(np.asarray, way(numbers)(x)))
+    matrix = replace(made[0], data=data)
     b = RNG.standard_normal(J.shape[0])
     got = Inverse(matrix, "superlu").solve(b)
     n = J.shape[1]

@@ -37,7 +37,8 @@ def least_squares(matrix: Bordered, damping: Any = None) -> Bordered:
         places += [(below + i, j), (j, below + i)]
         patterns += [pattern, mirrored]
         data += [numbers, take(numbers, order)]
-    dtype = data[0].dtype if data else None
+    numbers_of = [part.dtype for part in data if part.dtype.kind not in "biu"]  # a mask's entries would make any damping 1
+    dtype = numbers_of[0] if numbers_of else np.dtype(float) if data else None
     for side, starts, at, first, value in (
         (given.rows, given.row_starts, matrix.out, below, -1.0),
         (given.cols, given.col_starts, matrix.into, 0, damping),
