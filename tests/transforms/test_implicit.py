@@ -150,8 +150,6 @@ def test_under_jit_it_is_nan(method):
 def test_refusals():
     with pytest.raises(TypeError, match="z0 has dtype int"):
         root(lambda z: z**2 - 2.0, 1)
-    with pytest.raises(TypeError, match="real and imaginary parts"):
-        root(lambda z: z**2 + 2.0, 1 + 1j)
     with pytest.raises(ValueError, match=r"keep the shape of z: z0 has \(2,\), g\(z0\) has \(1,\)"):
         fixed_point(lambda z: z[:1], jnp.ones(2))
     with pytest.raises(ValueError, match="unknown method 'anderson'; use one of 'iteration', 'newton'"):
@@ -242,23 +240,151 @@ def test_a_multiple_root_has_no_derivative():
         jax.grad(lambda a: root(lambda z, a: (z - a) ** 2, 2.0, a))(2.0)
 
 
-@pytest.mark.parametrize(
-    ("F", "want"),
-    [
-        (lambda z, a: z**2 - a, np.sqrt(1 + 2j)),
-        (lambda z, a: z - 0.5 * jnp.conj(z) - a, 2 + 4j / 3),
-        (lambda z, a: z * jnp.conj(z) - a, np.nan),
-        (lambda z, a: jnp.exp(z) + 0.3 * jnp.real(z) - a, None),
-    ],
-    ids=["holomorphic", "linear", "no root", "in parts"],
-)
-def test_complex_unknowns_are_refused_or_right(F, want):
-    """Where F is not holomorphic, what comes out under jit is a root or NaN, and never near to one."""
-    a = 1 + 2j
-    with pytest.raises(TypeError, match="take real and imaginary parts of complex numbers"):
-        root(F, 1 + 1j, a)
-    z = jax.jit(lambda a: root(F, 1 + 1j, a))(a)
-    if np.isfinite(z):
-        np.testing.assert_allclose(F(z, a), 0, atol=1e-9)
+# ---- complex unknowns: by their real and imaginary parts ---------------------------------------------------------------
+COMPLEX = {
+    "holomorphic": (lambda z, a: z**2 - a, lambda a: np.sqrt(a)),
+    "conjugate": (lambda z, a: z - 0.5 * jnp.conj(z) - a, lambda a: 2 * a.real + 2j * a.imag / 3),
+    "in parts": (lambda z, a: [jnp.real(z) - a.real, jnp.imag(z) * 2 - a.imag], lambda a: a.real + 0.5j * a.imag),
+    "of both kinds": (lambda z, a: jnp.abs(z) * z - a, lambda a: a / np.sqrt(abs(a))),
+}
+
+
+@pytest.mark.parametrize("way", [lambda f: f, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("more", [{}, {"damping": 1.0}, {"lower": -np.inf}], ids=["plain", "damped", "infinite bounds"])
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_roots_and_their_derivatives(name, more, way):
+    F, known = COMPLEX[name]
+
+    def solved(u):
+        return root(F, 1 + 1j, u[0] + 1j * u[1], **more)
+
+    u, h = np.array([1.0, 2.0]), 1e-6
+    z = way(solved)(u)
+    assert jnp.iscomplexobj(z)
+    np.testing.assert_allclose(z, known(1 + 2j), rtol=1e-9)
+
+    def parts(u):
+        return jnp.stack([jnp.real(solved(u)), jnp.imag(solved(u))])
+
+    want = [(known(1 + h + 2j) - known(1 - h + 2j)) / (2 * h), (known(1 + (2 + h) * 1j) - known(1 + (2 - h) * 1j)) / (2 * h)]
+    for jacobian in (jax.jacfwd, jax.jacrev):
+        J = way(jacobian(parts))(u)
+        np.testing.assert_allclose(J[0] + 1j * J[1], want, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("way", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_holomorphic_derivative_is_complex(way):
+    solved = way(lambda a: root(lambda z, a: jnp.exp(z) - a, 0j, a))
+    np.testing.assert_allclose(jax.grad(solved, holomorphic=True)(1 + 2j), 1 / (1 + 2j), rtol=1e-9)
+    np.testing.assert_allclose(jax.vmap(solved)(jnp.array([1 + 2j, 2.0])), np.log([1 + 2j, 2]), rtol=1e-9)
+
+
+def test_what_no_complex_number_solves():
+    """|z|² is real, so that its Jacobian is singular; under jit the result is NaN."""
+    with pytest.raises(bs.SingularError, match="newton cannot go on after 0 steps"):
+        root(lambda z: z * jnp.conj(z) - (1 + 2j), 1 + 1j)
+    assert np.isnan(jax.jit(lambda z: root(lambda z: z * jnp.conj(z) - (1 + 2j), z))(1 + 1j))
+    with pytest.raises(ConvergenceError, match="no root"):
+        root(lambda z: z * jnp.conj(z) - (1 + 2j), 1 + 1j, damping=1.0)
+
+
+def test_complex_and_real_unknowns_side_by_side():
+    def F(z, a):
+        return {"a": z["a"] * z["b"] - a, "b": z["b"] - 2.0}
+
+    z0 = {"a": 1j, "b": 1.0}
+    for way in (lambda f: f, jax.jit):
+        z = way(lambda a: root(F, z0, a, lower={"a": -np.inf, "b": 0.0}))(3 + 2j)
+        np.testing.assert_allclose([z["a"], z["b"]], [1.5 + 1j, 2], rtol=1e-9)
+        assert not jnp.iscomplexobj(z["b"])
+    with pytest.raises(TypeError, match="lower bounds leaf 0 of x0, which is complex, and complex numbers have no order"):
+        root(F, z0, 2.0, lower=0.0)
+    np.testing.assert_allclose(fixed_point(lambda z: 0.5 * jnp.conj(z) + 1 + 1j, 0j, method="newton"), 2 + 2j / 3, rtol=1e-9)
+
+
+# ---- bounds -------------------------------------------------------------------------------------------------------------
+def equations(z, a):
+    return jnp.array([z[0] ** 2 - a, z[1] * z[0] + a**2 - 3])
+
+
+@pytest.mark.parametrize("way", [lambda f: f, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_derivatives_between_bounds(sign, way):
+    """Bounds choose the root; its derivative is that of the equations, by finite differences and by jax.jacobian."""
+
+    def solved(a):
+        ends = {"upper": jnp.array([0.0, np.inf])} if sign < 0 else {"lower": jnp.array([0.0, -np.inf])}
+        return root(equations, jnp.array([sign * 0.1, 1.0]), a, **ends)
+
+    a, h = 4.0, 1e-5
+    z = way(solved)(a)
+    np.testing.assert_allclose(z, [sign * 2, (3 - a**2) / (sign * 2)], rtol=1e-9)
+    for jacobian in (jax.jacfwd, jax.jacrev):
+        J = way(jacobian(solved))(a)
+        np.testing.assert_allclose(J, (solved(a + h) - solved(a - h)) / (2 * h), rtol=1e-6)
+        np.testing.assert_allclose(J, jax.jacobian(lambda a: jnp.array([a**0.5, (3 - a**2) / a**0.5]) * sign)(a), rtol=1e-9)
+    many = jnp.array([2.0, 4.0, 9.0])
+    np.testing.assert_allclose(jax.vmap(way(solved))(many)[:, 0], sign * np.sqrt(many), rtol=1e-9)
+
+
+@pytest.mark.parametrize("way", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_the_derivative_at_a_bound_is_one_of_the_side_with_a_root(way):
+    def solved(a):
+        return root(lambda z, a: jnp.array([z[0] - a, z[1] - jnp.cos(a) - z[0]]), jnp.ones(2), a, lower=0.0)
+
+    h = 1e-6
+    np.testing.assert_allclose(way(solved)(0.0), [0, 1], atol=1e-12)
+    np.testing.assert_allclose(way(jax.jacobian(solved))(0.0), (solved(h) - solved(0.0)) / h, atol=1e-5)
+    with pytest.raises(ConvergenceError, match=r"newton has found no root: .*at their bounds"):
+        solved(-h)
+    assert np.isnan(jax.jit(solved)(-h)).all()
+
+
+@pytest.mark.parametrize("way", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_root_that_a_bound_alone_fixes_has_no_derivative(way):
+    """z₀² = 0 and z₀ ≥ 0: what a bound does is no part of the equations."""
+
+    def solved(a):
+        return root(lambda z, a: jnp.array([z[0] ** 2, z[1] - a]), jnp.array([0.0, 1.0]), a, lower=0.0)
+
+    np.testing.assert_allclose(way(solved)(2.0), [0, 2], atol=1e-12)
+    if way is jax.jit:  # nothing can be raised; what the equations fix is right
+        np.testing.assert_allclose(way(jax.jacobian(solved))(2.0)[1], 1, rtol=1e-9)
     else:
-        assert want != np.sqrt(1 + 2j)
+        with pytest.raises(bs.SingularError, match="the solution has no derivative, since the equation does not fix it"):
+            jax.jacobian(solved)(2.0)
+
+
+def chain(z):
+    """Broyden's tridiagonal function: Moré, Garbow and Hillstrom, problem 30."""
+    v = jnp.pad(z, 1)
+    return (3 - 2 * z) * z - v[:-2] - 2 * v[2:] + 1
+
+
+TRACED = {
+    "chain": (chain, np.full(20, -0.9), {"lower": -1.0, "upper": 0.0}),
+    "chain from its bounds": (chain, np.full(20, -1.0), {"lower": -1.0, "upper": np.zeros(20)}),
+    "circle": (lambda z: jnp.array([z @ z - 4, z[0] - z[1]]), np.array([0.1, 3.0]), {"lower": 0.0}),
+    "singular start": (lambda z: jnp.array([z[0] ** 2 - 1, z[0] + z[1] - 2]), np.zeros(2), {"damping": 0.1}),
+    "exponential from far": (lambda z: jnp.exp(z) - 2, np.array(5.0), {"damping": 1.0, "upper": 9.0}),
+    "at the root": (lambda z: z - 1, np.ones(3), {"upper": 1.0}),
+    "single precision": (lambda z: jnp.cos(z) - z, np.ones(1, np.float32), {"lower": 0.1, "damping": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_damped_and_bounded_roots_traced_as_eager(name):
+    F, z0, more = TRACED[name]
+    eager, traced = (way(lambda z: root(F, z, **more))(jnp.asarray(z0)) for way in (lambda f: f, jax.jit))
+    assert traced.dtype == jnp.asarray(z0).dtype
+    np.testing.assert_allclose(traced, eager, rtol=1e-5 if z0.dtype == np.float32 else 1e-8)
+    np.testing.assert_allclose(F(traced), 0, atol=1e-6 if z0.dtype == np.float32 else 1e-9)
+    assert (traced >= more.get("lower", -np.inf)).all()
+    assert (traced <= more.get("upper", np.inf)).all()
+
+
+@pytest.mark.parametrize(
+    ("z0", "more"), [(0.0, {"upper": 1.0}), (5.0, {"upper": 4.0}), (0.0, {"lower": 3.0, "upper": -3.0})]
+)
+def test_under_jit_no_root_between_bounds_is_nan(z0, more):
+    assert np.isnan(jax.jit(lambda z: root(lambda z: z - 2, z, **{k: jnp.array(v) for k, v in more.items()}))(z0))

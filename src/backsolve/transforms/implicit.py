@@ -11,14 +11,27 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from backsolve.capture import linearize
 from backsolve.capture.linearized import Leaves, flat
 from backsolve.capture.solving import is_concrete, require_engine
 from backsolve.engines.base import SingularError, SingularMatrixError
+from backsolve.system.bordered import require_square
 from backsolve.tracing.jaxpr import hoisted
+from backsolve.transforms.bounds import Box
 from backsolve.transforms.history import ConvergenceError, History
-from backsolve.transforms.newton import DECREASE, SHORTEST, newton
+from backsolve.transforms.newton import (
+    DECREASE,
+    FIRST_DAMPING,
+    GROWTH,
+    LARGEST_DAMPING,
+    SHORTEST,
+    checked_damping,
+    newton,
+)
+from backsolve.transforms.pairs import joined, over_pairs, split
+from backsolve.transforms.repeated import held_step
 from backsolve.transforms.stopping import Stopping
 
 __all__ = ["fixed_point", "root"]
@@ -26,13 +39,26 @@ __all__ = ["fixed_point", "root"]
 METHODS = ("iteration", "newton")
 
 
-def root(F: Callable[..., Any], z0: Any, *args: Any, tol: float = 1e-10, max_steps: int = 100, engine: str = "auto") -> Any:
+def root(
+    F: Callable[..., Any],
+    z0: Any,
+    *args: Any,
+    tol: float = 1e-10,
+    max_steps: int = 100,
+    engine: str = "auto",
+    damping: float = 0.0,
+    lower: Any = -np.inf,
+    upper: Any = np.inf,
+) -> Any:
     """Return the z with F(z, *args) = 0, by Newton's method from z0; differentiable by ``args``, in both modes.
 
     z and F(z, *args) are pytrees with as many entries.  The derivative is  dz = −F_z⁻¹ F_p dp,  exact at the root; z0 has
     none.  What F closes over counts as an argument too.  Works under ``jit``, ``vmap`` and ``grad``, where F_z is eliminated
     block by block in JAX, and where nothing can be raised: z is NaN if the iteration has not converged.  When it has is told
-    as in `newton`, traced or not; complex unknowns are taken under ``jit`` alone, of a holomorphic F.
+    as in `newton`, traced or not; complex unknowns are two each as there.
+    ``damping`` and the bounds ``lower`` and ``upper`` are those of `newton`; under ``jit`` a z0 outside gives NaN too.  The
+    derivative is the same, since only a z with F(z, *args) = 0 is returned: at a bound it is that of the side on which there
+    is such a z.  By the bounds there is none.
     Raises `ConvergenceError` with the residual history, `SingularError` where F_z is singular (at a multiple root, where a
     derivative is asked for), and as `newton`.
     Cost: Newton's steps; a derivative, one solve.
@@ -45,13 +71,20 @@ def root(F: Callable[..., Any], z0: Any, *args: Any, tol: float = 1e-10, max_ste
         >>> round(float(cube_root(8.0)), 4), round(float(jax.grad(cube_root)(8.0)), 4)
         (2.0, 0.0833)
     """
+    z0 = jax.tree_util.tree_map(_inexact, z0)
+    box, damping = Box.of(z0, lower, upper), checked_damping(damping)
+    special = box.bounded or damping > 0
 
-    def solver(F: Callable[..., Any], z0: Any, args: Any) -> Any:
-        if is_concrete(z0, args):
-            return newton(lambda z: F(z, *args), z0, tol=tol, max_steps=max_steps).x
+    def solver(F: Callable[..., Any], start: Any, args: Any) -> Any:
+        z0, box = start
+        if is_concrete(start, args):
+            ends: list[Any] = [jax.tree_util.tree_leaves(Leaves.of(z0).tree_of(end)) for end in box] or [-np.inf, np.inf]
+            return _newton_concrete(lambda z: F(z, *args), z0, tol, max_steps, damping=damping, lower=ends[0], upper=ends[1])
+        if special:
+            return _levenberg_traced(lambda z: F(z, *args), z0, Box(*box), tol, max_steps, damping)
         return _newton_traced(lambda z: F(z, *args), z0, tol, max_steps)
 
-    return _implicit(F, solver, z0, args, engine)
+    return _implicit(F, solver, z0, args, engine, (box.lower, box.upper) if special else ())
 
 
 def fixed_point(
@@ -86,16 +119,19 @@ def fixed_point(
     if shapes[0] != shapes[1]:
         raise ValueError(f"g must keep the shape of z: z0 has {shapes[0]}, g(z0) has {shapes[1]}.")
 
-    def solver(F: Callable[..., Any], z0: Any, args: Any) -> Any:
+    def solver(F: Callable[..., Any], start: Any, args: Any) -> Any:
+        z0, _ = start
+
         def image(z: Any) -> Any:
-            return jax.tree_util.tree_map(jnp.subtract, z, F(z, *args))
+            return jax.tree_util.tree_map(jnp.subtract, z, joined(F(split(z), *args)))
 
         concrete = is_concrete(z0, args)
         if method == "newton":
             if concrete:
-                return newton(lambda z: F(z, *args), z0, tol=tol, max_steps=max_steps).x
+                return _newton_concrete(lambda z: F(z, *args), z0, tol, max_steps)
             return _newton_traced(lambda z: F(z, *args), z0, tol, max_steps)
-        return _iterated(image, z0, tol, max_steps) if concrete else _iterated_traced(image, z0, tol, max_steps)
+        iterated = _iterated if concrete else _iterated_traced
+        return split(iterated(image, joined(z0), tol, max_steps))
 
     def F(z: Any, *args: Any) -> Any:
         return jax.tree_util.tree_map(jnp.subtract, z, g(z, *args))
@@ -103,20 +139,25 @@ def fixed_point(
     return _implicit(F, solver, z0, args, engine)
 
 
-def _implicit(F: Callable[..., Any], solver: Callable[..., Any], z0: Any, args: Any, engine: str) -> Any:
-    """What ``solver(F, z0, args)`` returns, with the derivative that the equation F(z, *args) = 0 gives."""
+def _implicit(
+    F: Callable[..., Any], solver: Callable[..., Any], z0: Any, args: Any, engine: str, more: tuple[Any, ...] = ()
+) -> Any:
+    """What ``solver(F, (z0, more), args)`` returns, with the derivative that the equation F(z, *args) = 0 gives.
+
+    The solver is given, and returns, pairs of real numbers in place of complex ones.
+    """
     require_engine(engine)
-    z0 = jax.tree_util.tree_map(_inexact, z0)
-    closed, outer = hoisted(F, (z0, *args))  # what F closes over may be traced
+    z0 = split(jax.tree_util.tree_map(_inexact, z0))
+    closed, outer = hoisted(over_pairs(F), (z0, *args))  # what F closes over may be traced
 
     @jax.custom_jvp
-    def solution(z0: Any, args: Any) -> Any:
-        return solver(closed, z0, args)
+    def solution(start: Any, args: Any) -> Any:
+        return solver(closed, start, args)
 
     @solution.defjvp
     def _(primals: Any, tangents: Any) -> Any:
-        (z0, args), (_, change) = primals, tangents
-        z = solution(z0, args)
+        (start, args), (_, change) = primals, tangents
+        z = solution(start, args)
         moved = jax.jvp(lambda args: closed(z, *args), (args,), (change,))[1]
         system = linearize(lambda z: closed(z, *args), z)
         try:
@@ -126,7 +167,7 @@ def _implicit(F: Callable[..., Any], solver: Callable[..., Any], z0: Any, args: 
             raise SingularError(f"the solution has no derivative, since the equation does not fix it: {told}") from error
         return z, jax.tree_util.tree_map(jnp.negative, step)
 
-    return solution(z0, (*args, *outer))
+    return joined(solution((z0, more), (*args, *outer)))
 
 
 def _inexact(x: Any) -> Any:
@@ -170,6 +211,17 @@ def _iterated_traced(image: Callable[[Any], Any], z: Any, tol: float, max_steps:
 
     z, error, _ = jax.lax.while_loop(going, step, (z, jnp.full((), jnp.inf, _max(z).dtype), 0))
     return _nan_unless(error <= _tolerance(tol, z) * jnp.maximum(1.0, _max(z)), z)
+
+
+def _newton_concrete(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int, **more: Any) -> Any:
+    """The solution of `newton`, of which bounds are lists of leaves; pairs of real numbers stay pairs."""
+    leaves, structure = jax.tree_util.tree_flatten(z0)
+
+    def listed(leaves: Any) -> Any:
+        return jax.tree_util.tree_leaves(F(jax.tree_util.tree_unflatten(structure, leaves)))
+
+    found = newton(listed, leaves, tol=tol, max_steps=max_steps, **more)
+    return jax.tree_util.tree_unflatten(structure, found.x)
 
 
 def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int) -> Any:
@@ -219,6 +271,64 @@ def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int)
     start = x, now, jnp.zeros(now.shape, bool), abs(x), 0, (now == 0).all(), False
     x, _, _, _, _, converged, _ = jax.lax.while_loop(going, step, start)
     return _nan_unless(converged, tree(x))
+
+
+def _levenberg_traced(F: Callable[[Any], Any], z0: Any, box: Box, tol: float, max_steps: int, damping: float) -> Any:
+    """`newton` with damping or between bounds as one loop of JAX, on z as one flat vector.
+
+    Unknowns at a bound that the slope of ½‖F‖² presses against it are held, the step of the others is projected onto the
+    box, and the damping rises until ½‖F‖² falls: in the limit it is a projected gradient step.
+    Source: Kanzow, Yamashita and Fukushima, *Levenberg–Marquardt methods with strong local convergence properties for
+    solving nonlinear equations with convex constraints*, 2004.
+    """
+    unknowns = Leaves.of(z0)
+    tree, dtype = unknowns.tree_of, jnp.result_type(jnp.float16, *unknowns.avals)
+    box = box.of_dtype(dtype)
+
+    def value(x: Any) -> Any:
+        return flat(F(tree(x)), dtype)
+
+    def trial(state: Any) -> Any:
+        x, now, g, shift, largest, n, _, _ = state
+        largest = jnp.maximum(largest, abs(x))
+        free = ~box.held(x, g)
+        first = FIRST_DAMPING * _max(jnp.where(free, g, 0)) / jnp.where(largest.any(), _max(largest), 1)
+        d = jnp.where(free, held_step(F, tree, x, -now, shift, free), 0)
+        there = box.clipped(x + d)
+        d = there - x
+        after, promised = value(there), -(g @ d)
+        fall = (now @ now - after @ after) / 2
+        good = jnp.isfinite(there).all() & (promised > 0) & (fall >= DECREASE * promised)
+        scale = rule.scale(x, largest, d)
+        slope = jnp.where(good, gradient(there, after), g)
+        whole = shift * _max(d) <= 0.5 * _max(jnp.where(free, g, 0))
+        x, now = jnp.where(good, there, x), jnp.where(good, after, now)
+        stuck = ~good & (~(shift < LARGEST_DAMPING * first) | (jnp.isfinite(d).all() & (d == 0).all()))
+        last = stuck | (good & whole & rule.short(d, scale))
+        scale = jnp.where(good, rule.scale(x, largest, d), largest)
+        zero = jax.lax.cond(
+            last, lambda: (rule.near(x, now, scale) | rule.noise(x, now, scale)).all(), lambda: jnp.full((), False)
+        )
+        gain = 2 * fall / jnp.where(good, promised + shift * (d @ d), 1)
+        less = jnp.where(shift < first, 0, shift * jnp.maximum(GROWTH**-2, 1 - (2 * gain - 1) ** 3))
+        shift = jnp.where(good, less, jnp.maximum(GROWTH * shift, first))
+        return x, now, slope, shift, largest, n + good, zero | (now == 0).all(), stuck
+
+    def gradient(x: Any, now: Any) -> Any:
+        return jax.vjp(value, x)[1](now)[0]
+
+    def going(state: Any) -> Any:
+        _, _, _, _, _, n, converged, stuck = state
+        return ~converged & ~stuck & (n < max_steps)
+
+    x = flat(z0, dtype)
+    rule = Stopping(lambda points: jax.lax.map(value, points), z0, x.size, tol, box)
+    now, inside = value(x), ((x >= box.lower) & (x <= box.upper)).all()
+    if now.size != x.size:
+        require_square(now.size, x.size)
+    start = x, now, gradient(x, now), jnp.asarray(damping, dtype), abs(x), 0, (now == 0).all(), ~inside
+    x, _, _, _, _, _, converged, _ = jax.lax.while_loop(going, trial, start)
+    return _nan_unless(converged & inside, tree(x))
 
 
 def _tolerance(tol: float, z: Any) -> float:

@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.elements import is_number, short
-from backsolve.capture.linearize import linearize_with_aux
+from backsolve.capture.linearize import linearize, linearize_with_aux
 from backsolve.capture.linearized import Leaves, flat
 from backsolve.capture.solving import bordered_system
 from backsolve.engines import ENGINES, FORMED, require_package
 from backsolve.system.bordered import Bordered, Inverse
 from backsolve.system.least_squares import least_squares
+from backsolve.transforms.pairs import joined
 
-__all__ = ["Repeated"]
+__all__ = ["Repeated", "held_step", "real_leaves"]
 
 Array = np.ndarray[Any, Any]
 
@@ -29,6 +30,8 @@ class Repeated:
     ``square`` False takes the least-squares solution for J⁻¹ (the Gauss-Newton step).  With ``formed`` all nodes are
     eliminated if that leaves at most so many entries, or four times those of the bordered matrix: what is left is J.
     ``engine`` is one that factors: "auto" is "superlu".
+    Where a mask of ``free`` unknowns is given, the others are held: the equation of each is d = 0, and they are in no other
+    one (of a square F, leaf k answers leaf k of x).
     """
 
     def __init__(
@@ -36,17 +39,7 @@ class Repeated:
     ) -> None:
         if not callable(F):
             raise TypeError(f"expected a function of JAX arrays, got {F!r} of type {type(F).__name__}.")
-        leaves, structure = jax.tree_util.tree_flatten(x0)
-        for i, leaf in enumerate(leaves):
-            if not (is_number(leaf) or hasattr(leaf, "dtype")):
-                raise TypeError(f"leaf {i} of x0 is {short(leaf)}; the unknowns must be real floating-point numbers.")
-        leaves = [jnp.asarray(leaf) for leaf in leaves]
-        for i, leaf in enumerate(leaves):
-            if not jnp.issubdtype(leaf.dtype, jnp.floating):
-                raise TypeError(
-                    f"leaf {i} of x0 has dtype {leaf.dtype}; the unknowns must be real floating-point numbers. Convert "
-                    "integers with .astype(float), and take real and imaginary parts of complex numbers."
-                )
+        leaves, structure = real_leaves(x0), jax.tree_util.tree_structure(x0)
         if engine != "auto" and (engine not in ENGINES or (engine in FORMED and not square)):
             usable = [name for name in ENGINES if square or name not in FORMED]
             raise ValueError(
@@ -56,7 +49,7 @@ class Repeated:
         require_package(engine)
         self.engine = "superlu" if engine == "auto" else engine
         formed = max(formed, FORMED.get(engine, 0))
-        self._matrix: dict[bool, Bordered] = {}  # with a place for damping on the diagonal, and without
+        self._matrix: dict[tuple[bool, bool], Bordered] = {}  # with a place for damping on the diagonal, with a mask
         self.x0 = np.asarray(flat(leaves), float)
         self.tree = Leaves.of(jax.tree_util.tree_unflatten(structure, leaves)).tree_of  # a flat vector as the pytree of x0
 
@@ -66,18 +59,20 @@ class Repeated:
                 raise TypeError(f"the function returns {y!r}, which holds no array; return its values.")
             value = flat(y)
             if jnp.iscomplexobj(value):
-                raise TypeError("the function has complex values; return their real and imaginary parts.")
+                raise TypeError("the function has complex values; take their real parts.")
             return value, y
 
-        def matrix(x: Any, damping: Any) -> Any:
-            system, _ = linearize_with_aux(F, (self.tree(x),), 0, fold=True)
+        def matrix(x: Any, damping: Any, free: Any) -> Any:
+            function = F if free is None else _holding(F, self.tree(x), _masks(free, self.tree(x)), square)
+            system, _ = linearize_with_aux(function, (self.tree(x),), 0, fold=True)
             bordered = bordered_system(system, damping if square else None, square=square, formed=formed)
             bordered = bordered if square else least_squares(bordered, damping)
-            self._matrix[damping is not None] = bordered
+            self._matrix[damping is not None, free is not None] = bordered
             return bordered.data
 
         self._values = jax.jit(values)
         self._numbers = jax.jit(matrix)
+        self._change = jax.jit(lambda x, d: jax.jvp(self.flat_value, (x,), (d,))[1])
 
     def value(self, x: Array) -> Array:
         """F(x), flat."""
@@ -88,12 +83,26 @@ class Repeated:
         return self._values(x)[0]
 
     def output(self, x: Array) -> Any:
-        """F(x), as F returns it."""
-        return self._values(x)[1]
+        """F(x), as F returns it, with complex numbers where it has pairs of real ones."""
+        return joined(self._values(x)[1])
 
-    def inverse(self, x: Array, damping: float | None = None) -> Inverse:
+    def shown(self, x: Array) -> Any:
+        """A flat vector as the pytree of x0, with complex numbers where it has pairs of real ones."""
+        return joined(self.tree(x))
+
+    def inverse(self, x: Array, damping: float | None = None, free: Array | None = None) -> Inverse:
         """J⁻¹ or (J + damping · I)⁻¹ at x, or the least-squares one, factored.  Raises `SingularError`."""
-        return Inverse(self._at(x, damping), self.engine)
+        return Inverse(self._at(x, damping, free), self.engine)
+
+    def change(self, x: Array, d: Array) -> Array:
+        """J d at x, flat."""
+        return np.asarray(self._change(x, d), float)
+
+    def shortest(self, x: Array, b: Array, damping: float, free: Array) -> Array:
+        """The d of least ‖J d − b‖² + damping ‖d‖², of which entries that are not free are 0.  Raises `SingularError`."""
+        if free.all():
+            return self.inverse(x, damping).solve(b)  # type: ignore[no-any-return]
+        return np.where(free, self.inverse(x, damping, free).solve(np.append(b, np.zeros(x.size))), 0)
 
     def symmetric(self, x: Array) -> Any:
         """J at x as a SciPy matrix, its upper triangle taken from the lower one; None where it is not formed."""
@@ -108,6 +117,50 @@ class Repeated:
         below = tril(A[matrix.out][:, matrix.into], -1)
         return (below + below.T + tril(A[matrix.out][:, matrix.into]) - below).tocsc()
 
-    def _at(self, x: Array, damping: float | None) -> Bordered:
-        numbers = tuple(map(np.asarray, self._numbers(x, damping)))
-        return replace(self._matrix[damping is not None], data=numbers)
+    def _at(self, x: Array, damping: float | None, free: Array | None = None) -> Bordered:
+        numbers = tuple(map(np.asarray, self._numbers(x, damping, free)))
+        return replace(self._matrix[damping is not None, free is not None], data=numbers)
+
+
+def held_step(F: Callable[[Any], Any], tree: Callable[[Any], Any], x: Any, b: Any, damping: Any, free: Any) -> Any:
+    """`Repeated.shortest` of traced numbers: the d of least ‖J d − b‖² + damping ‖d‖² by the free unknowns."""
+    system = linearize(_holding(F, tree(x), _masks(free, tree(x)), square=False), tree(x))
+    matrix = least_squares(bordered_system(system, square=False), damping)
+    return Inverse(matrix, "blocks").solve(jnp.concatenate([b, jnp.zeros_like(x)])).astype(x.dtype)
+
+
+def _masks(free: Any, x: Any) -> Any:
+    """A flat mask as masks of the leaves of x."""
+    leaves, structure = jax.tree_util.tree_flatten(x)
+    parts = jnp.split(free, np.cumsum([leaf.size for leaf in leaves])[:-1].tolist())
+    shaped = [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree_util.tree_unflatten(structure, shaped)
+
+
+def real_leaves(x0: Any) -> list[Any]:
+    """The leaves of the unknowns as arrays.  Raises `TypeError` where one is not of real floating-point numbers."""
+    leaves = jax.tree_util.tree_leaves(x0)
+    for i, leaf in enumerate(leaves):
+        if not (is_number(leaf) or hasattr(leaf, "dtype")):
+            raise TypeError(f"leaf {i} of x0 is {short(leaf)}; the unknowns must be floating-point numbers.")
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    for i, leaf in enumerate(leaves):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(
+                f"leaf {i} of x0 has dtype {leaf.dtype}; the unknowns must be floating-point numbers. Convert it with "
+                ".astype(float)."
+            )
+    return leaves
+
+
+def _holding(F: Callable[[Any], Any], x: Any, free: Any, square: bool) -> Callable[[Any], Any]:
+    """F with the entries of its argument that are not free held at x, and an equation for each of them to be at 0."""
+
+    def chosen(new: Any, old: Any) -> Any:
+        return jax.tree_util.tree_map(lambda mask, a, b: jnp.where(mask, a, b).astype(a.dtype), free, new, old)
+
+    def held(arg: Any) -> Any:
+        value = F(chosen(arg, x))
+        return chosen(value, arg) if square else (value, chosen(jax.tree_util.tree_map(jnp.zeros_like, arg), arg))
+
+    return held

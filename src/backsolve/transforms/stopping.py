@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.arrays import namespace
+from backsolve.transforms.bounds import Box
 
 __all__ = ["Stopping"]
 
@@ -34,15 +35,17 @@ class Stopping:
     this says that x is within about tol · s.  Nothing changes where F_i is multiplied by a constant.  Values are
     compared, not derivatives, so that no pole, and no function that levels off, passes for a root.
     ``each`` maps points (k, n) to the values of F (k, m); arrays are NumPy's, or JAX's and traced.
+    With a ``box`` all points lie in it: steps that lead out are turned round.
     Cost: 3 evaluations of F, for rounding 16 more.
     Source: Dennis and Schnabel, *Numerical Methods for Unconstrained Optimization and Nonlinear Equations*, 1996, chapter 7
     (scales, and steps besides residuals); Moré and Wild, *Estimating computational noise*, 2011 (by differences).
     """
 
-    def __init__(self, each: Callable[[Any], Any], x0: Any, size: int, tol: float) -> None:
+    def __init__(self, each: Callable[[Any], Any], x0: Any, size: int, tol: float, box: Box | None = None) -> None:
         leaves = map(jnp.asarray, jax.tree_util.tree_leaves(x0))
         self.rounding = 4 * max((float(jnp.finfo(leaf.dtype).eps) for leaf in leaves), default=0.0)  # type: ignore[no-untyped-call]
         self.each = each
+        self.box = box
         self.tol = max(tol, self.rounding)  # more is out of reach
         self.h = self.tol**0.5
         rng = np.random.default_rng(0)
@@ -68,15 +71,22 @@ class Stopping:
 
     def near(self, x: Any, value: Any, scale: Any) -> Any:
         """Which entries of ``value``, F(x), are small beside those near x."""
-        return abs(value) <= self.h * _largest(self.each(x + self.h * scale * self._directions))
+        return abs(value) <= self.h * _largest(self._at(x, self._steps(x, self.h * scale * self._directions)))
 
     def noise(self, x: Any, value: Any, scale: Any) -> Any:
         """Which entries of ``value``, F(x), are no more than rounding, where rounding is small beside F near x."""
-        xp, line = namespace(x), scale * self._directions[:1] * self._line[:, None]
-        both = self.each(xp.concatenate([x + self.h * line, x + SHORT_LINE * self.rounding * line]))
+        xp, ahead = namespace(x), scale * self._directions[:1]
+        ends = (self._steps(x, length * ahead) for length in (self.h, SHORT_LINE * self.rounding))
+        both = self._at(x, xp.concatenate([end * self._line[:, None] for end in ends]))
         noise = [self._left_by_cubic(along) for along in (both[:ALONG], both[ALONG:])]
         least = DEVIATIONS * xp.minimum(*noise)  # a kink or a step leaves less on a shorter line, rounding as much
         return (abs(value) <= least) & (least <= _largest(both[:ALONG]))
+
+    def _steps(self, x: Any, steps: Any) -> Any:
+        return steps if self.box is None else self.box.turned(x, steps)
+
+    def _at(self, x: Any, steps: Any) -> Any:
+        return self.each(x + steps if self.box is None else self.box.clipped(x + steps))
 
     def _left_by_cubic(self, along: Any) -> Any:
         left = (self._contrasts[..., None] * along).sum(axis=1)  # no matrix product, which may be less exact
