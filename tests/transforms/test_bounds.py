@@ -420,6 +420,12 @@ def test_bounds_that_make_no_sense(solve, more, error, message):
         solve(rosenbrock if solve is minimize_newton else valley, jnp.ones(2), **more)
 
 
+@pytest.mark.parametrize("solve", [newton, gauss_newton, minimize_newton])
+def test_traced_bounds_are_for_root(solve):
+    with pytest.raises(TypeError, match="lower and upper must be known numbers here, not traced ones; .* take root"):
+        jax.jit(lambda u: solve(rosenbrock if solve is minimize_newton else valley, np.ones(2), upper=u).x)(2.0)
+
+
 def test_a_scalar_outside_is_named_by_its_leaf():
     with pytest.raises(ValueError, match=r"at leaf 0 of x0, x0 is -3.0, outside its bounds 0.0 and inf"):
         newton(lambda p: p["a"] - 1, {"a": -3.0}, lower=0.0)

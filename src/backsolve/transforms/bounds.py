@@ -57,6 +57,8 @@ def least_in_box(q: Quadratic, g: Array, low: Array, high: Array) -> Array:
     held = _held(d, slope, low, high)
     for _ in range(FACES + g.size):
         target = q.face(~held, d)
+        if not np.isfinite(target).all():
+            return target  # for the caller to refuse, as any step that leads nowhere
         there = np.clip(target, low, high)
         if (there == target).all():
             if not held.any():
@@ -93,6 +95,13 @@ class Box:
 
     lower: Any
     upper: Any
+
+    @classmethod
+    def known(cls, x0: Any, lower: Any, upper: Any) -> Box:
+        """The box that a user gives, for what iterates outside of traced programs.  Raises as `of`, `TypeError` if traced."""
+        if not is_concrete(lower, upper):
+            raise TypeError("lower and upper must be known numbers here, not traced ones; under jit, vmap and grad take root.")
+        return cls.of(x0, lower, upper)
 
     @classmethod
     def of(cls, x0: Any, lower: Any, upper: Any) -> Box:

@@ -83,7 +83,7 @@ def newton(
         >>> newton(lambda x: x**2 - 4.0, jnp.array([-0.1, 1.0]), damping=1.0, lower=jnp.array([-9.0, 0.0]), tol=1e-6).x
         Array([-2.,  2.], dtype=float32)
     """
-    box, damping = Box.of(x0, lower, upper), checked_damping(damping)
+    box, damping = Box.known(x0, lower, upper), checked_damping(damping)
     F, x0 = over_pairs(F), split(x0)
     if box.bounded or damping:
         work = Repeated(F, x0, square=False, engine=engine)
@@ -175,7 +175,7 @@ def minimize_newton(
         >>> minimize_newton(lambda x: jnp.sum((x - 2.0) ** 2) + x[0] * x[1], jnp.zeros(2), upper=jnp.array([1.0, 9.0])).x
         Array([1. , 1.5], dtype=float32)
     """
-    box, least = Box.of(x0, lower, upper), checked_damping(damping)
+    box, least = Box.known(x0, lower, upper), checked_damping(damping)
     f, x0 = of_pairs(f, x0), split(x0)
     slope = grad(f)
     work = Repeated(slope, x0, formed=FORMED, engine=engine)
@@ -286,7 +286,7 @@ def gauss_newton(
         >>> gauss_newton(lambda p: p - jnp.array([1.0, -2.0]), jnp.ones(2), lower=0.0).x
         Array([1., 0.], dtype=float32)
     """
-    box, damping = Box.of(x0, lower, upper), checked_damping(damping)
+    box, damping = Box.known(x0, lower, upper), checked_damping(damping)
     r, x0 = over_pairs(r), split(x0)
     work = Repeated(r, x0, square=False, engine=engine)
     return _least_squares(work, x0, box, tol, max_steps, callback, damping, root=False)
