@@ -422,7 +422,7 @@ def test_bounds_that_make_no_sense(solve, more, error, message):
 
 @pytest.mark.parametrize("solve", [newton, gauss_newton, minimize_newton])
 def test_traced_bounds_are_for_root(solve):
-    with pytest.raises(TypeError, match="lower and upper must be known numbers here, not traced ones; .* take root"):
+    with pytest.raises(TypeError, match=r"lower and upper must be known numbers here, not traced ones; .* take root"):
         jax.jit(lambda u: solve(rosenbrock if solve is minimize_newton else valley, np.ones(2), upper=u).x)(2.0)
 
 
