@@ -291,6 +291,23 @@ def test_a_minimum_of_the_residual_is_no_root():
         newton(lambda x: x - 2, 1.0, upper=1.0)  # the start is where it is least
 
 
+def test_multiple_roots_between_bounds():
+    for F in (lambda x: (x - 1) ** 2, lambda x: x**2 - 2 * x + 1):
+        np.testing.assert_allclose(newton(F, 3.0, lower=0.0).x, 1, atol=1e-7)
+    np.testing.assert_allclose(newton(lambda x: x**2, 1.0, lower=0.0).x, 0, atol=1e-19)
+    with pytest.raises(ConvergenceError, match="newton has found no root"):
+        newton(lambda x: (x - 1) ** 2 + 1e-6, 3.0, lower=0.0)
+
+
+def test_values_whose_squares_are_no_numbers():
+    """Told, and not taken for a solution: r of 1e-200 has a gradient Jᵀr of 0, one of 1e200 is infinite."""
+    for solve in (gauss_newton, lambda F, x: newton(F, x, damping=1.0)):
+        with pytest.raises(ConvergenceError, match=r"cannot begin: the squares of its values are all 0. Multiply them"):
+            solve(lambda x: 1e-200 * (x**2 - 2), 1.0)
+        with pytest.raises(ConvergenceError, match="NaN or infinite"):
+            solve(lambda x: 1e200 * (x**2 - 2), 1.0)
+
+
 @pytest.mark.parametrize("n", [5, 100])
 def test_many_equations_between_bounds(n):
     """Broyden's tridiagonal function: Moré, Garbow and Hillstrom, problem 30."""

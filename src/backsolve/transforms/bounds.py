@@ -100,9 +100,7 @@ class Box:
     def known(cls, x0: Any, lower: Any, upper: Any) -> Box:
         """The box that a user gives, of numbers that are known.  Raises as `of`, and `TypeError` where one is traced."""
         if not is_concrete(lower, upper):
-            raise TypeError(
-                "lower and upper must be known numbers here, not traced ones; under jit, vmap and grad take root."
-            )
+            raise TypeError("lower and upper must be known numbers here, not traced ones; under jit and vmap take root.")
         return cls.of(x0, lower, upper)
 
     @classmethod

@@ -38,6 +38,7 @@ GROWTH = 4.0
 LARGEST_DAMPING = 1e30  # times the first: no step is left of it
 SHORT = 0.2  # a step length that says: damp more
 FORMED = 1_000_000  # entries of a Hessian that is formed in any case
+LARGE = 0.5  # of the values of F nearby: what is larger is no root that is near
 AT_BOUNDS = ("at bounds",)  # a column of histories
 NO_ROOT = "has found no root: ½‖F‖² is stationary here, but F is not zero:"
 NOT_FINITE = "is NaN or infinite here. Take another x0."
@@ -320,6 +321,8 @@ def _least_squares(
     free = ~box.held(x, g)
     history.add(size(residual), _max(g[free]), damping, 0.0, *_counted(box, free))
     done = not (residual if root else g[free]).any()
+    if residual.any() and not g.any() and _half(residual) == 0:
+        raise ConvergenceError(f"{what} cannot begin: the squares of its values are all 0. Multiply them by 1e150.", history)
     while not done:
         if not np.isfinite(residual).all() or not np.isfinite(g).all():
             told = "F" if root else "r"
@@ -364,9 +367,9 @@ def _least_squares(
         short = rule.short(d, scale) and _is_whole(damping, d, before[free], g[free])
         done = not (residual if root else g[free]).any() or (short and root and is_root(x, scale, scale))
         if short and not done and _vanishes(rule, x, g, scale, scale, free):
-            if root:
+            if root and not zeros.near(x, residual, scale, LARGE).all():  # near a multiple root the gradient vanishes first
                 raise none_found(x, NO_ROOT)
-            done = True
+            done = not root
         gain = 2 * fall / (promised + damping * float(d @ d))  # over what the model promises
         damping = 0.0 if damping < first else damping * max(GROWTH**-2, 1 - (2 * gain - 1) ** 3)
     watch(x)

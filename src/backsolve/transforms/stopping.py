@@ -69,9 +69,11 @@ class Stopping:
         """Whether a step is short."""
         return abs(d).max(initial=0.0) <= self.h * scale.max(initial=0.0)
 
-    def near(self, x: Any, value: Any, scale: Any) -> Any:
-        """Which entries of ``value``, F(x), are small beside those near x."""
-        return abs(value) <= self.h * _largest(self._at(x, self._steps(x, self.h * scale * self._directions)))
+    def near(self, x: Any, value: Any, scale: Any, part: float | None = None) -> Any:
+        """Which entries of ``value``, F(x), are small beside those near x: no more than h, or this part, of them."""
+        return abs(value) <= (self.h if part is None else part) * _largest(
+            self._at(x, self._steps(x, self.h * scale * self._directions))
+        )
 
     def noise(self, x: Any, value: Any, scale: Any) -> Any:
         """Which entries of ``value``, F(x), are no more than rounding, where rounding is small beside F near x."""
