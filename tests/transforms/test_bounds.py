@@ -394,6 +394,13 @@ def test_bounds_that_no_one_meets_change_nothing(solve):
     np.testing.assert_array_equal(solve(F, x0, lower=-inf, upper=jnp.full(2, inf)).x, solve(F, x0).x)
 
 
+def test_a_list_bounds_one_array():
+    for ends in ([0.8, 2.0], (0.8, 2.0), np.array([0.8, 2.0])):
+        np.testing.assert_allclose(gauss_newton(valley, jnp.array([-1.2, 1.0]), upper=ends).x, [0.8, 0.64], rtol=1e-7)
+    with pytest.raises(ValueError, match=r"upper, leaf 0: shape \(3,\) does not match \(2,\)"):
+        newton(valley, jnp.ones(2), upper=[1.0, 2.0, 3.0])
+
+
 def test_bounds_in_single_precision():
     """0.1 is not a number of single precision: the bound is the nearest one that is."""
     found = gauss_newton(lambda p: p - jnp.array([1.0, -1.0], jnp.float32), jnp.zeros(2, jnp.float32), upper=0.1, lower=-0.1)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.arrays import namespace
-from backsolve.algebra.elements import short
+from backsolve.algebra.elements import is_number, short
 from backsolve.capture.solving import is_concrete
 from backsolve.transforms.pairs import split
 from backsolve.transforms.repeated import real_leaves
@@ -105,7 +105,7 @@ class Box:
 
     @classmethod
     def of(cls, x0: Any, lower: Any, upper: Any) -> Box:
-        """The box that a user gives: numbers, or pytrees like x0 of numbers and arrays like its leaves.
+        """The box that a user gives: numbers, or pytrees like x0 of numbers and arrays like its leaves (of one array, lists).
 
         Raises `TypeError` for another tree, `ValueError` for another shape, NaN, a lower bound above the upper one and an x0
         outside.  Where numbers are traced, nothing is said of them.
@@ -170,6 +170,8 @@ def _spread(name: str, bound: Any, x0: Any, leaves: list[Any]) -> list[Any]:
     wanted: Any = jax.tree_util.tree_structure(x0)
     if jax.tree_util.all_leaves([bound]) and np.ndim(bound) == 0:
         given = given * len(leaves)
+    elif isinstance(bound, list | tuple) and jax.tree_util.all_leaves([x0]) and all(map(is_number, bound)):
+        given = [np.asarray(bound)]  # of one array, as SciPy takes it
     elif structure != wanted:
         raise TypeError(f"{name} must be a number or a pytree like x0, {wanted}; got {structure}.")
     spread: list[Any] = []
