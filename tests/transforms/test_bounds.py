@@ -12,6 +12,7 @@ from backsolve.transforms import newton as optimize
 from backsolve.transforms.bounds import Box, least_in_box
 
 from ..engines.installed import GENERAL
+from .test_newton import ROOTLESS, STEEP
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -306,6 +307,21 @@ def test_values_whose_squares_are_no_numbers():
             solve(lambda x: 1e-200 * (x**2 - 2), 1.0)
         with pytest.raises(ConvergenceError, match="NaN or infinite"):
             solve(lambda x: 1e200 * (x**2 - 2), 1.0)
+
+
+@pytest.mark.parametrize("more", [{"damping": 1e-2}, {"lower": -1e300, "upper": 1e300}], ids=["damped", "bounded"])
+@pytest.mark.parametrize("name", [*ROOTLESS, *STEEP])
+def test_what_has_no_root_gets_none(name, more):
+    F, x0, *_ = (ROOTLESS | STEEP)[name]
+    with pytest.raises((ConvergenceError, bs.SingularError)):
+        newton(F, jnp.asarray(x0), **more)
+    assert np.isnan(jax.jit(lambda z: bs.root(F, z, **more))(jnp.asarray(x0))).all()
+
+
+def test_a_kink_is_told_from_a_minimum():
+    message = r"newton (is stuck: no step makes ‖F‖ smaller, but F is not zero here|has found no root).*gauss_newton returns"
+    with pytest.raises(ConvergenceError, match=message):
+        newton(lambda x: abs(x - 1) + 1e-3, 3.0, lower=0.0)
 
 
 @pytest.mark.parametrize("n", [5, 100])

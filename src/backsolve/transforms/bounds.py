@@ -105,7 +105,7 @@ class Box:
 
     @classmethod
     def of(cls, x0: Any, lower: Any, upper: Any) -> Box:
-        """The box that a user gives: numbers, or pytrees like x0 of numbers and arrays like its leaves (of one array, lists).
+        """The box that a user gives: numbers, or pytrees like x0 of numbers and arrays like its leaves; of one array a list.
 
         Raises `TypeError` for another tree, `ValueError` for another shape, NaN, a lower bound above the upper one and an x0
         outside.  Where numbers are traced, nothing is said of them.

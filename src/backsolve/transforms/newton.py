@@ -41,6 +41,7 @@ FORMED = 1_000_000  # entries of a Hessian that is formed in any case
 LARGE = 0.5  # of the values of F nearby: what is larger is no root that is near
 AT_BOUNDS = ("at bounds",)  # a column of histories
 NO_ROOT = "has found no root: ½‖F‖² is stationary here, but F is not zero:"
+STUCK = "is stuck: no step makes ‖F‖ smaller, but F is not zero here:"
 NOT_FINITE = "is NaN or infinite here. Take another x0."
 
 
@@ -346,12 +347,12 @@ def _least_squares(
                 y, promised = work.value(there), -float(g @ d)
                 hidden = rule.short(d, scale) or promised <= rule.tol * _half(residual)
                 fall = _fall(g, gradient(there), d) if hidden else _half(residual) - _half(y)
-                if d.any() and fall >= DECREASE * promised:
+                if (there != x).any() and fall >= DECREASE * promised:
                     break
             damping = max(GROWTH * damping, first)
             if (d is not None and (there == x).all()) or not damping < LARGEST_DAMPING * first:
                 if root and not is_root(x, scale, largest):
-                    raise none_found(x, NO_ROOT)
+                    raise none_found(x, STUCK)
                 if root or _vanishes(rule, x, g, scale, largest, free):
                     return Solution(work.shown(x), work.output(x), history)
                 raise ConvergenceError(
