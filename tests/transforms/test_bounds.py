@@ -1,6 +1,7 @@
 """Bounds on the unknowns of Newton's methods, against SciPy, published optima, and dense projected steps."""
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -130,6 +131,31 @@ def test_an_obstacle_as_scipy(n):
     assert 0 < (found.x == obstacle).sum() < n**2
     assert found.steps <= 6
     assert found.history["at bounds"][-1] == (found.x == obstacle).sum()
+
+
+@pytest.mark.parametrize("formed", [1_000_000, 0], ids=["formed", "not formed"])
+def test_minima_of_pytrees(formed, monkeypatch):
+    """Leaves of several shapes: the Hessian of all of them, formed or by its products."""
+    monkeypatch.setattr(optimize, "FORMED", formed)
+
+    def f(p):
+        return jnp.sum((p["W"] @ p["b"] - 1) ** 2) + 0.1 * jnp.sum(p["W"] ** 2) + jnp.sum(jnp.cosh(p["b"] - 2))
+
+    p0 = {"W": jnp.ones((3, 2)), "b": jnp.ones(2)}
+    for upper in (inf, 0.2, {"W": inf, "b": 1.5}):
+        start = jax.tree_util.tree_map(lambda x: 0.1 * x, p0)
+        found = minimize_newton(f, start, upper=upper).x
+        flat, tree = jax.flatten_util.ravel_pytree(start)
+        ends = np.full(8, upper) if not isinstance(upper, dict) else np.r_[np.full(6, inf), 1.5, 1.5]
+        theirs = scipy.optimize.minimize(
+            lambda x, tree=tree: f(tree(x)),
+            flat,
+            jac=lambda x, tree=tree: jax.flatten_util.ravel_pytree(jax.grad(f)(tree(x)))[0],
+            bounds=[(None, end) for end in ends],
+            method="L-BFGS-B",
+            options={"ftol": 1e-15, "gtol": 1e-10},
+        )
+        np.testing.assert_allclose(jax.flatten_util.ravel_pytree(found)[0], theirs.x, atol=1e-6)
 
 
 def test_saddle_points_repel_where_there_is_room():
