@@ -1,10 +1,21 @@
 """backsolve: programs as triangular matrices of operators, derivatives as back substitution.
 
-See `backsolve.matrix`, `backsolve.solve`, `backsolve.Graph` and `backsolve.System`; the README has the paper's example.
+What one does with it, `import backsolve as bs`:
+
+- derivatives of a JAX function, as with `jax`: ``bs.grad(f)(x)``, ``bs.jacobian(f)(x)``, ``bs.hessian(f)(x)``;
+- sparse ones, their pattern found while tracing: ``bs.jacobian(f, format="sparse")(x)``, ``bs.sparsity(f, x)``;
+- solve with them, nothing inverted: ``bs.solve_jacobian``, ``bs.inverse_hvp``, ``bs.newton``, ``bs.root``;
+- see the program: ``bs.linearize(f, x).show()`` draws graph and matrix, ``bs.explain(f, x)`` tells of them;
+- choose the order of elimination, and what it costs: ``print(bs.plan(f, x))``, ``bs.jacobian(f, order=plan)``;
+- write the matrices by hand, of numbers, symbols or operators: ``bs.matrix``, ``bs.solve``, ``bs.Graph``, ``bs.System``.
+
+`dir(backsolve)` has all the names.  ``backsolve.extend`` takes rules of one's own, ``backsolve.testing`` checks them,
+``backsolve.algebra`` has semirings, ``backsolve.interop`` IPOPT and lineax; each is imported by its name.
 """
 
 import importlib as _importlib
 import sys as _sys
+from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
@@ -33,6 +44,7 @@ from backsolve.operators import left_mul as left_mul
 from backsolve.operators import linear_map as linear_map
 from backsolve.operators import right_mul as right_mul
 from backsolve.operators import tdot as tdot
+from backsolve.planning.plan import Plan as Plan
 from backsolve.sparse.matrix import SparseMatrix as SparseMatrix
 from backsolve.system.system import System as System
 from backsolve.transforms.history import ConvergenceError as ConvergenceError
@@ -84,7 +96,9 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_NEEDS_JAX})
+    """The public names: what has been imported of the package besides is no part of them."""
+    here = {name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)}
+    return sorted({*here, *_NEEDS_JAX, "__version__"})
 
 
 _IMPORTS.append(lambda: _importlib.import_module(".show", __name__))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["IMPORTS", "VIEWERS", "Showable", "ShowablePlan", "viewer"]
+__all__ = ["IMPORTS", "VIEWERS", "Showable", "ShowablePlan", "cell_of", "file_of", "plural", "viewer"]
 
 VIEWERS: dict[str, Callable[..., Any]] = {}  # filled by backsolve.show when it is imported,
 IMPORTS: list[Callable[[], Any]] = []  # which these do, when a viewer is first asked for
@@ -88,3 +89,35 @@ class ShowablePlan:
 
     def _repr_html_(self) -> str | None:
         return None if self.outline is None else viewer("inline")(self.outline, self)
+
+
+def plural(n: int, word: str) -> str:
+    """A number of things in words.
+
+    Example:
+        >>> plural(1, "node"), plural(2_000, "entry")
+        ('1 node', '2,000 entries')
+    """
+    many = f"{word[:-1]}ies" if word[-1] == "y" else f"{word}s"
+    return f"{n:,} {word if n == 1 else many}"
+
+
+# ---- cells of notebooks ----------------------------------------------------------------------------------------------
+def cell_of(path: str) -> str:
+    """A file as its user calls it: of a notebook's cell ``In[3]``, any other by its path."""
+    named = getattr(_compiler(), "format_code_name", None)
+    found = named(path) if named is not None else None
+    return found[1] if found else path
+
+
+def file_of(name: str) -> str:
+    """The file that `cell_of` gave this name, whose lines `linecache` has."""
+    cells = getattr(_compiler(), "_filename_map", {})  # IPython has no other way back
+    return next((path for path, number in cells.items() if name == f"In[{number}]"), name)
+
+
+def _compiler() -> Any:
+    """What compiles the cells of this notebook, or None."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "compile", None)

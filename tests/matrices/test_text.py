@@ -53,7 +53,7 @@ def test_matrices_are_aligned():
     assert "−(Δ)ᴴ ∘ (W)ᴸ" in text
     for A in (bidiagonal([I] * 3, [D] * 2), matrix([[1, Fraction(-22, 7)], [1e-9, 1000000]]), row([I, O])):
         assert len(widths(str(A))) == 1
-    assert repr(matrix([[1]])).startswith("OperatorMatrix of 1 × 1 blocks, 1 entries\n[ 1 ]")
+    assert repr(matrix([[1]])).startswith("OperatorMatrix of 1 × 1 blocks, 1 entry\n[ 1 ]")
 
 
 def test_large_matrices_leave_out_the_middle():

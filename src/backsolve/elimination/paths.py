@@ -19,7 +19,7 @@ from backsolve.algebra.elements import (
     refuse_non_elements,
     short,
 )
-from backsolve.display import Showable
+from backsolve.display import Showable, plural
 from backsolve.elimination.graph import eliminate
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import CycleError, all_float, substitute, topological_order
@@ -71,7 +71,8 @@ class Graph(Showable):
 
     def __repr__(self) -> str:
         edges = len(self._matrix.entries) if self._matrix.numeric is None else self._matrix.numeric.csr.nnz
-        return f"Graph of {len(self.nodes)} nodes and {edges} edges, {len(self.sources)} sources, {len(self.sinks)} sinks"
+        ends = f"{plural(len(self.sources), 'source')}, {plural(len(self.sinks), 'sink')}"
+        return f"Graph of {plural(len(self.nodes), 'node')} and {plural(edges, 'edge')}, {ends}"
 
     def matrix(self) -> OperatorMatrix:
         """Return Lᵀ: entry (u, v) is the weight of u → v, rows and columns in the order of ``nodes``, which is

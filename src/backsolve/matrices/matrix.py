@@ -18,7 +18,7 @@ from backsolve.algebra import elements as algebra
 from backsolve.algebra.arrays import is_array
 from backsolve.algebra.elements import describe, is_number, is_zero
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, lies_in, space_of, unify
-from backsolve.display import Showable
+from backsolve.display import Showable, plural
 from backsolve.matrices.flat import FlatMatrix
 from backsolve.matrices.measures import Measured
 from backsolve.matrices.solve import NumericMatrix, RightHandSide, all_float, solve, topological_order
@@ -470,7 +470,8 @@ class OperatorMatrix(Measured, FlatMatrix, Showable):
 
     # ---- printing -------------------------------------------------------------------------------------------------
     def __repr__(self) -> str:
-        return f"OperatorMatrix of {_blocks(self.shape)} blocks, {len(self.entries)} entries\n{self}"
+        count = len(self.entries) if self.numeric is None else int(self.numeric.csr.nnz)
+        return f"OperatorMatrix of {_blocks(self.shape)} blocks, {plural(count, 'entry')}\n{self}"
 
     def __str__(self) -> str:
         return as_text(self)

@@ -16,6 +16,8 @@ from backsolve.operators.moves import Slice, side_by_side
 
 __all__ = ["BlockVector", "Bundle", "times_row", "unpack_vector"]
 
+SHOWN, LONGEST = 16, 60  # blocks that are printed, and characters of one
+
 PIECES = 9  # of one array: fewer are added up, each among zeros, which XLA does in one loop
 
 
@@ -75,13 +77,16 @@ class BlockVector(Sequence[Any]):
         return BlockVector(block if is_zero(block) else multiply(c, block) for block in self)
 
     def __repr__(self) -> str:
-        return f"BlockVector([{', '.join(map(_short, self.blocks))}])"
+        shown = [*map(_short, self.blocks[:SHOWN]), *(["…"] if len(self.blocks) > SHOWN else [])]
+        total = f" of {len(self.blocks):,} blocks" if len(self.blocks) > SHOWN else ""
+        return f"BlockVector([{', '.join(shown)}]){total}"
 
 
 def _short(block: Any) -> str:
     if is_array(block) and block.ndim:
         return "×".join(map(str, block.shape)) + f" {block.dtype}"
-    return str(block)
+    text = str(block)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 class SharedProducts:

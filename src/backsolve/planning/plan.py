@@ -9,7 +9,7 @@ from functools import cached_property
 from numbers import Real
 from typing import Any
 
-from backsolve.display import ShowablePlan
+from backsolve.display import ShowablePlan, plural
 from backsolve.elimination.borders import LinearizedGraph
 from backsolve.elimination.graph import cheapest_first
 from backsolve.planning.costs import CostGraph, StructureTable
@@ -25,6 +25,7 @@ WORK, NEW = 10_000, 100  # of the default search elsewhere: products looked up, 
 
 
 SHOWN = 60  # steps; of a longer plan the first and the last half of these
+LAST = 3  # steps that its repr has room for
 NAME, SPACE = 30, 19  # columns
 
 
@@ -50,7 +51,7 @@ class Choice:
     method: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan(ShowablePlan):
     """An order of elimination for systems of one structure, and what it costs.
 
@@ -59,7 +60,7 @@ class Plan(ShowablePlan):
     scalar edge weights, weights ±1 included, as the literature on vertex elimination does (for arrays, of their entries that
     are not zero by structure, as if every product were multiplied out); ``cost`` is the real cost, factored as it stays,
     about the number of entries written, with multiples of the identity free.  ``totals`` has the multiplications of the
-    forward, the reverse and the Markowitz order.  ``print(plan)`` shows each step.
+    forward, the reverse and the Markowitz order.  ``print(plan)`` shows each step, ``repr`` the last ones.
     """
 
     order: tuple[int, ...]
@@ -88,11 +89,15 @@ class Plan(ShowablePlan):
         )
 
     def __str__(self) -> str:
-        return _as_table(self)
+        return _as_table(self, _rows(self.steps))
+
+    def __repr__(self) -> str:
+        rows = [_row(k, step) for k, step in enumerate(self.steps[-LAST:], max(len(self.steps) - LAST, 0) + 1)]
+        return _as_table(self, [_left_out(len(self.steps) - LAST), *rows] if len(self.steps) > LAST else rows)
 
 
-def _as_table(plan: Plan) -> str:
-    """The plan as text, at most 100 columns wide."""
+def _as_table(plan: Plan, rows: list[str]) -> str:
+    """The plan as text with these rows, at most 100 columns wide."""
     lines = [_summary(plan)]
     others = ", ".join(f"{name} {total:,}" for name, total in plan.totals.items())
     if others:
@@ -103,14 +108,14 @@ def _as_table(plan: Plan) -> str:
     if plan.steps:
         head = f"{'step':>5} {'node':>5}  {'name':<{NAME}} {'in × out':>9} {'space':>{SPACE}} {'mults':>9}"
         head += f" {'fill':>5} {'total':>10}"
-        lines += [head, "─" * len(head), *_rows(plan.steps)]
+        lines += [head, "─" * len(head), *rows]
     return "\n".join(lines)
 
 
 def _summary(plan: Plan) -> str:
     return (
-        f"Plan: {len(plan.steps)} nodes to eliminate, {plan.multiplications:,} multiplications, cost {plan.cost:,.0f} "
-        f"by {plan.method}"
+        f"Plan: {plural(len(plan.steps), 'node')} to eliminate, {plural(plan.multiplications, 'multiplication')}, "
+        f"cost {plan.cost:,.0f} by {plan.method}"
     )
 
 
@@ -119,7 +124,11 @@ def _rows(steps: tuple[Step, ...]) -> list[str]:
     if len(rows) <= SHOWN:
         return rows
     half = SHOWN // 2
-    return [*rows[:half], f"{'…':>5}  ({len(rows) - SHOWN} steps more)", *rows[-half:]]
+    return [*rows[:half], _left_out(len(rows) - SHOWN), *rows[-half:]]
+
+
+def _left_out(count: int) -> str:
+    return f"{'…':>5}  ({plural(count, 'step')} more)"
 
 
 def _row(k: int, step: Step) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from backsolve.algebra.elements import is_one, short
 from backsolve.algebra.spaces import ANY, Space
+from backsolve.display import file_of, plural
 from backsolve.elimination.paths import Graph
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import CycleError, topological_order
@@ -117,8 +118,8 @@ def _of_system(system: System, title: str, names: Sequence[str] | None) -> Pictu
     edges += [_inner(p + j, p + i, x) for (i, j), x in L.entries.items()]
     edges += [Edge(p + j, p + n + k, label_of(x), kind_of(x), label_of(x)) for (k, j), x in S.entries.items()]
     about = (
-        f"{_plural(p, 'source')}, {_plural(n, 'node')}, {_plural(q, 'output')}, "
-        f"{_plural(len(M.entries) + len(L.entries), 'edge')}"
+        f"{plural(p, 'source')}, {plural(n, 'node')}, {plural(q, 'output')}, "
+        f"{plural(len(M.entries) + len(L.entries), 'edge')}"
     )
     inner = tuple(range(p, p + n))
     return _sorted(
@@ -176,7 +177,7 @@ def _node(name: str, full: str, space: Space, role: str = "node") -> Vertex:
     path = match["path"]
     file = re.split(r"[/\\]", path)[-1]
     place = f"{file}:{match['line']}" + (f":{match['column']}" if match["column"] else "")
-    return Vertex(name, role, match["text"], _space(space), _size(space), place, match["function"] or "", path)
+    return Vertex(name, role, match["text"], _space(space), _size(space), place, match["function"] or "", file_of(path))
 
 
 def _space(space: Space) -> str:
@@ -185,10 +186,6 @@ def _space(space: Space) -> str:
 
 def _size(space: Space) -> int:
     return max(int(space.size), 1) if space.known else 1
-
-
-def _plural(n: int, word: str) -> str:
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
 # ---- a Graph -------------------------------------------------------------------------------------------------------
@@ -202,8 +199,8 @@ def _of_graph(graph: Graph, title: str) -> Picture:
     edges = tuple(_inner(i, j, x) for (i, j), x in Lt.entries.items())
     everything = tuple(range(len(vertices)))
     about = (
-        f"{_plural(len(vertices), 'node')}, {_plural(len(edges), 'edge')}, "
-        f"{_plural(len(starts), 'source')}, {_plural(len(ends), 'sink')}"
+        f"{plural(len(vertices), 'node')}, {plural(len(edges), 'edge')}, "
+        f"{plural(len(starts), 'source')}, {plural(len(ends), 'sink')}"
     )
     inner = {node: i for i, node in enumerate(graph.nodes) if vertices[i].role == "node"}
     return _sorted(
@@ -229,7 +226,7 @@ def _cut(text: str, width: int = 60) -> str:
 
 # ---- an OperatorMatrix ---------------------------------------------------------------------------------------------
 def _of_matrix(A: OperatorMatrix, title: str) -> Picture:
-    about = f"{A.shape[0]:,} × {A.shape[1]:,} blocks, {_plural(len(A.entries), 'entry').replace('entrys', 'entries')}"
+    about = f"{A.shape[0]:,} × {A.shape[1]:,} blocks, {plural(len(A.entries), 'entry')}"
     off = {place: x for place, x in A.entries.items() if place[0] != place[1]}
     on = {i: x for (i, j), x in A.entries.items() if i == j}
     square = A.shape[0] == A.shape[1] and all(a in (ANY, b) or b == ANY for a, b in zip(A.row_spaces, A.col_spaces))

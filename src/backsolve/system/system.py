@@ -12,7 +12,7 @@ import numpy as np
 from backsolve.algebra.arrays import asarray
 from backsolve.algebra.elements import array_of_numbers, describe, is_number, is_zero, short
 from backsolve.algebra.spaces import ArraySpace, TupleSpace
-from backsolve.display import Showable
+from backsolve.display import Showable, plural
 from backsolve.elimination.borders import LinearizedGraph
 from backsolve.engines import FORMED
 from backsolve.matrices.matrix import OperatorMatrix
@@ -78,7 +78,8 @@ class System(FlatProducts, Showable):
     def __repr__(self) -> str:
         (n, p), q = self.M.shape, self.sinks.shape[0]
         edges = len(self.M.entries) + len(self.L.entries)
-        return f"System of {p} sources, {n} nodes, {q} outputs and {edges} edges\nL =\n{self.L}"
+        sizes = f"{plural(p, 'source')}, {plural(n, 'node')}, {plural(q, 'output')} and {plural(edges, 'edge')}"
+        return f"System of {sizes}\nL =\n{self.L}"
 
     def _parts(self) -> tuple[tuple[str, OperatorMatrix], ...]:
         return (("M", self.M), ("L", self.L), ("sinks", self.sinks))

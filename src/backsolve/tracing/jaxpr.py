@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.elements import is_zero
+from backsolve.display import cell_of
 from backsolve.operators import ArraySpace
 from backsolve.tracing import series
 from backsolve.tracing.series import Primitive, ad, batching, eval_jaxpr, mlir, source_info_util, zeros_like_aval
@@ -261,10 +263,14 @@ def equation_context(eqn: Any) -> Any:
 def where(eqn: Any, caller: Any = None) -> str:
     """The primitive and the user's file and line: ``tanh (net.py:12 (layer))``.
 
-    An equation of a library's own jitted function has no line of the user's; that of its caller serves.
+    An equation of a library's own jitted function has no line of the user's; that of its caller serves.  A cell of a
+    notebook is called as there: ``tanh (In[3]:2:9 (layer))``.
     """
     line = source_info_util.summarize(eqn.source_info) or (source_info_util.summarize(caller.source_info) if caller else "")
-    return f"{eqn.primitive.name} ({line})" if line else str(eqn.primitive.name)
+    if not line:
+        return str(eqn.primitive.name)
+    path, rest = re.fullmatch(r"(.*?)((?::\d.*)?)", line, re.DOTALL).groups()  # type: ignore[union-attr]  # fits any text
+    return f"{eqn.primitive.name} ({cell_of(path)}{rest})"
 
 
 def is_traced(x: Any) -> bool:

@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from backsolve.display import plural
+
 __all__ = ["ConvergenceError", "History", "Solution"]
 
 
@@ -98,7 +100,7 @@ class Solution:
         how = "converged in" if self.converged else "not converged, ended after"
         last = zip(self.history.columns[:SHOWN], self.history.rows[-1][:SHOWN], strict=True) if len(self.history) else ()
         told = "".join(f", {name} {_written(x)}" for name, x in last)
-        return f"{self.history.what}: {how} {self.steps} step{'s' * (self.steps != 1)}{told}"
+        return f"{self.history.what}: {how} {plural(self.steps, 'step')}{told}"
 
     def __str__(self) -> str:
         return f"{self!r}\n{self.history}"
