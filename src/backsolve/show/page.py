@@ -15,7 +15,8 @@ from backsolve.show.folds import Item, folded
 from backsolve.show.kinds import KINDS
 from backsolve.show.layout import lay_out
 from backsolve.show.model import Picture, picture_of
-from backsolve.show.steps import FORWARD, REVERSE, Run, Values, runs, vectors
+from backsolve.show.steps import FORWARD, REVERSE, Run, runs
+from backsolve.show.values import Values, vectors
 
 __all__ = ["page"]
 
