@@ -21,8 +21,9 @@ import numpy as np
 from backsolve.algebra.spaces import available_memory
 from backsolve.capture import linearize
 from backsolve.capture.linearize import name_of
+from backsolve.capture.names import source_names
 from backsolve.system.system import System
-from backsolve.transforms.explain import Call, call_of, source_names, space_of, text_of, told
+from backsolve.transforms.explain import Call, call_of, space_of, text_of, told
 
 __all__ = ["ExplainError", "Inputs", "explain", "find_function", "linearize_target", "make_inputs", "wide_enough"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import sysconfig
 import textwrap
@@ -21,9 +20,10 @@ import numpy as np
 from backsolve.algebra.elements import is_number, short
 from backsolve.capture import linearize
 from backsolve.capture.linearize import name_of, normalized_argnums
+from backsolve.capture.names import parameter_names, source_names
 from backsolve.system.system import System
 
-__all__ = ["WIDTH", "Call", "Explanation", "call_of", "explain", "source_names", "space_of", "text_of", "told"]
+__all__ = ["WIDTH", "Call", "Explanation", "call_of", "explain", "space_of", "text_of", "told"]
 
 Argnums = int | Sequence[int] | None
 
@@ -87,7 +87,7 @@ def call_of(f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
     """
     if not callable(f):
         raise TypeError(f"explain takes a function of JAX arrays and its arguments, got {short(f)}.")
-    names = _parameter_names(f, len(args))
+    names = parameter_names(f, len(args))
     arrays = [i for i, arg in enumerate(args) if _is_of_arrays(arg)]
     if argnums is None:
         chosen = [i for i in arrays if any(map(_varies, jax.tree_util.tree_leaves(args[i])))]
@@ -118,26 +118,6 @@ def call_of(f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
         (*lines, *(f"{name} : {_described(value)}" for name, value in kwargs.items())),
         source_names([names[i] for i in chosen], [args[i] for i in chosen]),
     )
-
-
-def source_names(names: Sequence[str], arguments: Sequence[Any]) -> tuple[str, ...]:
-    """The leaves of arguments of these names, as Python would get at them."""
-    return tuple(
-        name + jax.tree_util.keystr(path)
-        for name, argument in zip(names, arguments, strict=True)
-        for path, _ in jax.tree_util.tree_leaves_with_path(argument)
-    )
-
-
-def _parameter_names(f: Callable[..., Any], count: int) -> list[str]:
-    """What f calls its first arguments."""
-    try:
-        parameters = list(inspect.signature(f).parameters.values())
-    except (TypeError, ValueError):  # it does not tell
-        return [f"argument{i}" for i in range(count)]
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "argument")
-    return (names + [f"{rest}[{k}]" for k in range(count - len(names))])[:count]
 
 
 def _is_of_arrays(argument: Any) -> bool:
