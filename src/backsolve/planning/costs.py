@@ -290,6 +290,10 @@ class StructureTable:
         """How many products and sums had to be worked out, at about a tenth of a millisecond each."""
         return len(self._products) + len(self._sums)
 
+    def sizes(self) -> list[tuple[int, int, int]]:
+        """For each structure its entries that are not zero, and the sizes of domain and codomain; of a number all are 1."""
+        return [(1, 1, 1) if op is None else (entries(op), op.domain.size, op.codomain.size) for op in self._elements]
+
     def number(self, element: Any) -> int:
         """The structure of an element of a system."""
         known = isinstance(element, LinearOperator) and element.domain.known and element.codomain.known

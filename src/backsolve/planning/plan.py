@@ -16,7 +16,7 @@ from backsolve.planning.costs import CostGraph, StructureTable
 from backsolve.planning.progress import progress_line
 from backsolve.planning.search import BitGraph, anneal, anneal_whole, eliminate_chains, greedy, minimum_fill
 
-__all__ = ["ORDERS", "Choice", "Plan", "Step", "choose_order", "make_plan"]
+__all__ = ["ORDERS", "Choice", "Plan", "Step", "choose_order", "make_plan", "make_plans"]
 
 ORDERS = ("auto", "forward", "reverse", "markowitz")
 MOVES = 2, 500  # of the default search where a move takes some 20 µs: for each node, and at most
@@ -157,16 +157,28 @@ def make_plan(network: LinearizedGraph, order: Any = "auto", search: float | Non
     ``dense`` says that the result will be written as arrays, which costs as well.
     Raises `ValueError` for an unknown name and for an order that misses, repeats or invents a node.
     """
+    return make_plans(network, [order], search, dense=dense)[0]
+
+
+def make_plans(
+    network: LinearizedGraph, orders: Iterable[Any], search: float | None = None, *, dense: bool = True
+) -> list[Plan]:
+    """The plans for several orders of one network, each as `make_plan` makes it; what they share is worked out once."""
     given: Any = search
     if given is not None and (isinstance(given, bool) or not isinstance(given, Real) or not 0 <= float(given) < math.inf):
         raise ValueError(f"search is a time in seconds, zero or more, got {search!r}.")
     costs = _Costs(network, dense)
-    chosen, method = _chosen(costs, order, search)
+    chosen = [_chosen(costs, order, search) for order in orders]
+    totals = {name: costs.multiplications(nodes) for name, nodes in costs.named().items()}
+    return [_planned(costs, order, method, totals) for order, method in chosen]
+
+
+def _planned(costs: _Costs, chosen: list[int], method: str, totals: dict[str, int]) -> Plan:
+    network = costs.network
     cost = costs.cost(chosen) if method == "elimination" else costs.substitutions()[method]
     steps = tuple(costs.steps(chosen))
-    totals = {name: costs.multiplications(nodes) for name, nodes in costs.named().items()}
     total = steps[-1].total if steps else costs.multiplications(chosen)
-    return Plan((*chosen, *sorted(network.terminal)), method, total, cost, totals, steps, network.signature())
+    return Plan((*chosen, *sorted(network.terminal)), method, total, cost, dict(totals), steps, network.signature())
 
 
 def choose_order(network: LinearizedGraph, order: Any = "auto", *, dense: bool = True) -> Choice:
