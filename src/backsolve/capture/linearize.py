@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from backsolve.capture import adapter as adapter  # registers how JAX arrays are multiplied
 from backsolve.capture.linearized import Leaves, Linearized
+from backsolve.capture.names import Point
 from backsolve.capture.walk import Program, walk
 from backsolve.tracing import jaxpr as jx
 
@@ -36,7 +37,8 @@ def linearize(f: Callable[..., Any], *primals: Any, argnums: int | Sequence[int]
         >>> system.vjp(1.0)
         Array([0., 0., 0.], dtype=float32)
     """
-    return linearize_with_aux(f, primals, argnums)[0]
+    system = linearize_with_aux(f, primals, argnums)[0]
+    return replace(system, point=Point(f, primals, normalized_argnums(argnums, len(primals), f)))
 
 
 def linearize_with_aux(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from backsolve.algebra.spaces import Space
 from backsolve.capture.folding import fold
 from backsolve.capture.opaque import LinearEquation
@@ -29,11 +31,29 @@ class Names(Sequence[str]):
 
     def __getitem__(self, i: Any) -> Any:
         origin = self.origins[i]
-        return origin if isinstance(origin, str) else jx.where(*origin)
+        return origin if isinstance(origin, str) else jx.where(*origin[:2])
+
+    def operation(self, i: int) -> tuple[str, dict[str, Any], tuple[Any, ...]] | None:
+        """The primitive that makes node i, its parameters and its operands; None where it is part of a linearization.
+
+        An operand is a number of a node (−1, −2, … of a source), a float of a literal, or None of what is not varied.
+        """
+        origin = self.origins[i]
+        if len(origin) < 3 or isinstance(origin, str):
+            return None
+        eqn, _, preds = origin
+        return eqn.primitive.name, eqn.params, tuple(map(_operand, eqn.invars, preds))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The names alone: equations of a traced program cannot be copied."""
         return Names, (list(self),)
+
+
+def _operand(atom: Any, pred: int | None) -> int | float | None:
+    if pred is not None:
+        return pred
+    value = jx.literal_value(atom) if jx.is_literal(atom) else None
+    return None if value is None or np.ndim(value) or isinstance(value, complex) else float(value)
 
 
 class Program:
@@ -206,7 +226,8 @@ def _by_record(
             if op is not None:
                 edges.append((pred, op))
         if edges:
-            node = program.node(jx.space_of_aval(outvar.aval), origin, edges)
+            told = origin if tangent or frame.origin else (*origin, preds)
+            node = program.node(jx.space_of_aval(outvar.aval), told, edges)
     value = eq.output
     if tangent and node is None:
         value = jx.zeros(outvar.aval)
