@@ -45,9 +45,9 @@
       if (item !== arrow.a && item !== arrow.b && trace.some(([x, y]) => x > b.x && x < b.x + b.width && y > b.y && y < b.y + b.height)) faults.push(["edge through a box", words, item.short]);
     });
   }
-  pairs("cells", all("#matrix .cell, #matrix .value").map((c) => c.getBBox()), 0);
+  pairs("cells", all("#matrix .cell, #matrix .value, #matrix .result").map((c) => c.getBBox()), 0);
   pairs("names of rows and columns", all("#matrix .label").map((t) => t.getBoundingClientRect()), 1);
-  for (const g of all("#graph .v, #matrix .cell, #matrix .value")) {
+  for (const g of all("#graph .v, #matrix .cell, #matrix .value, #matrix .result")) {
     const rects = g.querySelectorAll("rect"), box = rects[rects.length - 1].getBBox();
     for (const text of g.querySelectorAll("text")) {
       const t = text.getBBox();
@@ -62,6 +62,7 @@
     // What is wider than its panel scrolls there; scaled down it would not be read.
     const scroll = svg.parentElement;
     if (getComputedStyle(scroll).overflowX !== "auto" || scroll.scrollWidth < svg.clientWidth) faults.push(["cut off", which]);
+    if (which === "matrix" && svg.getBoundingClientRect().width > scroll.clientWidth) faults.push(["the matrix is wider than its panel", svg.getBoundingClientRect().width, scroll.clientWidth]);
   }
   const room = document.documentElement.clientWidth;
   for (const e of all("header *, #bar *, .panel .head *, #legend li, #detail")) {

@@ -46,7 +46,7 @@ def test_labels_light_and_fade_with_their_edges(opened):
     assert browser.ask(lit.format("lit")) == ["a"]
     browser.ask("backsolve.unlight(), backsolve.go(1)")
     assert browser.ask(lit.format("lit")) == []
-    assert browser.ask(lit.format("work")) == ["a", "b", "c"]
+    assert browser.ask(lit.format("work")) == ["c", "d"]
     browser.ask("backsolve.go(2)")
     assert browser.ask(lit.format("done")) == ["a", "b", "c", "d"]
 
@@ -56,7 +56,7 @@ DETAIL = "document.getElementById('detail').textContent"
 
 def test_a_value_is_told_when_it_is_pointed_at(opened):
     browser = opened(captured(1))
-    browser.ask("backsolve.unfold(true), backsolve.choose(1)")
+    browser.ask("backsolve.unfold(true)")
     row = browser.ask("backsolve.view().rowLines.findIndex(l => l.item.short === 'x3')")
     point = f"backsolve.light({{value: {row}}})"
     browser.ask(point)
@@ -88,6 +88,6 @@ def test_a_plan_is_stepped_through_with_its_own_numbers(opened):
         assert browser.ask("document.querySelector('#graph .v.work tspan').textContent") == f"x{node}"
     assert so_far == plan.multiplications
     totals = browser.ask("[...document.querySelectorAll('#totals [data-run]')].map(t => t.textContent)")
-    assert f"forward substitution: {plan.totals['forward']}" in totals
-    assert f"back substitution: {plan.totals['reverse']}" in totals
+    assert f"forward substitution: {plan.totals['forward']}" in [text.split(" cost ")[0] for text in totals]
+    assert f"back substitution: {plan.totals['reverse']}" in [text.split(" cost ")[0] for text in totals]
     assert "a plan keeps shapes, not arrays" in browser.ask("document.querySelector('header').textContent")

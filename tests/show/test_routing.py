@@ -92,6 +92,6 @@ def test_what_is_long_runs_on_in_bands():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing, "place", noted)
-        drawing.draw(captured(13))
+        drawing.draw(captured(20))
     assert found["size"][0] < 1.4 * drawing.ROOM
     assert found["size"][1] > 300

@@ -1,8 +1,8 @@
 // What is drawn, as Python wrote it into the page, and the state of the page.
 const data = JSON.parse(document.getElementById("data").textContent);
 const S = data.strings, KINDS = data.kinds.map((kind) => kind[0]);
-const vertices = data.vertices.map(([name, role, text, space, line]) => ({ name, role, text: S[text], space: S[space], line }));
-const edges = data.edges.map(([tail, head, label, kind, cell], n) => ({ n, tail, head, label: S[label], kind: KINDS[kind], cell: S[cell] }));
+const vertices = data.vertices.map(([name, role, text, space, line, shown, at]) => ({ name, role, text: S[text], space: S[space], line, shown: S[shown], at }));
+const edges = data.edges.map(([tail, head, label, kind, cell, value], n) => ({ n, tail, head, label: S[label], kind: KINDS[kind], cell: S[cell], value }));
 const diagonal = {};
 for (const [v, label, kind] of data.diagonal) diagonal[v] = [S[label], KINDS[kind]];
 const page = { edges, diagonal };
@@ -27,17 +27,19 @@ let view = null;
 for (const item of items) {
   const v = vertices[item.vertex];
   if (v) {
-    item.head = v.name; item.tail = v.text; item.under = v.space; item.short = v.name;
+    item.head = v.name; item.tail = v.shown || v.text; item.short = v.name;
+    item.under = v.space === "" || v.space.endsWith("[scalar]") ? (v.at ? `= ${v.at}` : "") : v.space.replace(/^\w+\[([^\]]*)\]$/, "$1");
     item.role = v.role;
   } else {
     const n = item.stop - item.start;
     item.head = item.label; item.tail = ""; item.under = `${n} folded${item.where ? ` · ${item.where}` : ""}`;
     item.short = item.label; item.role = "group";
   }
-  const first = wide(item.head, 12, 600) + (item.tail ? wide(` ${item.tail}`) : "");
-  item.width = Math.max(44, Math.min(190, Math.max(first, wide(item.under, 10.5)) + 18));
+  const first = wide(item.head, 12, 600) + (item.tail ? wide(` ${item.tail}`) + 2 : 0);
+  item.width = Math.max(v && v.at && v.role === "source" ? 84 : 44, Math.min(190, Math.max(first, wide(item.under, 10.5)) + 18));
 }
-const vertexText = (v) => `${v.name}${v.text ? ` ${v.text}` : ""}${v.space ? `, ${v.space}` : ""}`;
+const keyOf = new Map(data.keys), vertexOf = new Map(data.keys.map(([v, key]) => [key, v])); // of what can be eliminated
+const vertexText = (v) => `${v.name}${v.text ? ` ${v.text}` : ""}${v.space ? `, ${v.space}` : ""}${v.at ? `, ${v.at}` : ""}`;
 const lineText = (v) => (v.line < 0 ? "" : ` · ${data.lines[v.line]}`);
 function edgeText(n) {
   const e = edges[n];

@@ -66,8 +66,10 @@ function drawGraph(width, height) {
       for (const [key, value] of [["role", "button"], ["aria-expanded", "false"], ["data-item", item.number]]) g.setAttribute(key, value);
       g.setAttribute("aria-label", `unfold ${item.label}, ${item.stop - item.start} nodes`);
     } else {
-      g.setAttribute("role", "img");
-      g.setAttribute("aria-label", `${item.role} ${vertexText(vertices[item.vertex])}${lineText(vertices[item.vertex])}`);
+      const node = keyOf.has(item.vertex) && data.runs.length;
+      g.setAttribute("role", node ? "button" : "img");
+      if (node) g.setAttribute("data-node", item.vertex);
+      g.setAttribute("aria-label", `${item.role} ${vertexText(vertices[item.vertex])}${lineText(vertices[item.vertex])}${node ? "; eliminate it next" : ""}`);
     }
     g.append(make("rect", { x, y, width: item.width, height: BOX, rx: item.role === "source" ? 14 : 6 }));
     const one = item.under ? 16 : 24;
@@ -82,6 +84,7 @@ function drawGraph(width, height) {
       const under = make("text", { class: "small", x: item.x, y: y + 32, "text-anchor": "middle" });
       under.textContent = cut(item.under, item.width - 10, 10.5);
       g.append(under);
+      item.underText = under;
     }
     item.element = g;
     g.things = { item };
@@ -93,7 +96,7 @@ function drawGraph(width, height) {
 function drawPanel() {
   const run = data.runs[state.run], svg = $("matrix");
   const vector = run && run.values ? Object.assign({ head: run.head }, run.values) : null;
-  measure(view, $("matrix").parentElement.clientWidth || 500);
+  measure(view, $("matrix").parentElement.clientWidth || 500, vector);
   const layer = drawMatrix(view, vector);
   svg.replaceChildren(layer);
   for (const cell of view.cells.values()) nameCell(cell);
@@ -106,12 +109,14 @@ function nameCell(cell) {
   cell.element.setAttribute("aria-label", `row ${row}, column ${column}: ${cell.label || "fill-in"}`);
   if (view.text) cell.element.setAttribute("tabindex", 0);
 }
+// As large as there is room for, and no smaller than can be read; a matrix that is just squares has no such end.
 function fit(which, svg, width, height) {
-  const room = svg.parentElement.clientWidth - 14;
-  const least = which === "graph" ? 0.62 : view.text ? 0.75 : view.named ? 0.9 : 0.5;
-  const scale = state.zoom[which] || Math.min(which === "graph" ? 1.4 : 1.2, Math.max(least, room / width));
+  const room = svg.parentElement.clientWidth - 14, high = Math.max(240, 0.5 * innerHeight);
+  const least = which === "graph" ? 0.62 : view.text ? 0.7 : view.named ? 0.8 : 0.05;
+  const whole = room / width, most = Math.min(which === "graph" ? 1.9 : 1.6, Math.max(1, high / height));
+  const scale = state.zoom[which] || Math.min(most, Math.max(least, whole));
   state.natural = Object.assign(state.natural || {}, { [which]: [width, height, scale] });
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("width", Math.round(width * scale));
-  svg.setAttribute("height", Math.round(height * scale));
+  svg.setAttribute("width", Math.floor(width * scale));
+  svg.setAttribute("height", Math.floor(height * scale));
 }

@@ -14,6 +14,7 @@ __all__ = ["Item", "folded"]
 
 WIDE = 80  # children of one group, at most
 OPEN = 40  # vertices and groups that are visible at first, about
+STRETCH = " × "  # in the label of a stretch of groups of one name
 SMALL = 3  # a run of fewer vertices is no group
 
 
@@ -59,7 +60,23 @@ def folded(picture: Picture) -> tuple[Picture, list[Item]]:
         for child in item.children:
             child.parent = item
     _open(root)
+    _number(items)
     return picture, items
+
+
+def _number(items: Sequence[Item]) -> None:
+    """Tells groups of one name apart."""
+    alike: dict[str, list[Item]] = {}
+    for item in items:
+        if item.children and item.parent is not None and STRETCH not in item.label:
+            alike.setdefault(item.label, []).append(item)
+    for label, groups in alike.items():
+        if len(groups) > 1:
+            for k, item in enumerate(groups, 1):
+                item.label = f"{label} {k}"
+    for item in reversed(items):  # inner ones first
+        if STRETCH in item.label:
+            item.label = f"{item.children[0].label} … {item.children[-1].label}"
 
 
 def _walk(root: Item) -> list[Item]:
@@ -208,7 +225,7 @@ def _split(item: Item, vertices: Sequence[Vertex]) -> None:
 def _stretch(part: Sequence[Item], vertices: Sequence[Vertex]) -> str:
     labels = {item.label for item in part}
     if len(labels) == 1 and part[0].children:
-        return f"{len(part)} × {part[0].label}"
+        return f"{len(part)}{STRETCH}{part[0].label}"
     last = part[-1]
     while last.children:
         last = last.children[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from backsolve.algebra.elements import is_one, is_zero
@@ -22,6 +23,8 @@ KINDS: dict[str, str] = {
     "composed": "sum or product of several",
     "group": "several edges, folded",
 }
+
+_INNER = re.compile(r"\([^()]*\)")  # brackets without others inside
 
 _BY_CLASS = {
     "Identity": "identity",
@@ -77,6 +80,9 @@ def minus(label: str) -> str:
     """The label of an element's negative."""
     if label in ("0", "O"):
         return label
-    if " + " in label or " − " in label or " - " in label:
+    outside = label
+    while outside != (outside := _INNER.sub("", outside)):
+        pass
+    if " + " in outside or " − " in outside or " - " in outside:
         return f"−[{label}]"
     return label[1:] if label[0] in "−-" else f"−{label}"

@@ -43,20 +43,27 @@ function matrixOf(page, rep, rowLines, colLines) {
 }
 
 // Pixels: in text mode columns as wide as their labels, else squares.
-function measure(view, room) {
+function measure(view, room, vector) {
   const { rowLines, colLines } = view;
   view.text = rowLines.length <= TEXT && colLines.length <= TEXT;
   const names = Math.min(Math.max(...rowLines.map((l) => wide(l.item.short)), 20), 110);
   const widths = colLines.map(() => 30);
   if (view.text) {
-    for (const most of [150, 110, 80, 60]) { // as wide as there is room for
+    const numeric = page.edges.every((edge) => edge.value !== null), results = resultsOf(view);
+    const beside = (vector && view.rowLines.length ? valueWidthOf(view, vector) + 22 : 0) + names + 40;
+    for (const most of [150, 110, 80, 60, 44]) { // as wide as there is room for
       widths.fill(30);
-      for (const cell of view.cells.values()) widths[cell.c] = Math.max(widths[cell.c], Math.min(wide(cell.label) + 14, most));
+      for (const cell of view.cells.values()) widths[cell.c] = Math.max(widths[cell.c], Math.min(wide(cell.label) + 14, most), numeric ? 54 : 0);
       colLines.forEach((l, k) => { widths[k] = Math.max(widths[k], Math.min(wide(l.item.short) + 8, most)); });
-      if (widths.reduce((a, b) => a + b, names + 100) < room / 0.8) break;
+      for (const { k, u } of results) if (vector && vector.head === "x̄") widths[k] = Math.max(widths[k], Math.min(wide(vector[u] || "") + 12, most));
+      if (widths.reduce((a, b) => a + b, beside) < room / 0.75) break;
     }
-  } else {
-    const size = Math.floor((room - names - 60) / Math.max(colLines.length, 1));
+    const total = widths.reduce((a, b) => a + b, beside), more = Math.min(40, (room / 1.2 - total) / widths.length);
+    if (more > 0) widths.forEach((w, k) => { widths[k] = w + more; }); // room for what is filled in
+    if (total > room / 0.68) view.text = false; // squares then: nothing is cut off
+  }
+  if (!view.text) {
+    const size = Math.floor((room - names - 60) / (colLines.length + 2)); // two for the vector beside it
     widths.fill(Math.max(SMALLEST, Math.min(LARGEST, size)));
   }
   view.high = view.text ? 30 : widths[0];
@@ -77,6 +84,11 @@ function measure(view, room) {
   view.right = view.xs[colLines.length];
   view.bottom = view.ys[rowLines.length];
 }
+
+// How wide the vector beside the matrix is.
+const valueWidthOf = (view, vector) => Math.max(34, ...view.rowLines.map((l) => (l.item.vertex >= 0 ? Math.min(wide(vector[l.item.vertex] || ""), 130) + 12 : 0)));
+// The columns of single sources of a System, which have their results below.
+const resultsOf = (view) => (data.system ? view.colLines.map((line, k) => ({ k, u: line.members[0], alone: line.members.length === 1 })).filter(({ u, alone }) => alone && vertices[u].role === "source") : []);
 
 function drawMatrix(view, vector) {
   const layer = make("g");
@@ -113,7 +125,7 @@ function drawMatrix(view, vector) {
   view.values = [];
   if (vector) {
     const x = view.right + 22;
-    const width = view.text ? Math.max(34, ...rowLines.map((l) => (l.item.vertex >= 0 ? Math.min(wide(vector[l.item.vertex] || ""), 130) + 12 : 0))) : view.high;
+    const width = view.text ? valueWidthOf(view, vector) : view.high;
     const head = make("text", { x: x + width / 2, y: view.top - 8, "text-anchor": "middle", class: "strong" });
     head.textContent = vector.head;
     layer.append(head);
@@ -126,6 +138,25 @@ function drawMatrix(view, vector) {
     });
     view.right = x + width;
     view.valueWidth = width;
+  }
+  view.results = [];
+  const sources = resultsOf(view);
+  if (vector && vector.head === "x̄" && sources.length) { // the gradient has a row of its own
+    const y = view.bottom + 14, high = Math.max(view.high, 8);
+    if (view.named) {
+      const head = make("text", { x: view.left - 8, y: y + high / 2, "text-anchor": "end", "dominant-baseline": "central", class: "strong", style });
+      head.textContent = "p̄";
+      layer.append(head);
+    }
+    for (const { k, u } of sources) {
+      const box = make("g", { class: "result", role: "img", tabindex: 0, "aria-label": `${data.scalar ? "gradient" : "x̄"} by ${vertexText(vertices[u])}` }, make("rect", { x: view.xs[k] + 1, y, width: view.widths[k] - 2, height: high, rx: 2 }));
+      const text = view.text ? make("text", { x: view.xs[k] + view.widths[k] / 2, y: y + high / 2 }) : null;
+      if (text) box.append(text);
+      box.things = { result: u };
+      layer.append(box);
+      view.results.push({ u, box, text, room: view.widths[k] - 6 });
+    }
+    view.bottom = y + high;
   }
   return layer;
 }

@@ -13,12 +13,16 @@ from backsolve.display import file_of, plural
 from backsolve.elimination.paths import Graph
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import CycleError, topological_order
+from backsolve.operators import Identity, LinearOperator
 from backsolve.show.kinds import kind_of, label_of, minus
+from backsolve.show.numbers import number_of, told, written
+from backsolve.show.symbols import Symbols, short_names
 from backsolve.system.system import System
 
 __all__ = ["Edge", "Picture", "Vertex", "picture_of", "renumbered", "spaces_of"]
 
 ENTRIES = 200_000  # of a matrix that is drawn block by block
+VALUES = 2_000  # edges whose numbers are read
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Vertex:
     place: str = ""  # file:line:column
     function: str = ""
     path: str = ""  # of the file, for looking its lines up; no picture shows it
+    at: str = ""  # of a source, its value
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,9 @@ class Edge:
     label: str
     kind: str
     cell: str
+    element: Any = field(default=None, compare=False, repr=False)
+    value: float | None = None  # between two numbers
+    symbol: str = ""  # of the local derivative
 
 
 @dataclass(frozen=True)
@@ -111,12 +119,20 @@ def _of_system(system: System, title: str, names: Sequence[str] | None) -> Pictu
         got = len(names) if isinstance(names, list | tuple) else short(names)
         raise ValueError(f"names must hold one name for each of the {p} sources, got {got}.")
     into, inside, out = spaces_of(system)
-    sources = [_end("p", j, "source", into[j], names) for j in range(p)]
+    point = getattr(system, "point", None)
+    if names is None and point is not None:
+        names = list(point.names)
+    at = [""] * p if point is None else [told(x) for x in point.values]
+    sources = [replace(_end("p", j, "source", into[j], names), at=at[j]) for j in range(p)]
     nodes = [_node(f"x{i}", L.name(i), inside[i]) for i in range(n)]
     outputs = [_end("y", k, "output", out[k], None) for k in range(q)]
-    edges = [Edge(j, p + i, label_of(x), kind_of(x), label_of(x)) for (i, j), x in M.entries.items()]
-    edges += [_inner(p + j, p + i, x) for (i, j), x in L.entries.items()]
-    edges += [Edge(p + j, p + n + k, label_of(x), kind_of(x), label_of(x)) for (k, j), x in S.entries.items()]
+    operations = getattr(L.names, "operation", None)
+    letters = short_names(names) if names else [f"p{j}" for j in range(p)]
+    symbols = None if operations is None else Symbols(operations, n, letters)
+    known = len(M.entries) + len(L.entries) <= VALUES
+    edges = [_edge(j, p + i, x, (symbols, i, -1 - j), known) for (i, j), x in M.entries.items()]
+    edges += [_edge(p + j, p + i, x, (symbols, i, j), known, inner=True) for (i, j), x in L.entries.items()]
+    edges += [_edge(p + j, p + n + k, x, (None, k, j), known) for (k, j), x in S.entries.items()]
     about = (
         f"{plural(p, 'source')}, {plural(n, 'node')}, {plural(q, 'output')}, "
         f"{plural(len(M.entries) + len(L.entries), 'edge')}"
@@ -139,6 +155,33 @@ def _of_system(system: System, title: str, names: Sequence[str] | None) -> Pictu
     )
 
 
+def _edge(
+    tail: int, head: int, element: Any, derivative: tuple[Symbols | None, int, int], known: bool, *, inner: bool = False
+) -> Edge:
+    """An edge of a System: between numbers with its number, and where it is known with the derivative that it is."""
+    label, kind, (symbols, node, by) = label_of(element), kind_of(element), derivative
+    value = number_of(element) if known and isinstance(element, LinearOperator) else None
+    symbol = (symbols and symbols.derivative(node, by)) or ""
+    cell = label
+    if value is not None:
+        cell = written(value)
+        label = f"{symbol} = {cell}" if symbol and not re.fullmatch(r"−?[\d.]+", symbol) else cell
+        kind = kind if isinstance(element, Identity) else "number"
+    elif symbol and kind == "entrywise":
+        label = cell = f"({symbol})ᴴ"
+    elif symbols and kind in ("product", "sum"):
+        label = cell = symbols.factor(node, by, _ranks(element)) or label
+    if value is None and isinstance(element, int | float) and not isinstance(element, bool):
+        value = float(element)
+    return Edge(tail, head, label, kind, minus(cell) if inner else cell, element, value, symbol)
+
+
+def _ranks(element: LinearOperator) -> tuple[int, int]:
+    """The numbers of axes of domain and codomain."""
+    first, second = (len(getattr(space, "shape", None) or ()) for space in (element.domain, element.codomain))
+    return first, second
+
+
 def spaces_of(system: System) -> tuple[list[Space], list[Space], list[Space]]:
     """The spaces of sources, nodes and outputs, each from all the matrices that know of it."""
     M, L, S = system.M, system.L, system.sinks
@@ -156,7 +199,8 @@ def _known(spaces: Sequence[Space]) -> Space:
 
 def _inner(tail: int, head: int, element: Any) -> Edge:
     label = label_of(element)
-    return Edge(tail, head, label, kind_of(element), minus(label))
+    value = None if isinstance(element, LinearOperator) else number_of(element)
+    return Edge(tail, head, label, kind_of(element), minus(label), element, value)
 
 
 def _end(letter: str, k: int, role: str, space: Space, names: Sequence[str] | None) -> Vertex:
@@ -236,7 +280,7 @@ def _of_matrix(A: OperatorMatrix, title: str) -> Picture:
     n = A.shape[0]
     vertices = tuple(_node(f"x{i}", A.name(i), A.row_spaces[i]) for i in range(n))
     if on:  # A = D − N: the cells are A's own, the edges those of N
-        edges = [Edge(j, i, minus(label_of(x)), kind_of(x), label_of(x)) for (i, j), x in off.items()]
+        edges = [Edge(j, i, minus(label_of(x)), kind_of(x), label_of(x), x) for (i, j), x in off.items()]
         diagonal = {i: (label_of(x), kind_of(x)) for i, x in on.items()}
     else:
         edges = [_inner(j, i, x) for (i, j), x in off.items()]
@@ -263,7 +307,7 @@ def _as_map(A: OperatorMatrix, title: str, about: str, note: str) -> Picture:
     m, n = A.shape
     columns = tuple(_end("p", j, "source", A.col_spaces[j], None) for j in range(n))
     rows = tuple(_node(f"y{i}", A.name(i), A.row_spaces[i], "output") for i in range(m))
-    edges = tuple(Edge(j, n + i, label_of(x), kind_of(x), label_of(x)) for (i, j), x in A.entries.items())
+    edges = tuple(Edge(j, n + i, label_of(x), kind_of(x), label_of(x), x) for (i, j), x in A.entries.items())
     notes = (note,) if note else ()
     return Picture(title, about, "y = A p", columns + rows, edges, tuple(range(n, n + m)), tuple(range(n)), {}, {}, A, notes)
 
@@ -298,7 +342,7 @@ def renumbered(picture: Picture, order: Sequence[int]) -> Picture:
         picture.about,
         picture.formula,
         tuple(picture.vertices[i] for i in order),
-        tuple(Edge(rank[e.tail], rank[e.head], e.label, e.kind, e.cell) for e in picture.edges),
+        tuple(replace(e, tail=rank[e.tail], head=rank[e.head]) for e in picture.edges),
         moved(picture.rows),
         moved(picture.cols),
         {rank[i]: cell for i, cell in picture.diagonal.items()},

@@ -8,7 +8,9 @@ function toggle(number) {
 }
 document.addEventListener("click", (event) => {
   const group = event.target.closest && event.target.closest("[data-item]");
-  if (group) toggle(+group.getAttribute("data-item"));
+  if (group) { toggle(+group.getAttribute("data-item")); return; }
+  const node = event.target.closest && event.target.closest("[data-node]");
+  if (node && data.runs.length) pick(+node.getAttribute("data-node"));
 });
 function unfold(all) {
   let count = visibleItems(items).found.length;
@@ -41,14 +43,18 @@ function play() {
   $("play").textContent = "⏸ pause";
   state.timer = setInterval(() => go(state.step + 1), Math.max(40, Math.min(900, 20000 / Math.max(n, 1))));
 }
-function choose(k) {
+function choose(k, step = 0) {
   stop();
   state.run = k;
-  state.step = 0;
+  state.step = step;
   const run = data.runs[k];
   $("order").value = k;
   $("slider").max = run.order.length;
-  for (const [n, element] of [...$("totals").querySelectorAll("[data-run]")].entries()) element.classList.toggle("me", n === k);
+  for (const [n, element] of [...$("totals").querySelectorAll("[data-run]")].entries()) {
+    element.classList.toggle("me", n === k);
+    element.setAttribute("aria-pressed", n === k);
+  }
+  tellOwn();
   drawPanel();
   view.extra = [];
   update();
@@ -63,10 +69,32 @@ function keys(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || tag === "SELECT") return;
   const group = event.target.closest && event.target.closest("[data-item]");
   if ((event.key === "Enter" || event.key === " ") && group) { event.preventDefault(); toggle(+group.getAttribute("data-item")); return; }
-  if (!data.runs.length || (tag === "BUTTON" && (event.key === " " || event.key === "Enter"))) return;
+  const node = event.target.closest && event.target.closest("[data-node]");
+  if (event.key === "Enter" && node && data.runs.length) { event.preventDefault(); pick(+node.getAttribute("data-node")); return; }
+  if (tag === "A" || !data.runs.length || (tag === "BUTTON" && (event.key === " " || event.key === "Enter"))) return;
   const action = { ArrowRight: () => { stop(); go(state.step + 1); }, ArrowLeft: () => { stop(); go(state.step - 1); },
     Home: () => go(0), End: () => go(Infinity), " ": play }[event.key];
   if (action) { event.preventDefault(); action(); }
+}
+
+function addRun(run, k) {
+  const option = document.createElement("option");
+  option.value = k;
+  option.textContent = run.name;
+  $("order").append(option);
+  if (run.own) return;
+  const total = document.createElement("button"), bold = document.createElement("b"), counts = run.costs.length === run.order.length;
+  total.type = "button";
+  total.dataset.run = k;
+  bold.textContent = counts ? number(run.costs.reduce((a, b) => a + b, 0)) : "not counted";
+  total.append(`${run.name}: `, bold);
+  if (run.cost !== null) {
+    const cost = document.createElement("small");
+    cost.textContent = ` cost ${number(run.cost)}${run.method === "elimination" ? "" : ` by ${run.method}`}`;
+    total.append(cost);
+  }
+  total.addEventListener("click", () => choose(k));
+  $("totals").append(total);
 }
 
 function setUp() {
@@ -100,16 +128,9 @@ function setUp() {
   data.runs.forEach((run, k) => {
     run.steps = new Map(run.order.map((v, k) => [v, k]));
     run.starts = new Set(run.head === "dx" ? ["source"] : ["sink", "output"]);
-    const option = document.createElement("option");
-    option.value = k;
-    option.textContent = run.name;
-    $("order").append(option);
-    const total = document.createElement("span"), bold = document.createElement("b");
-    total.dataset.run = k;
-    bold.textContent = number(run.costs.reduce((a, b) => a + b, 0));
-    total.append(`${run.name}: `, bold);
-    $("totals").append(total);
+    addRun(run, k);
   });
+  $("finish").addEventListener("click", finish);
   $("order").addEventListener("change", (event) => choose(+event.target.value));
   $("slider").addEventListener("input", (event) => { stop(); go(+event.target.value); });
   $("first").addEventListener("click", () => { stop(); go(0); });
@@ -124,8 +145,10 @@ function setUp() {
   document.addEventListener("keydown", keys);
   draw();
   if (data.runs.length) choose(0);
+  fromAddress();
+  addEventListener("hashchange", fromAddress);
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; draw(); } });
 }
 setUp();
-window.backsolve = { data, state, go, choose, toggle, light, unlight, unfold, view: () => view };
+window.backsolve = { data, state, go, choose, toggle, light, unlight, unfold, pick, finish, own, setOwn, counting, counted, view: () => view };

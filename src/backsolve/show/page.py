@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import linecache
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from html import escape
@@ -15,13 +16,18 @@ from backsolve.show.folds import Item, folded
 from backsolve.show.kinds import KINDS
 from backsolve.show.layout import lay_out
 from backsolve.show.model import Picture, picture_of
-from backsolve.show.steps import FORWARD, REVERSE, Run, runs
-from backsolve.show.values import Values, vectors
+from backsolve.show.numbers import Grid
+from backsolve.show.steps import FORWARD, MOST, REVERSE, Counting, Run, runs, scalar_output
+from backsolve.show.symbols import telling
+from backsolve.show.values import Values, operator_grids, vectors
 
 __all__ = ["page"]
 
-SCRIPTS = ("graph.js", "labels.js", "matrix.js", "data.js", "draw.js", "steps.js", "pointing.js", "page.js")  # in this order
-MOST = 1_500  # items that "unfold all" makes visible
+SCRIPTS = (
+    *("graph.js", "labels.js", "matrix.js", "data.js", "draw.js", "counting.js", "steps.js"),
+    *("pointing.js", "thumb.js", "own.js", "page.js"),
+)  # in this order
+UNFOLDED = 1_500  # items that "unfold all" makes visible
 STEPPED = 10_000  # vertices whose elimination is stepped through
 
 
@@ -35,8 +41,9 @@ def page(
 ) -> str:
     """Return the page of a System, a Graph or an OperatorMatrix as HTML that needs nothing else.
 
-    ``order`` is a Plan, "auto" or "markowitz" (of a System), or a sequence naming every node that can be eliminated once;
-    forward and back substitution are always on the page.  ``names`` are those of a System's sources.
+    ``order`` is a Plan, "forward", "reverse", "auto" or "markowitz", or a sequence naming every node that can be eliminated
+    once: what the page begins with.  Forward and back substitution, the Markowitz order and the plan's are there too, and
+    a click on a node begins an order of one's own.  ``names`` are those of a System's sources.
     Raises `TypeError` for another object, `ValueError` for an incomplete order or more entries than can be drawn.
 
     Example:
@@ -47,17 +54,23 @@ def page(
     picture = picture_of(thing, title, names)
     picture, items = folded(picture)
     lay_out(items, picture.edges)
-    steps = runs(picture, order, order_name) if len(picture.vertices) <= STEPPED else []
+    steps, counting = runs(picture, order, order_name) if len(picture.vertices) <= STEPPED else ([], None)
     steps = steps if picture.nodes else []  # what has no inner nodes has nothing to step through
     values = vectors(picture) if steps else Values({})
-    data = _data(picture, items, steps, values.found)
+    data = _data(picture, items, steps, values)
+    data["counting"] = _counting(counting)
+    data["grids"] = {n: _grid(grid) for n, grid in operator_grids(picture).items()}
+    data["scalar"] = scalar_output(picture)
     text = Template(_read("page.html"))
-    notes = [note for note in (*picture.notes, *_fold_notes(picture, items), values.note) if note]
+    uncounted = f"Multiplications are not counted: there are more than {MOST:,} products of edges."
+    notes = [*picture.notes, *_fold_notes(picture, items), values.note]
+    notes += [uncounted] if steps and not steps[0].costs and steps[0].order else []
+    notes = [note for note in (_point(picture), *notes) if note]
     return text.substitute(
         title=escape(picture.title),
         about=escape(picture.about),
         formula=escape(picture.formula),
-        notes="".join(f"<p>{escape(note)}</p>" for note in notes),
+        notes="".join(f'<p class="whole">{escape(note)}</p>' for note in notes),
         matrix=escape(heading(picture)),
         style=_read("page.css"),
         script="(() => {\n'use strict';\n" + "\n".join(map(_read, SCRIPTS)) + "})();",
@@ -87,6 +100,14 @@ def _embedded(data: Any) -> str:
     return text
 
 
+def _point(picture: Picture) -> str:
+    """Where the derivatives are taken."""
+    numbered = sorted((int(v.name[1:]), v.text or v.name, v.at) for v in picture.vertices if v.at)
+    told = [f"{name} of {at}" if "norm" in at else f"{name} = {at}" for _, name, at in numbered]
+    more = f" and {len(told) - 8} more" if len(told) > 8 else ""
+    return f"At {', '.join(told[:8])}{more}." if told else ""
+
+
 def _fold_notes(picture: Picture, items: Sequence[Item]) -> list[str]:
     notes = []
     closed = [item for item in items if item.children and not item.open and (item.parent is None or item.parent.open)]
@@ -101,9 +122,7 @@ def _fold_notes(picture: Picture, items: Sequence[Item]) -> list[str]:
     return notes
 
 
-def _data(
-    picture: Picture, items: Sequence[Item], found: Sequence[Run], values: dict[str, dict[int, str]]
-) -> dict[str, Any]:
+def _data(picture: Picture, items: Sequence[Item], found: Sequence[Run], values: Values) -> dict[str, Any]:
     strings: dict[str, int] = {}
 
     def word(text: str) -> int:
@@ -114,11 +133,14 @@ def _data(
     lines, source = _source(picture)
     line_of = {line: k for k, line in enumerate(lines)}
     counts = Counter(e.kind for e in picture.edges)
+    sources = [v for v in picture.vertices if v.role == "source" and v.text]
+    shown = dict(zip((v.name for v in sources), telling([v.text for v in sources]), strict=True))
     return {
         "vertices": [
-            [v.name, v.role, word(v.text), word(v.space), line_of.get(_line(v.place), -1)] for v in picture.vertices
+            [v.name, v.role, word(v.text), word(v.space), line_of.get(_line(v.place), -1), word(shown.get(v.name, "")), v.at]
+            for v in picture.vertices
         ],
-        "edges": [[e.tail, e.head, word(e.label), number[e.kind], word(e.cell)] for e in picture.edges],
+        "edges": [[e.tail, e.head, word(e.label), number[e.kind], word(e.cell), _finite(e.value)] for e in picture.edges],
         "rows": picture.rows,
         "cols": picture.cols,
         "diagonal": [[v, word(label), number[kind]] for v, (label, kind) in picture.diagonal.items()],
@@ -128,8 +150,36 @@ def _data(
         "lines": lines,
         "source": source,
         "strings": list(strings),
-        "most": MOST,
+        "most": UNFOLDED,
+        "keys": [[v, node if picture.ends else k] for k, (node, v) in enumerate(picture.nodes.items())],
+        "system": bool(picture.ends),
     }
+
+
+def _finite(x: float | None) -> float | None:
+    """A number as JSON has it."""
+    return None if x is None or not math.isfinite(x) else float(f"{x:.9g}")
+
+
+def _grid(grid: Grid) -> list[Any]:
+    return ["×".join(map(str, grid.shape)), grid.rows, grid.cols, [_finite(x) for x in grid.numbers]]
+
+
+def _counting(counting: Counting | None) -> dict[str, Any] | None:
+    if counting is None:
+        return None
+    structures = counting.structures
+    return {
+        "nodes": list(counting.vertex.items()),
+        "into": [[i, j, s] for i, row in structures.into.items() for j, s in row.items()],
+        "products": [[a, b, _or_none(p.result), p.multiplications] for (a, b), p in structures.products.items()],
+        "sums": [[a, b, _or_none(s)] for (a, b), s in structures.sums.items()],
+        "entries": structures.entries,
+    }
+
+
+def _or_none(structure: int | None) -> int:
+    return -1 if structure is None else structure
 
 
 def _item(item: Item) -> list[Any]:
@@ -152,11 +202,13 @@ def _item(item: Item) -> list[Any]:
     ]
 
 
-def _run(run: Run, values: dict[str, dict[int, str]]) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": run.name, "order": run.order, "costs": run.costs}
+def _run(run: Run, values: Values) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": run.name, "order": run.order, "costs": run.costs, "method": run.method}
+    entry["cost"] = None if run.cost is None else float(f"{run.cost:.4g}")
     for direction, name, head in (("forward", FORWARD, "dx"), ("reverse", REVERSE, "x̄")):
-        if run.name == name and direction in values:
-            entry |= {"values": values[direction], "head": head}
+        if run.name == name and direction in values.found:
+            grids = {v: _grid(grid) for v, grid in values.grids[direction].items()}
+            entry |= {"values": values.found[direction], "head": head, "grids": grids}
     return entry
 
 

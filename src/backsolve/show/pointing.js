@@ -1,13 +1,14 @@
 // Pointing at one thing lights up what belongs to it.
 const marked = [];
 function unlight() {
+  showThumb(null);
   while (marked.length) marked.pop().classList.remove("lit");
 }
 function mark(element) {
   if (element) { element.classList.add("lit"); marked.push(element); }
 }
 const lines = [];
-function light(things) {
+function light(things, element) {
   unlight();
   const chosen = new Set(things.edges || []), here = new Set();
   if (things.item) {
@@ -52,20 +53,39 @@ function light(things) {
     if (at < box.scrollTop || at > box.scrollTop + box.clientHeight - 24) box.scrollTop = at - 60;
   }
   describe(things, chosen, here);
+  showThumb(gridOf(things), element || document.body);
 }
 function describe(things, chosen, here) {
   let text;
   if (things.item && things.item.role === "group") text = `${things.item.label}: ${things.item.stop - things.item.start} nodes${things.item.where ? ` · ${things.item.where}` : ""}; click to unfold`;
-  else if (things.item) text = vertexText(vertices[things.item.vertex]) + lineText(vertices[things.item.vertex]);
+  else if (things.item) text = vertexText(vertices[things.item.vertex]) + lineText(vertices[things.item.vertex]) + nextText(things.item.vertex);
   else if (things.value !== undefined) text = valueText(things.value);
+  else if (things.result !== undefined) text = resultText(things.result);
   else if (things.line !== undefined) text = `${data.lines[things.line]}: ${here.size} node${here.size === 1 ? "" : "s"}`;
   else {
     const first = [...chosen].slice(0, 4).map(edgeText);
     text = first.join("   ") + (chosen.size > 4 ? ` and ${chosen.size - 4} more` : "");
     if (chosen.size === 1) { const e = edges[[...chosen][0]]; text += `  (${data.kinds.find((kind) => kind[0] === e.kind)[1]})${lineText(vertices[e.head])}`; }
     if (things.cell && !chosen.size) text = `row ${view.rowLines[things.cell.r].item.short}, column ${view.colLines[things.cell.c].item.short}: ${things.cell.label || "fill-in: a sum over the paths through eliminated nodes"}`;
+    if (things.cell && things.cell.total) text += `${text ? "; " : ""}with the paths through what is eliminated: ${things.cell.total}`;
   }
   $("detail").textContent = text;
+}
+// What eliminating a vertex now would multiply.
+function nextText(v) {
+  const run = data.runs[state.run], gone = run ? run.order.slice(0, state.step) : [];
+  if (!run || !keyOf.has(v) || gone.includes(v) || !counting || keyOf.size > 200) return "";
+  const [count] = nextCosts(gone, [v]);
+  return `; eliminated next it takes ${number(count)} multiplication${count === 1 ? "" : "s"}`;
+}
+function resultText(u) {
+  const { head, values } = data.runs[state.run];
+  return `${head} of ${vertexText(vertices[u])}: ${isFilled(u) ? exactly(u) || values[u] : "at the end of back substitution"}`;
+}
+// A number in all its digits.
+function exactly(u) {
+  const grid = (data.runs[state.run].grids || {})[u];
+  return grid && grid[3].length === 1 ? String(grid[3][0]) : "";
 }
 function valueText(k) {
   const { item, members } = view.rowLines[k], { head, values } = data.runs[state.run];
@@ -76,6 +96,8 @@ const thingsAt = (target) => {
   for (let at = target; at && at !== document; at = at.parentNode) if (at.things) return at.things;
   return null;
 };
-document.addEventListener("pointerover", (event) => { const things = thingsAt(event.target); if (things) light(things); });
+document.addEventListener("pointerover", (event) => { const things = thingsAt(event.target); if (things) light(things, event.target); });
 document.addEventListener("pointerout", (event) => { if (thingsAt(event.target)) unlight(); });
-document.addEventListener("focusin", (event) => { const things = thingsAt(event.target); if (things) light(things); });
+document.addEventListener("focusin", (event) => { const things = thingsAt(event.target); if (things) light(things, event.target); });
+document.addEventListener("focusout", (event) => { if (thingsAt(event.target)) showThumb(null); });
+addEventListener("scroll", () => showThumb(null), true);

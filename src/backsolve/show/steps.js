@@ -89,6 +89,17 @@ function update() {
   drawFill(present, width);
   if (v >= 0) reveal("graph", view.rep[v].x, view.rep[v].y);
   if (v >= 0 && rowOf[v] >= 0) reveal("matrix", 0, view.ys[rowOf[v]]);
+  fillTotals(gone, v);
+  view.results.forEach(({ u, box, text, room }) => {
+    box.classList.toggle("filled", isFilled(u));
+    if (text) text.textContent = isFilled(u) ? cut(run.values[u] || "", room) : "";
+  });
+  for (const item of view.found) {
+    if (!item.underText || item.role !== "source") continue;
+    const told = run.head === "x̄" && run.values && state.step === keyOf.size;
+    item.underText.textContent = cut(told ? `${run.head} ${run.values[item.vertex]}` : item.under, item.width - 10, 10.5);
+    item.underText.classList.toggle("told", told);
+  }
   view.values.forEach((box, k) => {
     const members = view.rowLines[k].members, values = run.values;
     box.classList.toggle("filled", members.every(isFilled));
@@ -96,6 +107,62 @@ function update() {
     if (view.text) box.lastChild.textContent = members.length === 1 && isFilled(members[0]) ? cut(values[members[0]] || "", view.valueWidth - 6) : "";
   });
   tell(run, v, ins, outs);
+}
+// What stands in a cell once nodes are gone: the sum over the paths through them, as a number, or in symbols.
+function fillTotals(gone, v) {
+  if (!view.text) return;
+  const before = gone.slice(); // what the row and the column of the node in work show
+  if (v >= 0) before[v] = 0;
+  const sums = new Map();
+  for (const cell of [...view.cells.values(), ...view.extra]) {
+    const rows = view.rowLines[cell.r].members, cols = view.colLines[cell.c].members;
+    if (rows.length !== 1 || cols.length !== 1 || cell.diagonal >= 0) continue;
+    const [i] = rows, [j] = cols, at = i === v || j === v ? before : gone, key = i * 2 + (at === gone ? 0 : 1);
+    if (!sums.has(key)) sums.set(key, at[i] ? new Map() : passing(i, at));
+    const found = at[j] ? undefined : sums.get(key).get(j);
+    const total = found && found.through ? inWords(found, minusIn(i, j)) : "";
+    if ((cell.total || "") === total) continue;
+    cell.total = total;
+    let text = cell.element.querySelector("text");
+    if (!text) { text = make("text", { x: view.xs[cell.c] + view.widths[cell.c] / 2, y: view.ys[cell.r] + view.high / 2 }); cell.element.append(text); }
+    const short = cut(total || cell.label || "", view.widths[cell.c] - 6);
+    spell(text, short.length < 4 && short.endsWith("…") ? "∘" : short);
+    cell.element.setAttribute("aria-label", `row ${view.rowLines[cell.r].item.short}, column ${view.colLines[cell.c].item.short}: ${total || cell.label || "fill-in"}`);
+  }
+}
+// Whether a cell shows the negative of its edge: all but the edges from sources and to outputs of a System.
+const minusIn = (i, j) => !(data.system && (vertices[j].role === "source" || vertices[i].role === "output"));
+// For every vertex that is left the sum of the paths from it to i through what is gone: {n, terms, through}.
+function passing(i, gone) {
+  const found = new Map([[i, { n: 1, terms: [""], through: false }]]);
+  const queue = [];
+  const follow = (v) => {
+    const here = found.get(v);
+    for (const k of into[v]) {
+      const e = edges[k], part = { n: here.n === null || e.value === null ? null : here.n * e.value, terms: here.terms.map((t) => joined(t, e.label)), through: v !== i };
+      const before = found.get(e.tail);
+      if (!before && gone[e.tail]) queue.push(e.tail);
+      found.set(e.tail, before ? { n: before.n === null || part.n === null ? null : before.n + part.n, terms: [...before.terms, ...part.terms].slice(0, 5), through: before.through || part.through } : part);
+    }
+  };
+  follow(i);
+  while (queue.length) { // later vertices first: what leads to one is complete when it comes up
+    queue.sort((a, b) => a - b);
+    follow(queue.pop());
+  }
+  return found;
+}
+function joined(term, label) {
+  const plain = label.includes(" = ") ? label.slice(0, label.indexOf(" = ")) : label;
+  if (plain === "I" || plain === "1") return term;
+  const part = / [+−-] /.test(plain) && !plain.startsWith("(") ? `[${plain}]` : plain;
+  return !term ? part : data.system ? `${term} ∘ ${part}` : `${part}·${term}`;
+}
+function inWords({ n, terms }, minus) {
+  if (n !== null) return String(+(minus ? -n : n).toPrecision(4));
+  if (terms.length > 3) return "Σ paths";
+  const text = terms.map((t) => t || "I").join(" + ");
+  return !minus ? text : terms.length > 1 ? `−[${text}]` : text.startsWith("−") ? text.slice(1) : `−${text}`;
 }
 function reveal(which, x, y) { // scrolls a panel, and no more than it, to what is in work
   const box = $(which).parentElement, scale = state.natural[which][2], margin = 90;
@@ -123,11 +190,20 @@ const listed = (found) => {
 };
 function tell(run, v, ins, outs) {
   let so = 0;
-  for (let k = 0; k < state.step; k++) so += run.costs[k];
+  const counts = run.costs.length === run.order.length;
+  for (let k = 0; k < state.step; k++) so += counts ? run.costs[k] : 0;
   $("slider").value = state.step;
   $("slider").setAttribute("aria-valuetext", `step ${state.step} of ${run.order.length}`);
-  $("count").textContent = `${state.step} / ${run.order.length}`;
-  $("so").textContent = number(so);
-  $("status").textContent = v < 0 ? `Step 0 of ${run.order.length}: nothing is eliminated yet.`
-    : `Step ${state.step}: ${vertexText(vertices[v])}. Edges from ${listed(ins)} composed with edges to ${listed(outs)}: ${number(run.costs[state.step - 1])} multiplication${run.costs[state.step - 1] === 1 ? "" : "s"}.`;
+  $("count").textContent = `${state.step} / ${keyOf.size}`;
+  $("so").textContent = counts ? number(so) : "not counted";
+  if (v < 0) { $("status").textContent = `Step 0 of ${keyOf.size}: nothing is eliminated yet.`; return; }
+  const cost = counts ? `: ${number(run.costs[state.step - 1])} multiplication${run.costs[state.step - 1] === 1 ? "" : "s"}` : "";
+  $("status").textContent = `Step ${state.step}: ${vertexText(vertices[v])}. Edges from ${listed(ins)} composed with edges to ${listed(outs)}${cost}.${theEnd(run)}`;
+}
+// The gradient in words, where all that comes out is one number and all that goes in are a few.
+function theEnd(run) {
+  const sources = vertices.map((_, u) => u).filter((u) => vertices[u].role === "source");
+  const numbers = run.grids && sources.every((u) => run.grids[u] && run.grids[u][3].length === 1);
+  if (state.step < keyOf.size || run.head !== "x̄" || !data.scalar || !numbers || sources.length > 6) return "";
+  return ` The gradient: ${sources.map((u) => `by ${vertices[u].shown || vertices[u].name} ${run.values[u]}`).join(", ")}.`;
 }

@@ -1,27 +1,45 @@
-"""Orders of elimination step by step, and what each costs."""
+"""Orders of elimination step by step, and what each costs: counted as plans count."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from backsolve.algebra.arrays import is_array
+from backsolve.algebra.spaces import ANY
+from backsolve.elimination.borders import LinearizedGraph
+from backsolve.elimination.paths import Graph
+from backsolve.matrices.matrix import OperatorMatrix
+from backsolve.operators import LinearOperator
+from backsolve.operators.einsum import Einsum, Factor
+from backsolve.planning.plan import Plan, make_plans
 from backsolve.planning.search import BitGraph
+from backsolve.planning.structures import Structures, structures_of
 from backsolve.show.model import Picture
 from backsolve.system.system import System
 
-FORWARD, REVERSE, MARKOWITZ = "forward substitution", "back substitution", "Markowitz order"
+FORWARD, REVERSE = "forward substitution", "back substitution"
+MARKOWITZ, PLANNED = "Markowitz order", "planned order"
+WORDS = {"forward": FORWARD, "reverse": REVERSE, "markowitz": MARKOWITZ, "auto": PLANNED}
 
-__all__ = ["FORWARD", "MARKOWITZ", "REVERSE", "Run", "costs", "runs"]
+MOST = 100_000  # products of one order, beyond which nothing is planned
+
+__all__ = ["FORWARD", "MARKOWITZ", "PLANNED", "REVERSE", "Counting", "Run", "degrees", "runs", "scalar_output"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """An order of elimination: its name, its vertices, the multiplications of each step, and their total."""
+    """An order of elimination: its name, its vertices, the multiplications of each step (none: not counted), the real cost.
+
+    ``method`` is "columns" or "rows" where the plan of this order finds plain substitution cheaper.
+    """
 
     name: str
     order: tuple[int, ...]
-    costs: tuple[int, ...]
+    costs: tuple[int, ...] = ()
+    cost: float | None = None
+    method: str = "elimination"
 
     @property
     def total(self) -> int:
@@ -29,82 +47,178 @@ class Run:
         return sum(self.costs)
 
 
-def runs(picture: Picture, order: Any = None, name: str = "") -> list[Run]:
-    """Forward and back substitution, and the order given: a Plan, the name of one, or a sequence of nodes.
+class Counting(NamedTuple):
+    """What orders of one's own are counted with: the structures, and the vertex of each node of their graph."""
 
-    With a Plan the multiplications are the plan's own, which knows the operators; otherwise those of `costs`.
+    structures: Structures
+    vertex: dict[int, int]
+
+
+class _Network(NamedTuple):
+    graph: LinearizedGraph
+    vertex: dict[int, int]  # of each node
+    dense: bool
+
+
+def runs(picture: Picture, order: Any = None, name: str = "") -> tuple[list[Run], Counting | None]:
+    """Back and forward substitution, the Markowitz order and the plan's, after the order given, if any; and the counting.
+
+    ``order`` is a Plan, the name of one, or a sequence of nodes.  Where an output is one number back substitution is first.
+    Multiplications are those of plans.  Where an order takes more than 100,000 products there are the substitutions alone,
+    and the multiplications of numbers alone are counted.
     Raises `ValueError` where an order misses, repeats or invents a node, and for a plan of another system.
     """
-    subject = picture.subject
-    if isinstance(order, str) and order in ("auto", "markowitz") and isinstance(subject, System):
-        name = MARKOWITZ if order == "markowitz" else "planned order"
-        order = subject.plan(order)
-    if hasattr(order, "steps") and isinstance(subject, System):
-        return _planned(picture, subject, order, name or "plan")
-    inner = sorted(picture.nodes.values())
-    forward, reverse = tuple(inner), tuple(reversed(inner))
-    substitutions = [Run(FORWARD, forward, costs(picture, forward)), Run(REVERSE, reverse, costs(picture, reverse))]
-    if order is None or (isinstance(order, str) and order == "forward"):
-        return substitutions
-    if isinstance(order, str) and order == "reverse":
-        return substitutions[::-1]
+    words = [REVERSE, FORWARD] if scalar_output(picture) else [FORWARD, REVERSE]
+    words += [MARKOWITZ, PLANNED]
+    given = _given(picture, order)
+    if isinstance(given, str):
+        words = [given, *(word for word in words if word != given)]
+        given = None
+    if isinstance(given, Plan):
+        words.remove(PLANNED)
+    network = _network(picture)
+    if network is None:
+        return _bare(picture, given, name or "this order", words), None
+    orders = {word: name for word, name in WORDS.items() if name in words}
+    node_of = {v: k for k, v in network.vertex.items()}
+    first = [] if given is None or isinstance(given, Plan) else [[node_of[v] for v in given]]
+    plans = make_plans(network.graph, [*first, *orders], dense=network.dense)
+    by_name = {word: _run(word, plan, network) for word, plan in zip(orders.values(), plans[len(first) :], strict=True)}
+    found = [by_name[word] for word in words]
+    if isinstance(given, Plan):
+        given.check(network.graph)
+        found = [_run(name or "plan", given, network), *found]
+    elif given is not None:
+        run = _run(name or "this order", plans[0], network)
+        by_vertex = dict(zip(run.order, run.costs, strict=True))
+        found = [Run(run.name, tuple(given), tuple(by_vertex[v] for v in given), run.cost, run.method), *found]
+    chosen = [[v for v in plan.order if v not in network.graph.terminal] for plan in plans]
+    return found, Counting(structures_of(network.graph, chosen), network.vertex)
+
+
+def scalar_output(picture: Picture) -> bool:
+    """Whether all that comes out is one number."""
+    ends = [v for v in picture.vertices if v.role in ("output", "sink")]
+    return len(ends) == 1 and ends[0].size == 1
+
+
+def _given(picture: Picture, order: Any) -> Any:
+    """The order as a Plan, the name of a run, or a list of vertices; None where there is none."""
+    if order is None or (isinstance(order, Plan) and isinstance(picture.subject, System)):
+        return order
+    if isinstance(order, str) and order in WORDS:
+        return WORDS[order]
+    inner = len(picture.nodes)
     if isinstance(order, str) or not isinstance(getattr(order, "order", order), Iterable):
-        raise ValueError(
-            f"unknown order {order!r}; use 'forward', 'reverse', of a System also 'auto' or 'markowitz', "
-            "or a sequence of nodes."
-        )
+        names = ", ".join(map(repr, WORDS))
+        raise ValueError(f"unknown order {order!r}; use one of {names}, or a sequence of nodes.")
     named = list(getattr(order, "order", order))
     unknown = [node for node in named if not isinstance(node, Hashable) or node not in picture.nodes]
     if unknown:
-        raise ValueError(f"the order names {unknown[0]!r}, which is none of the {len(inner)} nodes that can be eliminated.")
+        raise ValueError(f"the order names {unknown[0]!r}, which is none of the {inner} nodes that can be eliminated.")
     if len(set(named)) < len(named):
         twice = next(node for node in named if named.count(node) > 1)
         raise ValueError(f"the order names {twice!r} twice.")
     missing = [node for node in picture.nodes if node not in set(named)]
     if missing:
-        raise ValueError(f"the order misses {missing[0]!r}; it must name each of the {len(inner)} nodes once.")
-    vertices = tuple(picture.nodes[node] for node in named)
-    return [Run(name or "this order", vertices, costs(picture, vertices)), *substitutions]
+        raise ValueError(f"the order misses {missing[0]!r}; it must name each of the {inner} nodes once.")
+    return [picture.nodes[node] for node in named]
 
 
-def _planned(picture: Picture, system: System, plan: Any, name: str) -> list[Run]:
-    """The plan's order and those it is compared with, each counted as plans count."""
-    plan.check(system.network())
-
-    def run(name: str, plan: Any) -> Run:
-        by_node = {step.node: step.multiplications for step in plan.steps}
-        order = [node for node in plan.order if node in by_node]
-        order += [node for node in picture.nodes if node not in by_node]  # outputs, which cost nothing
-        return Run(name, tuple(picture.nodes[v] for v in order), tuple(by_node.get(v, 0) for v in order))
-
-    others = {FORWARD: "forward", REVERSE: "reverse", MARKOWITZ: "markowitz"}
-    return [run(name, plan), *(run(word, system.plan(order)) for word, order in others.items() if word != name)]
+def _run(name: str, plan: Plan, network: _Network) -> Run:
+    by_node = {step.node: step.multiplications for step in plan.steps}
+    order = [v for v in plan.order if v in by_node]
+    order += [v for v in network.vertex if v not in by_node]  # outputs, which cost nothing
+    vertices = tuple(network.vertex[v] for v in order)
+    return Run(name, vertices, tuple(by_node.get(v, 0) for v in order), plan.cost, plan.method)
 
 
-def costs(picture: Picture, order: Sequence[int]) -> tuple[int, ...]:
-    """The multiplications of every step: Σ over pairs of an edge in and an edge out, of the product of the three sizes.
+# ---- the graph that plans are made for -------------------------------------------------------------------------------
+def _network(picture: Picture) -> _Network | None:
+    """The graph of a picture, None where its elimination is too long."""
+    inner = sorted(picture.nodes.values())
+    if _long(picture, inner) or _long(picture, inner[::-1]):
+        return None
+    subject = picture.subject
+    if isinstance(subject, System):
+        return _Network(subject.network(), dict(picture.nodes), subject.default_format == "array")
+    heads = {e.head for e in picture.edges}
+    nodes = [*inner, *sorted(heads - set(inner))]  # and the sinks
+    sources = sorted({e.tail for e in picture.edges} - set(nodes))
+    row, column = {v: k for k, v in enumerate(nodes)}, {v: k for k, v in enumerate(sources)}
+    turned = isinstance(subject, Graph)  # its weights are multiplied from the source to the sink, left to right
+    M: dict[tuple[int, int], Any] = {}
+    L: dict[tuple[int, int], Any] = {}
+    for e in picture.edges:
+        element = _operator(e.element, turned)
+        if e.tail in column:
+            M[row[e.head], column[e.tail]] = element
+        else:
+            L[row[e.head], row[e.tail]] = element
+    n, p, q = len(nodes), len(sources), len(nodes) - len(inner)
+    S = {(k, len(inner) + k): 1 for k in range(q)}
+    graph = LinearizedGraph(
+        OperatorMatrix(M, (n, p), [ANY] * n, [ANY] * p),
+        OperatorMatrix(L, (n, n), [ANY] * n, [ANY] * n),
+        OperatorMatrix(S, (q, n), [ANY] * q, [ANY] * n),
+    )
+    return _Network(graph, {k: v for v, k in row.items() if k < len(inner)}, dense=False)
 
-    Between scalars that is in-degree × out-degree.  Sizes that are not known count as one, and what only names a node as
-    an output costs nothing.
+
+def _long(picture: Picture, order: Sequence[int]) -> bool:
+    graph, products = _bits(picture), 0
+    for v in order:
+        products += graph.markowitz_cost(v)
+        if products > MOST:
+            return True
+        graph.eliminate(v)
+    return False
+
+
+def _operator(element: Any, turned: bool) -> Any:
+    """The element as a map from the edge's tail to its head, where it is one: an array of two axes as an operator."""
+    if is_array(element) and element.ndim == 2:
+        m, n = element.shape
+        element = Einsum((Factor(element, (0, 1)),), (0,), (1,), {0: m, 1: n})
+    if not turned or not isinstance(element, LinearOperator):
+        return element
+    try:
+        return element.transpose()
+    except (TypeError, NotImplementedError):  # one way only
+        return 1
+
+
+# ---- where that is too much ------------------------------------------------------------------------------------------
+def _bare(picture: Picture, given: Any, name: str, words: Sequence[str]) -> list[Run]:
+    inner = tuple(sorted(picture.nodes.values()))
+    if isinstance(given, Plan):
+        given = [picture.nodes[v] for v in given.order]
+    orders = {} if given is None else {name: tuple(given)}
+    orders |= {word: inner if word == FORWARD else inner[::-1] for word in words if word in (FORWARD, REVERSE)}
+    counted = all(v.size == 1 for v in picture.vertices)
+    return [Run(word, order, degrees(picture, order) if counted else ()) for word, order in orders.items()]
+
+
+def degrees(picture: Picture, order: Sequence[int]) -> tuple[int, ...]:
+    """The Markowitz degree of every vertex at its turn: what eliminating it multiplies where all elements are numbers.
+
+    What only names a node as an output costs nothing.
     """
-    sizes = [v.size for v in picture.vertices]
-    masks: dict[int, int] = {}
-    for i, size in enumerate(sizes):
-        masks[size] = masks.get(size, 0) | (1 << i)
-    into, out = [0] * len(sizes), [0] * len(sizes)
+    graph, free = _bits(picture), _naming(picture)
+    found = []
+    for v in map(int, order):
+        found.append(graph.into[v].bit_count() * (graph.out_of[v] & ~free[v]).bit_count())
+        graph.eliminate(v)
+    return tuple(found)
+
+
+def _bits(picture: Picture) -> BitGraph:
+    n = len(picture.vertices)
+    into, out = [0] * n, [0] * n
     for e in picture.edges:
         into[e.head] |= 1 << e.tail
         out[e.tail] |= 1 << e.head
-    graph, free = BitGraph(into, out), _naming(picture)
-
-    def weight(vertices: int) -> int:
-        return sum(size * (vertices & mask).bit_count() for size, mask in masks.items())
-
-    multiplications = []
-    for v in map(int, order):
-        multiplications.append(sizes[v] * weight(graph.into[v]) * weight(graph.out_of[v] & ~free[v]))
-        graph.eliminate(v)
-    return tuple(multiplications)
+    return BitGraph(into, out)
 
 
 def _naming(picture: Picture) -> list[int]:

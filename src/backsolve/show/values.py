@@ -1,4 +1,4 @@
-"""The vectors that forward and back substitution fill, a value for each vertex."""
+"""The vectors that forward and back substitution fill, a value for each vertex, and the arrays on edges."""
 
 from __future__ import annotations
 
@@ -15,20 +15,26 @@ from backsolve.matrices.vector import BlockVector
 from backsolve.operators import I, O
 from backsolve.planning.costs import AbstractArray
 from backsolve.show.model import Picture, spaces_of
+from backsolve.show.numbers import Grid, grid_of, operator_grid
 from backsolve.show.steps import FORWARD, REVERSE
 from backsolve.system.system import System
 
-__all__ = ["Values", "vectors"]
+__all__ = ["Values", "operator_grids", "vectors"]
 
 VALUES = 2_000  # vertices whose vectors are computed
 NUMBERS = 10_000_000  # numbers in all of them
+GRIDS = 100  # arrays that are drawn, of vertices and of edges
 
 
 class Values(NamedTuple):
-    """The vector of each direction, of a vertex its number or the norm of its array; and why one is not there."""
+    """The vector of each direction, of a vertex its number or the norm of its array; and why one is not there.
+
+    ``grids`` are the arrays themselves, for as many vertices as a page has room for, the sources first.
+    """
 
     found: dict[str, dict[int, str]]
     note: str = ""
+    grids: dict[str, dict[int, Grid]] = {}  # noqa: RUF012  # never changed
 
 
 def vectors(picture: Picture) -> Values:
@@ -45,17 +51,42 @@ def vectors(picture: Picture) -> Values:
     if isinstance(subject, System) and _outlined(subject):
         return Values({}, "No values are filled in: a plan keeps shapes, not arrays.")
     texts: dict[str, dict[int, str]] = {}
+    grids: dict[str, dict[int, Grid]] = {}
     missing = []
     for direction, name in (("forward", FORWARD), ("reverse", REVERSE)):
         try:
             if isinstance(subject, Graph):
-                texts[direction] = _of_graph(picture, subject, direction)
+                blocks = _of_graph(picture, subject, direction)
             else:
-                texts[direction] = _pushed(picture, subject) if direction == "forward" else _pulled(picture, subject)
+                blocks = _pushed(picture, subject) if direction == "forward" else _pulled(picture, subject)
+            texts[direction] = {v: _short(block) for v, block in blocks.items()}
+            grids[direction] = _grids(picture, blocks)
         except (TypeError, ValueError, ArithmeticError, NotImplementedError, AlgebraError) as error:
             reason = (str(error).splitlines() or [""])[0][:120]  # an operator without a transpose, what takes no ones
             missing.append(f"No values are filled in for {name}: {reason or type(error).__name__}")
-    return Values(texts, " ".join(missing))
+    return Values(texts, " ".join(missing), grids)
+
+
+def _grids(picture: Picture, blocks: Mapping[int, Any]) -> dict[int, Grid]:
+    """The arrays of the sources, then of others, while there is room."""
+    found: dict[int, Grid] = {}
+    for v in sorted(blocks, key=lambda v: picture.vertices[v].role != "source"):
+        grid = None if len(found) >= GRIDS else grid_of(blocks[v])
+        if grid is not None:
+            found[v] = grid
+    return found
+
+
+def operator_grids(picture: Picture) -> dict[int, Grid]:
+    """What stands on edges, as arrays: the matrix of a small operator, of a large one the array that it multiplies with."""
+    found: dict[int, Grid] = {}
+    for n, e in enumerate(picture.edges):
+        if len(found) >= GRIDS:
+            break
+        grid = None if e.value is not None else operator_grid(e.element)
+        if grid is not None:
+            found[n] = grid
+    return found
 
 
 def _outlined(system: System) -> bool:
@@ -66,27 +97,27 @@ def _outlined(system: System) -> bool:
     )
 
 
-def _pushed(picture: Picture, system: System) -> dict[int, str]:
+def _pushed(picture: Picture, system: System) -> dict[int, Any]:
     M, L, S = system.M, system.L, system.sinks
     t = _ones(spaces_of(system)[0], M.entries)
     x = solve(I - L, M.times(t))
     return _by_vertex(picture, t, x, S.times(x))
 
 
-def _pulled(picture: Picture, system: System) -> dict[int, str]:
+def _pulled(picture: Picture, system: System) -> dict[int, Any]:
     M, L, S = system.M, system.L, system.sinks
     g = _ones(spaces_of(system)[2], S.entries)
     x = solve(I - L.T, S.T.times(g))
     return _by_vertex(picture, M.T.times(x), x, g)
 
 
-def _by_vertex(picture: Picture, p: BlockVector, x: BlockVector, y: BlockVector) -> dict[int, str]:
-    texts = {v: _short(x[i]) for i, v in picture.nodes.items()}
-    texts |= {v: _short(block) for v, block in zip(picture.ends["source"], p, strict=True)}
-    return texts | {v: _short(block) for v, block in zip(picture.ends["output"], y, strict=True)}
+def _by_vertex(picture: Picture, p: BlockVector, x: BlockVector, y: BlockVector) -> dict[int, Any]:
+    blocks = {v: x[i] for i, v in picture.nodes.items()}
+    blocks |= dict(zip(picture.ends["source"], p, strict=True))
+    return blocks | dict(zip(picture.ends["output"], y, strict=True))
 
 
-def _of_graph(picture: Picture, graph: Graph, direction: str) -> dict[int, str]:
+def _of_graph(picture: Picture, graph: Graph, direction: str) -> dict[int, Any]:
     Lt = graph.matrix()
     n = Lt.shape[0]
     neighbours: list[list[tuple[int, Any]]] = [[] for _ in range(n)]
@@ -103,7 +134,7 @@ def _of_graph(picture: Picture, graph: Graph, direction: str) -> dict[int, str]:
         for i in reversed(range(n)):
             if neighbours[i]:
                 x[i] = _total(multiply(weight, x[j]) for j, weight in neighbours[i])
-    return {v: _short(x[i]) for v, i in enumerate(picture.origin)}
+    return {v: x[i] for v, i in enumerate(picture.origin)}
 
 
 def _total(terms: Iterable[Any]) -> Any:
