@@ -50,9 +50,15 @@ class Showable:
         written: Path = viewer("save")(self, path, order=order, title=title, names=names)
         return written
 
-    def spy(self, path: str | Path | None = None) -> Any:
-        """Return a matplotlib figure of where the entries are, for up to millions of them; written to ``path`` if given."""
-        return viewer("spy")(self, path)
+    def spy(self, path: str | Path | None = None, *, of: str = "blocks", title: str = "") -> Any:
+        """Return a matplotlib figure of where the entries are, for up to millions of them; written to ``path`` if given.
+
+        With a ``path`` that ends in .html a page, whose path is returned: a heat map, rows and columns named where they are
+        pointed at.  ``of="jacobian"`` shows the Jacobian of a linearized function in place of its block matrix (of a
+        gradient, then, the Hessian), its blocks by the leaves of arguments and outputs.
+        Raises `ValueError` for another ``of``.
+        """
+        return viewer("spy")(self, path, of=of, title=title)
 
     def to_dot(self) -> str:
         """Return the graph in DOT, the language of Graphviz."""

@@ -13,7 +13,7 @@ import scipy.sparse
 
 from backsolve import Graph, OperatorMatrix, hadamard, left_mul, linearize, matrix
 from backsolve.show import output, save, show, spy, to_dot, to_latex
-from backsolve.show.entries import pattern
+from backsolve.show.pattern import pattern
 
 from .things import THINGS, captured, figure_1, matrix_net, random_graph
 

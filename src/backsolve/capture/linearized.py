@@ -178,6 +178,15 @@ class Linearized(System):
 
     default_format: ClassVar[str] = "array"
 
+    @property
+    def leaf_names(self) -> tuple[list[str], list[str]]:
+        """What the leaves of the output and of the arguments are called; those of a gradient as what it is by."""
+        columns = [f"p{j}" for j in range(len(self.inputs.avals))] if self.point is None else list(self.point.names)
+        if len(self.outputs.avals) == len(columns) and self.outputs == self.inputs:
+            return columns, columns
+        tree = jx.unflatten(self.outputs.structure, self.outputs.avals)
+        return [f"output{jax.tree_util.keystr(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(tree)], columns
+
     def vjp(self, g: Any) -> Any:
         return self.inputs.tree(self.pull(self.outputs.blocks(g)))
 

@@ -14,6 +14,7 @@ from typing import Any
 from backsolve.elimination.paths import Graph
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.show.dot import to_dot
+from backsolve.show.heatmap import entries_of, spy_page
 from backsolve.show.page import page
 from backsolve.show.tex import to_latex
 from backsolve.system.system import System
@@ -72,16 +73,19 @@ def save(thing: Any, path: str | Path, *, order: Any = None, title: str = "", na
     raise ValueError(f"cannot save as {path.name!r}: the ending must be .html, .svg, .png, .pdf, .dot or .tex.")
 
 
-def spy(thing: Any, path: str | Path | None = None) -> Any:
-    """Return a matplotlib figure of where the entries of a matrix are; written to ``path`` if given.
+def spy(thing: Any, path: str | Path | None = None, *, of: str = "blocks", title: str = "") -> Any:
+    """Return a matplotlib figure of where the entries of a matrix are; written to ``path`` if given, of .html as a page.
 
-    Of a System it shows [M | I − L] above [0 | S], of a Graph I − L.  Cost: linear in the entries.
+    Of a System it shows [M | I − L] above [0 | S], with ``of="jacobian"`` its Jacobian; of a Graph I − L.  The page, whose
+    path is returned, has the values as a heat map and names rows and columns.  Cost: linear in the entries.
     """
+    path = None if path is None else writable(path)
+    if path is not None and path.suffix.lower() in (".html", ".htm"):
+        return _write(path, spy_page(thing, of=of, title=title))
     _need_matplotlib("spy()")
     from backsolve.show.entries import figure_of
 
-    path = None if path is None else writable(path)
-    figure = figure_of(thing)
+    figure = figure_of(entries_of(thing, of) if of != "blocks" else thing, title)
     if path is not None:
         figure.savefig(path, dpi=160)
     return figure

@@ -21,7 +21,7 @@ from backsolve.show.steps import FORWARD, MOST, REVERSE, Counting, Run, runs, sc
 from backsolve.show.symbols import telling
 from backsolve.show.values import Values, operator_grids, vectors
 
-__all__ = ["page"]
+__all__ = ["embedded", "page", "read"]
 
 SCRIPTS = (
     *("graph.js", "labels.js", "matrix.js", "data.js", "draw.js", "counting.js", "steps.js"),
@@ -61,7 +61,7 @@ def page(
     data["counting"] = _counting(counting)
     data["grids"] = {n: _grid(grid) for n, grid in operator_grids(picture).items()}
     data["scalar"] = scalar_output(picture)
-    text = Template(_read("page.html"))
+    text = Template(read("page.html"))
     uncounted = f"Multiplications are not counted: there are more than {MOST:,} products of edges."
     notes = [*picture.notes, *_fold_notes(picture, items), values.note]
     notes += [uncounted] if steps and not steps[0].costs and steps[0].order else []
@@ -72,9 +72,9 @@ def page(
         formula=escape(picture.formula),
         notes="".join(f'<p class="whole">{escape(note)}</p>' for note in notes),
         matrix=escape(heading(picture)),
-        style=_read("page.css"),
-        script="(() => {\n'use strict';\n" + "\n".join(map(_read, SCRIPTS)) + "})();",
-        data=_embedded(data),
+        style=read("page.css"),
+        script="(() => {\n'use strict';\n" + "\n".join(map(read, SCRIPTS)) + "})();",
+        data=embedded(data),
     )
 
 
@@ -88,11 +88,12 @@ def heading(picture: Picture) -> str:
     return "Block matrix"
 
 
-def _read(name: str) -> str:
+def read(name: str) -> str:
+    """The text of a file that pages are made of."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _embedded(data: Any) -> str:
+def embedded(data: Any) -> str:
     """JSON that can stand inside a script element: no character of it ends one."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":

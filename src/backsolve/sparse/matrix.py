@@ -31,7 +31,7 @@ from backsolve.sparse.materialize import same_library, take
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, rows_chosen, selected, transposed
 
-__all__ = ["SparseMatrix", "braille"]
+__all__ = ["SparseMatrix", "braille", "percent"]
 
 _LINES, _CHARACTERS = 18, 76  # of a picture, without its brackets
 
@@ -154,7 +154,7 @@ class SparseMatrix(FlatProducts):
 
     def __repr__(self) -> str:
         (m, n), nnz = self.shape, self.nnz
-        share = f" ({_percent(nnz, m * n)})" if m * n else ""
+        share = f" ({percent(nnz, m * n)})" if m * n else ""
         kind, shape = str(getattr(self.data, "dtype", type(self.data).__name__)), np.shape(self.data)
         if shape not in ((), (nnz,)):  # of a batch of matrices
             kind += f"[{'×'.join(map(str, shape))}]"
@@ -164,12 +164,13 @@ class SparseMatrix(FlatProducts):
     def __str__(self) -> str:
         return f"{self!r}\n(A.to_scipy() makes a csr_array of it, A.to_csc() a csc_array)"  # SciPy refuses it by this text
 
-    def spy(self, path: Any = None) -> Any:
+    def spy(self, path: Any = None, *, title: str = "") -> Any:
         """Return a matplotlib figure of where the entries are, for up to millions of them; written to ``path`` if given.
 
-        Rows and columns are told by their places in output and input, where these have several axes.
+        Rows and columns are told by their places in output and input, where these have several axes.  With a ``path`` that
+        ends in .html a page, whose path is returned: a heat map, with the places and numbers of what is pointed at.
         """
-        return viewer("spy")(self, path)
+        return viewer("spy")(self, path, title=title)
 
     # ---- parts ------------------------------------------------------------------------------------------------------
     @property
@@ -513,8 +514,8 @@ def _in_scipy_s_product(frame: Any) -> bool:
     return frame is not None and frame.f_code.co_name == "__matmul__"
 
 
-def _percent(nnz: int, places: int) -> str:
-    """How many of all places, in two digits; all and none are told exactly."""
+def percent(nnz: int, places: int) -> str:
+    """How many of all places in words, in two digits; all and none are told exactly."""
     percent = 100 * nnz / places
     if nnz == places:
         return "100%"
