@@ -33,8 +33,9 @@ class Showable:
 
         In a notebook without ``path`` the page appears inline, and None is returned; elsewhere it is written to ``path``,
         or to a temporary file which the browser opens, and the path is returned.  The page needs nothing else and opens
-        offline.  ``order`` is a Plan or a sequence of nodes to step through besides forward and back substitution, ``names``
-        holds one name for each source of a System.
+        offline.  ``order`` is what it begins with: a Plan, "forward", "reverse", "markowitz", "auto" or a sequence of nodes;
+        the others are on the page too, and a click on a node begins an order of one's own.  ``names`` holds one name for
+        each source of a System, by default those of the function's arguments.
         Raises `ValueError` for an order that is not one, or for more entries than can be drawn, `FileNotFoundError` where
         the folder of ``path`` does not exist.
         """

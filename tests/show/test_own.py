@@ -20,6 +20,14 @@ NODES = "[...document.querySelectorAll('#graph .v[data-node]')].map(v => v.query
 GONE = "[...document.querySelectorAll('#graph .v.done tspan.strong')].map(t => t.textContent)"
 
 
+WORDS = {
+    "auto": "planned order",
+    "forward": "forward substitution",
+    "reverse": "back substitution",
+    "markowitz": "Markowitz order",
+}
+
+
 def surface(x, y):
     return jnp.sin(x * y) + x**2
 
@@ -89,14 +97,33 @@ def test_counts_and_costs_are_those_of_plans(opened, name):
         system = THINGS[name]()
         plans = {w: system.plan(w) for w in ("auto", "forward", "reverse", "markowitz")}
     told = totals(opened(system))
-    names = {"auto": "planned order", "forward": "forward substitution", "reverse": "back substitution"}
-    names["markowitz"] = "Markowitz order"
-    assert set(told) == set(names.values())
+    assert set(told) == set(WORDS.values())
     for word, plan in plans.items():
-        count, cost, method = told[names[word]]
+        count, cost, method = told[WORDS[word]]
         assert count == plan.multiplications, word
         assert cost == pytest.approx(plan.cost, rel=1e-3)
         assert method == plan.method
+
+
+@pytest.mark.parametrize("format", ["array", "operator"])
+def test_the_page_of_a_plan_compares_with_plans_of_its_kind(opened, format):
+    made = {word: bs.plan(net, parameters(), jnp.ones(3), argnums=(0, 1), order=word, format=format) for word in WORDS}
+    told = totals(opened(made["auto"].outline, order=made["auto"]))
+    for word, name in WORDS.items():
+        count, cost, method = told["plan" if word == "auto" else name]
+        assert (count, method) == (made[word].multiplications, made[word].method)
+        assert cost == pytest.approx(made[word].cost, rel=1e-3)
+
+
+def test_the_page_of_a_plan_has_names_and_symbols(opened):
+    plan = bs.plan(net, parameters(), jnp.ones(3), argnums=(0, 1))
+    browser = opened(plan.outline, order=plan)
+    heads = browser.ask("[...document.querySelectorAll('#graph .v.source text:first-of-type')].map(t => t.textContent)")
+    assert "p1 …['dense']['kernel']" in heads
+    labels = dict(browser.ask("[...document.querySelectorAll('#graph .name')].map(n => [n.dataset.edge, n.textContent])"))
+    assert labels["p4 → x0"] == "(dense.kernel)L"
+    assert labels["x1 → x2"] == "(1 − tanh²(x1))H"
+    assert "At " not in browser.ask("document.querySelector('header').textContent")
 
 
 def test_where_the_output_is_one_number_back_substitution_is_selected(opened):

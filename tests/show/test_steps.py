@@ -137,7 +137,7 @@ def test_a_plan_brings_its_own_counts():
         ([3], "misses 4; it must name each of the 2 nodes once"),
         ([3, 4, 3], "names 3 twice"),
         ([3, 4, 5], "names 5, which is none of the 2 nodes"),
-        ("sideways", "unknown order 'sideways'; use one of 'forward', 'reverse', 'markowitz', 'auto', or a sequence"),
+        ("sideways", "unknown order 'sideways'; use 'forward', 'reverse', 'markowitz', 'auto', or a sequence"),
     ],
 )
 def test_orders_that_are_none(order, message):

@@ -15,7 +15,6 @@ import numpy as np
 
 from backsolve.algebra.elements import is_number, is_zero, short
 from backsolve.algebra.spaces import TupleSpace, space_of
-from backsolve.capture.names import Point
 from backsolve.capture.reals import (
     as_operators,
     as_pairs,
@@ -174,7 +173,6 @@ class Linearized(System):
 
     inputs: Leaves = field(kw_only=True)
     outputs: Leaves = field(kw_only=True)
-    point: Point | None = field(kw_only=True, default=None)  # where it was made; for people, and no part of the pytree
 
     default_format: ClassVar[str] = "array"
 

@@ -52,6 +52,12 @@ class Point:
         """The leaves."""
         return tuple(jax.tree_util.tree_leaves(self._arguments))
 
+    def outline(self) -> Point:
+        """The names alone."""
+        told = Point.__new__(Point)
+        told.__dict__.update(names=self.names, values=())
+        return told
+
     def __getstate__(self) -> dict[str, Any]:
         """Names and leaves alone: a function need not be one that can be pickled."""
         return {"names": self.names, "values": self.values}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,25 @@ from backsolve.tracing import jaxpr as jx
 
 __all__ = ["Program", "walk"]
 
+PLAIN = ("y", "dimension_numbers", "start_indices", "limit_indices", "strides")  # parameters that are numbers alone
+
+
+Operation = tuple[str, Mapping[str, Any], tuple[Any, ...]] | None
+
+
+class Told(NamedTuple):
+    """A name and an operation that need no equation any more."""
+
+    name: str
+    operation: Operation
+
+
+def _plain(operation: Operation) -> Operation:
+    if operation is None:
+        return None
+    name, params, operands = operation
+    return name, {key: params[key] for key in PLAIN if key in params}, operands
+
 
 class Names(Sequence[str]):
     """Names of nodes, made when somebody reads them."""
@@ -31,18 +50,26 @@ class Names(Sequence[str]):
 
     def __getitem__(self, i: Any) -> Any:
         origin = self.origins[i]
+        if isinstance(origin, Told):
+            return origin.name
         return origin if isinstance(origin, str) else jx.where(*origin[:2])
 
-    def operation(self, i: int) -> tuple[str, dict[str, Any], tuple[Any, ...]] | None:
+    def operation(self, i: int) -> Operation:
         """The primitive that makes node i, its parameters and its operands; None where it is part of a linearization.
 
         An operand is a number of a node (−1, −2, … of a source), a float of a literal, or None of what is not varied.
         """
         origin = self.origins[i]
-        if len(origin) < 3 or isinstance(origin, str):
+        if isinstance(origin, Told):
+            return origin.operation
+        if isinstance(origin, str) or len(origin) < 3:
             return None
         eqn, _, preds = origin
         return eqn.primitive.name, eqn.params, tuple(map(_operand, eqn.invars, preds))
+
+    def outline(self) -> Names:
+        """The same without the equations, which hold more than what is told of them."""
+        return Names([Told(self[i], _plain(self.operation(i))) for i in range(len(self))])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The names alone: equations of a traced program cannot be copied."""

@@ -51,12 +51,12 @@ function measure(view, room, vector) {
   if (view.text) {
     const numeric = page.edges.every((edge) => edge.value !== null), results = resultsOf(view);
     const beside = (vector && view.rowLines.length ? valueWidthOf(view, vector) + 22 : 0) + names + 40;
-    for (const most of [150, 110, 80, 60, 44]) { // as wide as there is room for
+    for (const most of [150, 110, 80, 60, 52, 44]) { // as wide as there is room for
       widths.fill(30);
       for (const cell of view.cells.values()) widths[cell.c] = Math.max(widths[cell.c], Math.min(wide(cell.label) + 14, most), numeric ? 54 : 0);
       colLines.forEach((l, k) => { widths[k] = Math.max(widths[k], Math.min(wide(l.item.short) + 8, most)); });
       for (const { k, u } of results) if (vector && vector.head === "x̄") widths[k] = Math.max(widths[k], Math.min(wide(vector[u] || "") + 12, most));
-      if (widths.reduce((a, b) => a + b, beside) < room / 0.75) break;
+      if (widths.reduce((a, b) => a + b, beside) < room / 0.72) break;
     }
     const total = widths.reduce((a, b) => a + b, beside), more = Math.min(40, (room / 1.2 - total) / widths.length);
     if (more > 0) widths.forEach((w, k) => { widths[k] = w + more; }); // room for what is filled in

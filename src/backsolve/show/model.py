@@ -122,7 +122,7 @@ def _of_system(system: System, title: str, names: Sequence[str] | None) -> Pictu
     point = getattr(system, "point", None)
     if names is None and point is not None:
         names = list(point.names)
-    at = [""] * p if point is None else [told(x) for x in point.values]
+    at = [told(x) for x in point.values] if point is not None and point.values else [""] * p
     sources = [replace(_end("p", j, "source", into[j], names), at=at[j]) for j in range(p)]
     nodes = [_node(f"x{i}", L.name(i), inside[i]) for i in range(n)]
     outputs = [_end("y", k, "output", out[k], None) for k in range(q)]

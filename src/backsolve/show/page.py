@@ -105,8 +105,8 @@ def _point(picture: Picture) -> str:
     """Where the derivatives are taken."""
     numbered = sorted((int(v.name[1:]), v.text or v.name, v.at) for v in picture.vertices if v.at)
     told = [f"{name} of {at}" if "norm" in at else f"{name} = {at}" for _, name, at in numbered]
-    more = f" and {len(told) - 8} more" if len(told) > 8 else ""
-    return f"At {', '.join(told[:8])}{more}." if told else ""
+    more = f" and {len(told) - 6} more" if len(told) > 6 else ""
+    return f"At {', '.join(told[:6])}{more}." if told else ""
 
 
 def _fold_notes(picture: Picture, items: Sequence[Item]) -> list[str]:

@@ -75,6 +75,7 @@ def runs(picture: Picture, order: Any = None, name: str = "") -> tuple[list[Run]
         words = [given, *(word for word in words if word != given)]
         given = None
     if isinstance(given, Plan):
+        given.check(picture.subject.network())
         words.remove(PLANNED)
     network = _network(picture)
     if network is None:
@@ -82,11 +83,11 @@ def runs(picture: Picture, order: Any = None, name: str = "") -> tuple[list[Run]
     orders = {word: name for word, name in WORDS.items() if name in words}
     node_of = {v: k for k, v in network.vertex.items()}
     first = [] if given is None or isinstance(given, Plan) else [[node_of[v] for v in given]]
-    plans = make_plans(network.graph, [*first, *orders], dense=network.dense)
+    dense = _of_arrays(network, given) if isinstance(given, Plan) else network.dense
+    plans = make_plans(network.graph, [*first, *orders], dense=dense)
     by_name = {word: _run(word, plan, network) for word, plan in zip(orders.values(), plans[len(first) :], strict=True)}
     found = [by_name[word] for word in words]
     if isinstance(given, Plan):
-        given.check(network.graph)
         found = [_run(name or "plan", given, network), *found]
     elif given is not None:
         run = _run(name or "this order", plans[0], network)
@@ -94,6 +95,14 @@ def runs(picture: Picture, order: Any = None, name: str = "") -> tuple[list[Run]
         found = [Run(run.name, tuple(given), tuple(by_vertex[v] for v in given), run.cost, run.method), *found]
     chosen = [[v for v in plan.order if v not in network.graph.terminal] for plan in plans]
     return found, Counting(structures_of(network.graph, chosen), network.vertex)
+
+
+def _of_arrays(network: _Network, plan: Plan) -> bool:
+    """Whether a plan's cost is that of a Jacobian written as arrays, so that others can be compared with it."""
+    if plan.method != "elimination":
+        return True
+    costs = [make_plans(network.graph, [plan.order], dense=dense)[0].cost for dense in (False, True)]
+    return abs(costs[1] - plan.cost) < abs(costs[0] - plan.cost)
 
 
 def scalar_output(picture: Picture) -> bool:
@@ -111,7 +120,7 @@ def _given(picture: Picture, order: Any) -> Any:
     inner = len(picture.nodes)
     if isinstance(order, str) or not isinstance(getattr(order, "order", order), Iterable):
         names = ", ".join(map(repr, WORDS))
-        raise ValueError(f"unknown order {order!r}; use one of {names}, or a sequence of nodes.")
+        raise ValueError(f"unknown order {order!r}; use {names}, or a sequence of nodes.")
     named = list(getattr(order, "order", order))
     unknown = [node for node in named if not isinstance(node, Hashable) or node not in picture.nodes]
     if unknown:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 __all__ = ["Symbols", "short_names", "telling"]
 
 LONG, LONGEST = 12, 22  # characters of an expression, of a derivative; beyond, the names of nodes stand for them
+NAME = 16  # characters of a source's name
 ATOM, POWER, TIMES, PLUS = 3, 2, 1, 0  # how tightly an expression holds together
 
 
@@ -149,7 +150,8 @@ class Symbols:
             return _number(operand)
         if operand >= 0:
             return self._values[operand] if expanded and operand < len(self._values) else Text(f"x{operand}")
-        return self._sources[-1 - operand] if len(self._sources[-1 - operand].text) <= LONG else Text(f"p{-1 - operand}")
+        source = self._sources[-1 - operand]
+        return source if len(source.text) <= NAME else Text(f"p{-1 - operand}")
 
     def _value(self, name: str, params: Mapping[str, Any], operands: Sequence[Any]) -> Text | None:
         if None in operands:

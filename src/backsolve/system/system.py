@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -58,6 +58,7 @@ class System(FlatProducts, Showable):
     L: OperatorMatrix
     sinks: OperatorMatrix
     value: Any = None
+    point: Any = field(default=None, kw_only=True, repr=False)  # where it was made, for people; no part of the pytree
 
     default_format: ClassVar[str] = "operator"  # of a Jacobian
 
@@ -250,10 +251,12 @@ class System(FlatProducts, Showable):
                 place: abstracted(element, cost) if isinstance(element, LinearOperator) else element
                 for place, element in A.entries.items()
             }
-            names = None if A.names is None else list(A.names)
+            names: Any = A.names
+            names = names.outline() if hasattr(names, "outline") else names
             return OperatorMatrix(entries, A.shape, A.row_spaces, A.col_spaces, names=names)
 
-        return System(without_entries(self.M), without_entries(self.L), without_entries(self.sinks))
+        M, L, S = map(without_entries, (self.M, self.L, self.sinks))
+        return System(M, L, S, point=None if self.point is None else self.point.outline())
 
     def network(self) -> LinearizedGraph:
         """The graph between sources and outputs that plans are made for."""

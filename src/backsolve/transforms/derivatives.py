@@ -16,8 +16,9 @@ import numpy as np
 
 from backsolve.algebra.elements import is_number, short
 from backsolve.capture import Traced, linearize_with_aux, traced
-from backsolve.capture.linearize import name_of
+from backsolve.capture.linearize import name_of, normalized_argnums
 from backsolve.capture.linearized import Linearized, check_chunk
+from backsolve.capture.names import Point
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.system import FORMATS
 from backsolve.tracing import jaxpr as jx
@@ -295,7 +296,8 @@ def plan(
     found: list[Plan] = []
 
     def planned(*values: Any) -> Any:
-        system = linearize_with_aux(fun, values, argnums)[0]
+        point = Point(fun, values, normalized_argnums(argnums, len(values), fun))
+        system = replace(linearize_with_aux(fun, values, argnums)[0], point=point)
         found.append(system.plan(order, search, format=format))
         return system.value
 
