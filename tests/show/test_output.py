@@ -180,6 +180,8 @@ def test_the_frame_of_a_notebook_draws_itself(browser, tmp_path):
     browser.picture(tmp_path / "shot.png")
     colours = Image.open(tmp_path / "shot.png").convert("RGB").getcolors(1 << 20)
     assert {(0xDF, 0xF3, 0xE4), (0x70, 0x84, 0xB9)} <= {colour for _, colour in colours}  # a source's box, a cell
+    right = Image.open(tmp_path / "shot.png").convert("RGB").crop((480, 0, 630, 780)).getcolors(1 << 20)
+    assert (0xF6, 0xE3, 0xF0) in {colour for _, colour in right}  # the sink: drawn for the width that the frame has now
 
 
 def test_the_wheel_holds_script_style_and_readme(tmp_path):

@@ -181,7 +181,8 @@ function setUp() {
       tell(Math.max(state.top, Math.min(state.bottom - 1, r)), Math.max(state.left, Math.min(state.right - 1, c)));
     } else if (event.key === "Enter" && state.row >= 0) { event.preventDefault(); into(state.row, state.col); }
   });
-  addEventListener("resize", draw);
+  let width = $("field").clientWidth;
+  new ResizeObserver(() => { if (Math.abs($("field").clientWidth - width) > 20) { width = $("field").clientWidth; draw(); } }).observe($("field"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   draw();
 }

@@ -147,8 +147,11 @@ function setUp() {
   if (data.runs.length) choose(0);
   fromAddress();
   addEventListener("hashchange", fromAddress);
-  let width = innerWidth;
-  addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; draw(); } });
+  const main = document.querySelector("main");
+  let width = main.clientWidth;
+  new ResizeObserver(() => { // by more than a scroll bar: a frame may get its width late
+    if (Math.abs(main.clientWidth - width) > 20) { width = main.clientWidth; draw(); }
+  }).observe(main);
 }
 setUp();
 window.backsolve = { data, state, go, choose, toggle, light, unlight, unfold, pick, finish, own, setOwn, counting, counted, view: () => view };
