@@ -24,6 +24,15 @@ def figure() -> Graph:
     return Graph({(1, 3): a, (2, 3): b, (3, 4): c, (4, 5): d})
 
 
+def two_numbers() -> System:
+    """A function of two numbers, sin(xy) + x², at x = 1 and y = 2."""
+
+    def f(x: Any, y: Any) -> Any:
+        return jnp.sin(x * y) + x**2
+
+    return linearize(f, 1.0, 2.0, argnums=(0, 1))
+
+
 def scalar_net() -> System:
     """The paper's scalar net, xᵢ = hᵢ(wᵢ xᵢ₋₁ + bᵢ), of four layers, with symbols on its edges."""
     n = 4
@@ -88,6 +97,7 @@ def arrow() -> System:
 
 GALLERY: dict[str, Callable[[], Any]] = {
     "figure": figure,
+    "two-numbers": two_numbers,
     "scalar-net": scalar_net,
     "matrix-net": matrix_net,
     "attention": attention,

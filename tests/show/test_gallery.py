@@ -32,7 +32,7 @@ def written(tmp_path_factory):
 
 
 @pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
-@pytest.mark.parametrize("name", ["figure", "scalar-net", "matrix-net", "attention", "ode-step", "arrow"])
+@pytest.mark.parametrize("name", ["figure", "two-numbers", "scalar-net", "matrix-net", "attention", "ode-step", "arrow"])
 def test_a_page_of_the_gallery(browser, written, name, size):
     browser.resize(*size)
     browser.open(written / f"{name}.html")
