@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.runner import Ratios, Row, Section, slope
+from benchmarks.runner import Ratios, Row, Section, seconds_text, slope
 
 ACROSS = 3  # curves side by side
 COLOURS = ("#2563eb", "#94a3b8", "#f59e0b", "#10b981", "#a855f7", "#ef4444")  # ours first
@@ -22,14 +22,6 @@ stands the ratio ours / theirs, the median over rounds in which all took turns: 
 above 1 it is slower (loss). All answers were compared with each other before anything was timed; the largest relative
 difference stands in the last column.
 """
-
-
-def seconds_text(seconds: float) -> str:
-    """A time with three digits and a fitting unit."""
-    for unit, factor in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= factor:
-            return f"{seconds / factor:.3g} {unit}" if seconds < 999.5 * factor else f"{seconds / factor:.0f} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
 
 
 def load(path: Path) -> dict[str, Section]:

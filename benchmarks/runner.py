@@ -224,6 +224,14 @@ def _sample(call: Contestant, count: int, seconds: Callable[[Any], float] | None
     return (time.perf_counter() - start) / count
 
 
+def seconds_text(seconds: float) -> str:
+    """A time with three digits and a fitting unit."""
+    for unit, factor in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= factor:
+            return f"{seconds / factor:.3g} {unit}" if seconds < 999.5 * factor else f"{seconds / factor:.0f} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
 def slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
     """The exponent p of the fit seconds ≈ c · sizeᵖ: 1 is linear. Needs two different sizes."""
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])

@@ -14,7 +14,18 @@ from benchmarks.__main__ import case_names, main, measure
 from benchmarks.cases import gradients
 from benchmarks.cases.import_time import import_seconds
 from benchmarks.models import functions, others
-from benchmarks.runner import DisagreementError, Ratios, Row, Runner, Section, Target, optional, relative_difference, slope
+from benchmarks.runner import (
+    DisagreementError,
+    Ratios,
+    Row,
+    Runner,
+    Section,
+    Target,
+    optional,
+    relative_difference,
+    seconds_text,
+    slope,
+)
 
 
 @pytest.fixture
@@ -121,7 +132,7 @@ def test_growth_faster_than_allowed_is_missed():
     ("seconds", "text"), [(1.5, "1.5 s"), (0.0123, "12.3 ms"), (4.56e-5, "45.6 µs"), (7e-9, "7 ns"), (0.1, "100 ms")]
 )
 def test_times_are_readable(seconds, text):
-    assert report.seconds_text(seconds) == text
+    assert seconds_text(seconds) == text
 
 
 def test_import_time_refuses_what_imports_jax():
