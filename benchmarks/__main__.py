@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import cases, machine, report
+from benchmarks import cases, headlines, machine, report
 from benchmarks.runner import Runner, Section
 
 HERE = Path(__file__).parent
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             report.write(folder, [section])  # at once, so that a later failure loses nothing
     if folder == HERE:
         page = README.read_text(encoding="utf-8")
-        README.write_text(report.with_results(page, report.load(folder / "results.json").values()), encoding="utf-8")
+        README.write_text(headlines.written(page, report.load(folder / "results.json")), encoding="utf-8")
     if not missed or arguments.quick:
         return 0
     print(f"\nTargets missed: {'; '.join(missed)}.")

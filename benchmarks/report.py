@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
+from benchmarks import headlines
 from benchmarks.runner import Ratios, Row, Section, seconds_text, slope
 
 ACROSS = 3  # curves side by side
-COLOURS = ("#2563eb", "#94a3b8", "#f59e0b", "#10b981", "#a855f7", "#ef4444")  # ours first
+LINES = 24  # rows below each other; more stand in columns, so that a picture fits on a screen
+COLOURS = ("#2563eb", "#94a3b8", "#f59e0b", "#10b981", "#a855f7", "#ef4444", "#0f172a", "#0e7490")  # ours first
 PREAMBLE = """# Benchmarks
 
 Written by `make bench`; the numbers with all digits are in `results.json`. Times are medians. After a peer's time
@@ -49,7 +51,10 @@ DERIVED = ("target_value", "met")  # written for readers of the JSON, computed f
 
 
 def write(folder: Path, sections: Sequence[Section]) -> None:
-    """Write results.json, RESULTS.md and pictures/ into the folder. Other sections of earlier runs stay."""
+    """Write results.json, RESULTS.md and pictures/ into the folder. Other sections of earlier runs stay.
+
+    Handed the sections that were loaded, it draws and writes all anew, and measures nothing.
+    """
     merged = {**load(folder / "results.json"), **{section.name: section for section in sections}}
     ordered = [merged[name] for name in sorted(merged)]
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
@@ -63,13 +68,17 @@ def write(folder: Path, sections: Sequence[Section]) -> None:
     text = json.dumps({"sections": stored}, indent=1, ensure_ascii=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     (folder / "RESULTS.md").write_text(markdown(ordered), encoding="utf-8")
+    if headlines.columns(merged):
+        headlines.picture(merged).savefig(folder / "pictures" / "summary.svg")
     for section in sections:
-        picture(section).savefig(folder / "pictures" / f"{section.name}.png", dpi=130, bbox_inches="tight")
+        picture(section).savefig(folder / "pictures" / f"{section.name}.png", dpi=120, bbox_inches="tight")
 
 
 def markdown(sections: Iterable[Section]) -> str:
-    """All sections as one page."""
-    return "\n".join([PREAMBLE, *(_section(section) for section in sections)])
+    """All sections as one page, after the ratios that tell most."""
+    ordered = list(sections)
+    head = headlines.ratios({section.name: section for section in ordered})
+    return "\n".join([PREAMBLE, *head, *(_section(section) for section in ordered)])
 
 
 def _section(section: Section) -> str:
@@ -143,45 +152,6 @@ def _verdict(row: Row) -> tuple[str, str]:
     return f"{bound}: {value}, {'met' if row.met else '**missed**'}", difference
 
 
-RESULTS = re.compile(r"(<!-- results[^>]*-->\n).*?(<!-- end of results -->)", re.DOTALL)
-
-
-def with_results(page: str, sections: Iterable[Section]) -> str:
-    """The page with the summary between its marks <!-- results ... --> and <!-- end of results -->."""
-    if not RESULTS.search(page):
-        raise ValueError("the page has no marks <!-- results --> and <!-- end of results -->")
-    text = summary(list(sections))
-    return RESULTS.sub(lambda marks: f"{marks[1]}{text}{marks[2]}", page)
-
-
-def summary(sections: Sequence[Section]) -> str:
-    """A line for every row whose target is beside a peer, and one for every quantity compared with JAX."""
-    lines = [
-        _table_row([f"{section.title}, {row.name}", *_beside_fastest(row)])
-        for section in sections
-        for row in section.rows
-        if row.limit_peers and row.target_value is not None
-    ]
-    if lines:
-        lines = [_table_row(["", "backsolve", "beside", "ratio"]), _table_row(["---"] * 4), *lines, ""]
-    for section in sections:
-        if section.ratios:
-            head = _table_row([f"{section.title}, ours / JAX's", "geometric mean", "best", "worst"])
-            lines += [head, _table_row(["---"] * 4), *(_table_row(_spread(column)) for column in section.ratios), ""]
-    return "\n".join(lines)
-
-
-def _beside_fastest(row: Row) -> list[str]:
-    peer = max((p for p in row.limit_peers if row.ratios[p] is not None), key=lambda p: row.ratios[p] or 0.0)
-    ours = next(iter(row.seconds.values())) or 0.0
-    return [seconds_text(ours), f"{peer}, {seconds_text(row.seconds[peer] or 0.0)}", f"{row.ratios[peer]:.2f}"]
-
-
-def _spread(column: Ratios) -> list[str]:
-    values = [column.geometric_mean, min(column.values.values()), max(column.values.values())]
-    return [column.name, *map(_ratio_text, values)]
-
-
 def _series(section: Section) -> dict[str, list[Row]]:
     series: dict[str, list[Row]] = {}
     for row in section.rows:
@@ -237,12 +207,16 @@ def picture(section: Section) -> Figure:
         ]
         axes[0, 0].set_ylim(0.5 * min(shares), 2 * max(shares))
         return figure
-    height = 0.4 + sum(0.45 + 0.22 * len(row.seconds) for row in section.rows)
-    figure = Figure(figsize=(7, height), facecolor="white", layout="constrained")
-    axes = figure.subplots(max(len(section.rows), 1), 1, squeeze=False).ravel()
-    for ax, row in zip(axes, section.rows):
-        _bars(ax, row.name, row.seconds)
-    axes[-1].set_xlabel("shorter is better; each group has its own scale")
+    columns = -(-len(section.rows) // LINES)
+    height = 0.9 + 0.24 * -(-len(section.rows) // max(columns, 1))
+    figure = Figure(figsize=(8.4 if columns < 2 else 13, height), facecolor="white", layout="constrained")
+    axes = figure.subplots(1, max(columns, 1), squeeze=False, sharex=True).ravel()
+    contestants = dict.fromkeys(key for row in section.rows for key in row.seconds)
+    for k, ax in enumerate(axes):
+        _dots(ax, section.rows[k * LINES : (k + 1) * LINES], list(contestants))
+    axes[-1].set_xscale("log")
+    axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: seconds_text(seconds)))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=8, frameon=False, fontsize=9)
     return figure
 
 
@@ -257,12 +231,14 @@ def _curves(ax: Axes, name: str, rows: Sequence[Row], unit: str) -> None:
     ax.legend(frameon=False)
 
 
-def _bars(ax: Axes, name: str, seconds: Mapping[str, float | None]) -> None:
-    present = {key: 1e3 * value for key, value in seconds.items() if value is not None}
-    bars = ax.barh(list(present), list(present.values()), color=[COLOURS[0]] + [COLOURS[1]] * (len(present) - 1))
-    ax.bar_label(bars, [seconds_text(value / 1e3) for value in present.values()], padding=4, fontsize=9)
-    ax.invert_yaxis()
-    ax.margins(x=0.14)
-    ax.set_title(name, loc="left", fontsize=10)
-    ax.set_xticks([])  # the bars say it
-    ax.spines[["top", "right", "bottom"]].set_visible(False)
+def _dots(ax: Axes, rows: Sequence[Row], contestants: Sequence[str]) -> None:
+    """A line for each row, a dot for each contestant; ours is large."""
+    for k, key in enumerate(contestants):
+        points = [(seconds, line) for line, row in enumerate(rows) if (seconds := row.seconds.get(key)) is not None]
+        times, lines = [seconds for seconds, _ in points], [line for _, line in points]
+        ax.scatter(times, lines, s=26 if k else 60, c=COLOURS[k % len(COLOURS)], label=key)
+    ax.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=9)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right", "left"]].set_visible(False)

@@ -4,12 +4,13 @@ import re
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks import limited, report
+from benchmarks import headlines, limited, report
 from benchmarks.__main__ import case_names, main, measure
 from benchmarks.cases import gradients
 from benchmarks.cases.import_time import import_seconds
@@ -152,20 +153,42 @@ def test_ratios_have_bounds_on_each_and_on_their_mean():
     assert re.search(r"\| b +\| 1\.000 +\|", page)
 
 
-def test_a_page_gets_the_rows_that_have_peers_and_the_spread_of_ratios():
-    row = Row("r", {"ours": 2e-3, "x": 1e-3, "y": 4e-3}, {"x": 2.0, "y": 0.5}, {}, 3, limit=3, limit_peers=["x", "y"])
-    alone = Row("alone", {"ours": 1.0}, {}, {}, 3, limit=2.0)
-    section = Section("s", "S", "text", [row, alone], ratios=[Ratios("flops", {"a": 0.5, "b": 2.0})])
+def test_a_page_gets_the_rows_that_are_wanted(monkeypatch):
+    row = Row("r", {"ours": 2e-3, "x": 1e-3, "y": None}, {"x": 2.0, "y": None}, {}, 3)
+    sections = {"s": Section("s", "S", "text", [row])}
+    wanted = [headlines.Wanted("an r", "line(r)", "s", "r", "x", "y"), headlines.Wanted("gone", "g", "s", "gone", "x", "y")]
+    monkeypatch.setattr(headlines, "WANTED", wanted)
     page = "before\n<!-- results: of a run -->\nold\n<!-- end of results -->\nafter\n"
-    once = report.with_results(page, [section])
-    assert "| S, r | 2 ms | x, 1 ms | 2.00 |" in once
-    assert "| flops | 1.000 | 0.500 | 2.000 |" in once
+    once = headlines.written(page, sections)
+    assert "| an r | `line(r)` | 2 ms | x 1 ms | y |" in once
     assert "old" not in once
-    assert "alone" not in once
+    assert "gone" not in once
     assert once.endswith("<!-- end of results -->\nafter\n")
-    assert report.with_results(once, [section]) == once
+    assert headlines.written(once, sections) == once
     with pytest.raises(ValueError, match="no marks"):
-        report.with_results("nothing", [section])
+        headlines.written("nothing", sections)
+
+
+def test_results_begin_with_the_ratios_that_tell_most(monkeypatch, tmp_path):
+    ratios = [Ratios("run", {"a": 0.5, "b": 2.0}), Ratios("flops", {"a": 3.0})]
+    section = Section("s", "S", "text", [Row("a", {"ours": 1.0}, {}, {}, 3)], ratios=ratios)
+    assert "summary.svg" not in report.markdown([section])
+    monkeypatch.setattr(headlines, "HEADLINES", [headlines.Headline("s", "run", "s / theirs")])
+    report.write(tmp_path, [section])
+    page = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert "| s / theirs | 2 | 1 | 0.5 | 2 |" in page
+    assert page.index("pictures/summary.svg") < page.index("## S")
+    (points,) = headlines.picture({"s": section}).axes[0].collections
+    assert sorted(points.get_offsets()[:, 0]) == [0.5, 2.0]
+
+
+def test_pictures_are_no_taller_than_a_screen():
+    rows = [Row(f"{n}", {"ours": 1.0, "peer": 2.0, "gone": None}, {}, {}, 3) for n in range(50)]
+    figure = report.picture(Section("s", "S", "text", rows))
+    assert 120 * figure.get_figheight() <= 800
+    assert sum(len(points.get_offsets()) for ax in figure.axes for points in ax.collections) == 100
+    for path in (Path(report.__file__).parent / "pictures").glob("*.png"):
+        assert int.from_bytes(path.read_bytes()[20:24]) <= 1000, path.name
 
 
 @pytest.mark.parametrize("only", ["MLP", "20 lines"])

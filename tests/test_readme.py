@@ -1,5 +1,6 @@
 """The README: its programs print what it says they print, and its numbers are those of the last benchmark run."""
 
+import importlib
 import io
 import re
 from contextlib import redirect_stdout
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backsolve.cli import main as cli
-from benchmarks import report
+from benchmarks import headlines, report
 from tests.series import NEWEST, OLDEST
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +32,12 @@ def test_program_prints_what_the_readme_says(program, printed):
 
 def test_results_are_those_of_the_last_run():
     sections = report.load(ROOT / "benchmarks" / "results.json")
-    assert report.with_results(README, sections.values()) == README
+    assert headlines.written(README, sections) == README
+    assert README.count("| `") >= 5
+
+
+def test_it_is_short():
+    assert len(README.split()) < 900
 
 
 def test_files_and_commands_that_are_named_exist(capsys):
@@ -53,3 +59,14 @@ def test_the_versions_of_jax_are_those_that_are_tested():
 
 def test_no_lines_too_long():
     assert max(map(len, README.splitlines())) <= 125
+
+
+def test_the_picture_is_the_one_that_show_draws_of_the_first_program(tmp_path):
+    def words(folder):
+        return re.findall(r"<!-- (.*?) -->", (folder / "system.svg").read_text(encoding="utf-8"))
+
+    stills = importlib.import_module("docs.stills")
+    stills.write_all(tmp_path)
+    assert len(words(tmp_path)) > 10
+    assert words(tmp_path) == words(stills.FOLDER), "python docs/stills.py draws it anew"
+    assert (stills.FOLDER / "system.svg").stat().st_size < 100_000
