@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -41,4 +42,5 @@ def write_all(folder: Path = FOLDER) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["SOURCE_DATE_EPOCH"] = "0"  # matplotlib's: no date, so that the same picture is the same file
     write_all()
