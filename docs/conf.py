@@ -11,6 +11,8 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import embed  # noqa: E402
+
 import backsolve  # noqa: E402
 
 project = "backsolve"
@@ -21,7 +23,10 @@ version = release = backsolve.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
-html_title = "backsolve"
+html_title = f"backsolve {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_js_files = ["frames.js"]
 html_extra_path = ["_build/extra"]
 html_theme_options = {"source_repository": "", "footer_icons": []}
 html_show_sourcelink = False
@@ -63,11 +68,15 @@ def _plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
 def _gallery(app: Any) -> None:
     from gallery_pages import write_all
 
-    write_all(HERE / "_build" / "extra" / "pages")
+    folder = HERE / "_build" / "extra" / "pages"
+    write_all(folder)
+    for page in folder.glob("*.html"):
+        page.write_text(embed.embedded(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def setup(app: Any) -> None:
-    """Registers both with Sphinx."""
+    """Registers them with Sphinx."""
     (HERE / "_build" / "extra" / "pages").mkdir(parents=True, exist_ok=True)
     app.connect("builder-inited", _gallery)
     app.connect("autodoc-process-docstring", _plain)
+    app.connect("html-page-context", embed.frames)
