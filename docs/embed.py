@@ -14,9 +14,9 @@ if (parent !== window) {
   const style = document.createElement("style");
   style.textContent = "body { min-height: 0 } .scroll { max-height: none; overflow-y: hidden }";
   document.head.append(style);
-  new ResizeObserver(() => {
-    parent.postMessage({ backsolve: Math.ceil(document.body.getBoundingClientRect().height) }, "*");
-  }).observe(document.body);
+  const tell = () => parent.postMessage({ backsolve: Math.ceil(document.body.getBoundingClientRect().height) }, "*");
+  new ResizeObserver(tell).observe(document.body);
+  window.addEventListener("message", tell); // the page around it may have come too late
 }
 </script>
 """

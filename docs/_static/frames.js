@@ -1,8 +1,11 @@
-// A page of show() in a frame says how tall it is; the frame follows.
+// A page of show() in a frame says how tall it is, when it changes and when it is asked; the frame follows.
 window.addEventListener("message", (event) => {
   const height = event.data && event.data.backsolve;
   if (!(height > 0)) return;
   for (const frame of document.querySelectorAll("iframe")) {
     if (frame.contentWindow === event.source) frame.style.height = `${height}px`;
   }
+});
+window.addEventListener("load", () => {
+  for (const frame of document.querySelectorAll("iframe")) frame.contentWindow.postMessage("how tall?", "*");
 });
