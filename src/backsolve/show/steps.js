@@ -92,7 +92,9 @@ function update() {
   fillTotals(gone, v);
   view.results.forEach(({ u, box, text, room }) => {
     box.classList.toggle("filled", isFilled(u));
-    if (text) text.textContent = isFilled(u) ? cut(run.values[u] || "", room) : "";
+    if (!text) return;
+    const told = isFilled(u) ? run.values[u] || "" : "", bare = told.replace("‖·‖ ", ""); // the norm without its sign, where that is narrow
+    text.textContent = cut(wide(told, 12, 600) > room ? bare : told, room, 12, 600);
   });
   for (const item of view.found) {
     if (!item.underText || item.role !== "source") continue;
