@@ -43,7 +43,8 @@ def test_a_page(net, tmp_path, capsys):
     found = data(tmp_path / "out.html")
     texts = {found["strings"][v[2]] for v in found["vertices"] if v[1] == "source"}
     assert texts == {"params[0]", "params[1]", "params[2]", "params[3]", "x"}
-    assert [run["name"] for run in found["runs"]] == ["forward substitution", "back substitution"]
+    names = ["back substitution", "forward substitution", "Markowitz order", "planned order"]
+    assert [run["name"] for run in found["runs"]] == names
 
 
 def test_the_default_name_is_the_functions(net, tmp_path):

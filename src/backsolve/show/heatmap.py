@@ -102,9 +102,8 @@ def spy_page(thing: Any, *, of: str = "blocks", title: str = "") -> str:
     """Return the page of the entries of a matrix as HTML that needs nothing else; ``of`` as in `entries_of`.
 
     Example:
-        >>> from backsolve import SparseMatrix
-        >>> import numpy as np
-        >>> "3 × 3, 2 entries" in spy_page(SparseMatrix.from_dense(np.diag([1.0, 0.0, 2.0])))
+        >>> from backsolve import matrix
+        >>> "2 × 2, 3 entries (75%)" in spy_page(matrix([[1, 0], [2, 3]]))
         True
     """
     entries = entries_of(thing, of)
