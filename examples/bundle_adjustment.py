@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,17 @@ def problem(cameras: int, points: int, observations: int) -> tuple[Callable[[Any
     return residuals, truth + scale * rng.standard_normal(truth.size), truth
 
 
+@cache
+def compiled(sizes: tuple[int, int, int]) -> tuple[Any, Any, Any, Any]:
+    """The start, the residuals and their sparse and dense Jacobians, jitted once for each size."""
+    residuals, start, _ = problem(*sizes)
+    sparse = jax.jit(backsolve.jacobian(residuals, format="sparse"))
+    return start, jax.jit(residuals), sparse, jax.jit(jax.jacfwd(residuals))
+
+
 def solver(sizes: tuple[int, int, int], jacobian: str, steps: int) -> Callable[[], Any]:
     """A compiled adjustment, with a "sparse" or "dense" Jacobian, or "none"."""
-    residuals, start, _ = problem(*sizes)
-    f = jax.jit(residuals)
-    sparse, dense = jax.jit(backsolve.jacobian(residuals, format="sparse")), jax.jit(jax.jacfwd(residuals))
+    start, f, sparse, dense = compiled(sizes)
     jac: Any = {"sparse": lambda z: sparse(z).to_scipy(), "dense": lambda z: np.asarray(dense(z)), "none": "2-point"}[
         jacobian
     ]
@@ -75,7 +81,7 @@ def solver(sizes: tuple[int, int, int], jacobian: str, steps: int) -> Callable[[
 
 def run(*, small: bool = False, output: Path = Path("bundle_adjustment.png")) -> dict[str, Any]:
     """Adjust cameras and points, print the gain of the sparse Jacobian, and draw the points before and after."""
-    few, sizes, steps = ((3, 10, 60), (4, 30, 240), 5) if small else ((10, 200, 1_600), (49, 7_776, 31_843), 15)
+    few, sizes, steps = ((4, 30, 240), (4, 30, 240), 5) if small else ((10, 200, 1_600), (49, 7_776, 31_843), 15)
     with jax.enable_x64(True):
         kinds = {kind: partial(solver, few, kind, steps) for kind in ("sparse", "dense", "none")}
         found = compared(f"{few[0]} cameras, {few[1]} points, {few[2]:,} observations, Jacobian", kinds)

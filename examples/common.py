@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,30 @@ def command_line(run: Callable[..., Any], picture: str) -> None:
     parser.add_argument("--small", action="store_true", help="a small problem, in seconds")
     parser.add_argument("-o", "--output", type=Path, default=Path(picture), help=f"the picture (default: {picture})")
     arguments = parser.parse_args()
-    run(small=arguments.small, output=arguments.output)
+    with watched(arguments.output.stem):
+        run(small=arguments.small, output=arguments.output)
+    print(f"The picture is {arguments.output}")
+
+
+@contextmanager
+def watched(name: str) -> Iterator[None]:
+    """Where a person watches, tell every half second how long it has been running."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    done, start = threading.Event(), time.perf_counter()
+
+    def tell() -> None:
+        while not done.wait(0.5):
+            print(f"\r{name}: running, {time.perf_counter() - start:.0f} s \r", end="", file=sys.stderr, flush=True)
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
 
 
 def timed(solve: Callable[[], Any]) -> tuple[Any, float]:

@@ -86,11 +86,12 @@ def run(*, small: bool = False, output: Path = Path("influence.png")) -> dict[st
         gains(f"{tests} test pictures × {count} training pictures, {W.size} weights", {
             "factored system": seconds, "dense Hessian": dense_seconds,
         })  # fmt: skip
-        before = np.asarray(losses(W, *test))
+        each = jax.jit(losses)
+        before = np.asarray(each(W, *test))
         k = int(np.argmax(before))  # the prediction that is worst
         order = np.argsort(scores[k])
         chosen = np.concatenate([order[:left_out], order[-left_out:]])
-        after = [float(losses(retrained(W, *train, i), *test)[k] - before[k]) for i in chosen]
+        after = [float(each(retrained(W, *train, i), *test)[k] - before[k]) for i in chosen]
         said = int(np.argmax(np.asarray(W @ test[0])[:, k]))
     told = scores[k, chosen]
     print(f"  leaving {len(chosen)} pictures out, one by one: correlation with the influence {pearsonr(told, after)[0]:.4f}")
@@ -108,10 +109,15 @@ def run(*, small: bool = False, output: Path = Path("influence.png")) -> dict[st
 
 def dense_solution(W: Any, train: tuple[Any, Any], test: tuple[Any, Any]) -> Any:
     """The same scores with the Hessian formed, by JAX alone."""
-    H = jax.jit(jax.hessian(lambda w: objective(w.reshape(W.shape), *train)))(W.ravel())
-    one = jax.vmap(jax.grad(lambda W, x, y: losses(W, x[:, None], y[:, None])[0]), (None, 1, 1))
-    g, h = (one(W, *part).reshape(part[0].shape[1], -1) for part in (train, test))
-    return np.asarray(h @ jnp.linalg.solve(H, g.T) / train[0].shape[1])
+
+    @jax.jit
+    def scores(w: Any) -> Any:
+        H = jax.hessian(lambda w: objective(w.reshape(W.shape), *train))(w)
+        one = jax.vmap(jax.grad(lambda W, x, y: losses(W, x[:, None], y[:, None])[0]), (None, 1, 1))
+        g, h = (one(W, *part).reshape(part[0].shape[1], -1) for part in (train, test))
+        return h @ jnp.linalg.solve(H, g.T) / train[0].shape[1]
+
+    return np.asarray(scores(W.ravel()))
 
 
 def pictures(figure: Any, digits: Digits, others: Digits, order: Any, k: int, said: int) -> None:
