@@ -35,6 +35,7 @@ __all__ = [
     "reshape",
     "scale",
     "selects",
+    "settle",
     "solve_triangular",
     "stack",
     "subtract",
@@ -89,6 +90,9 @@ class Adapter(Protocol):
 
     def astype(self, x: Any, dtype: Any) -> Any:
         """The same entries in another dtype."""
+
+    def settle(self, x: Any, layout: Any) -> Any:
+        """The same entries, spread over devices as a layout of this library's says."""
 
 
 # Filled once per array library, when that library's adapter is imported; read-only afterwards.
@@ -325,6 +329,12 @@ def solve_triangular(R: Any, b: Any, *, transposed: bool = False) -> Any:
         return solve_one(R[0], b[0], trans=int(transposed), check_finite=False)[None]
     xp = namespace(R, b)
     return xp.linalg.solve(xp.matrix_transpose(R) if transposed else R, b)
+
+
+def settle(x: Any, layout: Any) -> Any:
+    """Return x spread over devices as the ``layout`` of an `ArraySpace` says, which its library's adapter understands."""
+    adapter: Any = _adapter(x, x)
+    return x if adapter is None else adapter.settle(x, layout)
 
 
 def reshape(x: Any, shape: tuple[int, ...]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from numbers import Integral
 from typing import Any
@@ -39,11 +39,13 @@ class ArraySpace:
     """Arrays of one shape and dtype.
 
     ``shape`` is a tuple whose entries may be None (a size not known yet) and whose last may be ``...`` (any further
-    axes), or None where not even that is known; ``dtype`` is None where any will do.
+    axes), or None where not even that is known; ``dtype`` is None where any will do.  ``layout`` is how their library
+    spreads them over devices where their type says so, and None elsewhere: no part of what makes two spaces one.
     """
 
     shape: tuple[Any, ...] | None = None
     dtype: Any = None
+    layout: Any = field(default=None, compare=False, repr=False)
 
     @property
     def known(self) -> bool:
@@ -80,6 +82,11 @@ class TupleSpace:
     def size(self) -> int:
         """The number of entries of all parts together."""
         return sum(part.size for part in self.parts)
+
+    @property
+    def layout(self) -> None:
+        """None: its parts say theirs."""
+        return
 
     def __str__(self) -> str:
         return "(" + ", ".join(map(str, self.parts)) + ")"
@@ -136,7 +143,8 @@ def unify(a: Space, b: Space, what: str | Callable[[], str] = "the spaces", reme
     if isinstance(a, ArraySpace) and isinstance(b, ArraySpace):
         shape = _unify_shapes(a.shape, b.shape)
         if shape is not _CLASH and (a.dtype is None or b.dtype is None or a.dtype == b.dtype):
-            return ArraySpace(shape, b.dtype if a.dtype is None else a.dtype)
+            layout = b.layout if a.layout is None else a.layout
+            return ArraySpace(shape, b.dtype if a.dtype is None else a.dtype, layout)
     elif isinstance(a, TupleSpace) and isinstance(b, TupleSpace) and len(a.parts) == len(b.parts):
         return TupleSpace(tuple(unify(p, q, what, remedy) for p, q in zip(a.parts, b.parts, strict=True)))
     name = what if isinstance(what, str) else what()

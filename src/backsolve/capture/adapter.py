@@ -33,6 +33,7 @@ from backsolve.sparse.matrix import SparseMatrix
 from backsolve.sparse.operator import Sparse
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing import layouts
 from backsolve.tracing.series import MUL_PARAMS
 
 __all__ = ["JaxAdapter", "JaxKernels"]
@@ -53,9 +54,11 @@ class JaxAdapter:
         if is_mask(a) and not is_mask(b):
             if a.shape != b.shape:
                 a, b = jnp.broadcast_arrays(a, b)
+            a, b = layouts.settled_alike(a, b)
             return lax.select(a, b, lax.full_like(b, 0))
         if is_mask(b):
-            return lax.bitwise_and(*jnp.broadcast_arrays(a, b)) if is_mask(a) else self.multiply(b, a)
+            both = jnp.broadcast_arrays(a, b)
+            return lax.bitwise_and(*layouts.settled_alike(*both)) if is_mask(a) else self.multiply(b, a)
         if _is_count(a) and _is_count(b):
             return jnp.multiply(_unbounded(a), b)
         if da == db and da is not None and (a.shape == b.shape or not a.shape or not b.shape):
@@ -92,21 +95,22 @@ class JaxAdapter:
 
     def pad(self, x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
         """One ``lax.pad``."""
-        return lax.pad(x, x.dtype.type(0), [(a, b, 0) for a, b in zip(before, after, strict=True)])
+        widths = [(a, b, 0) for a, b in zip(before, after, strict=True)]
+        return layouts.anyhow(lambda x: lax.pad(x, x.dtype.type(0), widths), x)
 
     def take(self, x: Any, starts: tuple[int, ...], stops: tuple[int, ...]) -> Any:
         """One ``lax.slice``."""
-        return lax.slice(x, starts, stops)
+        return layouts.anyhow(lambda x: lax.slice(x, starts, stops), x)
 
     def concat(self, arrays: Any, axis: int) -> Any:
         """One ``lax.concatenate``."""
         dtype = jnp.result_type(*arrays)
-        return lax.concatenate([lax.convert_element_type(x, dtype) for x in arrays], axis)
+        return layouts.anyhow(lambda *xs: lax.concatenate(xs, axis), *[lax.convert_element_type(x, dtype) for x in arrays])
 
     def stack(self, arrays: Any) -> Any:
         """One ``stack``."""
         dtype = jnp.result_type(*arrays)
-        return jnp.stack([lax.convert_element_type(x, dtype) for x in arrays])
+        return layouts.anyhow(lambda *xs: jnp.stack(xs), *[lax.convert_element_type(x, dtype) for x in arrays])
 
     def map_columns(self, function: Any, x: Any) -> Any:
         """One ``vmap``, over a first axis: some of JAX's own batching rules know no other."""
@@ -118,7 +122,11 @@ class JaxAdapter:
 
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         """Row-major reshape."""
-        return lax.reshape(x, shape)
+        return layouts.anyhow(lambda x: lax.reshape(x, shape), x)
+
+    def settle(self, x: Any, layout: Any) -> Any:
+        """One ``reshard``, where the type of x says another layout."""
+        return layouts.settle(x, layout)
 
     def astype(self, x: Any, dtype: Any) -> Any:
         """Conversion; complex to real keeps the real part, as the transpose of the inclusion does."""
@@ -151,9 +159,11 @@ class JaxAdapter:
                 a, b = lax.convert_element_type(a, dtype), lax.convert_element_type(b, dtype)
             dims = tuple((tuple(ls.index(k) for k in summed), tuple(ls.index(k) for k in batch)) for ls in (la, lb))
             (ca, ba), (cb, bb) = dims
-            sharding = jx.sharding_of_product(a, b, dims)
-            c = lax.dot_general(a, b, ((ca, cb), (ba, bb)), out_sharding=sharding)
-            return c, tuple(batch + free[0] + free[1])
+
+            def product(a: Any, b: Any) -> Any:
+                return lax.dot_general(a, b, ((ca, cb), (ba, bb)), out_sharding=layouts.sharding_of_product(a, b, dims))
+
+            return layouts.anyhow(product, a, b), tuple(batch + free[0] + free[1])
         if summed:  # no matrix product, or a mask: an entrywise one, which fuses with its sum
             product, out = self.contract(a, la, b, lb, la + lb)
             return self._sum_private(product, out, (), keep)
@@ -243,11 +253,12 @@ def _einsum_unflatten(aux: Any, arrays: Any) -> Einsum:
 
 def _matrix_flatten(A: OperatorMatrix) -> tuple[Any, Any]:
     places = tuple(A.entries)
-    return [A.entries[place] for place in places], (places, A.shape, tuple(A.row_spaces), tuple(A.col_spaces))
+    layouts = tuple([space.layout for space in A.row_spaces])  # which do not make spaces differ, but programs
+    return [A.entries[place] for place in places], (places, A.shape, tuple(A.row_spaces), tuple(A.col_spaces), layouts)
 
 
 def _matrix_unflatten(aux: Any, elements: Any) -> OperatorMatrix:
-    places, shape, rows, cols = aux
+    places, shape, rows, cols, _ = aux
     return OperatorMatrix(dict(zip(places, elements, strict=True)), shape, rows, cols)
 
 

@@ -16,6 +16,7 @@ from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import Identity, LinearOperator, TupleSpace
 from backsolve.operators.moves import Inject, Project
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.layouts import in_this_mesh
 
 __all__ = ["Program", "walk"]
 
@@ -212,9 +213,10 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     eq = jx.Equation(eqn, inputs, active)
     record = record_of(eq.name)
     origin = frame.origin or (eqn, frame.caller)
-    if record.serves(eqn, tangents) and _by_record(frame, eq, record, preds, bool(tangents), program, origin):
+    here = in_this_mesh(eqn)  # elsewhere the equation itself is applied, as no other operator knows where it belongs
+    if here and record.serves(eqn, tangents) and _by_record(frame, eq, record, preds, bool(tangents), program, origin):
         return None
-    if record.edges is not None:
+    if here and record.edges is not None:
         _by_outputs(frame, eq, record.edges(eq), preds[0], bool(tangents), program, origin)
         return None
     if tangents:

@@ -253,6 +253,10 @@ class OperatorMatrix(Measured, FlatMatrix, Showable):
             self._rows = rows
         return self._rows[i]
 
+    def layout(self, i: int) -> Any:
+        """How the blocks of row i are spread over devices, None where their type does not say."""
+        return self.row_spaces[i].layout
+
     def name(self, i: int) -> str:
         """Row i as messages call it."""
         return str(self.names[i]) if self.names is not None else f"row {i}"
@@ -361,7 +365,7 @@ class OperatorMatrix(Measured, FlatMatrix, Showable):
         return BlockVector(self._times_blocks(blocks, algebra.multiply))
 
     def _times_blocks(self, blocks: Sequence[Any], multiply: Callable[[Any, Any], Any]) -> list[Any]:
-        return [times_row(self.row(i), blocks, multiply) for i in range(self.shape[0])]
+        return [times_row(self.row(i), blocks, multiply, O, self.layout(i)) for i in range(self.shape[0])]
 
     def _times_matrix(self, other: OperatorMatrix) -> OperatorMatrix:
         if self.shape[1] != other.shape[0]:

@@ -214,6 +214,9 @@ class Triangular(Protocol):
     def product(self, b: Any) -> Callable[[Any, Any], Any]:
         """How elements are multiplied with the blocks of b."""
 
+    def layout(self, i: int) -> Any:
+        """How the blocks of row i are spread over devices, None where their library says nothing of that."""
+
     def name(self, i: int) -> str:
         """Row i as an error message should call it."""
 
@@ -281,7 +284,7 @@ def _solve(diagonal: Sequence[Any] | None, N: Triangular, b: Any) -> Any:
     multiply = N.product(b)
     for i in topological_order(rows, N.row, N.name):
         try:
-            total = times_row(N.row(i), blocks, multiply, blocks[i])
+            total = times_row(N.row(i), blocks, multiply, blocks[i], N.layout(i))
         except (TypeError, ValueError) as error:
             error.add_note(f"This was in {N.name(i)}.")
             raise

@@ -114,22 +114,30 @@ class SharedProducts:
 
 
 def times_row(
-    row: Iterable[tuple[int, Any]], blocks: Sequence[Any], multiply: Callable[[Any, Any], Any], total: Any = O
+    row: Iterable[tuple[int, Any]],
+    blocks: Sequence[Any],
+    multiply: Callable[[Any, Any], Any],
+    total: Any = O,
+    layout: Any = None,
 ) -> Any:
     """Return total + Σ element · blocks[j] over the (j, element) of one row of a matrix, added up from left to right.
 
     Only where many of them place pieces of one array side by side (a long vector of parameters, sliced) are those joined
-    first, and the rest added to them.
+    first, and the rest added to them.  Every term is brought to the ``layout`` of the row's space where that has one: an
+    element may leave open how its products lie on several devices, the sum does not.
     """
     terms = [(element, blocks[j]) for j, element in row if not is_zero(blocks[j])]
     if len(terms) >= PIECES:
         pieces = [term for term in terms if isinstance(term[0], Slice) and term[0].transposed]
         joined = side_by_side(pieces) if len(pieces) >= PIECES else None
         if joined is not None:
+            joined = joined if layout is None else arrays.settle(joined, layout)
             total = joined if total is O else add(total, joined)
             terms = [term for term in terms if not (isinstance(term[0], Slice) and term[0].transposed)]
     for element, block in terms:
         term = multiply(element, block)
+        if layout is not None and is_array(term):
+            term = arrays.settle(term, layout)
         total = term if total is O else add(total, term)
     return total
 

@@ -16,6 +16,7 @@ from backsolve.algebra.elements import is_zero
 from backsolve.display import cell_of
 from backsolve.operators import ArraySpace
 from backsolve.tracing import series
+from backsolve.tracing.layouts import layout_of, mesh_context, settle, settled_alike
 from backsolve.tracing.series import Primitive, ad, batching, eval_jaxpr, mlir, source_info_util, zeros_like_aval
 
 __all__ = [
@@ -50,18 +51,20 @@ def moved(name: str, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]
 
 
 def slice_(params: dict[str, Any], x: Any) -> Any:
-    """A box of an array, by a program that serves for every corner; None with strides."""
+    """A box of an array, by a program that serves for every corner; None with strides, and where its type has a layout."""
     starts, strides = params["start_indices"], params["strides"]
-    if strides is not None and any(stride != 1 for stride in strides):
+    if (strides is not None and any(stride != 1 for stride in strides)) or layout_of(jax.typeof(x)) is not None:
         return None
     sizes = [end - start for start, end in zip(starts, params["limit_indices"], strict=True)]
     return jax.lax.dynamic_slice(x, starts, sizes)
 
 
 def pad(params: dict[str, Any], x: Any, value: Any) -> Any:
-    """An array placed in a larger one, by a program that serves for every place; None where it is cut or dilated."""
+    """An array placed in a larger one, by a program that serves for every place; None where it is cut or dilated, and where
+    its type has a layout.
+    """
     config = params["padding_config"]
-    if any(low < 0 or high < 0 or inner for low, high, inner in config):
+    if any(low < 0 or high < 0 or inner for low, high, inner in config) or layout_of(jax.typeof(x)) is not None:
         return None
     shape = [low + size + high for (low, high, _), size in zip(config, jnp.shape(x), strict=True)]
     return jax.lax.dynamic_update_slice(jax.lax.full(shape, value), x, [low for low, _, _ in config])
@@ -222,34 +225,17 @@ def _copied(current: Any, eqn: Any, inputs: Sequence[Value], source: Any) -> lis
 
 
 def entrywise(primitive: Any, a: Value, b: Value, **params: Any) -> Value:
-    """A binary entrywise operation on two arrays of one shape and dtype."""
+    """A binary entrywise operation on two arrays of one shape and dtype, whatever their layouts."""
     current = next(series.transforms())
     own = type(current) is series.DynamicJaxprTrace and getattr(a, "_trace", None) is getattr(b, "_trace", None) is current
     if own and a.aval == b.aval:  # the result is of that type too: nothing to find out
         return current.emit_eqn([a, b], [a.aval], primitive, params, series.no_effects, source_info_util.current())[0]
-    return primitive.bind(a, b, **params)
-
-
-def sharding_of_product(a: Value, b: Value, dims: Any) -> Any:
-    """How a contraction over axes with an explicit sharding is sharded: along the axes that stay, as the operands are.
-
-    None where JAX knows.  ``dims`` holds the summed and the batch axes of each operand.
-    """
-    shardings = [getattr(jax.typeof(x), "sharding", None) for x in (a, b)]
-    specs = [getattr(s, "spec", None) or (None,) * np.ndim(x) for s, x in zip(shardings, (a, b), strict=True)]
-    if all(spec[k] is None for spec, (summed, _) in zip(specs, dims, strict=True) for k in summed):
-        return None
-    taken: set[Any] = set()
-    out = []
-    for n, (spec, (summed, batch)) in enumerate(zip(specs, dims, strict=True)):
-        free = [k for k in range(len(spec)) if k not in summed and k not in batch]
-        for k in (*batch, *free) if n == 0 else free:
-            at: Any = spec[k]
-            names = at if isinstance(at, tuple) else () if at is None else (at,)
-            out.append(None if taken & set(names) else at)
-            taken.update(names)
-    mesh = next(s.mesh for s in shardings if s is not None)
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*out))  # type: ignore[no-untyped-call]
+    types = [getattr(x, "aval", None) for x in (a, b)]  # NumPy's arrays have none
+    careful = getattr(jax.lax, primitive.name)  # it sees to what varies there, which the primitive does not
+    if types[0] is None or types[1] is None:
+        return careful(a, b)
+    with mesh_context(a):
+        return primitive.bind(a, b, **params) if types[0] == types[1] else careful(*settled_alike(a, b))
 
 
 @contextlib.contextmanager
@@ -315,7 +301,7 @@ def live_equations(
 
 def space_of_aval(aval: Aval) -> ArraySpace:
     """The space of the tangents of a value."""
-    return ArraySpace(tuple(aval.shape), aval.dtype)
+    return ArraySpace(tuple(aval.shape), aval.dtype, layout_of(aval))
 
 
 def number_of(value: Value) -> complex | None:
@@ -407,7 +393,13 @@ def _cotangent(ct: Any, aval: Aval, symbolic: bool) -> Any:
     """A cotangent as a transpose rule takes it; of what has no derivatives (integers) it is always symbolic."""
     if not carries_derivatives(aval) or (symbolic and is_zero(ct)):
         return ad.Zero(series.ct_aval(aval))
-    return zeros(aval) if is_zero(ct) else as_array(ct, aval)
+    return zeros(aval) if is_zero(ct) else _in_layout(as_array(ct, aval), aval)
+
+
+def _in_layout(x: Any, aval: Aval) -> Any:
+    """An array where its variable of this type lies."""
+    layout = layout_of(aval)
+    return x if layout is None else settle(x, layout)
 
 
 # Primitives whose transposes look at which cotangents are zero (that of a scan, say, takes arrays only).
@@ -421,7 +413,7 @@ def push_tangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any], t
     for value, v in zip(operands, eqn.invars, strict=True):
         if value is None:
             t = next(moving)
-            value = zeros(v.aval) if is_zero(t) else t
+            value = zeros(v.aval) if is_zero(t) else _in_layout(t, v.aval)
         given.append(value)
     given = [as_array(x, v.aval) for x, v in zip(given, eqn.invars, strict=True)]
     return series.bind_primitive(eqn.primitive, params, given)

@@ -31,6 +31,7 @@ __all__ = [
     "DynamicJaxprTrace",
     "Literal",
     "Primitive",
+    "ShardingTypeError",
     "Tracer",
     "ad",
     "batching",
@@ -108,6 +109,7 @@ ad: Any = _ad  # these are untyped in JAX
 batching: Any = _batching
 mlir: Any = _mlir
 BatchTrace = internal("jax._src.interpreters.batching:BatchTrace")
+ShardingTypeError = internal("jax.errors:ShardingTypeError", "jax._src.core:ShardingTypeError")
 DynamicJaxprTrace = internal("jax._src.interpreters.partial_eval:DynamicJaxprTrace")
 ValAccum = internal("jax._src.interpreters.ad:ValAccum")
 debug_info = internal("jax._src.api_util:debug_info")

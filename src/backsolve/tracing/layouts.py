@@ -1,0 +1,131 @@
+"""Layouts: how arrays are spread over devices where their types say so, over a mesh with explicit axes.
+
+JAX's own derivative brings each cotangent where its value lies; so does `settle`.  What lies between is left to JAX where it
+can say how a result is spread, and has its operands whole on every device where it cannot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from backsolve.tracing import series
+
+__all__ = [
+    "anyhow",
+    "in_this_mesh",
+    "layout_of",
+    "mesh_context",
+    "settle",
+    "settled_alike",
+    "sharding_of_product",
+]
+
+Aval = Any
+Value = Any
+
+
+def layout_of(aval: Aval) -> Any:
+    """How arrays of this type are spread over devices, where the type says so: over a mesh with explicit axes; else None.
+
+    None too where the sum over devices is still to be taken, which the type of a cotangent says otherwise than a tangent's.
+    """
+    sharding = getattr(aval, "sharding", None)
+    if sharding is None or not sharding.mesh.explicit_axes:
+        return None
+    return None if getattr(sharding.spec, "unreduced", None) or getattr(sharding.spec, "reduced", None) else sharding
+
+
+def settle(x: Value, layout: Any) -> Value:
+    """An array in a layout that `layout_of` gave for a type."""
+    own = jax.typeof(x).sharding
+    if own == layout:
+        return x
+    held = getattr(x, "sharding", None)  # of a concrete array, the mesh with its devices
+    if (
+        not isinstance(x, series.Tracer)
+        and isinstance(held, jax.sharding.NamedSharding)
+        and held.mesh.abstract_mesh == layout.mesh
+    ):
+        layout = jax.sharding.NamedSharding(held.mesh, layout.spec)
+    return jax.sharding.reshard(x, layout)  # type: ignore[no-untyped-call]
+
+
+def mesh_context(x: Value) -> Any:
+    """The mesh of an array as that of the context, where both have one: it may be of an ``auto_axes`` that is over."""
+    own, current = x.aval.sharding.mesh, jax.sharding.get_abstract_mesh()
+    if own is current or own.empty or current.empty:
+        return _NO_CONTEXT
+    return jax.sharding.use_abstract_mesh(own)
+
+
+_NO_CONTEXT: Any = contextlib.nullcontext()
+
+
+def in_this_mesh(eqn: Any) -> bool:
+    """Whether an equation belongs to the mesh of the context, not to one whose axes ``auto_axes``, say, has changed."""
+    return eqn.ctx.cur_abstract_mesh is jax.sharding.get_abstract_mesh()
+
+
+def settled_alike(a: Value, b: Value) -> tuple[Value, Value]:
+    """Two arrays of one shape in one layout, each axis spread as that of one of the two is (the first, where both are)."""
+    layouts = layout_of(jax.typeof(a)), layout_of(jax.typeof(b))
+    if layouts[0] is layouts[1] is None:
+        return a, b
+    specs = [() if layout is None else layout.spec for layout in layouts]
+    taken: set[Any] = set()
+    both = [*(specs[0] or (None,) * len(specs[1]))]
+    for at in both:
+        taken.update(_names(at))
+    for k, at in enumerate(specs[1]):
+        if both[k] is None and not taken.intersection(_names(at)):
+            both[k] = at
+            taken.update(_names(at))
+    mesh = next(layout.mesh for layout in layouts if layout is not None)
+    layout = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*both))  # type: ignore[no-untyped-call]
+    return settle(a, layout), settle(b, layout)
+
+
+def _names(at: Any) -> tuple[Any, ...]:
+    """The axes of a mesh over which one axis of an array is spread."""
+    return at if isinstance(at, tuple) else () if at is None else (at,)
+
+
+def anyhow(function: Callable[..., Value], *xs: Value) -> Value:
+    """function(*xs), of arrays in one piece on every device where JAX cannot say how the result would be spread."""
+    try:
+        return function(*xs)
+    except series.ShardingTypeError:
+        return function(*map(_whole, xs))
+
+
+def _whole(x: Value) -> Value:
+    layout = layout_of(jax.typeof(x))
+    if layout is None:
+        return x
+    return settle(x, jax.sharding.NamedSharding(layout.mesh, jax.sharding.PartitionSpec()))  # type: ignore[no-untyped-call]
+
+
+def sharding_of_product(a: Value, b: Value, dims: Any) -> Any:
+    """How a contraction over axes with an explicit sharding is sharded: along the axes that stay, as the operands are.
+
+    None where JAX knows.  ``dims`` holds the summed and the batch axes of each operand.
+    """
+    shardings = [getattr(jax.typeof(x), "sharding", None) for x in (a, b)]
+    specs = [getattr(s, "spec", None) or (None,) * np.ndim(x) for s, x in zip(shardings, (a, b), strict=True)]
+    if all(spec[k] is None for spec, (summed, _) in zip(specs, dims, strict=True) for k in summed):
+        return None
+    taken: set[Any] = set()
+    out = []
+    for n, (spec, (summed, batch)) in enumerate(zip(specs, dims, strict=True)):
+        free = [k for k in range(len(spec)) if k not in summed and k not in batch]
+        for k in (*batch, *free) if n == 0 else free:
+            at: Any = spec[k]
+            out.append(None if taken.intersection(_names(at)) else at)
+            taken.update(_names(at))
+    mesh = next(s.mesh for s in shardings if s is not None)
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*out))  # type: ignore[no-untyped-call]

@@ -1,0 +1,20 @@
+"""Several devices: the files beside this one, each in a process of its own with eight virtual devices of the CPU."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+FLAGS = "--xla_force_host_platform_device_count=8"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in HERE.glob("on_eight_*.py")))
+def test_on_eight_devices(name):
+    environment = os.environ | {"XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(HERE / name)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200, check=False)
+    assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
+    assert " passed" in run.stdout
