@@ -26,6 +26,7 @@ __all__ = [
     "counted",
     "divide",
     "is_array",
+    "is_spread",
     "map_columns",
     "multiply",
     "namespace",
@@ -329,6 +330,12 @@ def solve_triangular(R: Any, b: Any, *, transposed: bool = False) -> Any:
         return solve_one(R[0], b[0], trans=int(transposed), check_finite=False)[None]
     xp = namespace(R, b)
     return xp.linalg.solve(xp.matrix_transpose(R) if transposed else R, b)
+
+
+def is_spread(x: Any) -> bool:
+    """Whether x may lie on several devices, in pieces."""
+    spread = getattr(_adapter(x, x), "is_spread", None)
+    return spread is not None and bool(spread(x))
 
 
 def settle(x: Any, layout: Any) -> Any:

@@ -124,6 +124,10 @@ class JaxAdapter:
         """Row-major reshape."""
         return layouts.anyhow(lambda x: lax.reshape(x, shape), x)
 
+    def is_spread(self, x: Any) -> bool:
+        """Whether its type belongs to a mesh of several devices."""
+        return layouts.is_spread(jx.type_of(x))
+
     def settle(self, x: Any, layout: Any) -> Any:
         """One ``reshard``, where the type of x says another layout."""
         return layouts.settle(x, layout)
@@ -206,6 +210,9 @@ class JaxKernels:
 
     def gather(self, x: Any, index: np.ndarray[Any, Any]) -> Any:
         """One ``lax.gather`` that checks no bounds."""
+        return layouts.anyhow(lambda x: self._gathered(x, index), x)
+
+    def _gathered(self, x: Any, index: np.ndarray[Any, Any]) -> Any:
         rest = tuple(range(1, x.ndim))
         steps = np.diff(index)
         return lax.gather(
@@ -222,15 +229,15 @@ class JaxKernels:
         """One ``lax.slice``."""
         rest = x.shape[len(starts) :]
         strides = None if all(step == 1 for step in steps) else (*steps, *(1,) * len(rest))
-        return lax.slice(x, (*starts, *(0,) * len(rest)), (*stops, *rest), strides)
+        return layouts.anyhow(lambda x: lax.slice(x, (*starts, *(0,) * len(rest)), (*stops, *rest), strides), x)
 
     def concatenate(self, parts: Sequence[Any]) -> Any:
         """One ``lax.concatenate``."""
-        return lax.concatenate(parts, 0)
+        return layouts.anyhow(lambda *parts: lax.concatenate(parts, 0), *parts)
 
     def stack(self, parts: Sequence[Any]) -> Any:
         """One ``lax.concatenate`` along the second axis."""
-        return lax.concatenate([lax.expand_dims(part, (1,)) for part in parts], 1)
+        return layouts.anyhow(lambda *parts: lax.concatenate([lax.expand_dims(part, (1,)) for part in parts], 1), *parts)
 
 
 register_kernels(jax.Array, JaxKernels())

@@ -15,6 +15,7 @@ from backsolve.capture.index_maps import index_operator
 from backsolve.capture.inside import equation_pattern
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Paired, is_complex, joined_sparse
+from backsolve.capture.row_blocks import by_row_blocks
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator, Space, TupleSpace
 from backsolve.operators.dispatch import operation
@@ -28,6 +29,7 @@ from backsolve.sparse.operator import Sparse, as_sparse, join_sparse, mirror_spa
 from backsolve.sparse.pattern import Pattern, from_entries
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing import layouts
 
 __all__ = ["sparse_edge", "sparse_jacobian"]
 
@@ -146,6 +148,11 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
             return op
         return mirror_sparse(op) if i == j else op.transpose()
 
+    one = len(inputs) == len(outputs) == 1 and not lower and whole is system and (0, 0) in blocks
+    if one and any(layouts.is_spread(jx.type_of(x)) for x in jax.tree_util.tree_leaves(system.value)):
+        found = by_row_blocks(system, blocks[0, 0].pattern)
+        if found is not None:
+            return [[found]]
     return [[_matrix(block(i, j), out, into) for j, into in enumerate(inputs)] for i, out in enumerate(outputs)]
 
 

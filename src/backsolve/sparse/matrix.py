@@ -14,6 +14,7 @@ from backsolve.algebra.arrays import (
     conjugate,
     counted,
     is_array,
+    is_spread,
     multiply,
     namespace,
     reshape,
@@ -30,6 +31,7 @@ from backsolve.sparse.lazy_values import Combination, LazyValues
 from backsolve.sparse.materialize import same_library, take
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, rows_chosen, selected, transposed
+from backsolve.sparse.spread import times_shifted
 
 __all__ = ["SparseMatrix", "braille", "percent"]
 
@@ -305,6 +307,10 @@ class SparseMatrix(FlatProducts):
             pattern, data = arithmetic.multiplied(self._beside(x, "a product"), other[:2])
             return SparseMatrix(pattern, data, other[2], self.codomain)
         x = x if is_array(x) else array_of_numbers(x, "a product with a sparse matrix")
+        if len(x.shape) == 1 and x.shape[0] == self.shape[1] and (is_spread(self.data) or is_spread(x)):
+            shifted = times_shifted(self.pattern, self._numbers("a product"), x, self.domain, self.codomain)
+            if shifted is not None:
+                return shifted
         return arithmetic.times_array(self.pattern, self._numbers("a product"), x)
 
     def __rmatmul__(self, x: Any) -> Any:
@@ -483,10 +489,32 @@ class SparseMatrix(FlatProducts):
             "shape of the derivative."
         )
 
+    @property
+    def addressable_rows(self) -> np.ndarray[Any, Any]:
+        """The rows of which this process holds numbers: all, where no others take part."""
+        return np.unique(self.rows[self._addressable[0]]) if self._is_shared else np.arange(self.shape[0])
+
+    @property
+    def _is_shared(self) -> bool:
+        return not getattr(self.data, "is_fully_addressable", True)
+
+    @property
+    def _addressable(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Which entries this process holds, and their numbers."""
+        shards = {shard.index[0].indices(self.nnz)[:2]: shard.data for shard in self.data.addressable_shards}
+        places = [np.arange(*ends) for ends in sorted(shards)]
+        return np.concatenate(places), np.concatenate([np.asarray(shards[ends]) for ends in sorted(shards)])
+
     def to_scipy(self) -> Any:
-        """Return a `scipy.sparse.csr_array` of its own arrays (of concrete data), with indices of 32 bits where they fit."""
+        """Return a `scipy.sparse.csr_array` of its own arrays (of concrete data), with indices of 32 bits where they fit.
+
+        Where several processes share the numbers, each has its own rows in it (`addressable_rows`), the others empty.
+        """
         from scipy.sparse import csr_array
 
+        if self._is_shared:
+            places, numbers = self._addressable
+            return csr_array((_writable(numbers), (self.rows[places], self.cols[places])), shape=self.shape)
         starts, cols = self.pattern.compressed
         found = csr_array((_writable(self._numbers("SciPy's form")), cols.copy(), starts.copy()), shape=self.shape)
         found.has_sorted_indices = found.has_canonical_format = True

@@ -18,6 +18,7 @@ from backsolve.tracing import series
 __all__ = [
     "anyhow",
     "in_this_mesh",
+    "is_spread",
     "layout_of",
     "mesh_context",
     "settle",
@@ -40,18 +41,21 @@ def layout_of(aval: Aval) -> Any:
     return None if getattr(sharding.spec, "unreduced", None) or getattr(sharding.spec, "reduced", None) else sharding
 
 
-def settle(x: Value, layout: Any) -> Value:
-    """An array in a layout that `layout_of` gave for a type."""
-    own = jax.typeof(x).sharding
-    if own == layout:
+def is_spread(aval: Aval) -> bool:
+    """Whether arrays of this type may lie on several devices: on a mesh with more than one, outside of a ``shard_map``."""
+    sharding = getattr(aval, "sharding", None)
+    return sharding is not None and sharding.mesh.size > 1 and not sharding.mesh.manual_axes
+
+
+def settle(x: Value, layout: Any, beside: Value = None) -> Value:
+    """An array in a layout that `layout_of` gave for a type; a concrete array ``beside`` it may know the devices."""
+    if jax.typeof(x).sharding == layout:
         return x
-    held = getattr(x, "sharding", None)  # of a concrete array, the mesh with its devices
-    if (
-        not isinstance(x, series.Tracer)
-        and isinstance(held, jax.sharding.NamedSharding)
-        and held.mesh.abstract_mesh == layout.mesh
-    ):
-        layout = jax.sharding.NamedSharding(held.mesh, layout.spec)
+    for known in (x, beside):  # outside of a context with a mesh, only a concrete array has one with devices
+        held = None if isinstance(known, series.Tracer) else getattr(known, "sharding", None)
+        if isinstance(held, jax.sharding.NamedSharding) and held.mesh.abstract_mesh == layout.mesh:
+            layout = jax.sharding.NamedSharding(held.mesh, layout.spec)
+            break
     return jax.sharding.reshard(x, layout)  # type: ignore[no-untyped-call]
 
 
@@ -87,7 +91,7 @@ def settled_alike(a: Value, b: Value) -> tuple[Value, Value]:
             taken.update(_names(at))
     mesh = next(layout.mesh for layout in layouts if layout is not None)
     layout = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*both))  # type: ignore[no-untyped-call]
-    return settle(a, layout), settle(b, layout)
+    return settle(a, layout, b), settle(b, layout, a)
 
 
 def _names(at: Any) -> tuple[Any, ...]:

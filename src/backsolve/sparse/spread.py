@@ -1,0 +1,170 @@
+"""Sparse matrices whose rows are spread over devices: as many places in each row, and products that shift, not gather.
+
+The numbers of equally long rows, one row after the other, are spread as the rows are.  A product with a vector is a sum of
+shifted vectors, one for each diagonal of the matrix (of the arrays that it acts on, if these have several axes): neighbours
+exchange what lies at their borders, and nothing is gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from backsolve.algebra.arrays import add, concat, multiply, reshape, take
+from backsolve.sparse.pattern import Pattern, from_entries
+
+__all__ = ["MANY", "colours", "equal_rows", "times_shifted", "width"]
+
+Index = np.ndarray[Any, Any]
+
+_FILL = 1.25  # rows are filled up where that makes at most so many times the places
+_DIAGONALS = 4  # times the places of a row: with more, a product gathers
+MANY = 64  # colours: with more, numbers are worked out as on one device
+_GREEDY = 20_000  # columns, more are coloured by remainders alone
+
+
+def width(pattern: Pattern) -> int | None:
+    """How many places each row has, where all have as many."""
+    m = pattern.shape[0]
+    return pattern.remember("width", lambda: _width(pattern)) if m and pattern.nnz else None
+
+
+def _width(pattern: Pattern) -> int | None:
+    counts = np.diff(pattern.starts)
+    return int(counts[0]) if counts.min() == counts.max() else None
+
+
+def equal_rows(pattern: Pattern) -> Pattern | None:
+    """The pattern with every row as long as the longest, by further places (of zeros); None where they would be many."""
+    (m, n), nnz = pattern.shape, pattern.nnz
+    if width(pattern) is not None or not m or not nnz:
+        return pattern if nnz else None
+    counts = np.diff(pattern.starts)
+    w = int(counts.max())
+    if m * w > _FILL * nnz:
+        return None
+    rows, cols = pattern.rows.astype(np.int64), pattern.cols.astype(np.int64)
+    offsets, often = np.unique((cols - rows) % n, return_counts=True)
+    usual = offsets[np.argsort(-often, kind="stable")]
+    more_rows, more_cols = [], []
+    for i in np.flatnonzero(counts < w):
+        taken = set(cols[pattern.starts[i] : pattern.starts[i + 1]].tolist())
+        candidates = (c for c in (*((i + usual) % n).tolist(), *range(n)) if c not in taken)
+        for _ in range(w - counts[i]):
+            col = next(candidates)
+            while col in taken:
+                col = next(candidates)
+            taken.add(col)
+            more_rows.append(i)
+            more_cols.append(col)
+    return from_entries(np.append(rows, more_rows), np.append(cols, more_cols), (m, n))[0]
+
+
+def colours(pattern: Pattern, shape: tuple[int, ...]) -> Index | None:
+    """A colour for each column, from 0, such that no row has one twice; None where none is found quickly.
+
+    By the remainder of a linear form of a column's place in an array of this shape, else one column after the other.
+    ``pattern`` has rows of one length.
+    """
+    w, (m, n) = width(pattern), pattern.shape
+    assert w is not None
+    if w > MANY:
+        return None
+    cols = pattern.cols.reshape(m, w).astype(np.int64)
+    places = np.unravel_index(np.arange(n), shape)
+    some = cols[:: max(1, m // 512)]
+    at_some = [p[some] for p in places]
+    for count in range(w, min(4 * w + 8, MANY + 1)):
+        for form in product(*[range(1, count)] * (len(shape) - 1)) if len(shape) < 4 else ():
+            if _proper(_form(form, at_some) % count):
+                found = _form(form, places) % count
+                if _proper(found[cols]):
+                    return found
+    return _greedy(cols, n) if n <= _GREEDY else None
+
+
+def _form(form: Sequence[int], places: Sequence[Index]) -> Index:
+    return np.asarray(sum(a * p for a, p in zip((*form, 1), places, strict=True)))
+
+
+def _proper(table: Index) -> bool:
+    return bool((np.diff(np.sort(table, axis=1), axis=1) > 0).all())
+
+
+def _greedy(cols: Index, n: int) -> Index:
+    w = cols.shape[1]
+    order = np.argsort(cols.reshape(-1), kind="stable")
+    starts = np.searchsorted(cols.reshape(-1)[order], np.arange(n + 1))
+    rows = order // w
+    found = np.full(n, -1)
+    for j in range(n):
+        met = set(found[cols[rows[starts[j] : starts[j + 1]]].reshape(-1)].tolist())
+        colour = 0
+        while colour in met:
+            colour += 1
+        found[j] = colour
+    return found
+
+
+def times_shifted(pattern: Pattern, data: Any, x: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Any:
+    """The product with a vector as a sum of shifted vectors; None where the matrix is not one of a few diagonals."""
+    w, m = width(pattern), pattern.shape[0]
+    if w is None or domain != codomain or not domain:
+        return None
+    plan = pattern.remember(("diagonals", domain), partial(_diagonals, pattern, w, domain))
+    if plan is None:
+        return None
+    table, whole = reshape(data, (m, w)), reshape(x, domain)
+    shifted: dict[tuple[int, ...], Any] = {}
+    total: Any = None
+    for offset, slots in plan:
+        numbers: Any = None
+        for slot, mask in slots:
+            column = reshape(take(table, (0, slot), (m, slot + 1)), (m,))
+            column = column if mask is None else multiply(mask, column)
+            numbers = column if numbers is None else add(numbers, column)
+        term = multiply(reshape(numbers, domain), _shifted(whole, offset, shifted))
+        total = term if total is None else add(total, term)
+    return reshape(total, (m,))
+
+
+def _diagonals(pattern: Pattern, w: int, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], list[Any]]] | None:
+    """Each offset of a column from its row, with the slots of the rows where it stands, and which rows that are."""
+    m = prod(shape)
+    at_rows = np.unravel_index(pattern.rows.astype(np.int64), shape)
+    at_cols = np.unravel_index(pattern.cols.astype(np.int64), shape)
+    offsets = tuple((c - r) % n for r, c, n in zip(at_rows, at_cols, shape, strict=True))
+    keys = np.ravel_multi_index(offsets, shape).reshape(m, w)
+    found = np.unique(keys)
+    if found.size > _DIAGONALS * w:
+        return None
+    plan = []
+    for key in found:
+        there = keys == key
+        slots = [(s, None if there[:, s].all() else there[:, s]) for s in np.flatnonzero(there.any(axis=0)).tolist()]
+        plan.append((tuple(int(k) for k in np.unravel_index(int(key), shape)), slots))
+    return plan
+
+
+def _shifted(x: Any, offset: Sequence[int], known: dict[tuple[int, ...], Any]) -> Any:
+    """x[i + offset], cyclically; the first axes first, so that shifts along them are done once for all others."""
+    for axis in range(len(offset)):
+        done = (*offset[: axis + 1],)
+        if done not in known:
+            known[done] = _rolled(x, axis, offset[axis])
+        x = known[done]
+    return x
+
+
+def _rolled(x: Any, axis: int, by: int) -> Any:
+    if by == 0:
+        return x
+    shape = tuple(x.shape)
+    start, stop = [0] * len(shape), list(shape)
+    start[axis], stop[axis] = by, by
+    return concat([take(x, tuple(start), shape), take(x, (0,) * len(shape), tuple(stop))], axis)

@@ -1,0 +1,142 @@
+"""Sparse Jacobians whose rows lie on eight devices: numbers of one device, and no more collectives than JAX's own."""
+
+import contextlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import backsolve as bs
+
+BYTES = {"f32": 4, "s32": 4, "pred": 1}
+
+
+def periodic(u):
+    return jnp.roll(u, 1) - 2 * u + jnp.roll(u, -1) + u**3
+
+
+def bounded(u):
+    """Zero at the ends: the first and the last row are shorter."""
+    w = jnp.pad(u, 1)
+    return w[2:] - 2 * w[1:-1] + w[:-2] + u[::1] ** 3
+
+
+def nonlinear(u):
+    return jnp.sin(jnp.roll(u, 1) * u) * jnp.exp(-jnp.roll(u, -1)) + jnp.where(u > 0.5, u, u**2)
+
+
+def plane(U):
+    around = jnp.roll(U, 1, 0) + jnp.roll(U, -1, 0) + jnp.roll(U, 1, 1) + jnp.roll(U, -1, 1)
+    return around - 4 * U + jnp.sin(U)
+
+
+CASES = [(periodic, (256,)), (bounded, (256,)), (nonlinear, (256,)), (plane, (32, 8))]
+
+
+def spread(shape, devices=8):
+    mesh = jax.make_mesh((devices,), ("d",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    x = jnp.linspace(0.1, 1.0, int(np.prod(shape))).reshape(shape)
+    return x, jax.device_put(x, NamedSharding(mesh, P("d")))
+
+
+def collectives(f, *args):
+    """Kind and bytes of each collective of the compiled program."""
+    text = jax.jit(f).lower(*args).compile().as_text()
+    kinds = "all-gather|all-reduce|collective-permute|reduce-scatter|all-to-all"
+    found = re.findall(rf"= (\w+)\[([\d,]*)\]\S* ({kinds})(?:-start)?\(", text)
+    return [(kind, BYTES[dtype] * int(np.prod([int(n) for n in sizes.split(",") if n]))) for dtype, sizes, kind in found]
+
+
+def numbers(f):
+    return lambda x: bs.jacobian(f, format="sparse")(x).data
+
+
+def product(S, v):
+    return S @ v.reshape(-1)
+
+
+@pytest.mark.parametrize(("f", "shape"), CASES)
+def test_numbers_stay_where_their_rows_are(f, shape):
+    x, y = spread(shape)
+    found = jax.jit(bs.jacobian(f, format="sparse"))(y)
+    assert found.data.sharding.is_equivalent_to(NamedSharding(y.sharding.mesh, P("d")), 1)
+    want = jax.jacobian(f)(x)
+    np.testing.assert_allclose(found.todense(), want, rtol=2e-5, atol=1e-5)
+    np.testing.assert_allclose(found.to_scipy().toarray(), want.reshape(found.shape), rtol=2e-5, atol=1e-5)
+    np.testing.assert_allclose(bs.jacobian(f, format="sparse")(y).todense(), want, rtol=2e-5, atol=1e-5)
+    v = jnp.cos(y)
+    for multiply in (product, jax.jit(product)):
+        np.testing.assert_allclose(multiply(found, v), jax.jvp(f, (x,), (v,))[1].reshape(-1), rtol=2e-5, atol=2e-5)
+    np.testing.assert_array_equal(found.addressable_rows, np.arange(x.size))
+
+
+@pytest.mark.parametrize(("f", "shape"), CASES)
+def test_no_more_collectives_than_those_of_jax(f, shape):
+    _, y = spread(shape)
+    S = jax.jit(bs.jacobian(f, format="sparse"))(y)
+    ours, theirs = collectives(numbers(f), y), collectives(jax.jacobian(f), y)
+    assert {kind for kind, _ in ours} <= {"collective-permute"}
+    assert len(ours) <= len(theirs)
+    times, jvp = collectives(product, S, y), collectives(lambda x, v: jax.jvp(f, (x,), (v,))[1], y, y)
+    assert {kind for kind, _ in times} <= {"collective-permute"}
+    assert len(times) <= len(jvp)
+
+
+@pytest.mark.parametrize("f", [periodic, nonlinear, plane])
+def test_bytes_of_a_device_do_not_grow_with_their_number(f):
+    """32 rows a device, then as many devices."""
+    sizes = []
+    for devices in (2, 4, 8):
+        _, y = spread((32 * devices,) if f is not plane else (8 * devices, 8), devices)
+        S = jax.jit(bs.jacobian(f, format="sparse"))(y)
+        sizes.append([sum(size for _, size in collectives(*call)) for call in ((numbers(f), y), (product, S, y))])
+    for two, four, eight in zip(*sizes, strict=True):
+        assert two >= four >= eight > 0
+
+
+def test_a_matrix_without_equal_rows_is_that_of_one_device():
+    """Half of the rows full, half with one place: nothing is filled up."""
+    x, y = spread((64,))
+
+    def f(x):
+        return jnp.concatenate([x[:32] * jnp.sum(x[32:]), x[32:] ** 2])
+
+    found = jax.jit(bs.jacobian(f, format="sparse"))(y)
+    assert found.nnz == bs.jacobian(f, format="sparse")(x).nnz
+    np.testing.assert_allclose(found.todense(), jax.jacobian(f)(x), rtol=1e-5)
+    np.testing.assert_allclose(found @ y, jax.jvp(f, (x,), (x,))[1], rtol=1e-5)
+
+
+def test_scipy_on_one_device_is_scipy_on_eight():
+    x, y = spread((256,))
+    ours, theirs = (bs.jacobian(bounded, format="sparse")(z).to_scipy() for z in (y, x))
+    assert isinstance(ours, scipy.sparse.csr_array)
+    assert abs(ours - theirs).max() < 1e-6
+
+
+@pytest.mark.parametrize("in_context", [False, True])
+def test_explicit_axes(in_context):
+    """Rolled along the axis that is whole on each device, as JAX rolls no other; a Hessian is one of all devices."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Explicit,))
+    x = jnp.linspace(0.1, 1.0, 64).reshape(8, 8)
+    y = jax.device_put(x, NamedSharding(mesh, P("d")))
+
+    def f(x):
+        return jnp.roll(x, 1, 1) * x + x**2
+
+    with jax.set_mesh(mesh) if in_context else contextlib.nullcontext():
+        found = bs.jacobian(f, format="sparse")(y)
+        assert jax.typeof(found.data).sharding.spec == P("d")
+        np.testing.assert_allclose(found.to_scipy().toarray(), jax.jacobian(f)(x).reshape(64, 64), rtol=1e-5)
+        np.testing.assert_allclose(found @ y.reshape(-1), jax.jvp(f, (x,), (x,))[1].reshape(-1), rtol=1e-5)
+
+        def energy(x):
+            return jnp.sum(f(x) ** 2)
+
+        found = bs.hessian(energy, format="sparse")(y)
+        np.testing.assert_allclose(found.to_scipy().toarray(), jax.hessian(energy)(x).reshape(64, 64), rtol=1e-4, atol=1e-5)
