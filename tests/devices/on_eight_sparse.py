@@ -48,8 +48,11 @@ def collectives(f, *args):
     """Kind and bytes of each collective of the compiled program."""
     text = jax.jit(f).lower(*args).compile().as_text()
     kinds = "all-gather|all-reduce|collective-permute|reduce-scatter|all-to-all"
-    found = re.findall(rf"= (\w+)\[([\d,]*)\]\S* ({kinds})(?:-start)?\(", text)
-    return [(kind, BYTES[dtype] * int(np.prod([int(n) for n in sizes.split(",") if n]))) for dtype, sizes, kind in found]
+    found = []
+    for types, kind in re.findall(rf"= (.*?) ({kinds})(?:-start)?\(", text):  # several at once give a tuple
+        for dtype, sizes in re.findall(r"(\w+)\[([\d,]*)\]", types):
+            found.append((kind, BYTES[dtype] * int(np.prod([int(n) for n in sizes.split(",") if n]))))
+    return found
 
 
 def numbers(f):
@@ -80,10 +83,10 @@ def test_no_more_collectives_than_those_of_jax(f, shape):
     _, y = spread(shape)
     S = jax.jit(bs.jacobian(f, format="sparse"))(y)
     ours, theirs = collectives(numbers(f), y), collectives(jax.jacobian(f), y)
-    assert {kind for kind, _ in ours} <= {"collective-permute"}
+    assert {kind for kind, _ in ours} <= {kind for kind, _ in theirs} - {"all-gather"}
     assert len(ours) <= len(theirs)
     times, jvp = collectives(product, S, y), collectives(lambda x, v: jax.jvp(f, (x,), (v,))[1], y, y)
-    assert {kind for kind, _ in times} <= {"collective-permute"}
+    assert {kind for kind, _ in times} <= {kind for kind, _ in jvp} - {"all-gather"}
     assert len(times) <= len(jvp)
 
 
