@@ -116,7 +116,7 @@ def times_shifted(pattern: Pattern, data: Any, x: Any, domain: tuple[int, ...], 
     w, m = width(pattern), pattern.shape[0]
     if w is None or domain != codomain or not domain:
         return None
-    plan = pattern.remember(("diagonals", domain), partial(_diagonals, pattern, w, domain))
+    plan = pattern.remember(f"diagonals of {domain}", partial(_diagonals, pattern, w, domain))
     if plan is None:
         return None
     table, whole = reshape(data, (m, w)), reshape(x, domain)
