@@ -134,6 +134,14 @@ def test_a_singular_matrix_is_refused_with_the_node_named(A, message):
             SuperLU(layout, data).solve(np.ones(10))
 
 
+def test_a_pattern_that_is_singular_never_reaches_superlu(monkeypatch):
+    """SuperLU may write past its arrays there, and end the process."""
+    monkeypatch.setattr("scipy.sparse.linalg.splu", lambda *args, **kwargs: pytest.fail("it was called"))
+    for cols in ([0], [9], [3, 4]):
+        with pytest.raises(SingularError, match="unknowns have no equation of their own"):
+            SuperLU(*in_blocks(with_zeros(cols), **SIZES))
+
+
 def test_numbers_that_vanish_at_the_places_of_a_pattern():
     layout, data = in_blocks(np.eye(3) + np.ones((3, 3)))
     with pytest.raises(SingularError, match="3 of 3 unknowns have no equation"):

@@ -192,6 +192,8 @@ class SuperLU(HostFactors):
     def __init__(self, layout: Layout, data: Sequence[Any]) -> None:
         super().__init__(layout, data)
         self._stretched = layout.remember("stretched", lambda: Stretched(layout.size, layout.columns))
+        if self._stretched.mates.min(initial=0) < 0:  # SuperLU may end the process on such a pattern
+            raise self._singular()
         orders: list[Order] = layout.remember("order", list)
         self._factor(orders[0] if orders else _first_order(self._stretched))
 
@@ -299,14 +301,12 @@ def _banded(matrix: Stretched) -> Order | None:
     Source: Cuthill and McKee, *Reducing the bandwidth of sparse symmetric matrices*, 1969; George, 1971.
     """
     from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import maximum_bipartite_matching, reverse_cuthill_mckee
+    from scipy.sparse.csgraph import reverse_cuthill_mckee
 
     n, (indptr, row, _) = matrix.size, matrix.columns
     col = np.repeat(np.arange(n), np.diff(indptr))
     full = np.diff(indptr) > LONG * np.sqrt(n)
-    mate = maximum_bipartite_matching(csr_array((np.ones(row.size), (row, col)), shape=(n, n)), perm_type="row")
-    if mate.min(initial=0) < 0:
-        return None
+    mate = matrix.mates
     paired = np.empty(n, np.int64)
     paired[mate] = np.arange(n)  # rows by their columns
     narrow = ~(full[col] | full[paired[row]])

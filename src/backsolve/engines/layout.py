@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -169,6 +170,16 @@ class Stretched:
         order = np.lexsort((at_row, at_col))
         indptr = np.concatenate(([0], np.cumsum(np.bincount(at_col, minlength=self.size))))
         self.columns = Columns(indptr.astype(np.int32), at_row[order].astype(np.int32), source[order])
+
+    @cached_property
+    def mates(self) -> Any:
+        """For each row a column of its own with an entry there, -1 where none is left: the matrix is singular then."""
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import maximum_bipartite_matching
+
+        n, (indptr, row, _) = self.size, self.columns
+        col = np.repeat(np.arange(n), np.diff(indptr))
+        return maximum_bipartite_matching(csr_array((np.ones(row.size), (row, col)), shape=(n, n)), perm_type="row")
 
     def numbers(self, given: Any) -> Any:
         """The numbers of the stretched matrix, column by column."""
