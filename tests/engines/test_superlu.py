@@ -1,5 +1,7 @@
 """SuperLU on matrices in sparse blocks, against NumPy: both solutions, order reuse, refinement, what is singular."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -140,6 +142,14 @@ def test_a_pattern_that_is_singular_never_reaches_superlu(monkeypatch):
     for cols in ([0], [9], [3, 4]):
         with pytest.raises(SingularError, match="unknowns have no equation of their own"):
             SuperLU(*in_blocks(with_zeros(cols), **SIZES))
+
+
+def test_what_is_raised_crosses_to_another_process():
+    with pytest.raises(SingularError) as caught:
+        SuperLU(*in_blocks(with_zeros([0]), **SIZES))
+    caught.value.add_note("in a worker")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (type(copy), str(copy), copy.__notes__) == (type(caught.value), str(caught.value), ["in a worker"])
 
 
 def test_numbers_that_vanish_at_the_places_of_a_pattern():

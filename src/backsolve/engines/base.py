@@ -19,6 +19,9 @@ class SingularMatrixError(SingularError):
         self.fact = fact
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[Any, ...]:  # by what it was made of: a worker process hands it on
+        return type(self), (self.fact, self.remedy), self.__dict__
+
 
 class Factors(Protocol):
     """A factored matrix A, good for any number of right-hand sides of shape (n,) or (n, k)."""
