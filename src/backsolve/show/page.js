@@ -88,7 +88,7 @@ function addRun(run, k) {
   total.dataset.run = k;
   bold.textContent = counts ? number(run.costs.reduce((a, b) => a + b, 0)) : "not counted";
   total.append(`${run.name}: `, bold);
-  if (run.cost !== null) {
+  if (run.cost !== null && data.runs.some((other) => other.cost)) {
     const cost = document.createElement("small");
     cost.textContent = ` cost ${number(run.cost)}${run.method === "elimination" ? "" : ` by ${run.method}`}`;
     total.append(cost);
