@@ -133,6 +133,20 @@ def test_order_sequences_and_plans():
     assert_close(bs.jacobian(f, order=list(nodes)[::-1])(x), jax.jacobian(f)(x))
 
 
+@pytest.mark.parametrize("name", [*REAL, *COMPLEX])
+def test_plans_and_pages(name, tmp_path):
+    """What is planned over pairs of real numbers is shown as such; complex literals and values are told as they are."""
+    f, x = (REAL[name], jnp.asarray(X)) if name in REAL else (COMPLEX[name], jnp.asarray(Z))
+    plan, system = bs.plan(f, x), bs.linearize(f, x)
+    names = [str(name) for name in system.L.names]
+    assert [step.name for step in plan.steps] == [names[step.node] for step in plan.steps]
+    for shown in (plan, system):
+        shown.show(tmp_path / "page.html")
+        page = (tmp_path / "page.html").read_text()
+        assert all(name.partition(" (")[0] in page for name in names)
+    assert str(bs.explain(f, x))
+
+
 def test_operators_satisfy_the_contract():
     real = {"abs of a product", "conjugates"}
     for name in real:

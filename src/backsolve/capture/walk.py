@@ -81,7 +81,7 @@ def _operand(atom: Any, pred: int | None) -> int | float | None:
     if pred is not None:
         return pred
     value = jx.literal_value(atom) if jx.is_literal(atom) else None
-    return None if value is None or np.ndim(value) or isinstance(value, complex) else float(value)
+    return None if value is None or np.ndim(value) or np.iscomplexobj(value) else float(value)
 
 
 class Program:

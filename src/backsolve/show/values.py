@@ -166,7 +166,7 @@ def _short(block: Any) -> str:
         return "1"
     if is_number(block) or getattr(block, "shape", None) == ():
         try:
-            return f"{float(block):.4g}"
+            return f"{complex(block):.4g}" if np.iscomplexobj(block) else f"{float(block):.4g}"
         except (TypeError, ValueError):
             return str(block)
     if isinstance(block, tuple):

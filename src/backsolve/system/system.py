@@ -240,7 +240,7 @@ class System(FlatProducts, Showable):
         if format is not None and format not in FORMATS:
             raise ValueError(f"unknown format {format!r}; use one of {', '.join(map(repr, FORMATS))}.")
         plan = make_plan(self.network(), order, search, dense=(format or self.default_format) == "array")
-        return replace(plan, outline=self.outline())
+        return replace(plan, outline=self.over_reals.outline())
 
     def outline(self) -> System:
         """The system with shapes in place of arrays: what a picture needs, and all that a plan keeps."""
