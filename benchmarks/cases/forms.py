@@ -49,7 +49,7 @@ def measure(runner: Runner) -> Section:
         if runner.only not in model.name:
             continue
         transforms = HESSIANS if model.second else JACOBIANS
-        for count in FEW if runner.quick else POINTS:
+        for count in [count for count in (FEW if runner.quick else POINTS) if count <= model.most]:
             name = f"{'telling: ' if told else ''}{model.name}, {'one point' if count == 1 else f'{count:,} points'}"
             x = model.points(count)[0] if count == 1 else model.points(count)
             calls: dict[str, Contestant | None] = {

@@ -15,7 +15,10 @@ Array = Any
 
 @dataclass(frozen=True)
 class FormModel:
-    """A function of one vector, with the range that its arguments are drawn from; ``second`` asks for a Hessian."""
+    """A function of one vector, with the range that its arguments are drawn from; ``second`` asks for a Hessian.
+
+    ``most`` is at how many points JAX's own derivative still ends.
+    """
 
     name: str
     function: Callable[[Array], Array]
@@ -23,6 +26,7 @@ class FormModel:
     low: float = 0.2
     high: float = 1.0
     second: bool = False
+    most: int = 100_000
 
     def points(self, count: int) -> Array:
         """So many points, a row each."""
