@@ -1,6 +1,7 @@
-"""Several devices: the files beside this one, each in a process of its own with eight virtual devices of the CPU."""
+"""Several devices: the files beside this one, each in a process of its own with eight virtual devices; two processes."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,3 +19,20 @@ def test_on_eight_devices(name):
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200, check=False)
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
     assert " passed" in run.stdout
+
+
+def test_on_two_processes():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    commands = [[sys.executable, str(HERE / "one_of_two.py"), str(number), str(port)] for number in range(2)]
+    both = [
+        subprocess.Popen(c, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands
+    ]
+    try:
+        told = [process.communicate(timeout=300) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [out.splitlines()[-1:] for out, _ in told] == [["ok"], ["ok"]], told
