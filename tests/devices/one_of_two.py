@@ -1,4 +1,4 @@
-"""One of two processes with two virtual devices each: `python one_of_two.py NUMBER PORT`; where all is right it says "ok"."""
+"""One of two processes with two virtual devices each: `python one_of_two.py NUMBER PORT` says "ok" where all is right."""
 
 import sys
 
