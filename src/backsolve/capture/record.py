@@ -15,7 +15,7 @@ from backsolve.sparse.pattern import Pattern
 from backsolve.tracing.jaxpr import Equation, carries_derivatives
 from backsolve.tracing.kinds import Kind
 
-__all__ = ["FALLBACK", "PRIMITIVES", "Edge", "Primitive", "each", "record_of", "unknown"]
+__all__ = ["FALLBACK", "PRIMITIVES", "Edge", "Primitive", "each", "is_constant", "record_of", "unknown"]
 
 FALLBACK: Any = object()  # what an edge function returns where JAX's own linearization should serve
 
@@ -45,6 +45,7 @@ class Primitive:
     ``eager(params, *operands)`` computes the output of concrete arrays by fewer programs than JAX would compile.
     ``pattern(eqn, k)`` has the places between operand k and the output that may be non-zero, of a primitive whose numbers
     are had by applying it.
+    ``constant(eqn)`` is whether the output is piecewise constant, whatever the derivatives of the operands are.
     ``work(eqn)`` is how many multiplications each entry of the output takes, where that is more than a few.
     """
 
@@ -59,6 +60,7 @@ class Primitive:
     work: Callable[[Any], float] | None = None
     pattern: Callable[[Any, int], Pattern | None] | None = None
     bilinear: bool = False
+    constant: Callable[[Any], bool] | None = None
 
     def serves(self, eqn: Any, tangents: list[int]) -> bool:
         """Whether there is an edge function and it holds with these operands being tangents.
@@ -83,3 +85,9 @@ _NOTHING = Primitive()
 def record_of(name: str) -> Primitive:
     """What is known of the primitive with this name, if only nothing."""
     return PRIMITIVES.get(name, _NOTHING)
+
+
+def is_constant(eqn: Any) -> bool:
+    """Whether the output of an equation is piecewise constant, whatever the derivatives of its operands are."""
+    constant = record_of(eqn.primitive.name).constant
+    return constant is not None and constant(eqn)

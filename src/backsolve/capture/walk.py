@@ -10,8 +10,7 @@ import numpy as np
 from backsolve.algebra.spaces import Space
 from backsolve.capture.folding import fold
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.primitives.table import is_constant
-from backsolve.capture.record import FALLBACK, Primitive, record_of
+from backsolve.capture.record import FALLBACK, Primitive, is_constant, record_of
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import Identity, LinearOperator, TupleSpace
 from backsolve.operators.moves import Inject, Project

@@ -28,7 +28,7 @@ from backsolve.sparse.pattern import Pattern, transposed
 from backsolve.tracing.jaxpr import Equation, as_array, number_of
 from backsolve.tracing.kinds import Kind
 
-__all__ = ["CONTRACTION", "ELEMENTWISE", "REDUCTION", "sign", "zero"]
+__all__ = ["CONTRACTION", "ELEMENTWISE", "REDUCTION"]
 
 
 def _k(x: Any, c: float) -> Any:
@@ -129,12 +129,12 @@ def _absolute(eq: Equation, k: int) -> LinearOperator | None:
     return diagonal(eq, k, lax.select(lax.ge(x, x.dtype.type(0)), lax.full_like(x, 1), lax.full_like(x, -1)))
 
 
-def zero(eq: Equation, k: int) -> None:
+def _no_edge(eq: Equation, k: int) -> None:
     """Piecewise constant: no derivative anywhere, as in JAX."""
     return
 
 
-def sign(eq: Equation, k: int) -> LinearOperator | None:
+def _sign(eq: Equation, k: int) -> LinearOperator | None:
     """None of a real number; z / |z| of a complex one has the derivative that JAX says (0 before JAX 0.12)."""
     return FALLBACK if eq.in_dtype(k).kind == "c" else None
 
@@ -172,7 +172,7 @@ def _scaled(function: Callable[..., Any], *coefs: int, index_map: Any = None) ->
 
 
 def _zero(function: Callable[..., Any] | None = None) -> Primitive:
-    return Primitive(zero, None, Kind.CHEAP, function and each(function))
+    return Primitive(_no_edge, None, Kind.CHEAP, function and each(function), constant=lambda eqn: True)
 
 
 def _cheap(function: Callable[..., Any], edge: Edge = unknown, linear: tuple[int, ...] = ()) -> Primitive:
@@ -230,7 +230,7 @@ ELEMENTWISE: dict[str, Primitive] = {
     "complex": Primitive(jointly, (0, 1), Kind.CHEAP),
     "conj": Primitive(kind=Kind.CHEAP),
     "reduce_precision": Primitive(linear, (0,), Kind.CHEAP),
-    "sign": Primitive(sign, None, Kind.CHEAP, each(np.sign)),
+    "sign": Primitive(_sign, None, Kind.CHEAP, each(np.sign), constant=lambda eqn: eqn.invars[0].aval.dtype.kind != "c"),
     "stop_gradient": _zero(np.asarray),
     **dict.fromkeys(("floor", "ceil", "round", "nextafter", "is_finite", "population_count", "clz"), _zero()),
     "eq": _cheap(np.equal),

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from backsolve.capture.primitives.arithmetic import CONTRACTION, ELEMENTWISE, REDUCTION, sign, zero
+from backsolve.capture.primitives.arithmetic import CONTRACTION, ELEMENTWISE, REDUCTION
 from backsolve.capture.primitives.indexing import INDEXING
 from backsolve.capture.primitives.shape import SHAPE
 from backsolve.capture.record import PRIMITIVES, Edge, record_of, unknown
 from backsolve.tracing.jaxpr import MOVES
 from backsolve.tracing.kinds import KINDS
 
-__all__ = ["add_rule", "is_constant"]
+__all__ = ["add_rule"]
 
 PRIMITIVES |= ELEMENTWISE | SHAPE | INDEXING | REDUCTION | CONTRACTION
 KINDS |= {name: primitive.kind for name, primitive in PRIMITIVES.items()}
 MOVES |= {name: primitive.eager for name, primitive in PRIMITIVES.items() if primitive.eager is not None}
 
 _OWN = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.edge is not unknown)
-
-
-def is_constant(eqn: Any) -> bool:
-    """Whether an equation is piecewise constant, whatever its operands' derivatives are."""
-    edge = record_of(eqn.primitive.name).edge
-    return edge is zero or (edge is sign and eqn.invars[0].aval.dtype.kind != "c")
 
 
 def add_rule(name: str, edge: Edge, linear: tuple[int, ...] | None = ()) -> None:
