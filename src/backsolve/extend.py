@@ -17,10 +17,10 @@ from typing import Any
 
 from backsolve.algebra.elements import describe, is_number, short
 from backsolve.algebra.spaces import unify
-from backsolve.capture.opaque import diagonal as diagonal
 from backsolve.capture.opaque import linear as as_it_stands
-from backsolve.capture.opaque import multiple as multiple
 from backsolve.capture.primitives import add_rule
+from backsolve.capture.primitives.arithmetic import diagonal as diagonal
+from backsolve.capture.primitives.arithmetic import multiple as multiple
 from backsolve.capture.record import FALLBACK as FALLBACK
 from backsolve.operators import ArraySpace, Einsum, LinearOperator
 from backsolve.operators.einsum import Factor

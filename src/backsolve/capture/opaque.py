@@ -1,4 +1,4 @@
-"""Operators of one equation: diagonals and multiples, and a linear equation of which nothing is known."""
+"""A linear equation of which nothing is known, as an operator."""
 
 from __future__ import annotations
 
@@ -6,24 +6,19 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from backsolve.algebra.arrays import Labels
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.capture.batch_axes import Aligned, aligned_axes
 from backsolve.capture.record import record_of
-from backsolve.operators import Einsum, Identity, LinearOperator, Scaling, Space, TupleSpace
+from backsolve.operators import LinearOperator, Space, TupleSpace
 from backsolve.operators.dispatch import OPERATIONS
-from backsolve.operators.einsum import Factor
 from backsolve.operators.moves import Parts
-from backsolve.operators.quotient import Quotient
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.jaxpr import Equation, carries_derivatives, number_of
+from backsolve.tracing.jaxpr import Equation, carries_derivatives
 
-__all__ = ["LinearEquation", "diagonal", "jointly", "linear", "multiple", "quotient"]
+__all__ = ["LinearEquation", "jointly", "linear"]
 
 
 def _itself(x: Any) -> Any:
@@ -137,80 +132,6 @@ def _work(eqn: Any) -> float:
         turns = times * float(at.params.get("length", 1) or 1)
         waiting.extend((e, turns) for e in jx.inner_equations(at.params))
     return total
-
-
-_LABELS = tuple(tuple(range(n)) for n in range(33))
-
-
-def _frame(eq: Equation, k: int) -> tuple[Labels, Labels, dict[int, int | None]]:
-    """Labels of output and operand k where size-1 axes of the operand are stretched, as lax's binary operations do."""
-    shape, in_shape = eq.shape, eq.in_shape(k)
-    n = len(shape)
-    out = _LABELS[n]
-    sizes: dict[int, int | None] = dict(zip(out, shape, strict=True))
-    if in_shape == shape:
-        return out, out, sizes
-    if not in_shape:
-        return out, (), sizes
-    into = []
-    for axis, (m, size) in enumerate(zip(in_shape, shape, strict=True)):
-        if m == size:
-            into.append(axis)
-        else:
-            into.append(n + axis)
-            sizes[n + axis] = m
-    return out, tuple(into), sizes
-
-
-def _factor(partial: Any, out: Labels, shape: tuple[int, ...]) -> Factor:
-    """The partial derivative as a factor, its stretched axes dropped."""
-    given = tuple(partial.shape)
-    if given == shape:
-        return Factor(partial, out)
-    if not given:
-        return Factor(partial, ())
-    kept = tuple(axis for axis, (m, n) in enumerate(zip(given, shape, strict=True)) if m == n)
-    gone = [axis for axis in range(len(given)) if axis not in kept]
-    if jx.is_traced(partial):
-        return Factor(lax.squeeze(partial, gone), kept)
-    with jax.ensure_compile_time_eval():  # what is known stays so
-        return Factor(lax.squeeze(partial, gone), kept)
-
-
-def diagonal(eq: Equation, k: int, partial: Any) -> LinearOperator:
-    """The edge of an entrywise operation: multiplication by the partial derivative.
-
-    That is an array, a number, or a tuple of a number and arrays whose product it is.  A boolean array selects.
-    """
-    number = None if isinstance(partial, tuple) else number_of(partial)
-    if number is not None:
-        return multiple(eq, k, number)
-    coef: complex = 1
-    arrays = []
-    for part in partial if isinstance(partial, tuple) else (partial,):
-        number = number_of(part)
-        if number is None:
-            arrays.append(part)
-        else:
-            coef = coef * number
-    out, into, sizes = _frame(eq, k)
-    factors = tuple([_factor(array, out, eq.shape) for array in arrays])
-    return Einsum(factors, out, into, sizes, coef, (eq.in_dtype(k), eq.dtype))
-
-
-def quotient(eq: Equation, divisor: Any) -> LinearOperator:
-    """The edge of an entrywise operation whose derivative is 1 / divisor, an array of the output's shape."""
-    return Quotient(divisor, 1, (eq.in_dtype(0), eq.dtype))
-
-
-def multiple(eq: Equation, k: int, c: Any) -> LinearOperator:
-    """The edge X ↦ c X, stretched and cast as the equation does; the identity where nothing is left to do."""
-    in_dtype, dtype = eq.in_dtype(k), eq.dtype
-    out, into, sizes = _frame(eq, k)
-    if out == into and in_dtype == dtype:
-        space = ArraySpace(eq.shape, dtype)
-        return Identity(space) if c == 1 else Scaling(c, space)
-    return Einsum((), out, into, sizes, c, (in_dtype, dtype))
 
 
 def linear(eq: Equation, k: int, **changed: Any) -> LinearOperator:

@@ -13,24 +13,104 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from backsolve.algebra.arrays import Labels
+from backsolve.algebra.spaces import ArraySpace
 from backsolve.capture import index_maps
 from backsolve.capture.batch_axes import all_but
 from backsolve.capture.index_maps import moved
-from backsolve.capture.opaque import diagonal, jointly, linear, multiple, quotient
+from backsolve.capture.opaque import jointly, linear
 from backsolve.capture.record import FALLBACK, Edge, Primitive, each, unknown
-from backsolve.operators import Einsum, LinearOperator
+from backsolve.operators import Einsum, Identity, LinearOperator, Scaling
 from backsolve.operators.einsum import Factor
+from backsolve.operators.quotient import Quotient
 from backsolve.sparse.pattern import Pattern, transposed
-from backsolve.tracing.jaxpr import Equation, as_array, number_of
+from backsolve.tracing.jaxpr import Equation, as_array, is_traced, number_of
 from backsolve.tracing.kinds import Kind
 
-__all__ = ["CONTRACTION", "ELEMENTWISE", "REDUCTION"]
+__all__ = ["CONTRACTION", "ELEMENTWISE", "REDUCTION", "diagonal", "multiple"]
 
 
+# ---- entrywise edges ---------------------------------------------------------------------------------------------------
+_LABELS = tuple(tuple(range(n)) for n in range(33))
+
+
+def _frame(eq: Equation, k: int) -> tuple[Labels, Labels, dict[int, int | None]]:
+    """Labels of output and operand k where size-1 axes of the operand are stretched, as lax's binary operations do."""
+    shape, in_shape = eq.shape, eq.in_shape(k)
+    n = len(shape)
+    out = _LABELS[n]
+    sizes: dict[int, int | None] = dict(zip(out, shape, strict=True))
+    if in_shape == shape:
+        return out, out, sizes
+    if not in_shape:
+        return out, (), sizes
+    into = []
+    for axis, (m, size) in enumerate(zip(in_shape, shape, strict=True)):
+        if m == size:
+            into.append(axis)
+        else:
+            into.append(n + axis)
+            sizes[n + axis] = m
+    return out, tuple(into), sizes
+
+
+def _factor(partial: Any, out: Labels, shape: tuple[int, ...]) -> Factor:
+    """The partial derivative as a factor, its stretched axes dropped."""
+    given = tuple(partial.shape)
+    if given == shape:
+        return Factor(partial, out)
+    if not given:
+        return Factor(partial, ())
+    kept = tuple(axis for axis, (m, n) in enumerate(zip(given, shape, strict=True)) if m == n)
+    gone = [axis for axis in range(len(given)) if axis not in kept]
+    if is_traced(partial):
+        return Factor(lax.squeeze(partial, gone), kept)
+    with jax.ensure_compile_time_eval():  # what is known stays so
+        return Factor(lax.squeeze(partial, gone), kept)
+
+
+def diagonal(eq: Equation, k: int, partial: Any) -> LinearOperator:
+    """The edge of an entrywise operation: multiplication by the partial derivative.
+
+    That is an array, a number, or a tuple of a number and arrays whose product it is.  A boolean array selects.
+    """
+    number = None if isinstance(partial, tuple) else number_of(partial)
+    if number is not None:
+        return multiple(eq, k, number)
+    coef: complex = 1
+    arrays = []
+    for part in partial if isinstance(partial, tuple) else (partial,):
+        number = number_of(part)
+        if number is None:
+            arrays.append(part)
+        else:
+            coef = coef * number
+    out, into, sizes = _frame(eq, k)
+    factors = tuple([_factor(array, out, eq.shape) for array in arrays])
+    return Einsum(factors, out, into, sizes, coef, (eq.in_dtype(k), eq.dtype))
+
+
+def quotient(eq: Equation, divisor: Any) -> LinearOperator:
+    """The edge of an entrywise operation whose derivative is 1 / divisor, an array of the output's shape."""
+    return Quotient(divisor, 1, (eq.in_dtype(0), eq.dtype))
+
+
+def multiple(eq: Equation, k: int, c: Any) -> LinearOperator:
+    """The edge X ↦ c X, stretched and cast as the equation does; the identity where nothing is left to do."""
+    in_dtype, dtype = eq.in_dtype(k), eq.dtype
+    out, into, sizes = _frame(eq, k)
+    if out == into and in_dtype == dtype:
+        space = ArraySpace(eq.shape, dtype)
+        return Identity(space) if c == 1 else Scaling(c, space)
+    return Einsum((), out, into, sizes, c, (in_dtype, dtype))
+
+
+# ---- partial derivatives -----------------------------------------------------------------------------------------------
 def _k(x: Any, c: float) -> Any:
     """The number c in x's dtype; `jax.lax` takes it beside an array and traces faster than `jax.numpy` would."""
     return x.dtype.type(c)

@@ -11,7 +11,8 @@ from jax import lax
 from backsolve.capture import index_maps
 from backsolve.capture.batch_axes import all_but, whole
 from backsolve.capture.folding import known_value
-from backsolve.capture.opaque import diagonal, jointly, linear
+from backsolve.capture.opaque import jointly, linear
+from backsolve.capture.primitives.arithmetic import diagonal
 from backsolve.capture.primitives.shape import each_to_itself
 from backsolve.capture.record import FALLBACK, Primitive
 from backsolve.operators import LinearOperator, Product

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.capture.opaque import linear, multiple
+from backsolve.capture.opaque import linear
+from backsolve.capture.primitives.arithmetic import multiple
 from backsolve.capture.record import Primitive
 from backsolve.operators import Einsum, LinearOperator, Product
 from backsolve.operators.moves import Reshape, Slice
