@@ -10,8 +10,8 @@ import numpy as np
 from backsolve.capture.opaque import linear
 from backsolve.capture.primitives.arithmetic import multiple
 from backsolve.capture.record import Primitive
-from backsolve.operators import Einsum, LinearOperator, Product
-from backsolve.operators.moves import Reshape, Slice
+from backsolve.operators import Einsum, LinearOperator
+from backsolve.operators.moves import Reshape
 from backsolve.sparse.pattern import Pattern, diagonal
 from backsolve.tracing.jaxpr import Equation, carries_derivatives
 from backsolve.tracing.kinds import Kind
@@ -80,14 +80,6 @@ def _reshaped(params: dict[str, Any], x: Any) -> Any:
     return (x if order is None else x.transpose(order)).reshape(params["new_sizes"])
 
 
-def _unstack(eq: Equation) -> list[LinearOperator]:
-    """One layer for each output."""
-    shape, axis = eq.in_shape(0), eq.params["axis"]
-    thick, thin = (*shape[:axis], 1, *shape[axis + 1 :]), (*shape[:axis], *shape[axis + 1 :])
-    pick = Reshape(thin, thick, eq.in_dtype(0))
-    return [Product((pick, Slice.along(shape, axis, k, k + 1, eq.in_dtype(0)))) for k in range(shape[axis])]
-
-
 def _converted(params: dict[str, Any], x: Any) -> Any:
     return x.astype(params["new_dtype"]) if x.dtype.kind in "iub" else NotImplemented
 
@@ -115,5 +107,4 @@ SHAPE: dict[str, Primitive] = {
     "convert_element_type": Primitive(_convert, (0,), Kind.CHEAP, _converted),
     "iota": Primitive(evaluate=_iota),
     "tile": Primitive(linear, (0,), Kind.MOVES, lambda p, x: np.tile(x, p["reps"])),
-    "unstack": Primitive(edges=_unstack),
 }
