@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from backsolve.capture.primitives.arithmetic import CONTRACTION, ELEMENTWISE, REDUCTION
-from backsolve.capture.primitives.indexing import INDEXING
-from backsolve.capture.primitives.shape import SHAPE
+from backsolve.capture.primitives.moves import INDEXING, SHAPE
 from backsolve.capture.record import PRIMITIVES, Edge, record_of, unknown
 from backsolve.tracing.jaxpr import MOVES
 from backsolve.tracing.kinds import KINDS
