@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from backsolve import SpaceError, hadamard, matrix
 from backsolve.operators import Einsum, Identity, Product, Sum, Zero, einsum
 from backsolve.operators.closed_form import compose
-from backsolve.operators.einsum_rules import split_ends
-from backsolve.operators.moves import Reshape, Slice, disjoint, side_by_side
+from backsolve.operators.moves import Reshape, Slice, disjoint, side_by_side, split_ends
 from backsolve.testing import check_operator
 
 from ..chains import (

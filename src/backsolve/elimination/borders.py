@@ -24,9 +24,9 @@ from backsolve.matrices.solve import topological_order
 from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
 from backsolve.operators.closed_form import compose_closed
 from backsolve.operators.einsum import Einsum, Factor
-from backsolve.operators.einsum_rules import contracted, split_ends
+from backsolve.operators.einsum_rules import contracted
 from backsolve.operators.lazy import Product
-from backsolve.operators.moves import Reshape, Slice, disjoint
+from backsolve.operators.moves import Reshape, Slice, disjoint, split_ends
 from backsolve.operators.tiled import Tile, TiledOperator
 
 __all__ = [

@@ -28,10 +28,9 @@ from backsolve.operators.einsum_rules import (
     regroup_after,
     regroup_before,
     slice_after_einsum,
-    split_ends,
 )
 from backsolve.operators.lazy import Product, Sum
-from backsolve.operators.moves import Inject, Project, Reshape, Slice, meet_slices
+from backsolve.operators.moves import Inject, Project, Reshape, Slice, meet_slices, split_ends
 
 __all__ = [
     "add",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import combinations, count
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from backsolve.algebra.arrays import (
     Labels,
@@ -37,11 +37,9 @@ __all__ = [
     "contracted",
     "einsum_after_slice",
     "join_reshapes",
-    "move_key",
     "regroup_after",
     "regroup_before",
     "slice_after_einsum",
-    "split_ends",
 ]
 
 
@@ -363,38 +361,6 @@ def _as_single(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes, order: La
     x, order_now = contract_all(factors[0].array, factors[0].labels, factors[1:], order, sizes)
     x = place(x, order_now, order, sizes) if set(order_now) != set(order) or order_now != order else x
     return x if op.coef == 1 else scale(op.coef, x)
-
-
-class Ends(NamedTuple):
-    """A product as the slices and reshapes it begins with, one operator (None: the identity), and those it ends with."""
-
-    lead: tuple[LinearOperator, ...]
-    middle: LinearOperator | None
-    trail: tuple[LinearOperator, ...]
-
-    @property
-    def keys(self) -> tuple[Any, Any]:
-        """What two of them must share to be added between their ends."""
-        return tuple(map(move_key, self.lead)), tuple(map(move_key, self.trail))
-
-
-def split_ends(op: LinearOperator) -> Ends:
-    """The parts of an operator between its slices and reshapes."""
-    factors = op.factors if isinstance(op, Product) else (op,)
-    start, stop = 0, len(factors)
-    while start < stop and move_key(factors[start]) is not None:
-        start += 1
-    while stop > start and move_key(factors[stop - 1]) is not None:
-        stop -= 1
-    middle = factors[start:stop]
-    return Ends(factors[:start], None if not middle else middle[0] if len(middle) == 1 else Product(middle), factors[stop:])
-
-
-def move_key(op: LinearOperator) -> Any:
-    """What two slices, or two reshapes, are equal by; None for any other operator."""
-    if isinstance(op, Slice):
-        return (op.shape, op.starts, op.stops, op.transposed)
-    return (op.out, op.into) if isinstance(op, Reshape) else None
 
 
 def slice_after_einsum(a: Slice, b: Einsum) -> LinearOperator | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
 from backsolve.operators.base import Identity, LinearOperator, Zero
 from backsolve.operators.dispatch import operation
 from backsolve.operators.flat import WhereShapesAgree, image_of
+from backsolve.operators.lazy import Product
 
 __all__ = [
     "Inject",
@@ -25,7 +26,9 @@ __all__ = [
     "flat_space",
     "flattened",
     "meet_slices",
+    "move_key",
     "side_by_side",
+    "split_ends",
     "unflattened",
 ]
 
@@ -262,6 +265,39 @@ class Project(LinearOperator):
     @property
     def label(self) -> str:
         return f"π{self.index}"
+
+
+# ---- at the ends of a product ------------------------------------------------------------------------------------------
+class Ends(NamedTuple):
+    """A product as the slices and reshapes it begins with, one operator (None: the identity), and those it ends with."""
+
+    lead: tuple[LinearOperator, ...]
+    middle: LinearOperator | None
+    trail: tuple[LinearOperator, ...]
+
+    @property
+    def keys(self) -> tuple[Any, Any]:
+        """What two of them must share to be added between their ends."""
+        return tuple(map(move_key, self.lead)), tuple(map(move_key, self.trail))
+
+
+def split_ends(op: LinearOperator) -> Ends:
+    """The parts of an operator between its slices and reshapes."""
+    factors = op.factors if isinstance(op, Product) else (op,)
+    start, stop = 0, len(factors)
+    while start < stop and move_key(factors[start]) is not None:
+        start += 1
+    while stop > start and move_key(factors[stop - 1]) is not None:
+        stop -= 1
+    middle = factors[start:stop]
+    return Ends(factors[:start], None if not middle else middle[0] if len(middle) == 1 else Product(middle), factors[stop:])
+
+
+def move_key(op: LinearOperator) -> Any:
+    """What two slices, or two reshapes, are equal by; None for any other operator."""
+    if isinstance(op, Slice):
+        return (op.shape, op.starts, op.stops, op.transposed)
+    return (op.out, op.into) if isinstance(op, Reshape) else None
 
 
 # ---- as one vector -----------------------------------------------------------------------------------------------------

@@ -24,8 +24,7 @@ from backsolve.operators.base import Identity, Scaling
 from backsolve.operators.batch_axes import Pairs
 from backsolve.operators.closed_form import dense_array, is_opaque
 from backsolve.operators.einsum import Factor
-from backsolve.operators.einsum_rules import move_key
-from backsolve.operators.moves import Reshape, Slice
+from backsolve.operators.moves import Reshape, Slice, move_key
 from backsolve.operators.quotient import Quotient
 from backsolve.sparse.materialize import register_kernels
 
