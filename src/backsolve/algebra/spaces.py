@@ -23,6 +23,7 @@ __all__ = [
     "SpaceError",
     "TupleSpace",
     "as_sizes",
+    "is_complex",
     "lies_in",
     "require_memory",
     "space_of",
@@ -121,6 +122,13 @@ def space_of(x: Any) -> Space:
     if shape is None:
         return ArraySpace(())
     return ArraySpace(tuple(shape), getattr(x, "dtype", None))
+
+
+def is_complex(space: Space) -> bool:
+    """Whether arrays of this space, or of a part of it, are complex."""
+    if isinstance(space, TupleSpace):
+        return any(map(is_complex, space.parts))
+    return getattr(space.dtype, "kind", "") == "c"
 
 
 def lies_in(x: Any, space: Space) -> bool:

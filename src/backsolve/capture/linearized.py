@@ -14,13 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.elements import is_number, is_zero, short
-from backsolve.algebra.spaces import TupleSpace, space_of
+from backsolve.algebra.spaces import TupleSpace, is_complex, space_of
 from backsolve.capture.reals import (
     as_operators,
     as_pairs,
     from_pairs,
     in_pairs,
-    is_complex,
     joined_array,
     needs_reals,
     pairs,

@@ -17,7 +17,7 @@ from jax import lax
 
 from backsolve.algebra.arrays import namespace
 from backsolve.algebra.elements import is_number, is_zero
-from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
+from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace, is_complex
 from backsolve.capture.opaque import LinearEquation
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
@@ -35,7 +35,6 @@ __all__ = [
     "as_pairs",
     "from_pairs",
     "in_pairs",
-    "is_complex",
     "joined_array",
     "joined_sparse",
     "needs_reals",
@@ -43,13 +42,6 @@ __all__ = [
     "pairs",
     "real_dtype",
 ]
-
-
-def is_complex(space: Space) -> bool:
-    """Whether arrays of this space, or of a part of it, are complex."""
-    if isinstance(space, TupleSpace):
-        return any(map(is_complex, space.parts))
-    return getattr(space.dtype, "kind", "") == "c"
 
 
 def real_dtype(dtype: Any) -> Any:

@@ -16,11 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.elements import SingularError
-from backsolve.algebra.spaces import Space
+from backsolve.algebra.spaces import Space, is_complex
 from backsolve.capture.callback import on_host
 from backsolve.capture.inverse import factored_inverse
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.reals import is_complex
 from backsolve.capture.recurrence import recurrence
 from backsolve.capture.sparse import sparse_edge
 from backsolve.elimination.sparse_edges import Recurrence

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from backsolve.algebra.spaces import is_complex
 from backsolve.capture.folding import known_value
 from backsolve.capture.index_maps import index_operator
 from backsolve.capture.inside import equation_pattern
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.reals import Paired, is_complex, joined_sparse
+from backsolve.capture.reals import Paired, joined_sparse
 from backsolve.capture.row_blocks import by_row_blocks
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator, Space, TupleSpace
