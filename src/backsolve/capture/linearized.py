@@ -192,7 +192,8 @@ class Linearized(System):
 
     @cached_property
     def over_reals(self) -> Linearized:
-        if not needs_reals(self):
+        spaces = (*self.M.col_spaces, *self.L.row_spaces, *self.sinks.row_spaces)
+        if not any(map(is_complex, spaces)) or not needs_reals(self):
             return self
         # Kept with the system, so nothing here may belong to a trace that only this call is in.
         with jax.ensure_compile_time_eval() if is_concrete(self.M, self.L, self.sinks) else nullcontext():
