@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from backsolve.capture import adapter as adapter  # registers how JAX arrays are multiplied
-from backsolve.capture.linearized import Leaves, Linearized
-from backsolve.capture.names import Point
+from backsolve.capture.linearized import Leaves, Linearized, Point
 from backsolve.capture.walk import Program, walk
 from backsolve.tracing import jaxpr as jx
 

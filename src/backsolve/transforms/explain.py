@@ -20,7 +20,7 @@ import numpy as np
 from backsolve.algebra.elements import is_number, short
 from backsolve.capture import linearize
 from backsolve.capture.linearize import name_of, normalized_argnums
-from backsolve.capture.names import parameter_names, source_names
+from backsolve.capture.linearized import parameter_names, source_names
 from backsolve.system.system import System
 
 __all__ = ["WIDTH", "Call", "Explanation", "call_of", "explain", "space_of", "text_of", "told"]
