@@ -25,8 +25,11 @@ from backsolve.sparse.pattern import Pattern
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Equation, carries_derivatives
 from backsolve.tracing.kinds import Kind
+from backsolve.tracing.layouts import layout_of
 
 __all__ = ["INDEXING", "SHAPE"]
+
+AT_ONCE = 16  # arrays that are joined by one program: pieces of one size then share it
 
 
 # ---- whole axes --------------------------------------------------------------------------------------------------------
@@ -249,14 +252,42 @@ def _scaled_places(eqn: Any, k: int) -> Pattern | None:
     return _each_to_itself(eqn, k) if k == 0 else None
 
 
+# ---- of concrete arrays, by few programs -------------------------------------------------------------------------------
+def _slice_eagerly(params: dict[str, Any], x: Any) -> Any:
+    """A box of an array, by a program that serves for every corner; None with strides, and where its type has a layout."""
+    starts, strides = params["start_indices"], params["strides"]
+    if (strides is not None and any(stride != 1 for stride in strides)) or layout_of(jx.type_of(x)) is not None:
+        return None
+    sizes = [end - start for start, end in zip(starts, params["limit_indices"], strict=True)]
+    return lax.dynamic_slice(x, starts, sizes)
+
+
+def _pad_eagerly(params: dict[str, Any], x: Any, value: Any) -> Any:
+    """An array placed in a larger one, by a program that serves for every place; None where it is cut or dilated, and where
+    its type has a layout.
+    """
+    config = params["padding_config"]
+    if any(low < 0 or high < 0 or inner for low, high, inner in config) or layout_of(jx.type_of(x)) is not None:
+        return None
+    shape = [low + size + high for (low, high, _), size in zip(config, np.shape(x), strict=True)]
+    return lax.dynamic_update_slice(lax.full(shape, value), x, [low for low, _, _ in config])
+
+
+def _concatenate_eagerly(params: dict[str, Any], *parts: Any) -> Any:
+    """Arrays joined, a few at once."""
+    while len(parts) > AT_ONCE:
+        parts = tuple(lax.concatenate(parts[k : k + AT_ONCE], params["dimension"]) for k in range(0, len(parts), AT_ONCE))
+    return lax.concatenate(parts, params["dimension"])
+
+
 INDEXING: dict[str, Primitive] = {
-    "slice": Primitive(_slice, (0,), Kind.MOVES, _sliced, axes=whole, eager=jx.slice_),
+    "slice": Primitive(_slice, (0,), Kind.MOVES, _sliced, axes=whole, eager=_slice_eagerly),
     "rev": Primitive(linear, (0,), Kind.MOVES, lambda p, x: np.flip(x, p["dimensions"]), axes=all_but("dimensions")),
     "concatenate": Primitive(
-        _concatenate, None, Kind.JOINS, lambda p, *xs: np.concatenate(xs, p["dimension"]), eager=jx.concatenate
+        _concatenate, None, Kind.JOINS, lambda p, *xs: np.concatenate(xs, p["dimension"]), eager=_concatenate_eagerly
     ),
     "stack": Primitive(_stack, None, Kind.JOINS, lambda p, *xs: np.stack(xs, p["axis"])),
-    "pad": Primitive(_pad, (0, 1), Kind.JOINS, index_maps.padded, axes=_padded_axes, eager=jx.pad),
+    "pad": Primitive(_pad, (0, 1), Kind.JOINS, index_maps.padded, axes=_padded_axes, eager=_pad_eagerly),
     "select_n": Primitive(_select, None, Kind.CHEAP, _selected, index_maps.moved),
     "split": Primitive(edges=_split, kind=Kind.MOVES, evaluate=_split_parts),
     "unstack": Primitive(edges=_unstack, kind=Kind.MOVES, evaluate=lambda p, x: list(np.moveaxis(x, p["axis"], 0))),
