@@ -10,7 +10,7 @@ import backsolve as bs
 from backsolve.capture.opaque import LinearEquation
 from backsolve.operators import Einsum, Product, TupleSpace
 from backsolve.operators.closed_form import batched_columns
-from backsolve.operators.moves import Inject, Project
+from backsolve.operators.moves import Component
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.series import scan_counts
 
@@ -117,9 +117,9 @@ def equation(name):
 
 def between(op, into, out):
     """op from one part to one part, as a run in order of application."""
-    run = [Inject(into, op.domain)] if isinstance(op.domain, TupleSpace) else []
+    run = [Component(into, op.domain).T] if isinstance(op.domain, TupleSpace) else []
     run.append(op)
-    return run + ([Project(out, op.codomain)] if isinstance(op.codomain, TupleSpace) else [])
+    return run + ([Component(out, op.codomain)] if isinstance(op.codomain, TupleSpace) else [])
 
 
 def dense(run):

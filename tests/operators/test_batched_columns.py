@@ -5,7 +5,7 @@ import pytest
 
 from backsolve.operators import ArraySpace, Einsum, LinearOperator, Product, TupleSpace, einsum
 from backsolve.operators.closed_form import batched_columns, compose_closed, dense_array, is_opaque
-from backsolve.operators.moves import Inject, Parts, Project, Reshape, Slice
+from backsolve.operators.moves import Component, Parts, Reshape, Slice
 from backsolve.testing import check_operator
 
 RNG = np.random.default_rng(0)
@@ -124,11 +124,11 @@ def test_a_sum_of_parts_goes_in(out):
     tuples = pair.domain
     reversed_rows = einsum("bi", "ci", (np.eye(B)[::-1], "bc"))
     into = {
-        "beside": Inject(0, tuples) + Inject(1, tuples) @ einsum("bi", "bi", (RNG.standard_normal((B, N)), "bi")),
-        "across": Inject(0, tuples) + Inject(1, tuples) @ reversed_rows,
+        "beside": Component(0, tuples).T + Component(1, tuples).T @ einsum("bi", "bi", (RNG.standard_normal((B, N)), "bi")),
+        "across": Component(0, tuples).T + Component(1, tuples).T @ reversed_rows,
     }
     for name, first in into.items():
-        run = [first, pair, Project(out, tuples)]
+        run = [first, pair, Component(out, tuples)]
         made = batched_columns(run, pair, B * N)
         if name == "across":  # a row and the opposite one: nothing lies beside
             assert made is None

@@ -23,7 +23,7 @@ from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import Einsum, Identity, Product, Scaling, Sum, Zero
 from backsolve.operators.einsum import Factor
-from backsolve.operators.moves import Inject, Parts, Project, Reshape, Slice
+from backsolve.operators.moves import Component, Parts, Reshape, Slice
 from backsolve.operators.quotient import Quotient
 from backsolve.operators.tiled import Tile, TiledOperator
 from backsolve.planning.plan import Plan
@@ -348,8 +348,7 @@ def _register() -> None:
         lambda aux, kids: SparseMatrix(aux[0], kids[0], *aux[1:]),
     )
     register(Reshape, lambda op: ((), (op.out, op.into, op.dtype)), lambda aux, _: Reshape(*aux))
-    register(Inject, lambda op: ((), (op.index, op.space)), lambda aux, _: Inject(*aux))
-    register(Project, lambda op: ((), (op.index, op.space)), lambda aux, _: Project(*aux))
+    register(Component, lambda op: ((), (op.index, op.space, op.transposed)), lambda aux, _: Component(*aux))
     register(TiledOperator, _mosaic_flatten, _mosaic_unflatten)
     register(Product, lambda op: (op.factors, None), lambda _, kids: Product(tuple(kids)))
     register(Sum, lambda op: (op.terms, None), lambda _, kids: Sum(tuple(kids)))

@@ -24,7 +24,7 @@ from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
 from backsolve.operators.closed_form import add, compose, dense_array
 from backsolve.operators.einsum import Einsum, Factor, as_einsum
 from backsolve.operators.lazy import Product, Sum
-from backsolve.operators.moves import Inject, Parts, Project, Reshape, Slice
+from backsolve.operators.moves import Component, Parts, Reshape, Slice
 from backsolve.sparse.operator import Sparse, compose_sparse, sparse
 from backsolve.system.system import System
 
@@ -73,10 +73,10 @@ def over_reals(op: LinearOperator, other: Callable[[LinearOperator], LinearOpera
         return Identity(pairs(op.space))
     if isinstance(op, Zero):
         return Zero(pairs(domain), pairs(codomain))
-    if isinstance(op, Inject | Project):
+    if isinstance(op, Component):
         space = pairs(op.space)
         assert isinstance(space, TupleSpace)
-        return type(op)(op.index, space)
+        return Component(op.index, space, op.transposed)
     if isinstance(op, Slice):
         return Slice((*op.shape, 2), (*op.starts, 0), (*op.stops, 2), real_dtype(op.dtype), op.transposed)
     if isinstance(op, Reshape):

@@ -26,7 +26,7 @@ from backsolve.capture.walk import Program, walk
 from backsolve.elimination.sparse_edges import Recurrence, accumulate_sparse
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import Identity, LinearOperator
-from backsolve.operators.moves import Inject, Project, flat_space
+from backsolve.operators.moves import Component, flat_space
 from backsolve.sparse.boolean import BYTES
 from backsolve.sparse.operator import Keep, Sparse, columns_of, join_sparse, rows_of, sparse
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError
@@ -242,12 +242,12 @@ class _Unfolding:
     def _copy(self, i: int) -> None:
         L, M = self.system.L, self.system.M
         edges: list[tuple[int, Any]] = [*L.row(i), *((-1 - j, op) for j, op in M.row(i))]
-        if edges and all(isinstance(op, Inject) for _, op in edges):
+        if edges and all(isinstance(op, Component) and op.transposed for _, op in edges):
             self.parts[i] = {op.index: j if j < 0 else self._node(j) for j, op in edges}
             return
         if len(edges) == 1:
             ((j, op),) = edges
-            if isinstance(op, Project) and j in self.parts and op.index in self.parts[j]:
+            if isinstance(op, Component) and not op.transposed and j in self.parts and op.index in self.parts[j]:
                 self.number[i] = self.program.node(
                     L.row_spaces[i], self.names[i], [(self.parts[j][op.index], Identity(L.row_spaces[i]))]
                 )
@@ -266,7 +266,7 @@ class _Unfolding:
         """The number of a node; that of a tuple is made where it is asked for."""
         if i not in self.number:
             space: Any = self.system.L.row_spaces[i]
-            edges = [(node, Inject(k, space)) for k, node in self.parts[i].items()]
+            edges = [(node, Component(k, space, transposed=True)) for k, node in self.parts[i].items()]
             self.number[i] = self.program.node(space, self.names[i], edges)
         return self.number[i]
 

@@ -21,7 +21,7 @@ from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator, Space, TupleSpace
 from backsolve.operators.dispatch import operation
 from backsolve.operators.einsum import Factor
-from backsolve.operators.moves import Inject, Project, flat_space
+from backsolve.operators.moves import Component, flat_space
 from backsolve.operators.quotient import Quotient
 from backsolve.planning.plan import Plan, choose_order
 from backsolve.sparse.lazy_values import LazyValues
@@ -78,7 +78,7 @@ def _numbers_of_pairs(space: Space) -> tuple[np.ndarray[Any, Any], np.ndarray[An
 
 
 def _from_equation(op: LinearOperator) -> Sparse | None:
-    if isinstance(op, Inject | Project):
+    if isinstance(op, Component):
         return _part(op)
     if isinstance(op, Einsum) and not isinstance(op, Quotient):
         known = tuple([Factor(_known(f.array), f.labels, f.name) for f in op.factors])
@@ -120,12 +120,12 @@ def _known(array: Any) -> Any:
     return array if value is None or value.dtype.kind not in "biuf" else value
 
 
-def _part(op: Inject | Project) -> Sparse:
+def _part(op: Component) -> Sparse:
     """One part of a tuple, between flat vectors."""
     into, out = flat_space(op.domain), flat_space(op.codomain)
     before = sum(part.size for part in op.space.parts[: op.index])
     own = np.arange(min(into.size, out.size))
-    rows, cols = (own + before, own) if isinstance(op, Inject) else (own, own + before)
+    rows, cols = (own + before, own) if op.transposed else (own, own + before)
     return Sparse(Pattern(rows, cols, (out.size, into.size)), LazyValues.of(None, own.size), into, out)
 
 

@@ -13,7 +13,7 @@ from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.record import FALLBACK, Primitive, is_constant, record_of
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import Identity, LinearOperator, TupleSpace
-from backsolve.operators.moves import Inject, Project
+from backsolve.operators.moves import Component
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.layouts import in_this_mesh
 
@@ -291,11 +291,15 @@ def _as_it_stands(frame: Frame, eq: jx.Equation, preds: list[int | None], progra
             if j in moving[:i]:  # the same tangent twice: the second time through a node of its own
                 space = op.domain.parts[i]
                 moving[i] = program.node(space, origin, [(j, Identity(space))])
-        source = program.node(op.domain, origin, [(j, Inject(i, op.domain)) for i, j in enumerate(moving)])
+        source = program.node(
+            op.domain, origin, [(j, Component(i, op.domain, transposed=True)) for i, j in enumerate(moving)]
+        )
     out = program.node(op.codomain, origin, [(source, op)])
     nodes: list[int | None] = [out]
     if isinstance(op.codomain, TupleSpace):
-        nodes = [program.node(space, origin, [(out, Project(i, op.codomain))]) for i, space in enumerate(op.codomain.parts)]
+        nodes = [
+            program.node(space, origin, [(out, Component(i, op.codomain))]) for i, space in enumerate(op.codomain.parts)
+        ]
     values: list[Any] = [None] * len(nodes)
     moved = jx.dependent(eqn, eq.active)
     if not all(moved):  # a loop, say, that carries numbers beside their tangents

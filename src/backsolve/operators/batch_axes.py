@@ -12,7 +12,7 @@ from backsolve.algebra.spaces import TupleSpace
 from backsolve.operators.base import Identity, LinearOperator, Scaling
 from backsolve.operators.einsum import Einsum
 from backsolve.operators.lazy import Product, Sum
-from backsolve.operators.moves import Inject, Project, Reshape, Slice
+from backsolve.operators.moves import Component, Reshape, Slice
 
 __all__ = ["Pairs", "joined", "propagate", "regrouped"]
 
@@ -28,9 +28,9 @@ def propagate(op: LinearOperator, parts: dict[int, Pairs]) -> dict[int, Pairs]:
         return parts
     if isinstance(op, Sum):
         return joined([propagate(term, parts) for term in op.terms])
-    if isinstance(op, Inject):
-        return {op.index: parts[0]} if parts else {}
-    if isinstance(op, Project):
+    if isinstance(op, Component):
+        if op.transposed:
+            return {op.index: parts[0]} if parts else {}
         return {0: parts[op.index]} if op.index in parts else {}
     if isinstance(op, (Identity, Scaling)):
         return parts

@@ -30,7 +30,7 @@ from backsolve.operators.einsum_rules import (
     slice_after_einsum,
 )
 from backsolve.operators.lazy import Product, Sum
-from backsolve.operators.moves import Inject, Project, Reshape, Slice, meet_slices, split_ends
+from backsolve.operators.moves import Component, Reshape, Slice, meet_slices, split_ends
 
 __all__ = [
     "add",
@@ -221,7 +221,7 @@ ADD |= {
 }
 
 
-_STRUCTURED = (Identity, Scaling, Zero, Einsum, Slice, Reshape, Inject, Project)
+_STRUCTURED = (Identity, Scaling, Zero, Einsum, Slice, Reshape, Component)
 
 
 def compose_closed(a: LinearOperator, b: LinearOperator) -> LinearOperator:
@@ -271,7 +271,7 @@ def is_opaque(op: LinearOperator) -> bool:
 def _must_push(op: LinearOperator) -> bool:
     if not isinstance(op, Product) or not _array_ends(op):
         return False
-    heavy = [f for f in op.factors if not isinstance(f, (Slice, Reshape, Inject, Project, Scaling))]
+    heavy = [f for f in op.factors if not isinstance(f, (Slice, Reshape, Component, Scaling))]
     return len(heavy) > 1 and any(is_opaque(f) for f in heavy)
 
 

@@ -18,9 +18,8 @@ from backsolve.operators.flat import WhereShapesAgree, image_of
 from backsolve.operators.lazy import Product
 
 __all__ = [
-    "Inject",
+    "Component",
     "Parts",
-    "Project",
     "Reshape",
     "Slice",
     "flat_space",
@@ -215,56 +214,34 @@ class Parts(tuple[Any, ...]):
         return Parts(p if is_zero(p) else negate(p) for p in self)
 
 
-class Inject(LinearOperator):
-    """x ↦ (0, …, x, …, 0): x as part ``index`` of a tuple.  Its transpose is `Project`."""
+class Component(LinearOperator):
+    """(x₀, x₁, …) ↦ xᵢ: part ``index`` of a tuple; transposed, x ↦ (0, …, x, …, 0): x as that part."""
 
-    __slots__ = ("codomain", "domain", "index", "space")
+    __slots__ = ("codomain", "domain", "index", "space", "transposed")
     domain: Space
     codomain: Space
 
-    def __init__(self, index: int, space: TupleSpace) -> None:
+    def __init__(self, index: int, space: TupleSpace, transposed: bool = False) -> None:
         self.index = index
-        self.space = self.codomain = space
-        self.domain = space.parts[index]
+        self.space = space
+        self.transposed = transposed
+        part = space.parts[index]
+        self.domain, self.codomain = (part, space) if transposed else (space, part)
 
     def apply(self, x: Any) -> Any:
-        return Parts(x if k == self.index else _O for k in range(len(self.space.parts)))
-
-    def transpose(self) -> LinearOperator:
-        return Project(self.index, self.space)
-
-    def conj(self) -> LinearOperator:
-        return self
-
-    @property
-    def label(self) -> str:
-        return f"ι{self.index}"
-
-
-class Project(LinearOperator):
-    """(x₀, x₁, …) ↦ xᵢ: part ``index`` of a tuple.  Its transpose is `Inject`."""
-
-    __slots__ = ("codomain", "domain", "index", "space")
-    domain: Space
-    codomain: Space
-
-    def __init__(self, index: int, space: TupleSpace) -> None:
-        self.index = index
-        self.space = self.domain = space
-        self.codomain = space.parts[index]
-
-    def apply(self, x: Any) -> Any:
+        if self.transposed:
+            return Parts(x if k == self.index else _O for k in range(len(self.space.parts)))
         return x[self.index]
 
     def transpose(self) -> LinearOperator:
-        return Inject(self.index, self.space)
+        return Component(self.index, self.space, not self.transposed)
 
     def conj(self) -> LinearOperator:
         return self
 
     @property
     def label(self) -> str:
-        return f"π{self.index}"
+        return f"{'ι' if self.transposed else 'π'}{self.index}"
 
 
 # ---- at the ends of a product ------------------------------------------------------------------------------------------

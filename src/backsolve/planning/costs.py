@@ -24,7 +24,7 @@ from backsolve.operators.base import Identity, Scaling
 from backsolve.operators.batch_axes import Pairs
 from backsolve.operators.closed_form import dense_array, is_opaque
 from backsolve.operators.einsum import Factor
-from backsolve.operators.moves import Reshape, Slice, move_key
+from backsolve.operators.moves import Component, Reshape, move_key
 from backsolve.operators.quotient import Quotient
 from backsolve.sparse.materialize import register_kernels
 
@@ -441,5 +441,4 @@ def _key(op: LinearOperator | None) -> Any:
         return (isinstance(op, Quotient), *spaces, *labels, tuple(factors), inner, unit)
     if is_opaque(op):
         return (id(op), *spaces)
-    extra = move_key(op) if not hasattr(op, "index") else op.index
-    return (type(op), *spaces, extra, isinstance(op, Slice) and op.transposed)
+    return (type(op), *spaces, (op.index, op.transposed) if isinstance(op, Component) else move_key(op))

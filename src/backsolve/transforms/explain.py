@@ -21,6 +21,7 @@ from backsolve.algebra.elements import is_number, short
 from backsolve.capture import linearize
 from backsolve.capture.linearize import name_of, normalized_argnums
 from backsolve.capture.linearized import parameter_names, source_names
+from backsolve.operators.moves import Component
 from backsolve.system.system import System
 
 __all__ = ["WIDTH", "Call", "Explanation", "call_of", "explain", "space_of", "text_of", "told"]
@@ -195,8 +196,6 @@ KINDS = {
     "Zero": "zero",
     "Scaling": "scaling",
     "Reshape": "reshape",
-    "Inject": "into a tuple",
-    "Project": "out of a tuple",
     "LinearMap": "opaque",
     "LinearEquation": "opaque",
     "Product": "product",
@@ -216,6 +215,8 @@ def _kind(operator: Any) -> str:
     text = getattr(operator, "label", str(operator)).lstrip("−")
     if name in ("LinearMap", "LinearEquation"):
         return f"opaque: {text}"
+    if isinstance(operator, Component):
+        return "into a tuple" if operator.transposed else "out of a tuple"
     if name in KINDS:
         return KINDS[name]
     text = re.sub(r"\([^()]*\)(?=[ᴴᴸᴿᵀ•])", "( )", text)
