@@ -11,9 +11,8 @@ from backsolve import I, O, OperatorMatrix, System, hadamard, linear_map, matrix
 from backsolve.elimination import borders as networks
 from backsolve.elimination.borders import ScalarEdge, as_operator, as_scalar_edge, scalar_dtype
 from backsolve.operators import ArraySpace, Einsum, Identity, Product, Scaling, TupleSpace, Zero, einsum
-from backsolve.operators.einsum import Factor
+from backsolve.operators.einsum import Factor, quotient
 from backsolve.operators.moves import Reshape
-from backsolve.operators.quotient import Quotient
 
 from ..chains import examples
 
@@ -82,7 +81,7 @@ def test_operators_as_numbers():
         (Identity(SPACES[0]), 1),
         (Scaling(-2, SPACES[1]), -2),
         (number(-1, 3.0), -3),
-        (Quotient(np.asarray(4.0)), 0.25),
+        (quotient(np.asarray(4.0)), 0.25),
         (wide, 6),
         (reshaped, 2),
         (Reshape((1, 1), (), DOUBLE), 1),
@@ -128,7 +127,7 @@ def systems(seed):
         return [
             (number(1, x), x),
             (number(-1, x), -x),
-            (Quotient(np.asarray(x), -2, (DOUBLE, DOUBLE)), -2 / x),
+            (quotient(np.asarray(x), -2, (DOUBLE, DOUBLE)), -2 / x),
             (Einsum((Factor(np.asarray(x > 0), ()),), (), (), {}, 3, (DOUBLE, DOUBLE)), 3.0 * (x > 0)),
             (Scaling(-1, space), -1.0),
         ][kind]

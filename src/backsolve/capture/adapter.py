@@ -22,9 +22,7 @@ from backsolve.capture.reals import Paired, RealLinear
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import Einsum, Identity, Product, Scaling, Sum, Zero
-from backsolve.operators.einsum import Factor
 from backsolve.operators.moves import Component, Parts, Reshape, Slice
-from backsolve.operators.quotient import Quotient
 from backsolve.operators.tiled import Tile, TiledOperator
 from backsolve.planning.plan import Plan
 from backsolve.sparse.lazy_values import LazyValues
@@ -248,13 +246,13 @@ def _static(value: Any) -> bool:
 
 
 def _einsum_flatten(op: Einsum) -> tuple[Any, Any]:
-    labels = tuple((f.labels, f.name) for f in op.factors)
-    return [f.array for f in op.factors], (labels, op.out, op.into, tuple(op.sizes.items()), op.coef, op.dtypes)
+    labels = tuple((type(f), f.labels, f.name) for f in op.factors)
+    return [f[0] for f in op.factors], (labels, op.out, op.into, tuple(op.sizes.items()), op.coef, op.dtypes)
 
 
 def _einsum_unflatten(aux: Any, arrays: Any) -> Einsum:
     labels, out, into, sizes, coef, dtypes = aux
-    factors = tuple(Factor(array, ls, name) for array, (ls, name) in zip(arrays, labels, strict=True))
+    factors = tuple(kind(array, ls, name) for array, (kind, ls, name) in zip(arrays, labels, strict=True))
     return Einsum(factors, out, into, dict(sizes), coef, dtypes)
 
 
@@ -316,11 +314,6 @@ def _register() -> None:
     register = jax.tree_util.register_pytree_node
     register(Einsum, _einsum_flatten, _einsum_unflatten)
     register(OperatorMatrix, _matrix_flatten, _matrix_unflatten)
-    register(
-        Quotient,
-        lambda op: ((op.divisor,), (op.coef, op.dtypes, op.divided)),
-        lambda aux, kids: Quotient(kids[0], *aux),
-    )
     register(LinearEquation, _equation_flatten, _equation_unflatten)
     register(
         BidiagonalInverse,

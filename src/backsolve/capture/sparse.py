@@ -20,9 +20,8 @@ from backsolve.capture.row_blocks import by_row_blocks
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator, Space, TupleSpace
 from backsolve.operators.dispatch import operation
-from backsolve.operators.einsum import Factor
+from backsolve.operators.einsum import Factor, Reciprocal
 from backsolve.operators.moves import Component, flat_space
-from backsolve.operators.quotient import Quotient
 from backsolve.planning.plan import Plan, choose_order
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.matrix import SparseMatrix
@@ -80,7 +79,7 @@ def _numbers_of_pairs(space: Space) -> tuple[np.ndarray[Any, Any], np.ndarray[An
 def _from_equation(op: LinearOperator) -> Sparse | None:
     if isinstance(op, Component):
         return _part(op)
-    if isinstance(op, Einsum) and not isinstance(op, Quotient):
+    if isinstance(op, Einsum) and not any(isinstance(f, Reciprocal) for f in op.factors):
         known = tuple([Factor(_known(f.array), f.labels, f.name) for f in op.factors])
         if all(f.array is g.array for f, g in zip(op.factors, known, strict=True)):
             return None

@@ -7,7 +7,7 @@ broadcasts, one only in ``into`` sums.  Every operator of the paper is a one-lin
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence, Set
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from typing import Any, NamedTuple, cast
 
@@ -18,6 +18,7 @@ from backsolve.algebra.arrays import (
     astype,
     conjugate,
     contract,
+    divide,
     is_mask,
     multiply,
     namespace,
@@ -31,7 +32,7 @@ from backsolve.operators.base import LinearOperator
 from backsolve.operators.dispatch import OPERATIONS
 from backsolve.operators.printing import einsum_label
 
-__all__ = ["Einsum", "Factor", "einsum"]
+__all__ = ["Einsum", "Factor", "Reciprocal", "einsum", "quotient"]
 
 
 class Factor(NamedTuple):
@@ -45,6 +46,40 @@ class Factor(NamedTuple):
     def size(self) -> int:
         """Number of entries."""
         return prod(self.array.shape)
+
+    @property
+    def written(self) -> str:
+        """Its name; without one, the sizes of its axes."""
+        return self.name or "×".join(map(str, self.array.shape)) or "c"
+
+    def conj(self) -> Factor:
+        """The factor with its array conjugated."""
+        array = conjugate(self.array)
+        return Factor(array, self.labels, self.name if not self.name or array is self.array else self.name + "̄")
+
+
+class Reciprocal(Factor):
+    """The factor 1/d, worked out when somebody asks for its array: dividing by d costs one operation, not two.
+
+    A `Factor` of d otherwise, whose array this is not.
+    """
+
+    @property
+    def divisor(self) -> Any:
+        """The array d."""
+        return self[0]
+
+    @cached_property
+    def array(self) -> Any:
+        """1/d."""
+        return divide(1, self.divisor)
+
+    @property
+    def written(self) -> str:
+        return f"1/{'×'.join(map(str, self.divisor.shape)) or 'c'}"
+
+    def conj(self) -> Factor:
+        return Reciprocal(conjugate(self.divisor), self.labels, self.name)
 
 
 class Einsum(LinearOperator):
@@ -97,6 +132,8 @@ class Einsum(LinearOperator):
     def apply(self, x: Any) -> Any:
         factors, out, into = self.factors, self.out, self.into
         if len(factors) == 1 and out == into == factors[0].labels:  # the plain Hadamard product
+            if isinstance(factors[0], Reciprocal):
+                return self._scaled(divide(x, factors[0].divisor))
             y = multiply(factors[0].array, x if self.coef == 1 else scale(self.coef, x))  # a number first: one pass less
             return self._cast(y)
         if len(set(into)) < len(into) or len(set(out)) < len(out):
@@ -158,7 +195,7 @@ class Einsum(LinearOperator):
         return Einsum(self.factors, self.into, self.out, self.sizes, self.coef, self.dtypes[::-1])
 
     def conj(self) -> LinearOperator:
-        factors = tuple(Factor(conjugate(f.array), f.labels, _conj_name(f)) for f in self.factors)
+        factors = tuple(f.conj() for f in self.factors)
         return Einsum(factors, self.out, self.into, self.sizes, conjugate(self.coef), self.dtypes)
 
     def scaled(self, c: Any) -> LinearOperator:
@@ -228,8 +265,16 @@ class Einsum(LinearOperator):
         return einsum_label(self)
 
 
-def _conj_name(f: Factor) -> str:
-    return f.name if not f.name or conjugate(f.array) is f.array else f.name + "̄"
+def quotient(divisor: Any, coef: Any = 1, dtypes: tuple[Any, Any] = (None, None)) -> Einsum:
+    """Return x ↦ coef · x / d, entry by entry: a Hadamard product that divides.
+
+    Example:
+        >>> print(quotient(np.array([1.0, 2.0])) @ np.array([6.0, 6.0]))
+        [6. 3.]
+    """
+    labels = tuple(range(len(divisor.shape)))
+    sizes: dict[int, int | None] = dict(zip(labels, divisor.shape, strict=True))
+    return Einsum((Reciprocal(divisor, labels),), labels, labels, sizes, coef, dtypes)
 
 
 def contract_all(

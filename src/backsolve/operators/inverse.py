@@ -9,7 +9,7 @@ import numpy as np
 from backsolve.algebra.arrays import Labels, namespace, place
 from backsolve.algebra.elements import SingularError
 from backsolve.operators.dispatch import operation
-from backsolve.operators.einsum import Einsum, Factor, contract_all
+from backsolve.operators.einsum import Einsum, Factor, Reciprocal, contract_all
 
 __all__ = ["inverse_einsum"]
 
@@ -21,6 +21,9 @@ def inverse_einsum(op: Einsum) -> Einsum:
     Factors that share a label which is not a Kronecker delta belong to one block; each block is inverted densely,
     batched over the deltas.  Raises `SingularError` where a block is not square or not invertible.
     """
+    coef = op.coef if op.coef in (1, -1) else 1 / op.coef
+    if len(op.factors) == 1 and isinstance(op.factors[0], Reciprocal) and op.out == op.into == op.factors[0].labels:
+        return Einsum((Factor(op.factors[0].divisor, op.out),), op.out, op.into, op.sizes, coef, op.dtypes)
     deltas = set(op.out) & set(op.into)
     peeled = _peel(op, deltas)
     if peeled is not None:
@@ -35,7 +38,6 @@ def inverse_einsum(op: Einsum) -> Einsum:
     loose = [label for label in (*op.out, *op.into) if label not in covered]
     if loose or len(set(op.out)) < len(op.out) or len(set(op.into)) < len(op.into):
         raise SingularError(f"{op!r} sums or repeats along an axis and has no inverse.")
-    coef = op.coef if op.coef in (1, -1) else 1 / op.coef
     return Einsum(tuple(factors), op.into, op.out, op.sizes, coef, op.dtypes[::-1])
 
 

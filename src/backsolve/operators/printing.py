@@ -15,13 +15,13 @@ class Factor(Protocol):
     """What is written of a factor."""
 
     @property
-    def array(self) -> Any: ...
-
-    @property
     def labels(self) -> tuple[int, ...]: ...
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def written(self) -> str: ...
 
 
 class Einsum(Protocol):
@@ -34,10 +34,6 @@ class Einsum(Protocol):
 
     @property
     def factors(self) -> Sequence[Factor]: ...
-
-
-def _name(f: Factor) -> str:
-    return f.name or "×".join(map(str, f.array.shape)) or "c"
 
 
 def coefficient(c: Any) -> str:
@@ -62,9 +58,9 @@ def _as_paper(op: Einsum) -> str | None:
     if not op.factors:
         return "I" if out == into else None
     if len(op.factors) == 1 and not out and into and op.factors[0].labels == into:
-        return f"({_name(op.factors[0])})ᵀ•"
+        return f"({op.factors[0].written})ᵀ•"
     if len(op.factors) == 1 and not into and out and op.factors[0].labels == out:
-        return f"({_name(op.factors[0])})•"
+        return f"({op.factors[0].written})•"
     before: list[str] = []  # Hadamards of the output, written first
     middle: list[str] = []
     after: list[str] = []
@@ -75,16 +71,16 @@ def _as_paper(op: Einsum) -> str | None:
         if not f.labels:
             before.append(f"{f.name or 'c'}·I")
         elif f.labels == out:
-            before.append(f"({_name(f)})ᴴ")
+            before.append(f"({f.written})ᴴ")
         elif f.labels == into:
-            after.append(f"({_name(f)})ᴴ")
+            after.append(f"({f.written})ᴴ")
         elif len(f.labels) == 2 and len(out) == 2:
             position = next((p for p in axes_left if set(f.labels) == {out[p], into[p]}), None)
             if position is None:
                 return None
             axes_left.discard(position)
             straight = f.labels == ((out[0], into[0]) if position == 0 else (into[1], out[1]))
-            middle.append(f"({_name(f)}{'' if straight else 'ᵀ'}){'ᴸ' if position == 0 else 'ᴿ'}")
+            middle.append(f"({f.written}{'' if straight else 'ᵀ'}){'ᴸ' if position == 0 else 'ᴿ'}")
         else:
             return None
     if axes_left:
@@ -102,5 +98,5 @@ def _by_labels(op: Einsum) -> str:
     def word(labels: tuple[int, ...]) -> str:
         return "".join(letters.get(label, f"_{label}") for label in labels) or "()"
 
-    factors = " ".join(f"{_name(f)}[{word(f.labels)}]" for f in op.factors)
+    factors = " ".join(f"{f.written}[{word(f.labels)}]" for f in op.factors)
     return f"einsum({word(op.out)} ← {word(op.into)}{': ' + factors if factors else ''})"

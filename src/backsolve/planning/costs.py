@@ -25,7 +25,6 @@ from backsolve.operators.batch_axes import Pairs
 from backsolve.operators.closed_form import dense_array, is_opaque
 from backsolve.operators.einsum import Factor
 from backsolve.operators.moves import Component, Reshape, move_key
-from backsolve.operators.quotient import Quotient
 from backsolve.sparse.materialize import register_kernels
 
 __all__ = ["AbstractArray", "Cost", "CostGraph", "EdgeProduct", "StructureTable", "abstracted"]
@@ -438,7 +437,7 @@ def _key(op: LinearOperator | None) -> Any:
         factors = sorted((is_mask(f.array), *[number.setdefault(k, len(number)) for k in f.labels]) for f in op.factors)
         inner = tuple([op.sizes[k] for k in number])
         unit = op.coef in (1, -1)
-        return (isinstance(op, Quotient), *spaces, *labels, tuple(factors), inner, unit)
+        return (*spaces, *labels, tuple(factors), inner, unit)
     if is_opaque(op):
         return (id(op), *spaces)
     return (type(op), *spaces, (op.index, op.transposed) if isinstance(op, Component) else move_key(op))

@@ -26,8 +26,7 @@ from backsolve.capture.index_maps import moved
 from backsolve.capture.opaque import jointly, linear
 from backsolve.capture.record import FALLBACK, Edge, Primitive, each, unknown
 from backsolve.operators import Einsum, Identity, LinearOperator, Scaling
-from backsolve.operators.einsum import Factor
-from backsolve.operators.quotient import Quotient
+from backsolve.operators.einsum import Factor, quotient
 from backsolve.sparse.pattern import Pattern, transposed
 from backsolve.tracing.jaxpr import Equation, as_array, is_traced, number_of
 from backsolve.tracing.kinds import Kind
@@ -95,9 +94,9 @@ def diagonal(eq: Equation, k: int, partial: Any) -> LinearOperator:
     return Einsum(factors, out, into, sizes, coef, (eq.in_dtype(k), eq.dtype))
 
 
-def quotient(eq: Equation, divisor: Any) -> LinearOperator:
+def _divided(eq: Equation, divisor: Any) -> LinearOperator:
     """The edge of an entrywise operation whose derivative is 1 / divisor, an array of the output's shape."""
-    return Quotient(divisor, 1, (eq.in_dtype(0), eq.dtype))
+    return quotient(divisor, 1, (eq.in_dtype(0), eq.dtype))
 
 
 def multiple(eq: Equation, k: int, c: Any) -> LinearOperator:
@@ -178,7 +177,7 @@ def _quotient(eq: Equation, k: int) -> LinearOperator:
     if number is not None and number != 0:
         return diagonal(eq, k, 1 / number)
     if not eq.active[1] and eq.in_shape(0) == eq.in_shape(1) == eq.shape:
-        return quotient(eq, b)
+        return _divided(eq, b)
     if "1/b" not in eq.shared:
         eq.shared["1/b"] = lax.div(b.dtype.type(1), b)
     r = eq.shared["1/b"]
@@ -271,8 +270,8 @@ ELEMENTWISE: dict[str, Primitive] = {
     "exp": _unary(lambda x, y: y),
     "exp2": _unary(lambda x, y: lax.mul(_k(y, math.log(2.0)), y)),
     "expm1": _unary(lambda x, y: lax.add(y, _k(y, 1))),
-    "log": Primitive(lambda eq, k: quotient(eq, eq.inputs[0]), kind=Kind.DEAR),
-    "log2": Primitive(lambda eq, k: quotient(eq, lax.mul(eq.inputs[0], _k(eq.inputs[0], math.log(2.0)))), kind=Kind.DEAR),
+    "log": Primitive(lambda eq, k: _divided(eq, eq.inputs[0]), kind=Kind.DEAR),
+    "log2": Primitive(lambda eq, k: _divided(eq, lax.mul(eq.inputs[0], _k(eq.inputs[0], math.log(2.0)))), kind=Kind.DEAR),
     "log1p": _unary(lambda x, y: lax.div(_k(x, 1), lax.add(x, _k(x, 1)))),
     "sqrt": _unary(lambda x, y: lax.div(_k(y, 0.5), y)),
     "rsqrt": _unary(lambda x, y: lax.mul(_k(y, -0.5), lax.div(y, x))),
