@@ -179,3 +179,22 @@ def test_a_constant_start_and_a_loop():
         for J in (bs.jacobian, jax.jacobian)
     ]
     assert_close(*(run(unit(3)) for run in jacobians))
+
+
+@pytest.mark.parametrize("format", ["array", "operator", "sparse"])
+def test_a_system_serves_inside_jit_and_then_outside(format):
+    """What an operator keeps, the reciprocal of a divisor, say, belongs to no trace that it outlives."""
+    x, d, W = unit(4), 2 + unit(4), jnp.arange(16.0).reshape(4, 4) / 8
+
+    def g(x):
+        return W @ jnp.log(W @ (x / d) + 1)
+
+    def dense(J):
+        return J if format == "array" else J.toarray() if format == "sparse" else J[0, 0].todense()
+
+    system = bs.linearize(g, x)
+    inside = jax.jit(lambda t: t * dense(system.jacobian(format=format)))(2.0)
+    outside = dense(system.jacobian(format=format))
+    expected = jax.jacobian(g)(x)
+    assert_close(inside, 2 * expected)
+    assert_close(jnp.asarray(outside), expected)

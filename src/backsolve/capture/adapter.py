@@ -79,7 +79,12 @@ class JaxAdapter:
 
     def divide(self, a: Any, b: Any) -> Any:
         """Entrywise quotient."""
-        return lax.div(b.dtype.type(a) if isinstance(a, (int, float)) else a, b)
+        if not isinstance(a, (int, float)):
+            return lax.div(a, b)
+        if jx.is_traced(b):
+            return lax.div(b.dtype.type(a), b)
+        with jax.ensure_compile_time_eval():  # a reciprocal is kept with its operator: it may outlive the trace of a call
+            return lax.div(b.dtype.type(a), b)
 
     def sum(self, x: Any, axes: tuple[int, ...]) -> Any:
         """Sum over axes; an axis of size 1 is just dropped."""

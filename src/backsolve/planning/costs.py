@@ -23,7 +23,7 @@ from backsolve.operators import Einsum, LinearOperator, Product, Sum
 from backsolve.operators.base import Identity, Scaling
 from backsolve.operators.batch_axes import Pairs
 from backsolve.operators.closed_form import dense_array, is_opaque
-from backsolve.operators.einsum import Factor
+from backsolve.operators.einsum import Factor, Reciprocal
 from backsolve.operators.moves import Component, Reshape, move_key
 from backsolve.sparse.materialize import register_kernels
 
@@ -252,8 +252,11 @@ def _dtype(array: Any) -> Any:
 def abstracted(op: LinearOperator, cost: Cost) -> LinearOperator:
     """The operator with every array abstract."""
     if isinstance(op, Einsum):
-        factors = tuple(Factor(AbstractArray(tuple(f.array.shape), _dtype(f.array), cost), f.labels) for f in op.factors)
-        return Einsum(factors, op.out, op.into, op.sizes, op.coef, op.dtypes)
+        arrays = [f.divisor if isinstance(f, Reciprocal) else f.array for f in op.factors]  # of the same shape and dtype
+        factors = [
+            Factor(AbstractArray(tuple(x.shape), _dtype(x), cost), f.labels) for x, f in zip(arrays, op.factors, strict=True)
+        ]
+        return Einsum(tuple(factors), op.out, op.into, op.sizes, op.coef, op.dtypes)
     if isinstance(op, Product):
         return Product(tuple(abstracted(f, cost) for f in op.factors))
     if isinstance(op, Sum):
