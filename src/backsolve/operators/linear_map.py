@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from backsolve.algebra.arrays import conjugate
@@ -16,10 +16,12 @@ __all__ = ["LinearMap"]
 class LinearMap(LinearOperator):
     """An operator known only by what it does: ``apply`` and the function of its transpose.
 
-    ``check_operator`` in `backsolve.testing` tells whether the two belong together.
+    ``check_operator`` in `backsolve.testing` tells whether the two belong together.  What else may be told of it: ``work``,
+    about how many scalar operations one application takes; ``batch_axes``, which axes lie side by side (see `aligned`), by
+    part of the domain and part of the codomain; ``lift``, a function that makes an array of NumPy's one for ``apply``.
     """
 
-    __slots__ = ("_apply", "_transpose_apply", "codomain", "domain", "name")
+    __slots__ = ("_apply", "_transpose_apply", "_work", "batch_axes", "codomain", "domain", "lift", "name")
     domain: Space
     codomain: Space
 
@@ -30,32 +32,59 @@ class LinearMap(LinearOperator):
         domain: Space,
         codomain: Space,
         name: str = "f",
+        *,
+        work: float | None = None,
+        batch_axes: Mapping[tuple[int, int], frozenset[tuple[int, int]]] | None = None,
+        lift: Callable[[Any], Any] | None = None,
     ) -> None:
         self._apply = apply
         self._transpose_apply = transpose_apply
         self.domain = domain
         self.codomain = codomain
         self.name = name
+        self._work = work
+        self.batch_axes = batch_axes or {}
+        self.lift = lift
+
+    @property
+    def functions(self) -> tuple[Callable[[Any], Any], Callable[[Any], Any] | None]:
+        """That of the map, and that of its transpose, where it was given one."""
+        return self._apply, self._transpose_apply
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What is told of it beside the functions and the spaces, as it was given."""
+        return {"name": self.name, "work": self._work, "batch_axes": self.batch_axes, "lift": self.lift}
 
     def apply(self, x: Any) -> Any:
         return self._apply(x)
+
+    def aligned(self, into: int, out: int) -> frozenset[tuple[int, int]]:
+        return self.batch_axes.get((into, out), frozenset())
+
+    @property
+    def work(self) -> float:
+        return super().work if self._work is None else self._work
+
+    def lifted(self, x: Any) -> Any:
+        return x if self.lift is None else self.lift(x)
 
     def transpose(self) -> LinearOperator:
         if self._transpose_apply is None:
             raise TypeError(
                 f"{self!r} was given no transpose; pass transpose_apply to linear_map to use it in a transposed product."
             )
+        turned = {(out, into): frozenset((b, a) for a, b in pairs) for (into, out), pairs in self.batch_axes.items()}
         name = self.name[:-1] if self.name.endswith("ᵀ") else self.name + "ᵀ"
-        return LinearMap(self._transpose_apply, self._apply, self.codomain, self.domain, name)
+        told = self.told | {"name": name, "batch_axes": turned}
+        return LinearMap(self._transpose_apply, self._apply, self.codomain, self.domain, **told)
 
     def refine(self, domain: Space, codomain: Space) -> LinearOperator:
-        return LinearMap(
-            self._apply,
-            self._transpose_apply,
-            unify(self.domain, domain, f"the domain of {self.name} and its place"),
-            unify(self.codomain, codomain, f"the codomain of {self.name} and its place"),
-            self.name,
-        )
+        domain = unify(self.domain, domain, f"the domain of {self.name} and its place")
+        codomain = unify(self.codomain, codomain, f"the codomain of {self.name} and its place")
+        if (domain, codomain) == (self.domain, self.codomain):
+            return self
+        return LinearMap(*self.functions, domain, codomain, **self.told)
 
     @property
     def label(self) -> str:

@@ -19,7 +19,7 @@ from backsolve.algebra.elements import add, is_number
 from backsolve.algebra.spaces import Space, TupleSpace
 from backsolve.elimination.borders import edge_product, premultiplied
 from backsolve.elimination.graph import EliminationGraph
-from backsolve.operators import Einsum, LinearOperator, Product, Sum
+from backsolve.operators import Einsum, LinearMap, LinearOperator, Product, Sum
 from backsolve.operators.base import Identity, Scaling
 from backsolve.operators.batch_axes import Pairs
 from backsolve.operators.closed_form import dense_array, is_opaque
@@ -201,45 +201,32 @@ register_adapter(AbstractArray, AbstractAdapter())
 register_kernels(AbstractArray, AbstractKernels())
 
 
-class AbstractOpaque(LinearOperator):
+def _abstract_opaque(op: LinearOperator, cost: Cost) -> LinearOperator:
     """An opaque operator between abstract arrays: its spaces, the cost of one application, its batch axes."""
 
-    __slots__ = ("_aligned", "_work", "codomain", "cost", "domain", "name")
-    domain: Space
-    codomain: Space
-
-    def __init__(
-        self, domain: Space, codomain: Space, work: float, name: str, cost: Cost, aligned: dict[tuple[int, int], Pairs]
-    ) -> None:
-        self._aligned = aligned  # by part of the domain and part of the codomain
-        self.domain = domain
-        self.codomain = codomain
-        self._work = work
-        self.name = name
-        self.cost = cost
-
-    def aligned(self, into: int, out: int) -> Pairs:
-        return self._aligned.get((into, out), frozenset())
-
-    def lifted(self, x: Any) -> Any:
-        return AbstractArray(tuple(x.shape), x.dtype, self.cost)
-
-    def apply(self, x: Any) -> Any:
-        self.cost.total += self._work
-        return self._image(self.codomain)
-
-    def _image(self, space: Space) -> Any:
+    def image(space: Space) -> Any:
         if isinstance(space, TupleSpace):
-            return tuple(map(self._image, space.parts))
-        return AbstractArray(tuple(space.shape or ()), space.dtype, self.cost)
+            return tuple(map(image, space.parts))
+        return AbstractArray(tuple(space.shape or ()), space.dtype, cost)
 
-    def transpose(self) -> LinearOperator:
-        aligned = {(out, into): frozenset((b, a) for a, b in pairs) for (into, out), pairs in self._aligned.items()}
-        return AbstractOpaque(self.codomain, self.domain, self._work, self.name, self.cost, aligned)
+    def applied(codomain: Space) -> Any:
+        def apply(x: Any) -> Any:
+            cost.total += work
+            return image(codomain)
 
-    @property
-    def label(self) -> str:
-        return self.name
+        return apply
+
+    work = op.work
+    return LinearMap(
+        applied(op.codomain),
+        applied(op.domain),
+        op.domain,
+        op.codomain,
+        op.label,
+        work=work,
+        batch_axes=_alignment(op),
+        lift=lambda x: AbstractArray(tuple(x.shape), x.dtype, cost),
+    )
 
 
 def _dtype(array: Any) -> Any:
@@ -263,7 +250,7 @@ def abstracted(op: LinearOperator, cost: Cost) -> LinearOperator:
         return Sum(tuple(abstracted(t, cost) for t in op.terms))
     if isinstance(op, Scaling) and not is_number(op.c):
         return Scaling(AbstractArray((), op.c.dtype, cost), op.space)
-    return AbstractOpaque(op.domain, op.codomain, op.work, op.label, cost, _alignment(op)) if is_opaque(op) else op
+    return _abstract_opaque(op, cost) if is_opaque(op) else op
 
 
 def _alignment(op: LinearOperator) -> dict[tuple[int, int], Pairs]:
