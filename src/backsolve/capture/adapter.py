@@ -12,16 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.tree_util import Partial
 
 from backsolve.algebra.arrays import Labels, counted, is_mask, register_adapter, selects
 from backsolve.capture import adapter as adapter  # registers how JAX does the arrays' operations
-from backsolve.capture.bidiagonal import BidiagonalInverse
 from backsolve.capture.linearized import Linearized
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Paired, RealLinear
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.vector import BlockVector
-from backsolve.operators import Einsum, Identity, Product, Scaling, Sum, Zero
+from backsolve.operators import Einsum, Identity, LinearMap, Product, Scaling, Sum, Zero
 from backsolve.operators.moves import Component, Parts, Reshape, Slice
 from backsolve.operators.tiled import Tile, TiledOperator
 from backsolve.planning.plan import Plan
@@ -310,6 +310,22 @@ def _equation_unflatten(aux: Any, operands: Any) -> LinearEquation:
     return LinearEquation(eqn.value, operands, params.value, spaces=spaces, transposed=transposed)
 
 
+def _map_flatten(op: LinearMap) -> tuple[Any, Any]:
+    """Functions that are pytrees themselves (`jax.tree_util.Partial`) have their arrays there, others are static."""
+    moving = [isinstance(f, Partial) for f in op.functions]
+    kids = [f if m else None for f, m in zip(op.functions, moving, strict=True)]
+    static = tuple(None if m else f for f, m in zip(op.functions, moving, strict=True))
+    told = op.told | {"batch_axes": tuple(op.batch_axes.items())}
+    return kids, (static, op.domain, op.codomain, tuple(told.items()))
+
+
+def _map_unflatten(aux: Any, kids: Any) -> LinearMap:
+    static, domain, codomain, told = aux
+    told = dict(told)
+    apply, transpose_apply = (kid if f is None else f for kid, f in zip(kids, static, strict=True))
+    return LinearMap(apply, transpose_apply, domain, codomain, **told | {"batch_axes": dict(told["batch_axes"])})
+
+
 def _translated_unflatten(aux: Any, kids: Any) -> Any:
     kind, domain, codomain, conjugated = aux
     return kind(kids[0], domain, codomain, conjugated)
@@ -320,11 +336,7 @@ def _register() -> None:
     register(Einsum, _einsum_flatten, _einsum_unflatten)
     register(OperatorMatrix, _matrix_flatten, _matrix_unflatten)
     register(LinearEquation, _equation_flatten, _equation_unflatten)
-    register(
-        BidiagonalInverse,
-        lambda op: ((op.blocks,), (op.backwards, op.space)),
-        lambda aux, kids: BidiagonalInverse(kids[0], *aux),
-    )
+    register(LinearMap, _map_flatten, _map_unflatten)
     for kind in (Paired, RealLinear):
         register(kind, lambda op: ((op.inner,), (type(op), op.domain, op.codomain, op.conjugated)), _translated_unflatten)
     register(Scaling, _scaling_flatten, lambda aux, kids: Scaling(kids[0] if kids else aux[0], aux[1]))

@@ -7,70 +7,65 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.tree_util import Partial
 
-from backsolve.algebra.spaces import ArraySpace
-from backsolve.operators import LinearOperator
+from backsolve.operators import LinearMap
 from backsolve.sparse.operator import Sparse
 
-__all__ = ["BidiagonalInverse"]
+__all__ = ["bidiagonal_inverse"]
 
 
-class BidiagonalInverse(LinearOperator):
-    """b ↦ the c with  cₜ = Aₜ cₜ₋₁ + bₜ  (``backwards``: cₜ = Aₜ cₜ₊₁ + bₜ), for T vectors of n numbers in a row.
+def bidiagonal_inverse(own: Sparse, steps: int) -> LinearMap:
+    """(I − own)⁻¹, for an ``own`` of so many blocks A, each a step below the diagonal, or each a step above.
 
-    ``blocks`` holds A, of shape (T, n, n), or (T, n) where each is diagonal; the first block to act is not read.
+    That is b ↦ the c with  cₜ = Aₜ cₜ₋₁ + bₜ  (or cₜ = Aₜ cₜ₊₁ + bₜ), for vectors of n numbers in a row.  Where every block
+    is diagonal, diagonals are what is kept.
     Cost: of depth 2 log₂ T; about 2 T products of blocks with each other, which for dense ones are n times those of a loop.
     Source: Blelloch, *Prefix Sums and Their Applications* (1990).
     """
+    space = own.domain
+    n = own.pattern.shape[0] // steps
+    rows, cols = own.rows.astype(np.int64), own.cols % n
+    if (rows % n == cols).all():
+        values = own.values.spread(rows, steps * n)
+        blocks = jnp.reshape(jnp.asarray(values.array(own.dtype)), (steps, n))
+    else:
+        values = own.values.spread(rows * n + cols, steps * n * n)
+        blocks = jnp.reshape(jnp.asarray(values.array(own.dtype)), (steps, n, n))
+    work = 4.0 * float(np.prod(blocks.shape)) * (n if blocks.ndim == 3 else 1)
+    backwards = bool((own.rows < own.cols).any())
+    ways = (_backwards, _backwards_transposed) if backwards else (_forwards, _forwards_transposed)
+    apply, transpose_apply = (Partial(way, blocks) for way in ways)  # type: ignore[no-untyped-call]  # pytrees of the blocks
+    return LinearMap(apply, transpose_apply, space, space, "(I − A)⁻¹", work=work, lift=jnp.asarray)
 
-    __slots__ = ("backwards", "blocks", "space")
 
-    def __init__(self, blocks: Any, backwards: bool, space: ArraySpace) -> None:
-        self.blocks = blocks
-        self.backwards = backwards
-        self.space = space
+def _forwards(blocks: Any, x: Any) -> Any:
+    return _scanned(blocks, x, backwards=False)
 
-    @classmethod
-    def of(cls, own: Sparse, steps: int) -> BidiagonalInverse:
-        """(I − own)⁻¹, of an operator with blocks one step below (or above) the diagonal."""
-        space = own.domain
-        n = own.pattern.shape[0] // steps
-        rows, cols = own.rows.astype(np.int64), own.cols % n
-        if (rows % n == cols).all():
-            values, shape = own.values.spread(rows, steps * n), (steps, n)
-        else:
-            values, shape = own.values.spread(rows * n + cols, steps * n * n), (steps, n, n)  # type: ignore[assignment]
-        blocks = jnp.reshape(jnp.asarray(values.array(own.dtype)), shape)
-        return cls(blocks, bool((own.rows < own.cols).any()), space)
 
-    @property
-    def domain(self) -> ArraySpace:
-        return self.space
+def _backwards(blocks: Any, x: Any) -> Any:
+    return _scanned(blocks, x, backwards=True)
 
-    @property
-    def codomain(self) -> ArraySpace:
-        return self.space
 
-    def apply(self, x: Any) -> Any:
-        b = jnp.reshape(x, self.blocks.shape[:2])
-        _, c = lax.associative_scan(_joined, (self.blocks, b), reverse=self.backwards)
-        return jnp.reshape(c, (-1,))
+def _forwards_transposed(blocks: Any, x: Any) -> Any:
+    return _backwards(_transposed(blocks, -1), x)
 
-    def transpose(self) -> LinearOperator:
-        blocks = jnp.roll(self.blocks, 1 if self.backwards else -1, axis=0)
-        blocks = jnp.swapaxes(blocks, 1, 2) if blocks.ndim == 3 else blocks
-        return BidiagonalInverse(blocks, not self.backwards, self.space)
 
-    @property
-    def work(self) -> float:
-        return 4.0 * float(np.prod(self.blocks.shape)) * (self.blocks.shape[-1] if self.blocks.ndim == 3 else 1)
+def _backwards_transposed(blocks: Any, x: Any) -> Any:
+    return _forwards(_transposed(blocks, 1), x)
 
-    def lifted(self, x: Any) -> Any:
-        return jnp.asarray(x)
 
-    @property
-    def label(self) -> str:
-        return "(I − A)⁻¹"
+def _transposed(blocks: Any, steps: int) -> Any:
+    """The blocks of the transpose, each where its own step begins."""
+    blocks = jnp.roll(blocks, steps, axis=0)
+    return jnp.swapaxes(blocks, 1, 2) if blocks.ndim == 3 else blocks
+
+
+def _scanned(blocks: Any, x: Any, *, backwards: bool) -> Any:
+    """The solution for blocks of shape (T, n, n), or (T, n) where each is diagonal; the first to act is not read."""
+    b = jnp.reshape(x, blocks.shape[:2])
+    _, c = lax.associative_scan(_joined, (blocks, b), reverse=backwards)
+    return jnp.reshape(c, (-1,))
 
 
 def _joined(first: tuple[Any, Any], second: tuple[Any, Any]) -> tuple[Any, Any]:

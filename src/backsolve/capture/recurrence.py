@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace, TupleSpace
-from backsolve.capture.bidiagonal import BidiagonalInverse
+from backsolve.capture.bidiagonal import bidiagonal_inverse
 from backsolve.capture.inside import EdgeOf, scanned_pattern
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.walk import Program, walk
@@ -288,7 +288,7 @@ class _Unfolding:
         if self.parallel:
             edges = [(node, columns_of(apart.entering, start, part)) for node, part, start in sources]
             entered = self.program.node(whole, f"what enters {apart.label}", _filled(edges))
-            inverse = BidiagonalInverse.of(apart.own, apart.steps)
+            inverse = bidiagonal_inverse(apart.own, apart.steps)
             return [(self.program.node(whole, apart.label, [(entered, inverse)]), apart.leaving)]
         size = whole.size // apart.steps
         space = ArraySpace((size,), whole.dtype)
