@@ -18,7 +18,7 @@ from backsolve.algebra.arrays import Labels, counted, is_mask, register_adapter,
 from backsolve.capture import adapter as adapter  # registers how JAX does the arrays' operations
 from backsolve.capture.linearized import Linearized
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.reals import Paired, RealLinear
+from backsolve.capture.reals import Translated
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import Einsum, Identity, LinearMap, Product, Scaling, Sum, Zero
@@ -326,19 +326,17 @@ def _map_unflatten(aux: Any, kids: Any) -> LinearMap:
     return LinearMap(apply, transpose_apply, domain, codomain, **told | {"batch_axes": dict(told["batch_axes"])})
 
 
-def _translated_unflatten(aux: Any, kids: Any) -> Any:
-    kind, domain, codomain, conjugated = aux
-    return kind(kids[0], domain, codomain, conjugated)
-
-
 def _register() -> None:
     register = jax.tree_util.register_pytree_node
     register(Einsum, _einsum_flatten, _einsum_unflatten)
     register(OperatorMatrix, _matrix_flatten, _matrix_unflatten)
     register(LinearEquation, _equation_flatten, _equation_unflatten)
     register(LinearMap, _map_flatten, _map_unflatten)
-    for kind in (Paired, RealLinear):
-        register(kind, lambda op: ((op.inner,), (type(op), op.domain, op.codomain, op.conjugated)), _translated_unflatten)
+    register(
+        Translated,
+        lambda op: ((op.inner,), (op.domain, op.codomain, op.conjugated)),
+        lambda aux, kids: Translated(kids[0], *aux),
+    )
     register(Scaling, _scaling_flatten, lambda aux, kids: Scaling(kids[0] if kids else aux[0], aux[1]))
     register(Identity, lambda op: ((), op.space), lambda space, _: Identity(space))
     register(Zero, lambda op: ((), (op.domain, op.codomain)), lambda aux, _: Zero(*aux))

@@ -29,8 +29,7 @@ from backsolve.sparse.operator import Sparse, compose_sparse, sparse
 from backsolve.system.system import System
 
 __all__ = [
-    "Paired",
-    "RealLinear",
+    "Translated",
     "as_operators",
     "as_pairs",
     "from_pairs",
@@ -206,17 +205,21 @@ def _edge(op: LinearOperator) -> LinearOperator:
                 part = _part(shape, np.array([1, -1], dtypes[1]) if ends["into"] else _REAL, dtypes, **ends)
         if part is not None:
             return part.transpose() if op.transposed else part
-    return Paired(op, pairs(op.domain), pairs(op.codomain))
+    return Translated(op, pairs(op.domain), pairs(op.codomain))
 
 
-class _Translated(LinearOperator):
-    """``inner`` between complex numbers and pairs of real ones: the other ones are what it maps.
+class Translated(LinearOperator):
+    """``inner`` in other coordinates: one between complex numbers as one between pairs of real ones, or the other way round.
+
+    Between complex numbers it is linear over the reals alone (``real_linear``): ``op @ dz`` is the change along dz,
+    ``op.T @ g`` the cotangent as JAX's `vjp` gives it, ``todense()`` the array that `jax.jacobian` gives (see the module);
+    for a real output Re(array · dz) is the change.
 
     In the pairing ⟨g, z⟩ = Re Σ g z of cotangents, which JAX transposes by, a pair (a, b) stands for the cotangent a − ib:
     between cotangents (``conjugated``) numbers are conjugated on their way.
     """
 
-    __slots__ = ("codomain", "conjugated", "domain", "inner")
+    __slots__ = ("codomain", "conjugated", "domain", "inner", "real_linear")
     domain: Space
     codomain: Space
 
@@ -225,55 +228,41 @@ class _Translated(LinearOperator):
         self.domain = domain
         self.codomain = codomain
         self.conjugated = conjugated
+        self.real_linear = is_complex(domain) or is_complex(codomain)
+
+    def apply(self, x: Any) -> Any:
+        inner, conjugated = self.inner, self.conjugated
+        if self.real_linear:
+            y = inner.apply(in_pairs(x, self.domain, conjugated=conjugated))
+            return from_pairs(y, self.codomain, conjugated=conjugated)
+        z = inner.apply(from_pairs(x, inner.domain, conjugated=conjugated))
+        return in_pairs(z, inner.codomain, conjugated=conjugated)
 
     def transpose(self) -> LinearOperator:
-        return type(self)(self.inner.transpose(), self.codomain, self.domain, not self.conjugated)
+        return Translated(self.inner.transpose(), self.codomain, self.domain, not self.conjugated)
 
     def lifted(self, x: Any) -> Any:
         return jnp.asarray(x)
 
-
-class Paired(_Translated):
-    """An operator between complex arrays, applied to pairs of real ones."""
-
-    __slots__ = ()
-
-    def apply(self, x: Any) -> Any:
-        z = from_pairs(x, self.inner.domain, conjugated=self.conjugated)
-        return in_pairs(self.inner.apply(z), self.inner.codomain, conjugated=self.conjugated)
-
     def aligned(self, into: int, out: int) -> frozenset[tuple[int, int]]:
-        return self.inner.aligned(into, out)
+        return super().aligned(into, out) if self.real_linear else self.inner.aligned(into, out)
 
     @property
     def work(self) -> float:
         return 2 * self.inner.work
 
     @property
-    def label(self) -> str:
-        return self.inner.label
-
-
-class RealLinear(_Translated):
-    """An operator between complex arrays that is linear over the reals alone: ``inner`` acts on their pairs.
-
-    ``op @ dz`` is the change along dz, ``op.T @ g`` the cotangent as JAX's `vjp` gives it, ``todense()`` the array that
-    `jax.jacobian` gives (see the module): for a real output Re(array · dz) is the change.
-    """
-
-    __slots__ = ()
-    real_linear = True
-
-    def apply(self, x: Any) -> Any:
-        y = self.inner.apply(in_pairs(x, self.domain, conjugated=self.conjugated))
-        return from_pairs(y, self.codomain, conjugated=self.conjugated)
+    def opaque(self) -> bool:
+        return not self.real_linear
 
     def scaled(self, c: Any) -> LinearOperator:
-        if jnp.iscomplexobj(c):
+        if not self.real_linear or jnp.iscomplexobj(c):
             return super().scaled(c)
-        return RealLinear(self.inner.scaled(c), self.domain, self.codomain, self.conjugated)
+        return Translated(self.inner.scaled(c), self.domain, self.codomain, self.conjugated)
 
     def todense(self) -> Any:
+        if not self.real_linear:
+            return super().todense()
         if self.conjugated:
             turned = self.transpose().todense()
             n = len(self.domain.shape)  # type: ignore[union-attr, arg-type]
@@ -282,7 +271,7 @@ class RealLinear(_Translated):
 
     @property
     def label(self) -> str:
-        return f"ℝ-linear({self.inner.label})"
+        return f"ℝ-linear({self.inner.label})" if self.real_linear else self.inner.label
 
 
 def from_pairs(x: Any, space: Space, *, conjugated: bool = False) -> Any:
@@ -343,5 +332,5 @@ def as_operators(J: OperatorMatrix, rows: Sequence[Space], columns: Sequence[Spa
     entries: dict[tuple[int, int], Any] = {}
     for (i, j), op in J.entries.items():
         plain = not is_complex(rows[i]) and not is_complex(columns[j])
-        entries[i, j] = op if plain else RealLinear(op, columns[j], rows[i])
+        entries[i, j] = op if plain else Translated(op, columns[j], rows[i])
     return OperatorMatrix(entries, J.shape, list(rows), list(columns))

@@ -15,7 +15,7 @@ from backsolve.capture.folding import known_value
 from backsolve.capture.index_maps import index_operator
 from backsolve.capture.inside import equation_pattern
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.reals import Paired, joined_sparse
+from backsolve.capture.reals import Translated, joined_sparse
 from backsolve.capture.row_blocks import by_row_blocks
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator, Space, TupleSpace
@@ -51,9 +51,10 @@ def sparse_edge(op: LinearOperator, limit: int | None = None) -> Sparse | Patter
     made = as_sparse(op, limit, _from_equation)
     if made is not None:
         return made
-    inner = op.inner if isinstance(op, Paired) else op
+    paired = isinstance(op, Translated) and not op.real_linear
+    inner = op.inner if paired else op  # type: ignore[attr-defined]
     pattern = equation_pattern(inner, sparse_edge) if isinstance(inner, LinearEquation) else None
-    return _pattern_of_pairs(pattern, inner) if isinstance(op, Paired) and pattern is not None else pattern
+    return _pattern_of_pairs(pattern, inner) if paired and pattern is not None else pattern
 
 
 def _pattern_of_pairs(pattern: Pattern, op: LinearOperator) -> Pattern:
@@ -84,8 +85,8 @@ def _from_equation(op: LinearOperator) -> Sparse | None:
         if all(f.array is g.array for f, g in zip(op.factors, known, strict=True)):
             return None
         return as_sparse(Einsum(known, op.out, op.into, op.sizes, op.coef, op.dtypes))
-    if isinstance(op, Paired):
-        return _of_pairs(op)
+    if isinstance(op, Translated):
+        return None if op.real_linear else _of_pairs(op)
     if not isinstance(op, LinearEquation):
         return None
     moving = [k for k, value in enumerate(op.operands) if value is None]
@@ -101,7 +102,7 @@ def _from_equation(op: LinearOperator) -> Sparse | None:
     return index_map.transpose() if op.transposed else index_map  # type: ignore[no-any-return]
 
 
-def _of_pairs(op: Paired) -> Sparse | None:
+def _of_pairs(op: Translated) -> Sparse | None:
     """Of an equation that moves complex numbers: each pair moves as they do."""
     one = _from_equation(op.inner)
     if one is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class LinearOperator(FlatProducts, ABC):
     __array_ufunc__ = None  # NumPy arrays on the left leave + - @ to us
     __array_priority__ = 1000
 
-    real_linear: ClassVar[bool] = False  # whether it acts on complex arrays and is linear over the reals alone
+    real_linear: bool = False  # whether it acts on complex arrays and is linear over the reals alone
 
     @property
     @abstractmethod
@@ -88,6 +88,11 @@ class LinearOperator(FlatProducts, ABC):
     def work(self) -> float:
         """About how many scalar operations one application takes: what a plan counts for an operator it cannot look into."""
         return float(self.domain.size + self.codomain.size)
+
+    @property
+    def opaque(self) -> bool:
+        """Whether nothing is known of it but what it does to an array: of a kind that does not say its dense form."""
+        return type(self).todense is LinearOperator.todense
 
     def lifted(self, x: Any) -> Any:
         """Return a NumPy array in the array library that the operator can be applied to."""

@@ -265,7 +265,7 @@ def as_plain_einsum(op: LinearOperator) -> Einsum | None:
 
 def is_opaque(op: LinearOperator) -> bool:
     """Whether nothing is known of an operator but what it does to an array."""
-    return not isinstance(op, (*_STRUCTURED, Product, Sum)) and type(op).todense is LinearOperator.todense
+    return not isinstance(op, (*_STRUCTURED, Product, Sum)) and op.opaque
 
 
 def _must_push(op: LinearOperator) -> bool:
