@@ -26,7 +26,7 @@ from backsolve.operators.moves import flat_space
 from backsolve.sparse.boolean import BYTES, MOST, foresee, powers, product, require, same
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
-from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries, from_labels, transposed
+from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries, from_labels, run_starts, transposed
 from backsolve.sparse.pattern import dense as dense_pattern
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.series import scan_counts
@@ -92,13 +92,9 @@ def _sizes(spaces: Sequence[Any]) -> list[int]:
     return [space.size for space in spaces]
 
 
-def _starts(sizes: Sequence[int]) -> Index:
-    return np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
-
-
 def _placed(patterns: dict[tuple[int, int], Pattern], rows: Sequence[int], cols: Sequence[int]) -> csr_array:
     """Patterns of pairs of leaves as one boolean matrix."""
-    below, before = _starts(rows), _starts(cols)
+    below, before = run_starts(rows), run_starts(cols)
     nowhere = np.zeros(0, np.int64)
     i = np.concatenate([nowhere, *(p.rows + below[a] for (a, _), p in patterns.items())])
     j = np.concatenate([nowhere, *(p.cols + before[b] for (_, b), p in patterns.items())])
@@ -171,7 +167,7 @@ class _Loop:
         sizes, out = ([prod(v.aval.shape) for v in variables] for variables in (invars, jaxpr.outvars))
         self.consts = sum(n for n, x in zip(sizes, constants, strict=False) if x is None)
         self.carry = sum(n for n, m in zip(sizes[count:], self.moving, strict=False) if m)
-        rows = [np.arange(a, a + n) for a, n, m in zip(_starts(out), out, self.moving, strict=False) if m]
+        rows = [np.arange(a, a + n) for a, n, m in zip(run_starts(out), out, self.moving, strict=False) if m]
         self.rows = np.concatenate([np.zeros(0, np.int64), *rows])  # of all that is carried, the entries of what moves
         K, C, after = self.consts, self.consts + self.carry, sum(out[:carried])
         own, given = B[self.rows], B[after:]

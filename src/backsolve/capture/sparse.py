@@ -26,7 +26,7 @@ from backsolve.planning.plan import Plan, choose_order
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.sparse.operator import Sparse, as_sparse, join_sparse, mirror_sparse
-from backsolve.sparse.pattern import Pattern, from_entries
+from backsolve.sparse.pattern import Pattern, from_entries, run_starts
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
@@ -97,7 +97,7 @@ def _from_equation(op: LinearOperator) -> Sparse | None:
     if len(parts) > 1:  # the operands lie one after the other
         ends = flat_space(op.domain), flat_space(op.codomain)
         into, out = ends[::-1] if op.transposed else ends
-        begins = np.concatenate(([0], np.cumsum([part.domain.size for part in parts])))
+        begins = run_starts([part.domain.size for part in parts])
         index_map = join_sparse([(part, None, np.arange(part.domain.size) + k) for part, k in zip(parts, begins)], into, out)
     return index_map.transpose() if op.transposed else index_map  # type: ignore[no-any-return]
 

@@ -25,7 +25,7 @@ from backsolve.operators.closed_form import attempt, first_of, opaque_among
 from backsolve.operators.moves import flat_space, flattened, unflattened
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Keep, Sparse, add_sparse, columns_of, compose_sparse, join_sparse, rows_of
-from backsolve.sparse.pattern import Pattern, apart, dense, product, transposed, union
+from backsolve.sparse.pattern import Pattern, apart, dense, product, run_starts, transposed, union
 
 __all__ = ["OpaqueEdge", "Recurrence", "SparseEdges", "accumulate_sparse", "meetings", "pulled", "pushed"]
 
@@ -447,22 +447,18 @@ def _together(
     for i, left in lefts.items():
         met = {j: op for j, op in rights.items() if isinstance(op, Sparse) and (i, j) in wanted}
         if isinstance(left, OpaqueEdge) and len(met) > 1:
-            starts = _starts([op.domain for op in met.values()])
-            parts = [(op, None, np.arange(op.domain.size) + a) for a, op in zip(starts, met.values(), strict=True)]
+            starts = run_starts([op.domain.size for op in met.values()]).tolist()
+            parts = [(op, None, np.arange(op.domain.size) + a) for a, op in zip(starts, met.values(), strict=False)]
             whole = pushed(left, join_sparse(parts, _as_one([op.domain for op in met.values()]), left.spaces[0]))
-            products |= {(i, j): columns_of(whole, a, op.domain) for a, (j, op) in zip(starts, met.items(), strict=True)}
+            products |= {(i, j): columns_of(whole, a, op.domain) for a, (j, op) in zip(starts, met.items(), strict=False)}
     for j, right in rights.items():
         met = {i: op for i, op in lefts.items() if isinstance(op, Sparse) and (i, j) in wanted}
         if isinstance(right, OpaqueEdge) and len(met) > 1:
-            starts = _starts([op.codomain for op in met.values()])
-            stacked = [(op, np.arange(op.codomain.size) + a, None) for a, op in zip(starts, met.values(), strict=True)]
+            starts = run_starts([op.codomain.size for op in met.values()]).tolist()
+            stacked = [(op, np.arange(op.codomain.size) + a, None) for a, op in zip(starts, met.values(), strict=False)]
             whole = pulled(join_sparse(stacked, right.spaces[1], _as_one([op.codomain for op in met.values()])), right)
-            products |= {(i, j): rows_of(whole, a, op.codomain) for a, (i, op) in zip(starts, met.items(), strict=True)}
+            products |= {(i, j): rows_of(whole, a, op.codomain) for a, (i, op) in zip(starts, met.items(), strict=False)}
     return products
-
-
-def _starts(spaces: Sequence[Space]) -> list[int]:
-    return np.cumsum([0, *(space.size for space in spaces)])[:-1].tolist()  # type: ignore[no-any-return]
 
 
 def _as_one(spaces: Sequence[Space]) -> ArraySpace:

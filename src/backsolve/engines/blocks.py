@@ -17,6 +17,7 @@ from backsolve.engines.base import parity
 from backsolve.engines.fronts import Block, FrontFactors, FrontPlan
 from backsolve.engines.layout import Layout, Part
 from backsolve.sparse.materialize import take
+from backsolve.sparse.pattern import run_starts
 
 __all__ = ["Permuted", "block_factors", "factors_of"]
 
@@ -130,7 +131,7 @@ def _split(layout: Layout, *, single: bool) -> Split:
 
 def _pieces(parts: Sequence[Part]) -> Index:
     """The number of each entry's piece among those of all parts."""
-    starts = np.cumsum([0, *(part.pieces for part in parts)])
+    starts = run_starts([part.pieces for part in parts])
     return np.concatenate([np.zeros(0, np.int64), *(a + part.numbers() for a, part in zip(starts, parts, strict=False))])
 
 

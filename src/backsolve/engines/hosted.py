@@ -10,7 +10,7 @@ import numpy as np
 
 from backsolve.algebra.spaces import PatternTooLargeError
 from backsolve.engines.base import SingularError, SingularMatrixError, parity
-from backsolve.engines.layout import LONG, Columns, Layout, Stretched
+from backsolve.engines.layout import LONG, Columns, Layout, Stretched, compressed
 from backsolve.engines.selected import selected_inverse
 from backsolve.matrices.solve import for_superlu
 
@@ -331,9 +331,9 @@ def _reordered(order: Order, by: Array) -> Order:
     inverse = np.argsort(by)
     col = inverse[np.repeat(np.arange(by.size), np.diff(indptr))]
     row = inverse[row] if order.paired else row
-    sort = np.lexsort((row, col))
-    indptr = np.concatenate(([0], np.cumsum(np.bincount(col, minlength=by.size))))
-    columns = Columns(indptr.astype(np.int32), row[sort].astype(np.int32), source[sort])
     return order._replace(
-        columns=columns, rows=order.rows[by] if order.paired else order.rows, cols=order.cols[by], final=True
+        columns=compressed(row, col, by.size, source),
+        rows=order.rows[by] if order.paired else order.rows,
+        cols=order.cols[by],
+        final=True,
     )

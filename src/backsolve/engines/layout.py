@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from backsolve.sparse.materialize import common_dtype, concatenate, take
-from backsolve.sparse.pattern import Pattern
+from backsolve.sparse.pattern import Pattern, run_starts
 
-__all__ = ["Layout", "Part", "Stretched"]
+__all__ = ["Columns", "Layout", "Part", "Stretched", "compressed"]
 
 
 Index = np.ndarray[Any, Any]
@@ -39,6 +39,13 @@ class Columns(NamedTuple):
     indptr: Index
     indices: Index
     order: Index
+
+
+def compressed(row: Index, col: Index, n: int, source: Index | None = None) -> Columns:
+    """Places of n columns, column by column; ``source`` says where the number of each comes from (None: in turn)."""
+    order = np.lexsort((row, col))
+    indptr = run_starts(np.bincount(col, minlength=n)).astype(np.int32)
+    return Columns(indptr, row[order].astype(np.int32), order if source is None else source[order])
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +83,12 @@ class Layout:
     @property
     def row_starts(self) -> Index:
         """The number of each block row's first row, and at last that of all."""
-        return self.remember("row starts", lambda: _starts(self.rows))
+        return self.remember("row starts", lambda: run_starts([part.size for part in self.rows]))
 
     @property
     def col_starts(self) -> Index:
         """The number of each block column's first column, and at last that of all."""
-        return self.remember("column starts", lambda: _starts(self.cols))
+        return self.remember("column starts", lambda: run_starts([part.size for part in self.cols]))
 
     def remember(self, key: Any, make: Callable[[], T]) -> T:
         """What ``make`` returned the first time this key was asked for."""
@@ -99,9 +106,7 @@ class Layout:
         rows = [p.rows + self.row_starts[i] for (i, _), p in zip(self.places, self.patterns, strict=True)]
         cols = [p.cols + self.col_starts[j] for (_, j), p in zip(self.places, self.patterns, strict=True)]
         row, col = np.concatenate([nothing, *rows]), np.concatenate([nothing, *cols])
-        order = np.lexsort((row, col))
-        indptr = np.concatenate(([0], np.cumsum(np.bincount(col, minlength=self.size))))
-        return Columns(indptr.astype(np.int32), row[order].astype(np.int32), order)
+        return compressed(row, col, self.size)
 
     def numbers(self, data: Sequence[Any]) -> Any:
         """The blocks' numbers as one vector, column by column."""
@@ -117,10 +122,6 @@ class Layout:
     def row_label(self, k: int) -> str:
         """What stands at row k."""
         return _label(self.rows, self.row_starts, k)
-
-
-def _starts(parts: Sequence[Part]) -> Index:
-    return np.cumsum([0, *(part.size for part in parts)])
 
 
 def _label(parts: Sequence[Part], starts: Index, k: int) -> str:
@@ -152,7 +153,7 @@ class Stretched:
         new_rows, rows, cols, ones = row.copy(), [row], [col], [np.arange(row.size)]
         links = 0
         by_row = np.argsort(row, kind="stable")
-        starts = np.cumsum([0, *counts])
+        starts = run_starts(counts)
         for i in np.flatnonzero(counts > max(LONG * np.sqrt(n), 2 * CHUNK)).tolist():
             entries = by_row[starts[i] : starts[i + 1]]
             piece = np.arange(entries.size) // CHUNK
@@ -167,9 +168,7 @@ class Stretched:
         rows[0] = new_rows
         self.size = n + links
         at_row, at_col, source = np.concatenate(rows), np.concatenate(cols), np.concatenate(ones)
-        order = np.lexsort((at_row, at_col))
-        indptr = np.concatenate(([0], np.cumsum(np.bincount(at_col, minlength=self.size))))
-        self.columns = Columns(indptr.astype(np.int32), at_row[order].astype(np.int32), source[order])
+        self.columns = compressed(at_row, at_col, self.size, source)
 
     @cached_property
     def mates(self) -> Any:

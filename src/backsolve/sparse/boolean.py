@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from backsolve.algebra.spaces import require_memory
+from backsolve.sparse.pattern import run_starts
 
 __all__ = ["BYTES", "MOST", "foresee", "powers", "product", "require", "same"]
 
@@ -113,5 +114,5 @@ def _from_bits(bits: Bits, like: csr_array) -> csr_array:
     require(int(counts.sum()), BYTES, "the carry of a loop")
     columns = [np.flatnonzero(np.unpackbits(row)) for row in bits.view(np.uint8)]
     indices = np.concatenate([np.zeros(0, np.int64), *columns])
-    indptr = np.concatenate(([0], np.cumsum(counts)))
+    indptr = run_starts(counts)
     return csr_array((np.ones(indices.size, bool), indices, indptr), shape=like.shape)

@@ -19,6 +19,7 @@ import numpy as np
 from backsolve.algebra.arrays import conjugate, is_mask, multiply, reshape
 from backsolve.algebra.elements import is_number
 from backsolve.sparse.materialize import assemble, common_dtype, concatenate, evaluate_by_kind, take
+from backsolve.sparse.pattern import run_starts
 
 __all__ = ["CONSTANT", "Combination", "LazyValues", "Monomials", "as_numbers", "joined", "multiplied", "sum_consts", "union"]
 
@@ -45,7 +46,7 @@ class Monomials:
     @property
     def begins(self) -> Index:
         """Where each source begins in s, and where the last one ends."""
-        return np.concatenate(([0], np.cumsum([x.shape[0] for x in self.sources])))
+        return run_starts([x.shape[0] for x in self.sources])
 
     def numbers(self) -> Index:
         """The source of each entry; of a constant, the first."""
@@ -301,7 +302,7 @@ class LazyValues:
             plain = sizes == (n,) and bool((index == np.arange(n)).all())
             plan = Combination(n, sizes, None if plain else index, None, _uniform(coef))
             return cls(sources, plan, monomials.masks)
-        starts = np.concatenate(([0], np.cumsum(has)))
+        starts = run_starts(has)
         const = _uniform(np.where(has, 0, coef))
         return cls(sources, Combination(n, sizes, index[has], starts, _uniform(coef[has]), const), monomials.masks)
 
@@ -386,7 +387,7 @@ class LazyValues:
             return LazyValues((), Combination(count, const=const))
         counts = np.zeros(count, np.int64)
         counts[places] = 1 if plan.starts is None else np.diff(plan.starts)
-        starts = np.concatenate(([0], np.cumsum(counts)))
+        starts = run_starts(counts)
         return self._planned(Combination(count, plan.sizes, plan.index, starts, plan.coef, const))
 
     def mapped(self, function: Callable[[Any], Any]) -> LazyValues:
@@ -414,7 +415,7 @@ def sum_consts(parts: Sequence[tuple[Any, Index | None]], count: int) -> Any:
 def _ragged(starts: Index, groups: Index) -> tuple[Index, Index]:
     """The terms of these groups one after the other, and where each group then begins."""
     counts = np.diff(starts)[groups]
-    new = np.concatenate(([0], np.cumsum(counts)))
+    new = run_starts(counts)
     return np.arange(new[-1]) + np.repeat(starts[groups] - new[:-1], counts), new
 
 
@@ -490,7 +491,7 @@ def joined(parts: Sequence[LazyValues]) -> LazyValues:
     coef = _joined_numbers([(part.plan.coef, lengths[id(part)]) for part in moving])
     counts = [_counts(part) for part in parts]
     single = all(part.sources and part.plan.starts is None for part in parts)
-    starts = None if single else np.concatenate(([0], np.cumsum(np.concatenate(counts)))).astype(dtype)
+    starts = None if single else run_starts(np.concatenate(counts)).astype(dtype)
     return LazyValues(sources, Combination(count, sizes, np.concatenate(index), starts, coef, const), masks)
 
 
@@ -531,7 +532,7 @@ def _all_sources(parts: Sequence[LazyValues]) -> tuple[list[Any], tuple[int, ...
     """The sources of all parts, each array once, their sizes and masks, and by an array's id where its entries begin."""
     every = [entry for part in parts for entry in zip(part.sources, part.plan.sizes, part.masks, strict=True)]
     sources, sizes, masks = zip(*{id(entry[0]): entry for entry in every}.values(), strict=True)
-    begins = np.concatenate(([0], np.cumsum(sizes))).tolist()
+    begins = run_starts(sizes).tolist()
     return list(sources), sizes, list(masks), dict(zip(map(id, sources), begins))
 
 
@@ -539,7 +540,7 @@ def _moved_index(part: LazyValues, offsets: dict[int, int], dtype: Any) -> Index
     """Where the terms of a part lie in the concatenation of all sources."""
     plan = part.plan
     index = np.arange(_length(part), dtype=dtype) if plan.index is None else plan.index.astype(dtype, copy=False)
-    begins = np.concatenate(([0], np.cumsum(plan.sizes)))
+    begins = run_starts(plan.sizes)
     moves = np.array([offsets[id(x)] for x in part.sources]) - begins[:-1]
     far: Index = moves[:1] if (moves == moves[0]).all() else moves[np.searchsorted(begins[1:], index, side="right")]
     moved: Index = index + far.astype(dtype)

@@ -14,6 +14,7 @@ import numpy as np
 
 from backsolve.algebra.arrays import add, astype, multiply, namespace, pad, place, reshape, scale, sum_axes
 from backsolve.algebra.elements import is_number
+from backsolve.sparse.pattern import run_starts
 
 __all__ = [
     "assemble",
@@ -257,7 +258,7 @@ def combine(x: Any, index: Index | None, starts: Index | None, coef: Any = 1) ->
         return sum_axes(reshape(terms, (counts.size, most, *x.shape[1:])), (1,))
     if most > _PASSES:
         pieces = -(-counts // _PASSES)
-        ends = np.concatenate(([0], np.cumsum(pieces)))
+        ends = run_starts(pieces)
         within = np.arange(ends[-1]) - np.repeat(ends[:-1], pieces)
         rounds = np.append(np.repeat(starts[:-1], pieces) + _PASSES * within, starts[-1])
         return combine(combine(x, index, rounds, coef), None, ends)
@@ -470,7 +471,7 @@ def _alike(terms: Terms, entries: Index) -> Any:
 def _rest(terms: Terms, entries: Index) -> Any:
     """The numbers of entries of no kind, from what they need of the sources."""
     counts = np.diff(terms.starts)[entries]
-    starts = np.concatenate(([0], np.cumsum(counts)))
+    starts = run_starts(counts)
     chosen = np.arange(starts[-1]) + np.repeat(terms.starts[entries] - starts[:-1], counts)
     const = terms.const if is_number(terms.const) else terms.const[entries]
     if not chosen.size:

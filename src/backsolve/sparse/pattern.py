@@ -30,6 +30,7 @@ __all__ = [
     "product",
     "require_memory",
     "rows_chosen",
+    "run_starts",
     "selected",
     "transposed",
     "union",
@@ -37,6 +38,19 @@ __all__ = [
 
 Index = np.ndarray[Any, Any]
 T = TypeVar("T")
+
+
+def run_starts(lengths: Sequence[int] | Index) -> Index:
+    """Where runs of these lengths begin, one after the other, and where the last one ends.
+
+    Example:
+        >>> run_starts([2, 0, 3])
+        array([0, 2, 2, 5])
+    """
+    starts = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, dtype=np.int64, out=starts[1:])
+    return starts
+
 
 PLANS = 8  # with other patterns that a pattern remembers; those of a formula that is worked out again and again
 _TRIES = 4  # numbers of columns in turn that are tried
@@ -74,7 +88,7 @@ class Pattern:
     @property
     def starts(self) -> Index:
         """Where each row begins, and at last the number of places: the row pointer of CSR."""
-        return self.remember("starts", lambda: _starts(np.bincount(self.rows, minlength=self.shape[0])))
+        return self.remember("starts", lambda: run_starts(np.bincount(self.rows, minlength=self.shape[0])))
 
     @property
     def compressed(self) -> tuple[Index, Index]:
@@ -180,7 +194,7 @@ class ProductPlan(NamedTuple):
             return ProductPlan(pattern, self.left[mask], self.right[mask], None)
         counts = np.diff(self.starts)
         terms = np.repeat(mask, counts)
-        return ProductPlan(pattern, self.left[terms], self.right[terms], _starts(counts[mask]))
+        return ProductPlan(pattern, self.left[terms], self.right[terms], run_starts(counts[mask]))
 
 
 class UnionPlan(NamedTuple):
@@ -395,7 +409,7 @@ def rows_chosen(a: Pattern, rows: Index) -> tuple[Pattern, Index]:
         ([0, 0, 1, 1, 2], [0, 1, 0, 1, 1], [1, 2, 1, 2, 0])
     """
     counts = a.row_counts[rows]
-    starts = _starts(counts)
+    starts = run_starts(counts)
     places = np.arange(starts[-1]) + np.repeat(a.starts[rows] - starts[:-1], counts)
     return Pattern(np.repeat(np.arange(rows.size), counts), a.cols[places], (rows.size, a.shape[1])), places
 
@@ -443,12 +457,6 @@ def _frozen(x: Index) -> Index:
 
 def _number_if_uniform(counts: Index) -> float | Index:
     return float(counts[0]) if counts.size and (counts == counts[0]).all() else counts
-
-
-def _starts(counts: Index) -> Index:
-    starts = np.zeros(counts.size + 1, np.int64)
-    np.cumsum(counts, out=starts[1:])
-    return starts
 
 
 def _width(shape: tuple[int, int]) -> np.int64:

@@ -34,6 +34,7 @@ from backsolve.operators.flat import FlatProducts, Known
 from backsolve.operators.linear_map import LinearMap
 from backsolve.sparse.materialize import take
 from backsolve.sparse.operator import Sparse, sparse
+from backsolve.sparse.pattern import run_starts
 
 __all__ = ["Bordered", "Inverse", "bordered", "placed", "require_square", "with_operators"]
 
@@ -137,7 +138,7 @@ def _border(
 
 def _damp(entries: dict[tuple[int, int], Sparse], parts: Any, at: tuple[Index, Index], damping: Any) -> None:
     """Add damping · dp to the outputs, entry by entry."""
-    starts = [np.cumsum([0, *(part.size for part in side)]) for side in parts]
+    starts = [run_starts([part.size for part in side]) for side in parts]
     block = [np.searchsorted(s, k, "right") - 1 for s, k in zip(starts, at, strict=True)]
     for p, q in np.unique(np.stack(block), axis=1).T.tolist():
         met = (block[0] == p) & (block[1] == q)
