@@ -31,13 +31,13 @@ from backsolve.sparse.pattern import dense as dense_pattern
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.series import scan_counts
 
-__all__ = ["RULES", "EdgeOf", "equation_pattern", "scanned_pattern"]
+__all__ = ["RULES", "PatternOf", "equation_pattern", "moving_carry", "scanned_pattern"]
 
 Index = np.ndarray[Any, Any]
-EdgeOf = Callable[[LinearOperator], Sparse | Pattern | None]
+PatternOf = Callable[[LinearOperator], Sparse | Pattern | None]
 
 
-def equation_pattern(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
+def equation_pattern(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     """The places of a linear equation's matrix, between its moving operands and its outputs, one after the other.
 
     ``edge`` gives the operators of what is inside.  None where nothing is known, or where there are more than fit into
@@ -54,7 +54,7 @@ def equation_pattern(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
 
 
 # ---- blocks of a program -----------------------------------------------------------------------------------------------
-def _blocks(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: EdgeOf) -> csr_array:
+def _blocks(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: PatternOf) -> csr_array:
     """Which entries of a jaxpr's outputs depend on which of its inputs that are None; of the others the value is given, or
     the type alone.
     """
@@ -78,7 +78,7 @@ def _blocks(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: Edge
     return _placed({place: op.pattern for place, op in found[-1].items()}, _sizes(out), _sizes(spaces))
 
 
-def _of_ones(op: LinearOperator, edge: EdgeOf) -> Sparse:
+def _of_ones(op: LinearOperator, edge: PatternOf) -> Sparse:
     """An edge with ones for its numbers: of the inside only the places matter."""
     made = edge(op)
     into, out = flat_space(op.domain), flat_space(op.codomain)
@@ -119,7 +119,7 @@ def _type(v: Any, x: Any = None) -> Any:
 
 
 # ---- what has a body -----------------------------------------------------------------------------------------------------
-def _called(op: LinearEquation, edge: EdgeOf) -> Pattern:
+def _called(op: LinearEquation, edge: PatternOf) -> Pattern:
     """A body that is evaluated once, such as that of a checkpoint."""
     jaxpr = op.eqn.params["jaxpr"]
     consts = getattr(jaxpr, "consts", ())
@@ -128,7 +128,7 @@ def _called(op: LinearEquation, edge: EdgeOf) -> Pattern:
     return _pattern(_blocks(jaxpr, consts, inputs, edge))
 
 
-def _branches(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
+def _branches(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     """The union of the branches.  None where the choice depends on what moves (in a pullback that is not linear)."""
     if op.operands[0] is None:
         return None
@@ -140,7 +140,7 @@ def _branches(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
     return _pattern(total.astype(bool))
 
 
-def _pulled(op: LinearEquation, edge: EdgeOf) -> Pattern:
+def _pulled(op: LinearEquation, edge: PatternOf) -> Pattern:
     """A function of which only the pullback is known, a linear program of the cotangent."""
     types = [_type(v) for v in op.eqn.outvars]
     closed = jax.make_jaxpr(lambda *cts: jx.pull_cotangents(op.eqn, op.operands, op.params, cts))(*types)
@@ -148,19 +148,30 @@ def _pulled(op: LinearEquation, edge: EdgeOf) -> Pattern:
     return transposed(_pattern(matrix))[0]
 
 
-class _Loop:
+def moving_carry(op: LinearEquation, carried: int) -> tuple[list[bool], list[bool]]:
+    """Of what a loop carries, its first outputs: what follows from operands that move, and what of that has derivatives."""
+    follows = jx.dependent(op.eqn, [x is None for x in op.operands])[:carried]
+    return follows, [f and jx.carries_derivatives(v.aval) for f, v in zip(follows, op.eqn.outvars, strict=False)]
+
+
+class _Body:
     """The blocks of a loop's body: how its carry and its outputs depend on constants, carry and slices that move.
 
     ``constants`` are the values of the first inputs, None for those that move; then come the carry and the slices.
     """
 
     def __init__(
-        self, op: LinearEquation, closed: Any, constants: Sequence[Any], sliced: Sequence[bool], carried: int, edge: EdgeOf
+        self,
+        op: LinearEquation,
+        closed: Any,
+        constants: Sequence[Any],
+        sliced: Sequence[bool],
+        carried: int,
+        edge: PatternOf,
     ) -> None:
         jaxpr, count = closed.jaxpr, len(constants)
         invars = jaxpr.invars
-        moves = jx.dependent(op.eqn, [x is None for x in op.operands])
-        self.moving = [m and jx.carries_derivatives(v.aval) for m, v in zip(moves[:carried], invars[count:], strict=False)]
+        self.moving = moving_carry(op, carried)[1]
         inputs = [None if x is None else _type(v, x) for v, x in zip(invars, constants, strict=False)]
         inputs += [None if m else _type(v) for v, m in zip(invars[count:], [*self.moving, *sliced], strict=True)]
         B = _blocks(jaxpr, closed.consts, inputs, edge)
@@ -208,7 +219,7 @@ class _Places:
         return from_entries(np.concatenate(self.rows), np.concatenate(self.cols), self.shape)[0]
 
 
-def scanned_pattern(op: LinearEquation, edge: EdgeOf, most: int = MOST) -> Pattern:
+def scanned_pattern(op: LinearEquation, edge: PatternOf, most: int = MOST) -> Pattern:
     """The places of a scan's matrix: c' = A c + B x + K k and y = C c + D x + E k at each of T steps.
 
     Raises `PatternTooLargeError` where they would take more than ``most`` bytes.
@@ -218,7 +229,7 @@ def scanned_pattern(op: LinearEquation, edge: EdgeOf, most: int = MOST) -> Patte
     active = [x is None for x in operands]
     sizes = [prod(v.aval.shape) for v in invars]
     sliced = active[count + carried :]
-    body = _Loop(op, params["jaxpr"], operands[:count], sliced, carried, edge)
+    body = _Body(op, params["jaxpr"], operands[:count], sliced, carried, edge)
     start = body.starting(sizes[count : count + carried], active[count : count + carried])
     out = [prod(v.aval.shape) for v in op.eqn.outvars]
     widths = [n for n, a in zip(sizes[count + carried :], sliced, strict=True) if a]
@@ -292,7 +303,7 @@ def _stacked(sizes: Sequence[int], T: int, begin: int) -> tuple[Index, Index]:
     return np.concatenate(starts), np.concatenate(steps)
 
 
-def _repeated(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
+def _repeated(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     """A loop of which nobody knows how often it turns: the union over all numbers of turns.
 
     None where that depends on what moves.
@@ -304,7 +315,7 @@ def _repeated(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
     moves = jx.dependent(op.eqn, active)
     if any(jx.dependent_outputs(params["cond_jaxpr"].jaxpr, [*active[:begin], *moves])):
         return None
-    body = _Loop(op, params["body_jaxpr"], operands[begin:count], [], len(operands) - count, edge)
+    body = _Body(op, params["body_jaxpr"], operands[begin:count], [], len(operands) - count, edge)
     start = body.starting([prod(v.aval.shape) for v in invars[count:]], active[count:])
     before = sum(prod(v.aval.shape) for v, a in zip(invars[:begin], active, strict=False) if a)
     out = sum(prod(v.aval.shape) for v in op.eqn.outvars)
@@ -318,7 +329,7 @@ def _repeated(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
     return places.pattern()
 
 
-RULES: dict[str, Callable[[LinearEquation, EdgeOf], Pattern | None]] = {
+RULES: dict[str, Callable[[LinearEquation, PatternOf], Pattern | None]] = {
     "scan": scanned_pattern,
     "while": _repeated,
     "cond": _branches,
@@ -329,7 +340,7 @@ RULES: dict[str, Callable[[LinearEquation, EdgeOf], Pattern | None]] = {
 
 
 # ---- what has none -------------------------------------------------------------------------------------------------------
-def _by_axes(op: LinearEquation, edge: EdgeOf) -> Pattern | None:
+def _by_axes(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     """By what the primitive's record says, else dense but for the axes that lie side by side; None where none do."""
     pattern = record_of(op.eqn.primitive.name).pattern
     moving = [k for k, x in enumerate(op.operands) if x is None]

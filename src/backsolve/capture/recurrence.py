@@ -20,7 +20,7 @@ from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace, TupleSpace
 from backsolve.capture.bidiagonal import bidiagonal_inverse
-from backsolve.capture.inside import EdgeOf, scanned_pattern
+from backsolve.capture.inside import PatternOf, moving_carry, scanned_pattern
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.walk import Program, walk
 from backsolve.elimination.sparse_edges import Recurrence, accumulate_sparse
@@ -40,7 +40,7 @@ Index = np.ndarray[Any, Any]
 Part = tuple[Sparse, Index, Index]  # a block, and where its rows and its columns lie
 
 
-def recurrence(op: LinearEquation, edge: EdgeOf, *, always: bool = False) -> Recurrence | None:
+def recurrence(op: LinearEquation, edge: PatternOf, *, always: bool = False) -> Recurrence | None:
     """A scan with a carry, taken apart.
 
     None where its own matrix has fewer entries (unless ``always``), and where something in its body is known only by
@@ -66,7 +66,7 @@ def recurrence(op: LinearEquation, edge: EdgeOf, *, always: bool = False) -> Rec
     return apart.transpose() if op.transposed else apart
 
 
-def _entries(op: LinearEquation, edge: EdgeOf, most: int) -> int:
+def _entries(op: LinearEquation, edge: PatternOf, most: int) -> int:
     """How many entries the matrix of the whole loop has; all of them where that is more than ``most``."""
     try:
         return scanned_pattern(op, edge, BYTES * most).nnz
@@ -88,9 +88,8 @@ class _Loop:
         self.consts, self.carried = scan_counts(params)
         self.after = self.consts + self.carried
         active = [x is None for x in op.operands]
-        depends = jx.dependent(op.eqn, active)[: self.carried]
-        self.moving = [d and jx.carries_derivatives(v.aval) for d, v in zip(depends, outvars, strict=False)]
-        self.counts = depends != self.moving  # whether an integer follows from tangents: no linear map
+        follows, self.moving = moving_carry(op, self.carried)
+        self.counts = follows != self.moving  # whether an integer follows from tangents: no linear map
         self.active = [*active[: self.consts], *self.moving, *active[self.after :]]  # of the body's inputs
         self.entering = _numbered([prod(v.aval.shape) for v in invars], active)
         self.leaving = _numbered([prod(v.aval.shape) for v in outvars], [True] * len(outvars))
@@ -99,7 +98,7 @@ class _Loop:
         steps = self.size * np.arange(self.length)[:, None]
         self.carry = [steps + at for at in each]
 
-    def taken_apart(self, edge: EdgeOf) -> Recurrence:
+    def taken_apart(self, edge: PatternOf) -> Recurrence:
         """The blocks of all steps, placed."""
         carried = [k for k, moves in enumerate(self.moving) if moves]
         inputs = [k for k, moves in enumerate(self.active) if moves]
@@ -144,7 +143,7 @@ class _Loop:
         first[-1 if self.reverse else 0] = True
         return np.roll(after, -1 if self.reverse else 1, axis=0).reshape(-1), first.reshape(-1)
 
-    def _blocks(self, edge: EdgeOf) -> dict[tuple[int, int], Sparse]:
+    def _blocks(self, edge: PatternOf) -> dict[tuple[int, int], Sparse]:
         """What the body's outputs depend on, all steps side by side: blocks by number of output and of moving input."""
 
         def known(op: LinearOperator) -> Sparse | Pattern:
@@ -207,7 +206,7 @@ def _within(columns: Index) -> Keep:
 
 
 # ---- as nodes ------------------------------------------------------------------------------------------------------------
-def unfolded(system: System, edge: EdgeOf, *, parallel: bool = False) -> tuple[OperatorMatrix, ...]:
+def unfolded(system: System, edge: PatternOf, *, parallel: bool = False) -> tuple[OperatorMatrix, ...]:
     """M, L and the sinks of a system whose loops are taken apart: a node for the carry after each step.
 
     With ``parallel`` a node for what enters them all, and one for all carries, between which lies the inverse.
@@ -221,7 +220,7 @@ class _Unfolding:
     Tuples, between which a loop maps, are nodes only where somebody else reads them: ``parts`` holds the nodes of theirs.
     """
 
-    def __init__(self, system: System, edge: EdgeOf, parallel: bool) -> None:
+    def __init__(self, system: System, edge: PatternOf, parallel: bool) -> None:
         self.system = system
         self.edge = edge
         self.parallel = parallel
