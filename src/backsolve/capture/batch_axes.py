@@ -1,4 +1,4 @@
-"""Which axes a linear equation leaves side by side: entry i of the output there depends on entry i of the operand alone.
+"""Batch axes of a linear equation: along them, entry i of the output depends on entry i of the operand alone.
 
 A cumulative sum along one axis does nothing across the others; a scan of a batch does nothing across the batch.  Each value
 of a jaxpr gets, for every moving operand that it depends on, the pairs of its own axes and that operand's axes which lie

@@ -1,4 +1,4 @@
-"""Solving with the Jacobian of a captured program: concrete values on the host, traced ones where they are.
+"""Solving with the Jacobian of a captured program, and its factored inverse: concrete values on the host, others in JAX.
 
 Concrete arrays are factored by SuperLU, or by SuiteSparse.  Under ``jit``, ``vmap`` and ``grad`` the blocks are eliminated
 by JAX itself, and the solution is differentiated as that of a linear system (`jax.lax.custom_linear_solve`), never through

@@ -1,4 +1,4 @@
-"""The graph an elimination works on: a system between its borders.
+"""The linearized computational graph of a system, and the accumulation of its Jacobian from sources to outputs.
 
 Sources and outputs stay, the nodes between are eliminated.  An output that is one node read by nobody else stands for
 that node, which so needs no elimination.  A source that is only read in boxes of its entries, or an output that is only

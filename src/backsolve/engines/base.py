@@ -1,4 +1,4 @@
-"""What every engine that factors a square sparse matrix in blocks is asked for."""
+"""The protocol of an engine's factors of a square sparse matrix, and the error of a singular one."""
 
 from __future__ import annotations
 

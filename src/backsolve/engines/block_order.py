@@ -1,4 +1,4 @@
-"""In which order, and in which fronts, the block columns of a sparse block matrix are eliminated by orthogonal steps.
+"""Elimination order and fronts of a sparse block matrix: the block columns, by orthogonal steps.
 
 Eliminating block column c by QR gathers all block rows that have it into one dense *front*; what is left of them below the
 pivot rows is one new block row, whose columns are the front's others.  So a set of rows becomes one row, and sets of block

@@ -1,4 +1,4 @@
-"""Where every entry, row and column of a multifrontal factorisation is: indices, worked out once with NumPy."""
+"""Symbolic multifrontal factorisation: where every entry, row and column is, indices worked out once with NumPy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a matrix of operators tells about itself as one matrix of numbers, without being formed."""
+"""Diagonal, trace and norms of a matrix of operators, as one matrix of numbers that is not formed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors of blocks, and right-hand sides of every kind as lists of blocks."""
+"""Block vectors, and right-hand sides of every kind as lists of blocks."""
 
 from __future__ import annotations
 

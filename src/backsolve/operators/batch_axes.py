@@ -1,4 +1,4 @@
-"""Axes that lie side by side: an entry of the image depends there on entries at the same index of the argument alone.
+"""Batch axes of an operator: along them, an entry of the image depends on those at the same index of the argument alone.
 
 Such axes are worth knowing of operators of which nothing else is known; those with a structure say it by that.
 """

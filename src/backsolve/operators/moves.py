@@ -1,4 +1,4 @@
-"""Operators that move entries and multiply none: boxes and zero padding, other shapes, the places of a tuple."""
+"""Operators that move entries and multiply none: slices and zero padding, reshapes, components of a tuple."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An operator put together from operators between boxes of its domain and boxes of its codomain."""
+"""Block operators: a sum of operators between boxes of the domain and boxes of the codomain."""
 
 from __future__ import annotations
 

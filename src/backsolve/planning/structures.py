@@ -1,4 +1,4 @@
-"""All that an elimination of a network can meet, in any order: what two structures give, and how often they multiply."""
+"""The table of structures that an elimination meets, whatever its order: what two give, and how often they multiply."""
 
 from __future__ import annotations
 

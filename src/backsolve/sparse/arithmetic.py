@@ -1,4 +1,4 @@
-"""Sums and products of sparse matrices, and parts of one: patterns once, numbers by gathers.
+"""Sums, products and parts of sparse matrices: patterns once, numbers by gathers.
 
 A matrix is a pattern and its data here, so that `matrix.SparseMatrix` can be written on top of it.
 """

@@ -1,4 +1,4 @@
-"""A sparse Jacobian or Hessian as its reader wants it: rows, columns and numbers, and the way to other libraries."""
+"""`SparseMatrix`: a sparse Jacobian or Hessian as rows, columns and numbers, and the way to other libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inverse of a derivative is another border of the same matrix: the square system whose solution is J⁻¹ b.
+"""The bordered matrix [I − L, −M; S, 0], the square system whose solution is J⁻¹ b: another border of the same matrix.
 
 With dx = M dp + L dx and dy = S dx, J dp = b is
 

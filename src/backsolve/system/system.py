@@ -1,4 +1,4 @@
-"""The paper's system: what its matrices say about a program's derivatives, as plain linear algebra."""
+"""A program as a system of matrices of operators, M, L and S, and its derivatives as plain linear algebra."""
 
 from __future__ import annotations
 
