@@ -319,19 +319,13 @@ def _solution(inverse: Any, numbers: Any, b: Any, *, transposed: bool) -> Any:
         terms = numbers.reshape(-1, *(1,) * (x.ndim - 1)) * x[into]
         return jnp.zeros_like(x).at[out].add(terms)
 
-    def refined(solve: Any, multiply: Any, r: Any) -> Any:
-        x = solve(r).astype(r.dtype)
-        for _ in range(REFINED):
-            x = x + solve(r - multiply(x)).astype(r.dtype)
-        return x
-
     ways = [(partial(product, col, row), factors.solve), (partial(product, row, col), factors.solve_transpose)]
     (multiply, solve), (multiply_transpose, solve_transpose) = ways[::-1] if transposed else ways
     return jax.lax.custom_linear_solve(
         multiply,
         b,
-        solve=lambda multiply, r: refined(solve, multiply, r),
-        transpose_solve=lambda _, r: refined(solve_transpose, multiply_transpose, r),
+        solve=_refined(solve, REFINED),
+        transpose_solve=lambda _, r: _refined(solve_transpose, REFINED)(multiply_transpose, r),
     )
 
 
