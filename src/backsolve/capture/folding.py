@@ -59,11 +59,11 @@ def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
         >>> fold(eqn, [np.arange(3), 5])
         [Array([5, 6, 7], dtype=int32)]
     """
-    made = _folded(eqn, inputs)
-    if made is None:
+    outputs = _folded(eqn, inputs)
+    if outputs is None:
         return None
     with jax.ensure_compile_time_eval():
-        return [jnp.asarray(y) for y in made]
+        return [jnp.asarray(y) for y in outputs]
 
 
 def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
@@ -111,10 +111,10 @@ def _fold_body(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list
         return literal_value(atom) if is_literal(atom) else values[atom]
 
     for eqn in jaxpr.eqns:
-        made = _folded(eqn, [read(v) for v in eqn.invars])
-        if made is None:
+        outputs = _folded(eqn, [read(v) for v in eqn.invars])
+        if outputs is None:
             return None
-        values.update(zip(eqn.outvars, made, strict=True))
+        values.update(zip(eqn.outvars, outputs, strict=True))
     out = [known_value(read(v)) for v in jaxpr.outvars]
     known = [v for v in out if v is not None]
     return known if len(known) == len(out) else None
@@ -135,31 +135,31 @@ def partly_known(x: Any) -> Partly | None:
         [[ True  True  True]
          [False False False]]
     """
-    found: dict[int, Partly | None] = {}
+    parts: dict[int, Partly | None] = {}
     equations: dict[int, tuple[Any, int]] = {}
     waiting = [x]
     for at in waiting:  # it grows meanwhile
-        if id(at) in found or id(at) in equations:
+        if id(at) in parts or id(at) in equations:
             continue
         whole = _at_once(at)
-        made = _read_back(at) if whole is None and len(equations) < FAR else None
-        if made is None:
-            found[id(at)] = whole
+        source = _read_back(at) if whole is None and len(equations) < FAR else None
+        if source is None:
+            parts[id(at)] = whole
         else:
-            equations[id(at)] = made
-            waiting.extend(made[0].invars)
+            equations[id(at)] = source
+            waiting.extend(source[0].invars)
     stack = [x]
     while stack:
         at = stack[-1]
-        if id(at) not in found:
+        if id(at) not in parts:
             eqn, number = equations[id(at)]
-            missing = [v for v in eqn.invars if id(v) not in found]
+            missing = [v for v in eqn.invars if id(v) not in parts]
             if missing:
                 stack.extend(missing)
                 continue
-            found[id(at)] = _partly(eqn, [found[id(v)] for v in eqn.invars])[number]
+            parts[id(at)] = _partly(eqn, [parts[id(v)] for v in eqn.invars])[number]
         stack.pop()
-    return found[id(x)]
+    return parts[id(x)]
 
 
 def _at_once(x: Any) -> Partly | None:
@@ -171,10 +171,10 @@ def _at_once(x: Any) -> Partly | None:
 
 def _read_back(x: Any) -> tuple[Any, int] | None:
     """The equation that made integers or booleans and which of its outputs they are, where it is known what it does."""
-    made = made_by(x) if _kind(getattr(x, "dtype", None)) in "iub" else None
-    if made is None or (inner_jaxpr(made[0]) is None and record_of(made[0].primitive.name).evaluate is None):
+    source = made_by(x) if _kind(getattr(x, "dtype", None)) in "iub" else None
+    if source is None or (inner_jaxpr(source[0]) is None and record_of(source[0].primitive.name).evaluate is None):
         return None
-    return made
+    return source
 
 
 def _wholly(value: np.ndarray[Any, Any]) -> Partly:
@@ -186,8 +186,8 @@ def _partly(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly | No
     nothing = [None] * len(eqn.outvars)
     known = [x for x in operands if x is not None]
     if len(known) == len(operands) and all(x.known.all() for x in known):
-        made = _folded(eqn, [x.numbers for x in known])
-        return nothing if made is None else list(map(_wholly, made))
+        outputs = _folded(eqn, [x.numbers for x in known])
+        return nothing if outputs is None else list(map(_wholly, outputs))
     if eqn.effects or not known:
         return nothing
     body = inner_jaxpr(eqn)

@@ -255,8 +255,8 @@ def convolved(eqn: Any, k: int) -> Pattern | None:
         wide = np.broadcast_to(out[:, :, None], read.shape)
         inside = read >= 0
         rows.append(wide[inside])
-        taken = kernel[(None, ..., *offset)].reshape(1, features, each, *(1,) * len(box))
-        cols.append((read if k == 0 else np.broadcast_to(taken, read.shape))[inside])
+        weights = kernel[(None, ..., *offset)].reshape(1, features, each, *(1,) * len(box))
+        cols.append((read if k == 0 else np.broadcast_to(weights, read.shape))[inside])
     return from_entries(np.concatenate(rows), np.concatenate(cols), (prod(shapes[2]), prod(shapes[k])))[0]
 
 
@@ -321,10 +321,10 @@ def dynamic_update_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
     return _kept(eqn, k, kept)
 
 
-def _without(shape: tuple[int, ...], taken: Index) -> Index:
+def _without(shape: tuple[int, ...], overwritten: Index) -> Index:
     entries = np.arange(prod(shape))
-    taken = taken.reshape(-1)
-    entries[taken[taken >= 0]] = _NOWHERE
+    overwritten = overwritten.reshape(-1)
+    entries[overwritten[overwritten >= 0]] = _NOWHERE
     return entries
 
 

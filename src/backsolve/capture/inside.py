@@ -62,7 +62,7 @@ def _blocks(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: Patt
     abstract = [isinstance(x, jax.ShapeDtypeStruct) for x in inputs]
     spaces = [jx.space_of_aval(jaxpr.invars[k].aval) for k in moving]
     out = [jx.space_of_aval(v.aval) for v in jaxpr.outvars]
-    found: list[Any] = []
+    jacobians: list[Any] = []
 
     def look(*given: Any) -> tuple[()]:
         it = iter(given)
@@ -71,20 +71,20 @@ def _blocks(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: Patt
         program = Program(spaces, fold=True)
         _, nodes = walk(jaxpr, consts, values, program, [next(numbers) if x is None else None for x in inputs])
         M, L, S = program.matrices(nodes, out)
-        found.append(accumulate_sparse(M, L, S, lambda op: _of_ones(op, edge)))
+        jacobians.append(accumulate_sparse(M, L, S, lambda op: _of_ones(op, edge)))
         return ()
 
     jax.eval_shape(look, *[x for x, a in zip(inputs, abstract, strict=True) if a])
-    return _placed({place: op.pattern for place, op in found[-1].items()}, _sizes(out), _sizes(spaces))
+    return _placed({place: op.pattern for place, op in jacobians[-1].items()}, _sizes(out), _sizes(spaces))
 
 
 def _of_ones(op: LinearOperator, edge: PatternOf) -> Sparse:
     """An edge with ones for its numbers: of the inside only the places matter."""
-    made = edge(op)
+    known = edge(op)
     into, out = flat_space(op.domain), flat_space(op.codomain)
-    if made is None:
-        made = dense_pattern(out.size, into.size, MOST)
-    pattern = made.pattern if isinstance(made, Sparse) else made
+    if known is None:
+        known = dense_pattern(out.size, into.size, MOST)
+    pattern = known.pattern if isinstance(known, Sparse) else known
     return Sparse(pattern, LazyValues.of(None, pattern.nnz), into, out)
 
 

@@ -70,13 +70,13 @@ class LinearEquation(LinearOperator):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As the sparse operator that it is.  Raises `TypeError` where nothing but JAX's equation is known of it."""
-        made = OPERATIONS["sparse_edge"](self)
-        if not isinstance(made, LinearOperator) or not isinstance(self.domain, ArraySpace):
+        matrix = OPERATIONS["sparse_edge"](self)
+        if not isinstance(matrix, LinearOperator) or not isinstance(self.domain, ArraySpace):
             raise TypeError(
                 f"{self!r} is an equation of a traced program, at {jx.where(self.eqn)}, which cannot be pickled; pickle the "
                 "function and its arguments and linearize again, or its Jacobian, system.jacobian(format='sparse')."
             )
-        return _itself, (made.between(self.domain, self.codomain),)  # type: ignore[attr-defined]
+        return _itself, (matrix.between(self.domain, self.codomain),)  # type: ignore[attr-defined]
 
     def transpose(self) -> LinearOperator:
         spaces = (self.codomain, self.domain)

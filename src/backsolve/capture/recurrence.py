@@ -147,10 +147,10 @@ class _Loop:
         """What the body's outputs depend on, all steps side by side: blocks by number of output and of moving input."""
 
         def known(op: LinearOperator) -> Sparse | Pattern:
-            made = edge(op)
-            if made is None:
+            weight = edge(op)
+            if weight is None:
                 raise _OpaqueError
-            return made
+            return weight
 
         jaxpr, closed = self.body.jaxpr, self.body
         axes = [None] * self.consts + [0] * (len(jaxpr.invars) - self.consts)

@@ -352,7 +352,7 @@ def _entries_of_inverse(layout: Layout, numbers: Any) -> Any:
     col = np.repeat(np.arange(n), np.diff(indptr))
     parts = jnp.split(take(numbers, np.argsort(order)), np.cumsum([p.nnz for p in layout.patterns])[:-1])
     whole = np.arange(n)
-    made = BlocksInverse(Bordered(layout, whole, whole, tuple(parts)), "blocks")
+    inverse = BlocksInverse(Bordered(layout, whole, whole, tuple(parts)), "blocks")
     by_row = np.argsort(row, kind="stable")
     counts = np.bincount(row, minlength=n)
     number = np.arange(row.size) - np.repeat(np.cumsum(counts) - counts, counts)  # of an entry in its row
@@ -360,12 +360,12 @@ def _entries_of_inverse(layout: Layout, numbers: Any) -> Any:
     table[row[by_row], number] = col[by_row]
 
     def of_row(i: Any, cols: Any) -> Any:
-        return _solution(made, numbers, (jnp.arange(n) == i).astype(numbers.dtype), transposed=False)[cols]
+        return _solution(inverse, numbers, (jnp.arange(n) == i).astype(numbers.dtype), transposed=False)[cols]
 
-    found = jax.lax.map(lambda pair: of_row(*pair), (jnp.arange(n), jnp.asarray(table)), batch_size=COLUMNS)
+    entries = jax.lax.map(lambda pair: of_row(*pair), (jnp.arange(n), jnp.asarray(table)), batch_size=COLUMNS)
     place = np.empty(row.size, np.int64)
     place[by_row] = row[by_row] * np.int64(table.shape[1]) + number
-    return found.reshape(-1)[place]
+    return entries.reshape(-1)[place]
 
 
 class _Skeleton:
@@ -384,11 +384,11 @@ def _flatten(inverse: BlocksInverse) -> tuple[Any, Any]:
 
 def _unflatten(skeleton: _Skeleton, children: Any) -> BlocksInverse:
     data, arrays = children
-    made = object.__new__(BlocksInverse)
-    made.matrix = Bordered(skeleton.layout, skeleton.out, skeleton.into, data)
-    made.engine, made.factors = skeleton.engine, skeleton.factors.with_arrays(arrays)
-    made.__dict__["_skeleton"] = skeleton
-    return made
+    inverse = object.__new__(BlocksInverse)
+    inverse.matrix = Bordered(skeleton.layout, skeleton.out, skeleton.into, data)
+    inverse.engine, inverse.factors = skeleton.engine, skeleton.factors.with_arrays(arrays)
+    inverse.__dict__["_skeleton"] = skeleton
+    return inverse
 
 
 def _refused(inverse: Any, *_: Any) -> Any:

@@ -48,9 +48,9 @@ def sparse_edge(op: LinearOperator, limit: int | None = None) -> Sparse | Patter
         >>> [sparse_edge(edge).nnz for edge in system.M.entries.values()]
         [3]
     """
-    made = as_sparse(op, limit, _from_equation)
-    if made is not None:
-        return made
+    matrix = as_sparse(op, limit, _from_equation)
+    if matrix is not None:
+        return matrix
     paired = isinstance(op, Translated) and not op.real_linear
     inner = op.inner if paired else op  # type: ignore[attr-defined]
     pattern = equation_pattern(inner, sparse_edge) if isinstance(inner, LinearEquation) else None

@@ -327,8 +327,8 @@ def _linearized(frame: Frame, eq: jx.Equation, preds: list[int | None], wanted: 
         values[v] = None
         nodes[v] = node
 
-    def resume(_: list[Any], found: list[int | None]) -> None:
-        it = iter(found)
+    def resume(_: list[Any], tangents: list[int | None]) -> None:
+        it = iter(tangents)
         outvars = [v for v, w in zip(eq.eqn.outvars, wanted, strict=True) if w]
         frame.write(outvars, out, [next(it) if m else None for m in moves])
 

@@ -312,24 +312,24 @@ class SparseEdges:
         self.kept: dict[int, Recurrence] = {}
         for i, row in network.into.items():
             for j, op in row.items():
-                made = edge(op)
-                if isinstance(made, Sparse):
-                    self._join(i, j, made.between(self.spaces[j], self.spaces[i]))
-                elif isinstance(made, Recurrence):
-                    self._keep_apart(i, j, made)
+                weight = edge(op)
+                if isinstance(weight, Sparse):
+                    self._join(i, j, weight.between(self.spaces[j], self.spaces[i]))
+                elif isinstance(weight, Recurrence):
+                    self._keep_apart(i, j, weight)
                 else:
-                    self._join(i, j, OpaqueEdge(op, pattern=made))
+                    self._join(i, j, OpaqueEdge(op, pattern=weight))
 
-    def _keep_apart(self, i: int, j: int, made: Recurrence) -> None:
+    def _keep_apart(self, i: int, j: int, loop: Recurrence) -> None:
         """Put an edge with unknowns of its own as a node, with an edge to itself, and the three edges around it."""
         v = len(self.spaces)
-        self.spaces.append(flat_space(made.own.domain))
-        self.kept[v] = made
+        self.spaces.append(flat_space(loop.own.domain))
+        self.kept[v] = loop
         self.graph.into[v] = {}
-        self.graph.join(v, j, made.entering)
-        self._join(i, v, made.leaving)
-        if made.direct.nnz:
-            self._join(i, j, made.direct.between(self.spaces[j], self.spaces[i]))
+        self.graph.join(v, j, loop.entering)
+        self._join(i, v, loop.leaving)
+        if loop.direct.nnz:
+            self._join(i, j, loop.direct.between(self.spaces[j], self.spaces[i]))
 
     def _join(self, i: int, j: int, term: Edge) -> None:
         if i not in self.network.outputs or j not in self.network.sources:

@@ -236,8 +236,8 @@ class FrontFactors:
             _, n, c = batch.shape
             factors.append((next(each), next(each), next(each) if c > n else None))
 
-        def finish(found: list[Any], places: IntArray) -> Any:
-            return reshape(gather(concatenate(found), places), shape)
+        def finish(parts: list[Any], places: IntArray) -> Any:
+            return reshape(gather(concatenate(parts), places), shape)
 
         return gather(b, order), factors, finish
 

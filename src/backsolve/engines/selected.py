@@ -37,14 +37,14 @@ def selected_inverse(L: Any, U: Any, A: Any, rows: Array, cols: Array) -> Array 
     parent = np.array([s[0] if s.size else -1 for s in below], np.int64)
     left = np.bincount(parent[parent >= 0], minlength=n)  # children that still want a block
     wanted = _by_pivot(rows, cols, n)
-    found = np.zeros(rows.size, np.result_type(L.dtype, U.dtype))
-    ones = np.zeros(n, found.dtype)  # the diagonal of A Z
+    inverse = np.zeros(rows.size, np.result_type(L.dtype, U.dtype))
+    ones = np.zeros(n, inverse.dtype)  # the diagonal of A Z
     blocks: dict[int, Array] = {}
     live = 0
     for j in range(n - 1, -1, -1):
         S, p = below[j], int(parent[j])
         m = S.size
-        Z = np.empty((m + 1, m + 1), found.dtype)
+        Z = np.empty((m + 1, m + 1), inverse.dtype)
         u = upper.at(j, S) / pivots[j]
         if m:
             above = blocks[p]
@@ -62,13 +62,13 @@ def selected_inverse(L: Any, U: Any, A: Any, rows: Array, cols: Array) -> Array 
         ones[S] += of_col.at(j, S) * Z[0, 1:]
         for k in wanted.get(j, ()):
             places = [0 if i == j else 1 + int(np.searchsorted(S, i)) for i in (rows[k], cols[k])]
-            found[k] = Z[places[0], places[1]]
+            inverse[k] = Z[places[0], places[1]]
         if left[j]:
             blocks[j] = Z
             live += Z.size
             if live > LIVE:
                 return None
-    return found if np.abs(ones - 1).max(initial=0.0) <= POOR else None
+    return inverse if np.abs(ones - 1).max(initial=0.0) <= POOR else None
 
 
 def _filled(n: int, places: list[tuple[Array, Array]]) -> list[Array]:

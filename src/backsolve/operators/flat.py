@@ -97,8 +97,8 @@ def _checked(x: Any) -> Array:
 
 def _own(y: Any) -> Array:
     """An array of NumPy's that SciPy may write into."""
-    found = np.asarray(y)
-    return found if found.flags.writeable else found.copy()
+    array = np.asarray(y)
+    return array if array.flags.writeable else array.copy()
 
 
 class WhereShapesAgree:

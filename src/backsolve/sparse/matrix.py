@@ -248,15 +248,15 @@ class SparseMatrix(FlatProducts):
             raise IndexError(
                 "lists of rows and of columns together name single entries in NumPy; write A[rows][:, columns]."
             )
-        found = self
+        part = self
         if not (isinstance(rows, slice) and rows == every):
-            found = found._of_rows(i, (rows.start, rows.stop, rows.step) if isinstance(rows, slice) else None)
+            part = part._of_rows(i, (rows.start, rows.stop, rows.step) if isinstance(rows, slice) else None)
         if not (isinstance(cols, slice) and cols == every):
-            found = found.T._of_rows(j, (cols.start, cols.stop, cols.step) if isinstance(cols, slice) else None).T
+            part = part.T._of_rows(j, (cols.start, cols.stop, cols.step) if isinstance(cols, slice) else None).T
         if one_row or one_column:
-            flat = found._flat()
+            flat = part._flat()
             return flat[0] if one_row and one_column else flat
-        return found
+        return part
 
     def _of_rows(self, rows: Any, key: Any) -> SparseMatrix:
         if key is None:
@@ -479,9 +479,9 @@ class SparseMatrix(FlatProducts):
         The product of SciPy's matrices takes anything for an array, and leaves it to us where that is a single object.
         """
         if _in_scipy_s_product(sys._getframe(1)):
-            found = np.empty((), object)
-            found[()] = self
-            return found
+            boxed = np.empty((), object)
+            boxed[()] = self
+            return boxed
         m, n = self.shape
         raise TypeError(
             f"a SparseMatrix of shape {self.shape} is no NumPy array: A.to_scipy() is SciPy's csr_array (A.to_csc() its "
@@ -516,9 +516,9 @@ class SparseMatrix(FlatProducts):
             places, numbers = self._addressable
             return csr_array((_writable(numbers), (self.rows[places], self.cols[places])), shape=self.shape)
         starts, cols = self.pattern.compressed
-        found = csr_array((_writable(self._numbers("SciPy's form")), cols.copy(), starts.copy()), shape=self.shape)
-        found.has_sorted_indices = found.has_canonical_format = True
-        return found
+        csr = csr_array((_writable(self._numbers("SciPy's form")), cols.copy(), starts.copy()), shape=self.shape)
+        csr.has_sorted_indices = csr.has_canonical_format = True
+        return csr
 
     def to_csc(self) -> Any:
         """Return a `scipy.sparse.csc_array`, as `to_scipy`.  Cost: one gather of the data."""

@@ -307,18 +307,18 @@ def _apart(a: Pattern) -> tuple[Index, int]:
         numbers[some], count = tried, int(tried.max()) + 1
         if np.bincount(a.rows * np.int64(count) + numbers[a.cols]).max() == 1:
             return numbers, count
-    taken = [0] * m  # by row, the numbers of its columns so far, as bits
+    used = [0] * m  # by row, the numbers of its columns so far, as bits
     by_column, _ = transposed(a)
     starts, rows = by_column.starts.tolist(), by_column.cols.tolist()
     for j in some.tolist():
         own = rows[starts[j] : starts[j + 1]]
         together = 0
         for i in own:
-            together |= taken[i]
+            together |= used[i]
         free = ~together & (together + 1)
         numbers[j] = free.bit_length() - 1
         for i in own:
-            taken[i] |= free
+            used[i] |= free
     return numbers, int(numbers.max()) + 1
 
 

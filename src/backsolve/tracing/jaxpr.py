@@ -251,19 +251,19 @@ def live_equations(
     """
     needed = {v for i, v in enumerate(jaxpr.outvars) if not is_literal(v) and (wanted is None or wanted[i])}
     moving = set(needed)  # what the derivatives need
-    kept: list[tuple[Any, list[bool]]] = []
+    live: list[tuple[Any, list[bool]]] = []
     for eqn in reversed(jaxpr.eqns):
         if not eqn.effects and needed.isdisjoint(eqn.outvars):
             continue
         operands = [v for v in eqn.invars if not is_literal(v)]
         needed.update(operands)
         if moving.isdisjoint(eqn.outvars):
-            kept.append((eqn, []))
+            live.append((eqn, []))
         else:
-            kept.append((eqn, [v in needed for v in eqn.outvars]))
+            live.append((eqn, [v in needed for v in eqn.outvars]))
             if constant is None or not constant(eqn):
                 moving.update(operands)
-    return kept[::-1]
+    return live[::-1]
 
 
 def space_of_aval(aval: Aval) -> ArraySpace:
@@ -314,8 +314,8 @@ def on_this_platform(eqn: Any) -> Any:
     branch = eqn.params["branches"][number]
     call = jax.make_jaxpr(jax.jit(lambda *args: eval_jaxpr(branch.jaxpr, branch.consts, *args)))
     struct: Any = jax.ShapeDtypeStruct
-    made = call(*[struct(v.aval.shape, v.aval.dtype) for v in eqn.invars[1:]]).eqns[0]
-    return made.replace(invars=eqn.invars[1:], outvars=eqn.outvars, source_info=eqn.source_info)
+    call_eqn = call(*[struct(v.aval.shape, v.aval.dtype) for v in eqn.invars[1:]]).eqns[0]
+    return call_eqn.replace(invars=eqn.invars[1:], outvars=eqn.outvars, source_info=eqn.source_info)
 
 
 def linearize_equation(eqn: Any, inputs: Sequence[Value], active: Sequence[bool], wanted: Sequence[bool]) -> tuple[Any, ...]:
@@ -506,15 +506,15 @@ def identity_primitive(name: str, on_cpu: Callable[..., Any]) -> Any:
 
     Its parameters are handed to that function.
     """
-    made: Any = Primitive(name)
-    made.def_impl(lambda x, **params: x)
-    made.def_abstract_eval(lambda x, **params: x)
-    batching.primitive_batchers[made] = lambda args, axes, **params: (made.bind(args[0], **params), axes[0])
-    ad.primitive_jvps[made] = lambda primals, tangents, **params: (made.bind(primals[0], **params), tangents[0])
-    mlir.register_lowering(made, lambda context, x, **params: [x])
-    mlir.register_lowering(made, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
-    _IDENTITIES.add(made)
-    return made
+    primitive: Any = Primitive(name)
+    primitive.def_impl(lambda x, **params: x)
+    primitive.def_abstract_eval(lambda x, **params: x)
+    batching.primitive_batchers[primitive] = lambda args, axes, **params: (primitive.bind(args[0], **params), axes[0])
+    ad.primitive_jvps[primitive] = lambda primals, tangents, **params: (primitive.bind(primals[0], **params), tangents[0])
+    mlir.register_lowering(primitive, lambda context, x, **params: [x])
+    mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    _IDENTITIES.add(primitive)
+    return primitive
 
 
 def is_identity(eqn: Any) -> bool:

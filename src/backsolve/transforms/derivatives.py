@@ -257,10 +257,10 @@ def _jacobian(
     def matrix(*args: Any, **kwargs: Any) -> Any:
         def of_system(system: Linearized, aux: Any) -> Any:
             _check_real_output(fun, system.value, holomorphic)
-            found = system.jacobian(form.order, format=form.format, plans=plans, chunk=form.chunk)
+            J = system.jacobian(form.order, format=form.format, plans=plans, chunk=form.chunk)
             if value:
-                return ((system.value, aux) if has_aux else system.value), found
-            return (found, aux) if has_aux else found
+                return ((system.value, aux) if has_aux else system.value), J
+            return (J, aux) if has_aux else J
 
         program = _traced(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
         return _compiled_well(program, of_system, JACOBIAN) if form.format == "array" else of_system(*program.system())
@@ -292,17 +292,17 @@ def plan(
         >>> plan(lambda x: jnp.exp(jnp.sin(x) * x), 2.0).multiplications
         2
     """
-    found: list[Plan] = []
+    plans: list[Plan] = []
 
     def planned(*values: Any) -> Any:
         point = Point(fun, values, normalized_argnums(argnums, len(values), fun))
         system = replace(linearize_with_aux(fun, values, argnums)[0], point=point)
-        found.append(system.plan(order, search, format=format))
+        plans.append(system.plan(order, search, format=format))
         return system.value
 
     require_shaped(fun, primals)
     jax.eval_shape(planned, *primals)
-    return found[0]
+    return plans[0]
 
 
 def hessian(
@@ -361,14 +361,14 @@ def value_grad_and_hessian(
     """
     form = _Form(order, format, layout, chunk)
     if form.is_sparse:
-        made = _sparse_hessian(fun, argnums, has_aux, holomorphic, form, value=True)
+        both = _sparse_hessian(fun, argnums, has_aux, holomorphic, form, value=True)
     else:
         inner = _gradient_with_value(fun, argnums, has_aux, holomorphic)
-        made = _jacobian(inner, argnums, True, holomorphic, False, form, value=True)
+        both = _jacobian(inner, argnums, True, holomorphic, False, form, value=True)
 
     @_like(fun, "value, gradient and Hessian of")
     def triple(*args: Any, **kwargs: Any) -> Any:
-        (gradient, value), H = made(*args, **kwargs)
+        (gradient, value), H = both(*args, **kwargs)
         return value, gradient, H
 
     return triple
@@ -474,8 +474,8 @@ def _sparse_hessian(
         return system, aux, not jx.has_own_rules(program.jaxpr)
 
     name, aux = f"Hessian of {name_of(fun)}", has_aux or value
-    made = sparse_derivative(build, name, form.order, has_aux=aux, layout=form.layout, value=value)
-    return _like(fun, "sparse Hessian of")(made)
+    derivative = sparse_derivative(build, name, form.order, has_aux=aux, layout=form.layout, value=value)
+    return _like(fun, "sparse Hessian of")(derivative)
 
 
 # ---- shared by the above ------------------------------------------------------------------------------------------------
@@ -491,11 +491,11 @@ def _like(fun: Any, what: str) -> Callable[[Callable[..., Any]], Callable[..., A
     """Name and document a derivative after its function."""
     name = name_of(fun)
 
-    def decorate(made: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         if callable(fun) and hasattr(fun, "__name__"):
-            made = wraps(fun)(made)
-        made.__doc__ = f"The {what} {name}, by backsolve."
-        return made
+            function = wraps(fun)(function)
+        function.__doc__ = f"The {what} {name}, by backsolve."
+        return function
 
     return decorate
 
@@ -525,10 +525,10 @@ def _traced(
             if hasattr(positional, "__name__")
             else (lambda *a: positional(*a, **kwargs))
         )
-    found = traced(fun, args, argnums, has_aux=has_aux)
-    for i, aval in enumerate(found.in_avals):
+    program = traced(fun, args, argnums, has_aux=has_aux)
+    for i, aval in enumerate(program.in_avals):
         _check_input(what, i, aval.dtype, holomorphic, allow_int)
-    return found
+    return program
 
 
 def _compiled_well(program: Traced, derivative: Callable[[Linearized, Any], Any], policy: Policy) -> Any:

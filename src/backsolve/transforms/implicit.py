@@ -220,8 +220,8 @@ def _newton_concrete(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: in
     def listed(leaves: Any) -> Any:
         return jax.tree_util.tree_leaves(F(jax.tree_util.tree_unflatten(structure, leaves)))
 
-    found = newton(listed, leaves, tol=tol, max_steps=max_steps, **more)
-    return jax.tree_util.tree_unflatten(structure, found.x)
+    zero = newton(listed, leaves, tol=tol, max_steps=max_steps, **more)
+    return jax.tree_util.tree_unflatten(structure, zero.x)
 
 
 def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int) -> Any:

@@ -189,7 +189,7 @@ def minimize_newton(
     def value_of(x: Array) -> Array:
         return np.asarray(scalar(x), float)
 
-    def found(x: Array, *, converged: bool = True) -> Solution:
+    def ended(x: Array, *, converged: bool = True) -> Solution:
         return Solution(work.shown(x), f(work.tree(x)), history, converged=converged)
 
     x = largest = work.x0
@@ -203,12 +203,12 @@ def minimize_newton(
         if not (np.isfinite(value) and np.isfinite(g).all()):
             raise ConvergenceError(f"minimize_newton is stuck: f or its gradient {NOT_FINITE}", history)
         if watch(x):
-            return found(x, converged=False)
+            return ended(x, converged=False)
         room = box.room(x)
         if stationary:
             way, shift = curvature.escape(x, free, *room)
             if way is None:
-                return found(x)
+                return ended(x)
         else:
             model, shift = curvature.model(x, g, least, free)
             way = least_in_box(model, g, *(np.where(free, end, 0) for end in room))
@@ -225,7 +225,7 @@ def minimize_newton(
         t, _ = _searched(work.value if hidden else value_of, box, x, d, enough)
         if t == 0:
             if stationary:  # a curvature that f is too coarse for
-                return found(x)
+                return ended(x)
             stationary = _vanishes(rule, x, g, scale, largest, free)
             if stationary:
                 continue

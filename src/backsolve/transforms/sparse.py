@@ -64,7 +64,7 @@ def sparse_derivative(
     """
 
     def traced(static: _Static, arrays: Sequence[Any]) -> Any:
-        def found(*arrays: Any) -> Any:
+        def matrices(*arrays: Any) -> Any:
             args, kwargs = static.arguments(arrays)
             system, aux, symmetric = build(args, kwargs)
             rows = sparse_jacobian(system, order, lower=symmetric)
@@ -72,7 +72,7 @@ def sparse_derivative(
                 rows = [[A.T for A in row] for row in rows]
             return system.value if value else (), system.nested(rows), jax.tree_util.tree_map(_kept, aux)
 
-        return materialized(found, arrays, SPARSE)
+        return materialized(matrices, arrays, SPARSE)
 
     run = jax.jit(traced, static_argnums=0)
     warned: list[str] = []
@@ -83,21 +83,21 @@ def sparse_derivative(
         static = _Static(tree, [_ARRAY if m else x for x, m in zip(leaves, moving, strict=True)])
         arrays = [x for x, m in zip(leaves, moving, strict=True) if m]
         if layout is None:
-            at, found, aux = run(static, arrays)
+            at, matrices, aux = run(static, arrays)
         else:
             arrays = _concrete(arrays, name)
             with jax.enable_x64(_is_double(arrays) or np.dtype(jnp.result_type(float)) == np.float64):
-                at, found, aux = run(static, arrays)
+                at, matrices, aux = run(static, arrays)
         if not warned:
-            warned.extend(_warn_if_dense(found, name))
+            warned.extend(_warn_if_dense(matrices, name))
         aux = _taken_out(aux)
         if layout is not None:
             at, aux = jax.tree_util.tree_map(_on_the_host, (at, aux))
             make = SparseMatrix.to_scipy if layout == "csr" else _mirrored
-            found = jax.tree_util.tree_map(make, found, is_leaf=lambda x: isinstance(x, SparseMatrix))
+            matrices = jax.tree_util.tree_map(make, matrices, is_leaf=lambda x: isinstance(x, SparseMatrix))
         if value:
-            return ((at, aux) if has_aux else at), found
-        return (found, aux) if has_aux else found
+            return ((at, aux) if has_aux else at), matrices
+        return (matrices, aux) if has_aux else matrices
 
     return derivative
 
@@ -156,8 +156,8 @@ def pattern_of(build: Build, primals: Sequence[Any]) -> Any:
 
     def traced(*arrays: Any) -> Any:
         system, _, _ = build(arrays, {})
-        found = system.jacobian(format="sparse")
-        patterns.append(jax.tree_util.tree_map(_boolean, found, is_leaf=lambda x: isinstance(x, SparseMatrix)))
+        J = system.jacobian(format="sparse")
+        patterns.append(jax.tree_util.tree_map(_boolean, J, is_leaf=lambda x: isinstance(x, SparseMatrix)))
         return ()
 
     def _boolean(A: SparseMatrix) -> SparseMatrix:
@@ -167,9 +167,9 @@ def pattern_of(build: Build, primals: Sequence[Any]) -> Any:
     return patterns[0]
 
 
-def _warn_if_dense(found: Any, name: str) -> list[str]:
+def _warn_if_dense(J: Any, name: str) -> list[str]:
     """Warn where more than half of all places are in the pattern; return the warnings."""
-    matrices = jax.tree_util.tree_leaves(found, is_leaf=lambda x: isinstance(x, SparseMatrix))
+    matrices = jax.tree_util.tree_leaves(J, is_leaf=lambda x: isinstance(x, SparseMatrix))
     places = sum(A.shape[0] * A.shape[1] for A in matrices)
     nnz = sum(A.nnz for A in matrices)
     if places < WORTH_A_WORD or 2 * nnz <= places:
