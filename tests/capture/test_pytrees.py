@@ -55,6 +55,29 @@ def test_matrices_and_vectors_cross_jit():
     assert_same(list(got), list(expected))
 
 
+def test_opaque_operators_cross_jit_and_grad():
+    """Functions of one's own are static; arrays of functions that are pytrees themselves are leaves."""
+    M, v = jnp.asarray(normal(3, 3)), jnp.asarray(normal(3, seed=2))
+
+    def by_closure(m):
+        return bs.linear_map(lambda x: jnp.cumsum(x), lambda y: jnp.cumsum(y[::-1])[::-1], (3,), (3,))
+
+    def by_partial(m):
+        apply, back = jax.tree_util.Partial(jnp.matmul, m), jax.tree_util.Partial(jnp.matmul, m.T)
+        return bs.linear_map(apply, back, (3,), (3,), name="M")
+
+    for make, matrix in ((by_closure, jnp.tril(jnp.ones((3, 3)))), (by_partial, M)):
+        op = make(M)
+        A = bs.bidiagonal([bs.I, bs.I], [-op])
+        assert_same(jax.jit(lambda o, x: o @ x)(op, v), matrix @ v)
+        assert_same(jax.jit(lambda o, x: o.T @ x)(op, v), matrix.T @ v)
+        assert_same(list(jax.jit(lambda A, b: bs.solve(A, b))(A, bs.vector([v, v]))), [v, v + matrix @ v])
+        assert jax.tree_util.tree_map(lambda leaf: leaf, op).label == op.label
+    by_op = jax.tree.leaves(jax.grad(lambda o: jnp.sum(jnp.sin(o @ v)))(by_partial(M)))
+    assert_same(by_op[0], jax.grad(lambda m: jnp.sum(jnp.sin(m @ v)))(M))
+    assert not by_op[1].any()  # the transpose is not used
+
+
 # ---- Equinox and Optax ---------------------------------------------------------------------------------------------------
 def test_equinox_module_partitioned_and_trained_by_optax():
     model = eqx.nn.MLP(3, 2, 8, 2, activation=jax.nn.gelu, key=jax.random.key(0))
