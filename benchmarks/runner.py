@@ -61,6 +61,10 @@ class Row:
         ratios = [ratio for peer in self.limit_peers if (ratio := self.ratios[peer]) is not None]
         return max(ratios, default=None)
 
+    def beside_best(self, *left_out: str) -> float:
+        """Ours / the best of the others that are present, but for those left out."""
+        return max(ratio for key, ratio in self.ratios.items() if ratio is not None and key not in left_out)
+
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None without a target, or where the peer is absent."""
@@ -188,6 +192,10 @@ class Runner:
             series=series,
             size=size,
         )
+
+    def preparation(self, name: str, contestants: Mapping[str, Contestant | None], rounds: int) -> Row:
+        """Measure what has no answers to compare (a function traced or compiled), or answers that are compared elsewhere."""
+        return self.contest(name, contestants, tolerance=0.0, rounds=rounds, difference=lambda ours, theirs: 0.0)
 
 
 def _warm_up(

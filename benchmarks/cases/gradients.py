@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -88,14 +89,9 @@ def _preparation(model: Model, runner: Runner, *, compile: bool) -> float:
         traced = _traced(model, key)
         return traced.lower().compile() if compile else traced
 
-    row = runner.contest(
-        f"{model.name}, {'trace and compile' if compile else 'trace'}",
-        {key: lambda key=key: prepare(key) for key in GRADIENTS},  # type: ignore[misc]
-        tolerance=0.0,
-        rounds=7 if compile else 15,
-        difference=lambda ours, theirs: 0.0,  # the answers were compared when they were run
-    )
-    return row.ratios["JAX"] or 0.0
+    what = f"{model.name}, {'trace and compile' if compile else 'trace'}"
+    calls = {key: partial(prepare, key) for key in GRADIENTS}
+    return runner.preparation(what, calls, 7 if compile else 15).ratios["JAX"] or 0.0
 
 
 def _ratio(ours: float, theirs: float) -> float:

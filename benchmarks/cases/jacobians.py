@@ -65,7 +65,7 @@ def measure(runner: Runner) -> Section:
     def contest(task: Task, column: Ratios, *, rounds: int = ROUNDS, built: bool = True) -> None:
         row = runner.contest(task.name, _calls(task), tolerance=TOLERANCE, rounds=rounds, difference=task.difference)
         rows.append(row)
-        column.values[task.name] = _beside_better(rows[-1])
+        column.values[task.name] = rows[-1].beside_best()
         if built:
             build.values[task.name] = _preparation(task, runner)
 
@@ -146,14 +146,8 @@ def _calls(task: Task) -> dict[str, Contestant | None]:
 
 def _preparation(task: Task, runner: Runner) -> float:
     """Seconds from a new function to machine code, as ours / the quicker of JAX's two."""
-    row = runner.contest(
-        f"{task.name}, trace and compile",
-        {key: lambda key=key: task.jitted(key).lower(*task.arguments).compile() for key in task.jacobians},  # type: ignore[misc]
-        tolerance=0.0,
-        rounds=ROUNDS_OF_NETS,
-        difference=lambda ours, theirs: 0.0,  # the answers were compared when they were run
-    )
-    return _beside_better(row)
+    calls = {key: lambda key=key: task.jitted(key).lower(*task.arguments).compile() for key in task.jacobians}
+    return runner.preparation(f"{task.name}, trace and compile", calls, ROUNDS_OF_NETS).beside_best()
 
 
 def _bytes(task: Task) -> float:
@@ -165,10 +159,6 @@ def _bytes(task: Task) -> float:
 
     ours, *theirs = map(held, task.jacobians)
     return ours / min(theirs)
-
-
-def _beside_better(row: Row) -> float:
-    return max(ratio for ratio in row.ratios.values() if ratio is not None)
 
 
 def _by_output(ours: Any, theirs: Any) -> float:
