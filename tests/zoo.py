@@ -7,6 +7,7 @@ import numpy as np
 
 from backsolve import I, LinearOperator, O, hadamard, kron, left_mul, linear_map, right_mul, tdot
 from backsolve.operators import ArraySpace, Identity, Scaling, Zero, einsum
+from backsolve.operators.einsum import quotient
 
 
 class Minimal(LinearOperator):
@@ -70,6 +71,7 @@ def zoo(seed: int = 0, *, complex_values: bool = False) -> dict[str, Case]:
         "left_mul": Case(left_mul(B), (3, 4), np.einsum("ik,jl->ijkl", B, d4)),
         "right_mul": Case(right_mul(R), (3, 4), np.einsum("lj,ik->ijkl", R, d3)),
         "hadamard": Case(hadamard(M), (3, 4), np.einsum("ij,ik,jl->ijkl", M, d3, d4)),
+        "quotient": Case(quotient(M + 4, c), (3, 4), np.einsum("ij,ik,jl->ijkl", c / (M + 4), d3, d4)),
         "hadamard of a vector": Case(hadamard(u), (3,), np.diag(u)),
         "hadamard of a scalar": Case(hadamard(np.array(2.0)), (), np.array(2.0)),
         "kron": Case(kron(A, B), (3, 4), np.einsum("jl,ik->ijkl", A, B)),

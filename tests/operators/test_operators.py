@@ -134,7 +134,9 @@ def test_any_word_of_square_operators(word):
     close(op.T @ x, np.tensordot(x, dense, axes=2))
 
 
-INVERTIBLE = ["identity", "scaling", "hadamard", "hadamard of a vector", "hadamard of a scalar", "transpose", "net edge"]
+INVERTIBLE = [
+    "identity", "scaling", "hadamard", "hadamard of a vector", "hadamard of a scalar", "quotient", "transpose", "net edge",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", INVERTIBLE)
