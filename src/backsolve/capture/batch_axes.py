@@ -17,7 +17,7 @@ from backsolve.operators import Einsum, Product
 from backsolve.operators.batch_axes import Pairs, joined, propagate
 from backsolve.operators.moves import Reshape, Slice
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.kinds import Kind
+from backsolve.tracing.jaxpr import Kind
 from backsolve.tracing.series import scan_counts
 
 __all__ = ["Aligned", "aligned_axes", "all_but", "whole"]

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.capture.record import record_of
-from backsolve.tracing.jaxpr import inner_jaxpr, is_literal, is_traced, literal_value
-from backsolve.tracing.kinds import Kind
+from backsolve.tracing.jaxpr import Kind, inner_jaxpr, is_literal, is_traced, literal_value
 from backsolve.tracing.series import bind_primitive, constant_of, made_by
 
 __all__ = ["MANY", "Partly", "fold", "known_value", "partly_known"]

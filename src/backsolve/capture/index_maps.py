@@ -19,8 +19,7 @@ from backsolve.capture.record import record_of
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_memory
-from backsolve.tracing.jaxpr import carries_derivatives
-from backsolve.tracing.kinds import Kind
+from backsolve.tracing.jaxpr import Kind, carries_derivatives
 
 __all__ = [
     "convolved",

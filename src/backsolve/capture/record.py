@@ -12,8 +12,7 @@ from typing import Any
 from backsolve.operators import LinearOperator
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern
-from backsolve.tracing.jaxpr import Equation, carries_derivatives
-from backsolve.tracing.kinds import Kind
+from backsolve.tracing.jaxpr import Equation, Kind, carries_derivatives
 
 __all__ = ["FALLBACK", "PRIMITIVES", "Edge", "Primitive", "each", "is_constant", "record_of", "unknown"]
 

@@ -1,4 +1,4 @@
-"""Tracing, reading equations, linearizing and transposing one of them; what of JAX that takes, `series.py` finds."""
+"""Jaxprs: tracing, reading equations, linearizing and transposing one of them; what of JAX that takes, `series.py` finds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, auto
 from typing import Any
 
 import jax
@@ -20,11 +21,14 @@ from backsolve.tracing.layouts import layout_of, mesh_context, settle, settled_a
 from backsolve.tracing.series import Primitive, ad, batching, eval_jaxpr, mlir, source_info_util, zeros_like_aval
 
 __all__ = [
+    "KINDS",
     "MOVES",
     "Equation",
+    "Kind",
     "Primitive",
     "equation_context",
     "identity_primitive",
+    "kind_of",
     "linearize_equation",
     "live_equations",
     "moved",
@@ -33,7 +37,30 @@ __all__ = [
     "where",
 ]
 
-MOVES: dict[str, Callable[..., Any]] = {}  # by name of the primitive; told from above, as `backsolve.tracing.kinds` is
+
+# ---- what is known of primitives by name: told from above, by the records of `backsolve.capture.primitives` -------------
+class Kind(Enum):
+    """What a primitive does with entries, and whether XLA's CPU compiler works it out again in every loop that reads it."""
+
+    CHEAP = auto()  # an operation on each entry by itself, worked out again
+    SINE = auto()  # so are these, although each takes as long as 25 multiplications
+    DEAR = auto()  # an operation on each entry by itself, worked out once where several loops read it
+    MOVES = auto()  # entries of one operand at other places, as the parameters and shapes say
+    JOINS = auto()  # so, of several operands
+    PICKS = auto()  # entries at the places that an operand of indices names
+    REDUCES = auto()  # sums along axes
+    OTHER = auto()  # nothing is known
+
+
+KINDS: dict[str, Kind] = {}  # by name of the primitive
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of the primitive with this name."""
+    return KINDS.get(name, Kind.OTHER)
+
+
+MOVES: dict[str, Callable[..., Any]] = {}  # by name of the primitive
 
 
 def moved(name: str, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any] | None:

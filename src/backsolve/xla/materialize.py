@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.kinds import Kind, kind_of
+from backsolve.tracing.jaxpr import Kind, kind_of
 from backsolve.xla.joined import JOINED, join, numbers_of
 from backsolve.xla.small_products import small_product
 from backsolve.xla.written import written

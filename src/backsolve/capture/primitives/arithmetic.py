@@ -28,8 +28,7 @@ from backsolve.capture.record import FALLBACK, Edge, Primitive, each, unknown
 from backsolve.operators import Einsum, Identity, LinearOperator, Scaling
 from backsolve.operators.einsum import Factor, quotient
 from backsolve.sparse.pattern import Pattern, transposed
-from backsolve.tracing.jaxpr import Equation, as_array, is_traced, number_of
-from backsolve.tracing.kinds import Kind
+from backsolve.tracing.jaxpr import Equation, Kind, as_array, is_traced, number_of
 
 __all__ = ["CONTRACTION", "ELEMENTWISE", "REDUCTION", "diagonal", "multiple"]
 

@@ -23,8 +23,7 @@ from backsolve.operators.moves import Reshape, Slice
 from backsolve.sparse import pattern
 from backsolve.sparse.pattern import Pattern
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.jaxpr import Equation, carries_derivatives
-from backsolve.tracing.kinds import Kind
+from backsolve.tracing.jaxpr import Equation, Kind, carries_derivatives
 from backsolve.tracing.layouts import layout_of
 
 __all__ = ["INDEXING", "SHAPE"]

@@ -7,8 +7,7 @@ from dataclasses import replace
 from backsolve.capture.primitives.arithmetic import CONTRACTION, ELEMENTWISE, REDUCTION
 from backsolve.capture.primitives.moves import INDEXING, SHAPE
 from backsolve.capture.record import PRIMITIVES, Edge, record_of, unknown
-from backsolve.tracing.jaxpr import MOVES
-from backsolve.tracing.kinds import KINDS
+from backsolve.tracing.jaxpr import KINDS, MOVES
 
 __all__ = ["add_rule"]
 
