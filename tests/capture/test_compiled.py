@@ -181,20 +181,39 @@ def test_a_constant_start_and_a_loop():
     assert_close(*(run(unit(3)) for run in jacobians))
 
 
+def divides(x):
+    d, W = 2 + unit(4), jnp.arange(16.0).reshape(4, 4) / 8
+    return W @ jnp.log(W @ (x / d) + 1)
+
+
+def dense_jacobian(system, format):
+    J = system.jacobian(format=format)
+    return J if format == "array" else J.toarray() if format == "sparse" else J[0, 0].todense()
+
+
 @pytest.mark.parametrize("format", ["array", "operator", "sparse"])
 def test_a_system_serves_inside_jit_and_then_outside(format):
     """What an operator keeps, the reciprocal of a divisor, say, belongs to no trace that it outlives."""
-    x, d, W = unit(4), 2 + unit(4), jnp.arange(16.0).reshape(4, 4) / 8
+    x = unit(4)
+    system, expected = bs.linearize(divides, x), jax.jacobian(divides)(x)
+    assert_close(jax.jit(lambda t: t * dense_jacobian(system, format))(2.0), 2 * expected)
+    assert_close(jnp.asarray(dense_jacobian(system, format)), expected)
 
-    def g(x):
-        return W @ jnp.log(W @ (x / d) + 1)
 
-    def dense(J):
-        return J if format == "array" else J.toarray() if format == "sparse" else J[0, 0].todense()
+@pytest.mark.parametrize("around", ["jit", "vmap", "grad"])
+@pytest.mark.parametrize("format", ["array", "operator", "sparse"])
+def test_a_traced_system_serves_in_a_loop_and_then_outside(format, around):
+    def through(x, jacobian):
+        inside = lax.fori_loop(0, 2, lambda i, total: total + jacobian(), jnp.zeros((4, 4)))
+        return inside + jnp.sin(jacobian())
 
-    system = bs.linearize(g, x)
-    inside = jax.jit(lambda t: t * dense(system.jacobian(format=format)))(2.0)
-    outside = dense(system.jacobian(format=format))
-    expected = jax.jacobian(g)(x)
-    assert_close(inside, 2 * expected)
-    assert_close(jnp.asarray(outside), expected)
+    def ours(x):
+        system = bs.linearize(divides, x)
+        return through(x, lambda: dense_jacobian(system, format))
+
+    def theirs(x):
+        return through(x, lambda: jax.jacobian(divides)(x))
+
+    transform = {"jit": jax.jit, "vmap": jax.vmap, "grad": lambda f: jax.jacfwd(lambda x: jnp.sum(f(x), axis=0))}[around]
+    x = jnp.stack([unit(4), 2 * unit(4)]) if around == "vmap" else unit(4)
+    assert_close(transform(ours)(x), transform(theirs)(x))

@@ -81,9 +81,7 @@ class JaxAdapter:
         """Entrywise quotient."""
         if not isinstance(a, (int, float)):
             return lax.div(a, b)
-        if jx.is_traced(b):
-            return lax.div(b.dtype.type(a), b)
-        with jax.ensure_compile_time_eval():  # a reciprocal is kept with its operator: it may outlive the trace of a call
+        with jx.in_trace_of(b):  # a reciprocal is kept with its operator: it may outlive the trace of a call
             return lax.div(b.dtype.type(a), b)
 
     def sum(self, x: Any, axes: tuple[int, ...]) -> Any:

@@ -258,6 +258,11 @@ def is_traced(x: Any) -> bool:
     return isinstance(x, series.Tracer)
 
 
+def in_trace_of(x: Value) -> Any:
+    """A context in which what is computed of x lies where x does, in its own trace, or is known where x is."""
+    return series.set_current_trace(x._trace) if is_traced(x) else jax.ensure_compile_time_eval()
+
+
 def is_literal(atom: Any) -> bool:
     """Whether an operand is a literal constant."""
     return isinstance(atom, series.Literal)

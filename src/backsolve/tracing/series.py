@@ -54,6 +54,7 @@ __all__ = [
     "plain",
     "pulled",
     "scan_counts",
+    "set_current_trace",
     "source_info_util",
     "traced",
     "transforms",
@@ -118,6 +119,7 @@ fancy_transposes = internal("jax._src.interpreters.ad:fancy_transposes")
 fun_sourceinfo = internal("jax._src.api_util:fun_sourceinfo")
 jaxprs_in_params = internal("jax.extend.core:jaxprs_in_params", "jax._src.core:jaxprs_in_params")
 no_effects = internal("jax._src.core:no_effects")
+set_current_trace = internal("jax._src.core:set_current_trace")
 trace_context = internal("jax._src.core:trace_ctx")
 zeros_like_aval = internal("jax._src.ad_util:zeros_like_aval")
 _mutable_arrays = internal("jax._src.core:internal_mutable_array_effect")
