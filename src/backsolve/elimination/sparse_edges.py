@@ -201,7 +201,6 @@ def pulled(left: Sparse | OpaqueEdge, right: OpaqueEdge, keep: Keep | None = Non
         return pushed(left, right, keep)
     if right._matrix is None:
         turned = left.transpose()
-        assert isinstance(turned, Sparse)
         reader = None if right.pattern is None else transposed(right.pattern)[0]
         pattern, rows = _met(reader, turned.pattern)
         if rows.count <= min(right.m, right.n):
@@ -255,7 +254,7 @@ class Recurrence:
     def transpose(self) -> Recurrence:
         """The transposed edge: what left enters."""
         own, entering, leaving, direct = (op.transpose() for op in (self.own, self.leaving, self.entering, self.direct))
-        return Recurrence(own, entering, leaving, direct, self.steps, self.label)  # type: ignore[arg-type]
+        return Recurrence(own, entering, leaving, direct, self.steps, self.label)
 
 
 Edge = Sparse | OpaqueEdge

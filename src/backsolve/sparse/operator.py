@@ -103,14 +103,14 @@ class Sparse(LinearOperator):
         shape = self.codomain.shape
         return y if tuple(y.shape) == shape else reshape(y, shape)
 
-    def transpose(self) -> LinearOperator:
+    def transpose(self) -> Sparse:
         pattern, order = transposed(self.pattern)
         return Sparse(pattern, self.values.take(order), self.codomain, self.domain)
 
     def conj(self) -> LinearOperator:
         return Sparse(self.pattern, self.values.conj(), self.domain, self.codomain)
 
-    def scaled(self, c: Any) -> LinearOperator:
+    def scaled(self, c: Any) -> Sparse:
         return Sparse(self.pattern, self.values.scaled(c), self.domain, self.codomain)
 
     def evaluated(self) -> Sparse:
@@ -342,7 +342,7 @@ def as_sparse(
         return _from_einsum(op, into, out, limit)
     if isinstance(op, Identity | Scaling | Reshape):
         one = Sparse(diagonal(into.size), LazyValues.of(None, into.size), into, out)
-        return one.scaled(op.c) if isinstance(op, Scaling) else one  # type: ignore[return-value]
+        return one.scaled(op.c) if isinstance(op, Scaling) else one
     if isinstance(op, Slice):
         every = np.arange(prod(op.shape)).reshape(op.shape)
         picked = every[tuple(map(slice, *op.box))].reshape(-1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from backsolve.operators.constructors import linear_map
 from backsolve.operators.flat import FlatProducts, Known
 from backsolve.operators.linear_map import LinearMap
 from backsolve.sparse.materialize import take
-from backsolve.sparse.operator import Sparse, sparse
+from backsolve.sparse.operator import Sparse, add_sparse, sparse
 from backsolve.sparse.pattern import run_starts
 
 __all__ = ["Bordered", "Inverse", "bordered", "placed", "require_square", "with_operators"]
@@ -89,16 +90,15 @@ def bordered(
     entries: dict[tuple[int, int], Sparse] = {}
     for v in nodes:
         at = np.arange(spaces[v].size)
-        ones: Any = _ones(at, at, Part("", at.size), Part("", at.size))
-        entries[row_of[v], col_of[v]] = ones + work.kept[v].own.scaled(-1) if v in work.kept else ones
+        ones = _ones(at, at, Part("", at.size), Part("", at.size))
+        own = add_sparse(ones, work.kept[v].own.scaled(-1)) if v in work.kept else ones
+        entries[row_of[v], col_of[v]] = own
     for i, row in work.graph.into.items():
         for j, element in row.items():
             op = element.matrix() if isinstance(element, OpaqueEdge) else element
-            signed = op if i in outputs else op.scaled(-1)
-            assert isinstance(signed, Sparse)
-            entries[row_of[i], col_of[j]] = signed
+            entries[row_of[i], col_of[j]] = op if i in outputs else op.scaled(-1)
     for (i, j), terms in work.ends.items():
-        entries[row_of[i], col_of[j]] = sum(terms[1:], terms[0])
+        entries[row_of[i], col_of[j]] = reduce(add_sparse, terms)
     if damping is not None:
         _damp(entries, (rows, cols), (out, into), damping)
     blocks = {place: op for place, op in entries.items() if op.nnz}
@@ -143,7 +143,7 @@ def _damp(entries: dict[tuple[int, int], Sparse], parts: Any, at: tuple[Index, I
     for p, q in np.unique(np.stack(block), axis=1).T.tolist():
         met = (block[0] == p) & (block[1] == q)
         term = _ones(at[0][met] - starts[0][p], at[1][met] - starts[1][q], parts[0][p], parts[1][q]).scaled(damping)
-        entries[p, q] = entries[p, q] + term if (p, q) in entries else term  # type: ignore[assignment]
+        entries[p, q] = add_sparse(entries[p, q], term) if (p, q) in entries else term
 
 
 def _ones(rows: Index, cols: Index, out: Part, into: Part) -> Sparse:
