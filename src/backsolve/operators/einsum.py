@@ -61,7 +61,7 @@ class Factor(NamedTuple):
 class Reciprocal(Factor):
     """The factor 1/d, worked out when somebody asks for its array: dividing by d costs one operation, not two.
 
-    A `Factor` of d otherwise, whose array this is not.
+    As a tuple it holds d; ``array`` is 1/d.
     """
 
     @property
