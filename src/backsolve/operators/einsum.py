@@ -36,11 +36,16 @@ __all__ = ["Einsum", "Factor", "Reciprocal", "einsum", "quotient"]
 
 
 class Factor(NamedTuple):
-    """An array, the labels of its axes, and the name it is printed by."""
+    """An array, the labels of its axes, the name it is printed by, and whether the program multiplies by it as it stands.
+
+    A factor of the program itself is no derivative: where it is infinite, forward or back substitution meets it too, behind
+    whatever mask.
+    """
 
     array: Any
     labels: Labels
     name: str = ""
+    given: bool = False
 
     @property
     def size(self) -> int:
@@ -55,7 +60,8 @@ class Factor(NamedTuple):
     def conj(self) -> Factor:
         """The factor with its array conjugated."""
         array = conjugate(self.array)
-        return Factor(array, self.labels, self.name if not self.name or array is self.array else self.name + "̄")
+        name = self.name if not self.name or array is self.array else self.name + "̄"
+        return Factor(array, self.labels, name, self.given)
 
 
 class Reciprocal(Factor):
@@ -314,10 +320,16 @@ def hidden_by(factors: Sequence[Factor], mask: Factor, one: Factor, outer: Set[i
     """The factors beside ``one`` with what a mask hides from all products with them set to zero: it may be infinite or NaN.
 
     The mask is about to be multiplied with that one: with the zeros that this makes, the others would make NaN.
+    Those of the program itself stay as they are: weights that a batch shares are not copied for each of its masks.
     """
     hidden = []
     for f in factors:
-        if f is not one and not is_mask(f.array) and any(label in f.labels for label in mask.labels if label not in outer):
+        if (
+            f is not one
+            and not f.given
+            and not is_mask(f.array)
+            and any(label in f.labels for label in mask.labels if label not in outer)
+        ):
             axes = tuple(axis for axis, label in enumerate(mask.labels) if label not in f.labels)
             shown = namespace(mask.array).any(mask.array, axis=axes) if axes else mask.array
             labels = tuple(label for label in mask.labels if label in f.labels)

@@ -176,7 +176,7 @@ def _times(coef: Any, x: Any) -> Any:
 
 def renamed(f: Factor, labels: list[int]) -> Factor:
     if len(set(labels)) == len(labels):
-        return Factor(f.array, tuple(labels), f.name)
+        return Factor(f.array, tuple(labels), f.name, f.given)
     array, names = f.array, list(labels)  # two axes became one: keep the diagonal
     xp = namespace(array)
     while len(set(names)) < len(names):
@@ -220,7 +220,8 @@ def contract_pairs(factors: list[Factor], outer: set[int]) -> list[Factor]:
             factors = hidden_by(factors, *((f, g) if is_mask(f.array) else (g, f)), outer)
         array, labels = contract(f.array, f.labels, g.array, g.labels, keep)
         name = f"{f.name} {g.name}" if f.name and g.name and len(f.labels) == len(g.labels) == 2 else ""
-        contraction = Factor(array, labels, name if set(f.labels) != set(g.labels) else name.replace(" ", "∘"))
+        name = name if set(f.labels) != set(g.labels) else name.replace(" ", "∘")
+        contraction = Factor(array, labels, name, f.given and g.given)
         factors = [h for k, h in enumerate(factors) if k not in (i, j)]
         factors.insert(i, contraction)
 

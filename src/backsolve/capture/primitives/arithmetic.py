@@ -339,7 +339,7 @@ def _dot_general(eq: Equation, k: int) -> LinearOperator:
     into, fixed = (left, right) if k == 0 else (right, left)
     sizes: dict[int, int | None] = dict(zip(into, eq.in_shape(k), strict=True))
     sizes |= dict(zip(fixed, other.shape, strict=True))
-    return Einsum((Factor(other, fixed),), out, into, sizes, 1, (eq.in_dtype(k), eq.dtype))
+    return Einsum((Factor(other, fixed, given=True),), out, into, sizes, 1, (eq.in_dtype(k), eq.dtype))
 
 
 def _product_axes(eq: Equation, k: int) -> dict[int, int]:
