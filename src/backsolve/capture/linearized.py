@@ -34,6 +34,7 @@ from backsolve.operators import O
 from backsolve.operators.closed_form import dense_array, first_of
 from backsolve.operators.flat import dtype_of, image_of
 from backsolve.operators.moves import flattened, unflattened
+from backsolve.planning.costs import Sharing
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.bordered import Inverse
 from backsolve.system.system import FORMATS, Plans, System
@@ -200,6 +201,10 @@ class Linearized(System):
         with jax.ensure_compile_time_eval() if is_concrete(self.M, self.L, self.sinks) else nullcontext():
             M, L, S = map(as_pairs, (self.M, self.L, self.sinks))
         return Linearized(M, L, S, inputs=self.inputs.in_pairs, outputs=self.outputs.in_pairs)
+
+    @property
+    def shared(self) -> Sharing | None:
+        return (lambda x: not jx.is_traced(x)) if jx.is_batching() else None
 
     # ---- Jacobians ---------------------------------------------------------------------------------------------------
     def jacobian(

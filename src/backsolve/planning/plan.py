@@ -12,7 +12,7 @@ from typing import Any
 from backsolve.display import ShowablePlan, plural
 from backsolve.elimination.borders import LinearizedGraph
 from backsolve.elimination.graph import cheapest_first
-from backsolve.planning.costs import CostGraph, StructureTable
+from backsolve.planning.costs import CostGraph, Sharing, StructureTable
 from backsolve.planning.progress import progress_line
 from backsolve.planning.search import BitGraph, anneal, anneal_whole, eliminate_chains, greedy, minimum_fill
 
@@ -181,9 +181,14 @@ def _planned(costs: _Costs, chosen: list[int], method: str, totals: dict[str, in
     return Plan((*chosen, *sorted(network.terminal)), method, total, cost, dict(totals), steps, network.signature())
 
 
-def choose_order(network: LinearizedGraph, order: Any = "auto", *, dense: bool = True) -> Choice:
-    """What an accumulation reads of the plan that `make_plan` makes; an order that needs no search is not priced."""
-    chosen, method = _chosen(_Costs(network, dense), order, None)
+def choose_order(
+    network: LinearizedGraph, order: Any = "auto", *, dense: bool = True, shared: Sharing | None = None
+) -> Choice:
+    """What an accumulation reads of the plan that `make_plan` makes; an order that needs no search is not priced.
+
+    With ``shared`` it is carried out at every point of a batch; that says of an array whether the batch shares it.
+    """
+    chosen, method = _chosen(_Costs(network, dense, shared), order, None)
     return Choice((*chosen, *sorted(network.terminal)), method)
 
 
@@ -246,10 +251,10 @@ def _checked(network: LinearizedGraph, order: Iterable[Any]) -> list[int]:
 class _Costs:
     """A network's structures, and the price of orders on them."""
 
-    def __init__(self, network: LinearizedGraph, dense: bool) -> None:
+    def __init__(self, network: LinearizedGraph, dense: bool, shared: Sharing | None = None) -> None:
         self.network = network
         self.dense = dense
-        self.table = StructureTable()
+        self.table = StructureTable(shared)
         self._counts: BitGraph | None = None
 
     @cached_property

@@ -21,7 +21,7 @@ from backsolve.matrices.vector import BlockVector, unpack_vector
 from backsolve.operators import I, LinearOperator
 from backsolve.operators.flat import FlatProducts, Known, dtype_of
 from backsolve.operators.moves import flattened, unflattened
-from backsolve.planning.costs import Cost, abstracted
+from backsolve.planning.costs import Cost, Sharing, abstracted
 from backsolve.planning.plan import Choice, Plan, choose_order, make_plan
 from backsolve.sparse.operator import as_sparse
 from backsolve.system.bordered import Inverse, bordered, require_square, with_operators
@@ -277,12 +277,18 @@ class System(FlatProducts, Showable):
         if isinstance(order, Plan):
             order.check(network)
             return network, order
+        shared = self.shared
         if plans is None or not isinstance(order, str):
-            return network, choose_order(network, order, dense=dense)
-        key = network.signature()
+            return network, choose_order(network, order, dense=dense, shared=shared)
+        key = network.signature(), shared is None
         if key not in plans:
-            plans[key] = choose_order(network, order, dense=dense)
+            plans[key] = choose_order(network, order, dense=dense, shared=shared)
         return network, plans[key]
+
+    @property
+    def shared(self) -> Sharing | None:
+        """Where the system stands for one at each point of a batch, which of its arrays the batch shares; else None."""
+        return None
 
 
 def _of_any_dtype(spaces: Sequence[Any]) -> TupleSpace:
