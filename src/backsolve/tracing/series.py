@@ -28,6 +28,7 @@ __all__ = [
     "OLDEST",
     "SERIES",
     "BatchTrace",
+    "BatchTracer",
     "DynamicJaxprTrace",
     "Literal",
     "Primitive",
@@ -110,6 +111,7 @@ ad: Any = _ad  # these are untyped in JAX
 batching: Any = _batching
 mlir: Any = _mlir
 BatchTrace = internal("jax._src.interpreters.batching:BatchTrace")
+BatchTracer = internal("jax._src.interpreters.batching:BatchTracer")
 ShardingTypeError = internal("jax.errors:ShardingTypeError", "jax._src.core:ShardingTypeError")
 DynamicJaxprTrace = internal("jax._src.interpreters.partial_eval:DynamicJaxprTrace")
 ValAccum = internal("jax._src.interpreters.ad:ValAccum")

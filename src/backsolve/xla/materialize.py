@@ -24,6 +24,7 @@ from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of
 from backsolve.xla.joined import JOINED, join, numbers_of
 from backsolve.xla.small_products import small_product
+from backsolve.xla.turned import turned
 from backsolve.xla.written import written
 
 __all__ = ["GRADIENT", "JACOBIAN", "SPARSE", "Policy", "concerns", "materialized"]
@@ -40,12 +41,14 @@ class Policy:
 
     arithmetic: bool = False  # sums and products too, not only sines
     merged: bool = False  # whether repeated equations are left out; XLA does so too, but a plan counts them
-    numbers: bool = False  # only numbers, which `vmap` makes arrays of
+    numbers: bool = False  # sines of numbers, which `vmap` makes arrays of, and under it all that arrays hold
     room: float = inf
 
 
 # Rows of a Jacobian of numbers, under `vmap`.  A robot arm of 7 joints at 1,000 points: 14 sines a point for 915, of two
-# links 24 for 384.  Of sums and products the same rule made programs 0.55 to 1.7 times as long: they stay where they are.
+# links 24 for 384.  Of sums and products of numbers the same rule made programs 0.55 to 1.7 times as long: they stay where
+# they are.  Those of arrays are written, under `vmap`: 0.4 of the time of a Runge–Kutta step of 40 variables, 0.6 of a
+# Hessian of five atoms, 0.6 to 1.2 of eleven others.
 JACOBIAN = Policy(numbers=True)
 # A gradient is taken where memory is short: it may take a twentieth more, which goes to what saves most; of what is written
 # about two thirds live at the same time.  Six random programs of 150 to 300 lines on thousands of points, with a twentieth
@@ -96,7 +99,7 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
     if joined:
         live = _leading_to(outputs, live)
     equations, names = _without_repetition(live)
-    chosen = _chosen(equations, [v if jx.is_literal(v) else names.get(v, v) for v in outputs], policy)
+    chosen = _chosen(equations, [v if jx.is_literal(v) else names.get(v, v) for v in outputs], policy, batched)
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arrays), strict=True))
 
     def read(atom: Any) -> Any:
@@ -108,6 +111,8 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
             continue
         operands = list(map(read, eqn.invars))
         product = small_product(eqn, operands) if batched else None
+        if batched and product is None:
+            product = turned(eqn, operands)
         for v, value in zip(eqn.outvars, jx.bind(eqn, operands) if product is None else [product], strict=True):
             name = names.get(v, v)
             values[v] = written(value, chosen[name]) if name in chosen else value
@@ -212,8 +217,8 @@ def _loops(equations: Equations, outputs: Sequence[Any]) -> tuple[dict[Any, floa
     return {v: total(loops) for v, loops in readers.items()}, kept
 
 
-def _chosen(equations: Equations, outputs: Sequence[Any], policy: Policy) -> dict[Any, int]:
-    """The values that get a border, each with the number of entries from where it pays."""
+def _chosen(equations: Equations, outputs: Sequence[Any], policy: Policy, batched: bool) -> dict[Any, int]:
+    """The values that get a border, each with the number of entries from where it pays; ``batched``: under `vmap`."""
     computed, kept = _loops(equations, outputs)
     slow = 0  # bits of the equations that are slow
     steps: list[tuple[Any, list[Any], int, float]] = []  # value, operands, its bit if it is work, copies if it may be chosen
@@ -225,8 +230,9 @@ def _chosen(equations: Equations, outputs: Sequence[Any], policy: Policy) -> dic
         slow |= bit if kind is Kind.SINE else 0
         for out in eqn.outvars:
             shape = out.aval.shape
-            may = kind is Kind.SINE or (policy.arithmetic and bool(bit))
-            may = may and not (policy.numbers and shape) and jnp.issubdtype(out.aval.dtype, jnp.floating)
+            arithmetic = policy.arithmetic or (batched and policy.numbers and bool(shape))
+            may = kind is Kind.SINE or (arithmetic and bool(bit))
+            may = may and not (policy.numbers and shape and not batched) and jnp.issubdtype(out.aval.dtype, jnp.floating)
             copies = computed[out] / prod(shape) - 1 if may and prod(shape) else 0.0
             steps.append((out, [v for v in operands if not jx.is_literal(v)], bit, copies))
 
