@@ -31,8 +31,8 @@ html_extra_path = ["_build/extra"]
 html_theme_options = {"source_repository": "", "footer_icons": []}
 html_show_sourcelink = False
 
-# Mathematics is written in Unicode, so that no page asks another machine for a script.
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"][:2]
+# No dollarmath: mathematics is written in Unicode, so that no page asks another machine for a script.
+myst_enable_extensions = ["colon_fence", "deflist"]
 nb_execution_mode = "force"
 nb_execution_timeout = 180
 nb_execution_raise_on_error = True

@@ -19,6 +19,13 @@ def test_every_page_can_be_reached():
     assert {"paper", "plan", "sparse", "rules", "show", "gallery", "limitations", "api"} <= set(listed)
 
 
+@pytest.mark.parametrize("name", TEXT)
+def test_mathematics_is_written_in_unicode(name):
+    """Nothing on the site reads TeX: it would stand there as it is typed."""
+    prose = re.sub(r"```.*?```|`[^`]*`", "", TEXT[name], flags=re.DOTALL)
+    assert not re.search(r"\$[^$]+\$|\\(frac|partial|lambda|text)", prose)
+
+
 def test_the_first_page_holds_a_live_picture():
     assert 'src="pages/figure.html"' in TEXT["index"]
 
