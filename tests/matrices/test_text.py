@@ -3,11 +3,13 @@
 import unicodedata
 from fractions import Fraction
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import sympy
 
-from backsolve import I, O, bidiagonal, hadamard, kron, left_mul, linear_map, matrix, right_mul, row, tdot
+from backsolve import I, O, bidiagonal, hadamard, kron, left_mul, linear_map, linearize, matrix, right_mul, row, tdot
 from backsolve.matrices.text import latex_body, to_latex
 from backsolve.operators import einsum
 
@@ -113,3 +115,19 @@ def test_identity_minus_in_latex():
     assert latex_body(L, identity_minus=True) == (
         r"\begin{bmatrix} I &  &  \\ -2 & I &  \\ -\left(a + 1\right) & 3 & I \end{bmatrix}"
     )
+
+
+def test_between_numbers_the_number_is_printed_where_it_is_known():
+    def f(x, y):
+        return jnp.exp(x * y) / x
+
+    system = linearize(f, 2.0, 0.5, argnums=(0, 1))
+    assert str(system.M).split() == ["⎡", "0.5", "2", "⎤", "⎢", "·", "·", "⎥", "⎣", "−0.67957", "·", "⎦"]
+    texts = []
+
+    def traced(x, y):
+        texts.append(str(linearize(f, x, y, argnums=(0, 1)).M))
+        return f(x, y)
+
+    jax.jit(traced)(2.0, 0.5)
+    assert "c·I" in texts[0]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from string import ascii_lowercase
 from typing import Any, Protocol
+
+import numpy as np
 
 from backsolve.algebra.elements import is_number
 
@@ -48,9 +51,24 @@ def coefficient(c: Any) -> str:
 
 
 def einsum_label(op: Einsum) -> str:
-    """The operator in the paper's notation, for example ``−(Δ)ᴴ ∘ (W)ᴸ``."""
+    """The operator in the paper's notation, for example ``−(Δ)ᴴ ∘ (W)ᴸ``; between numbers the number, where it is known."""
+    if not op.out and not op.into and op.factors and not any(f.name for f in op.factors):
+        numbers = [x for x in (_number(x) for x in (op.coef, *(f.array for f in op.factors))) if x is not None]
+        if len(numbers) == 1 + len(op.factors):
+            return f"{prod(numbers):.6g}".replace("-", "−")
     body = _as_paper(op) or _by_labels(op)
     return coefficient(op.coef) + body
+
+
+def _number(x: Any) -> complex | float | None:
+    """A number that can be had; None while a program is traced, and of what has a shape alone."""
+    if not is_number(x) and not hasattr(x, "__array__"):
+        return None
+    try:
+        array = np.asarray(x)
+    except (TypeError, RuntimeError):  # a tracer, an array that was given away
+        return None
+    return None if array.ndim or array.dtype.kind not in "biufc" else array.item()
 
 
 def _as_paper(op: Einsum) -> str | None:
