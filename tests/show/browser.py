@@ -94,10 +94,10 @@ class Browser:
     def scheme(self, name):
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
 
-    def open(self, path):
-        """Open a file and wait until it is loaded."""
+    def open(self, path, fragment=""):
+        """Open a file, with what its address ends with from the # on, and wait until it is loaded."""
         self.events.clear()
-        self.call("Page.navigate", url=Path(path).resolve().as_uri())
+        self.call("Page.navigate", url=Path(path).resolve().as_uri() + fragment)
         while "Page.loadEventFired" not in self.events:
             self._note(json.loads(self.socket.recv()))
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from backsolve.algebra.elements import is_number, is_zero, short
 from backsolve.algebra.spaces import TupleSpace, is_complex, space_of
+from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import (
     as_operators,
     as_pairs,
@@ -352,7 +353,14 @@ class Linearized(System):
         if self.over_reals is not self:
             return self
         M, L, S = unfolded(self, sparse_edge, parallel=parallel)
-        return Linearized(M, L, S, self.value, inputs=self.inputs, outputs=self.outputs)
+        return Linearized(M, L, S, self.value, inputs=self.inputs, outputs=self.outputs, point=self.point)
+
+    @property
+    def loop_sizes(self) -> list[tuple[int, int]]:
+        """Of each `lax.scan` that is one edge the number of its steps, and how many entries its matrix has at most."""
+        edges = [op for A in (self.M, self.L) for op in A.entries.values() if isinstance(op, LinearEquation)]
+        loops = [op for op in edges if op.eqn.primitive.name == "scan"]
+        return [(op.params["length"], op.domain.size * op.codomain.size) for op in loops]
 
     # ---- solving -----------------------------------------------------------------------------------------------------
     def _inverse(self, damping: Any, engine: str) -> Inverse:

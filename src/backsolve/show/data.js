@@ -1,4 +1,5 @@
-// What is drawn, as Python wrote it into the page, and the state of the page.
+// What is drawn, as Python wrote it into the page, and the state of the page.  `ended` comes when another takes its place.
+const listen = (kind, what) => document.addEventListener(kind, what, { signal: ended });
 const data = JSON.parse(document.getElementById("data").textContent);
 const S = data.strings, KINDS = data.kinds.map((kind) => kind[0]);
 const vertices = data.vertices.map(([name, role, text, space, line, shown, at]) => ({ name, role, text: S[text], space: S[space], line, shown: S[shown], at }));

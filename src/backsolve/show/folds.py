@@ -76,7 +76,9 @@ def _number(items: Sequence[Item]) -> None:
                 item.label = f"{label} {k}"
     for item in reversed(items):  # inner ones first
         if STRETCH in item.label:
-            item.label = f"{item.children[0].label} … {item.children[-1].label}"
+            first, last = item.children[0].label, item.children[-1].label
+            name = first.rpartition(" ")[0]
+            item.label = f"{first} … {last.removeprefix(f'{name} ')}"  # mlp 1 … 18
 
 
 def _walk(root: Item) -> list[Item]:
@@ -112,14 +114,20 @@ def _tree(picture: Picture) -> Item:
     vertices = picture.vertices
     inner = [i for i, v in enumerate(vertices) if v.role in ("node", "sink")]
     leaves = [Item(vertices[i].name, vertex=i) for i in inner]
-    lines = _runs(leaves, lambda item: _line(vertices[item.vertex]), lambda item: _whole(vertices[item.vertex]))
+    loops = _runs(leaves, lambda item: _loop(vertices[item.vertex]), lambda item: vertices[item.vertex].text)
+    for group in loops:
+        if group.children:
+            steps = sum(vertices[item.vertex].text.startswith("step ") for item in group.children)
+            group.label = f"{group.label}, {steps} steps"
+    lines = _runs(loops, lambda item: _line(vertices[_first(item)]), lambda item: _whole(vertices[_first(item)]))
     calls = _runs(lines, lambda item: _function(vertices[_first(item)]), lambda item: _line(vertices[_first(item)]))
     for group in calls:
         if group.children and group.children[0].children:
             v = vertices[_first(group)]
             group.label = _short(v.function) or group.label
     root = Item("all", children=calls)
-    while len(root.children) == 1 and root.children[0].children:  # a group of everything folds nothing
+    while len(root.children) == 1 and root.children[0].children and all(root.children[0] is not loop for loop in loops):
+        # a group of everything folds nothing; a loop is a box of its own
         root.children = root.children[0].children
     _insert_ends(picture, root)
     stack = [root]
@@ -139,6 +147,12 @@ def _first(item: Item) -> int:
     while item.children:
         item = item.children[0]
     return item.vertex
+
+
+def _loop(v: Vertex) -> str:
+    """The loop that a node is a step or an output of, as `unfolded` names them."""
+    kind, _, loop = v.text.partition(" of ")
+    return f"{v.place} {loop}" if kind.split(" ")[0] in ("step", "output") and loop else ""
 
 
 def _whole(v: Vertex) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from backsolve.display import plural
 from backsolve.elimination.paths import Graph
 from backsolve.matrices.matrix import OperatorMatrix
-from backsolve.show.page import embedded, read
+from backsolve.show.page import document, embedded, read
 from backsolve.show.pattern import pattern
 from backsolve.show.symbols import short_names, telling
 from backsolve.sparse.matrix import SparseMatrix, percent
@@ -112,14 +112,13 @@ def spy_page(thing: Any, *, of: str = "blocks", title: str = "") -> str:
     share = f" ({percent(count, m * n)})" if m * n else ""
     title = title or ("Jacobian" if of == "jacobian" else "System" if isinstance(thing, System) else type(thing).__name__)
     data, note = _data(entries)
-    return Template(read("heatmap.html")).substitute(
+    body = Template(read("heatmap.html")).substitute(
         title=escape(title),
         about=f"{m:,} × {n:,}, {plural(count, 'entry')}{share}",
         notes=f'<p class="whole">{escape(note)}</p>' if note else "",
-        style=read("page.css"),
-        script="(() => {\n'use strict';\n" + read("heatmap.js") + "})();",
         data=embedded(data),
     )
+    return document(title, body, read("heatmap.js"), kind="spy")
 
 
 def _data(entries: Entries) -> tuple[dict[str, Any], str]:

@@ -11,7 +11,7 @@ function setOwn(order) {
   Object.assign(own, { order, costs: costs || [], about, steps: new Map(order.map((v, k) => [v, k])) });
   if (!data.runs.includes(own)) { data.runs.push(own); addRun(own, data.runs.length - 1); }
   choose(data.runs.indexOf(own), order.length);
-  const hash = `#order=${order.map((v) => keyOf.get(v)).join(",")}`;
+  const hash = `${address}${order.map((v) => keyOf.get(v)).join(",")}`;
   $("link").href = hash;
   try { history.replaceState(null, "", hash); } catch { /* a page in a frame of a notebook has no address of its own */ }
 }
@@ -48,9 +48,9 @@ function bestKnown() {
 }
 // The order that the address asks for, if it is one.
 function fromAddress() {
-  const match = /^#order=([\d,]*)$/.exec(location.hash);
-  if (!match || !data.runs.length) return;
-  const order = match[1].split(",").filter(Boolean).map((key) => vertexOf.get(+key));
+  const keys = location.hash.slice(address.length);
+  if (!location.hash.startsWith(address) || /[^\d,]/.test(keys) || !data.runs.length) return;
+  const order = keys.split(",").filter(Boolean).map((key) => vertexOf.get(+key));
   if (order.includes(undefined) || new Set(order).size < order.length) { $("status").textContent = "The order in the address names what is no node of this page, or one twice."; return; }
   setOwn(order);
 }

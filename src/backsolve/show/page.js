@@ -6,7 +6,7 @@ function toggle(number) {
   const again = document.querySelector(`[data-item="${number}"]`);
   if (again) again.focus({ preventScroll: true });
 }
-document.addEventListener("click", (event) => {
+listen("click", (event) => {
   const group = event.target.closest && event.target.closest("[data-item]");
   if (group) { toggle(+group.getAttribute("data-item")); return; }
   const node = event.target.closest && event.target.closest("[data-node]");
@@ -142,16 +142,18 @@ function setUp() {
   for (const which of ["graph", "matrix"]) {
     for (const [name, factor] of [["smaller", 0.8], ["fit", 0], ["larger", 1.25]]) $(`${which}-${name}`).addEventListener("click", () => zoom(which, factor));
   }
-  document.addEventListener("keydown", keys);
+  listen("keydown", keys);
   draw();
   if (data.runs.length) choose(0);
   fromAddress();
-  addEventListener("hashchange", fromAddress);
+  addEventListener("hashchange", fromAddress, { signal: ended });
   const main = document.querySelector("main");
   let width = main.clientWidth;
-  new ResizeObserver(() => { // by more than a scroll bar: a frame may get its width late
+  const watch = new ResizeObserver(() => { // by more than a scroll bar: a frame may get its width late
     if (Math.abs(main.clientWidth - width) > 20) { width = main.clientWidth; draw(); }
-  }).observe(main);
+  });
+  watch.observe(main);
+  ended.addEventListener("abort", () => { stop(); watch.disconnect(); });
 }
 setUp();
 window.backsolve = { data, state, go, choose, toggle, light, unlight, unfold, pick, finish, own, setOwn, counting, counted, view: () => view };

@@ -7,6 +7,7 @@ import linecache
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -21,7 +22,7 @@ from backsolve.show.steps import FORWARD, MOST, REVERSE, Counting, Run, runs, sc
 from backsolve.show.symbols import telling
 from backsolve.show.values import Values, operator_grids, vectors
 
-__all__ = ["embedded", "page", "read"]
+__all__ = ["document", "embedded", "page", "read"]
 
 SCRIPTS = (
     *("graph.js", "labels.js", "matrix.js", "data.js", "draw.js", "counting.js", "steps.js"),
@@ -29,6 +30,7 @@ SCRIPTS = (
 )  # in this order
 UNFOLDED = 1_500  # items that "unfold all" makes visible
 STEPPED = 10_000  # vertices whose elimination is stepped through
+LOOP_STEPS, LOOP_ENTRIES = 200, 10_000_000  # of loops that are drawn step by step too
 
 
 def page(
@@ -43,7 +45,8 @@ def page(
 
     ``order`` is a Plan, "forward", "reverse", "auto" or "markowitz", or a sequence naming every node that can be eliminated
     once: what the page begins with.  Forward and back substitution, the Markowitz order and the plan's are there too, and
-    a click on a node begins an order of one's own.  ``names`` are those of a System's sources.
+    a click on a node begins an order of one's own.  ``names`` are those of a System's sources.  Loops of a captured
+    function are one edge each; where their steps are few, a button shows the same step by step.
     Raises `TypeError` for another object, `ValueError` for an incomplete order or more entries than can be drawn.
 
     Example:
@@ -52,6 +55,41 @@ def page(
         True
     """
     picture = picture_of(thing, title, names)
+    steps = _step_by_step(thing) if order is None or isinstance(order, str) else None
+    button = '<button id="loops" type="button">{}</button>'
+    body = _body(picture, order, order_name, button.format("loops step by step") if steps else "")
+    beside = ""
+    if steps:
+        other = picture_of(steps, title, names)
+        note = "A loop is a node for each step here, as unfolded() has it, and counts are of that system."
+        other = replace(other, notes=(*other.notes, note))
+        beside = f'<template id="other">{_body(other, order, order_name, button.format("loops as one edge"))}</template>'
+    script = "\n".join(["function start(ended, address) {", *map(read, SCRIPTS), "}", read("run.js")])
+    return document(picture.title, body, script, beside=beside)
+
+
+def document(title: str, body: str, script: str, *, kind: str = "", beside: str = "") -> str:
+    """The whole HTML of a page: its head, its body, what lies hidden ``beside`` it, and its script."""
+    return Template(read("document.html")).substitute(
+        title=escape(title),
+        style=read("page.css"),
+        kind=kind,
+        body=body,
+        beside=beside,
+        script="(() => {\n'use strict';\n" + script + "})();",
+    )
+
+
+def _step_by_step(thing: Any) -> Any:
+    """A captured function's system with its loops taken apart; None where there are none, or too many steps to be drawn."""
+    sizes = getattr(thing, "loop_sizes", ())
+    if not sizes or sum(steps for steps, _ in sizes) > LOOP_STEPS or sum(n for _, n in sizes) > LOOP_ENTRIES:
+        return None
+    steps = thing.unfolded()
+    return steps if steps.L.shape != thing.L.shape else None
+
+
+def _body(picture: Picture, order: Any, order_name: str, loops: str) -> str:
     picture, items = folded(picture)
     lay_out(items, picture.edges)
     steps, counting = runs(picture, order, order_name) if len(picture.vertices) <= STEPPED else ([], None)
@@ -72,8 +110,7 @@ def page(
         formula=escape(picture.formula),
         notes="".join(f'<p class="whole">{escape(note)}</p>' for note in notes),
         matrix=escape(heading(picture)),
-        style=read("page.css"),
-        script="(() => {\n'use strict';\n" + "\n".join(map(read, SCRIPTS)) + "})();",
+        loops=loops,
         data=embedded(data),
     )
 

@@ -96,8 +96,8 @@ const thingsAt = (target) => {
   for (let at = target; at && at !== document; at = at.parentNode) if (at.things) return at.things;
   return null;
 };
-document.addEventListener("pointerover", (event) => { const things = thingsAt(event.target); if (things) light(things, event.target); });
-document.addEventListener("pointerout", (event) => { if (thingsAt(event.target)) unlight(); });
-document.addEventListener("focusin", (event) => { const things = thingsAt(event.target); if (things) light(things, event.target); });
-document.addEventListener("focusout", (event) => { if (thingsAt(event.target)) showThumb(null); });
-addEventListener("scroll", () => showThumb(null), true);
+listen("pointerover", (event) => { const things = thingsAt(event.target); if (things) light(things, event.target); });
+listen("pointerout", (event) => { if (thingsAt(event.target)) unlight(); });
+listen("focusin", (event) => { const things = thingsAt(event.target); if (things) light(things, event.target); });
+listen("focusout", (event) => { if (thingsAt(event.target)) showThumb(null); });
+addEventListener("scroll", () => showThumb(null), { capture: true, signal: ended });
