@@ -8,6 +8,11 @@ import sympy
 from backsolve import Graph, I, O, System, bidiagonal, diagonal, hadamard, left_mul, linearize, matrix, right_mul, row
 
 
+def signed(x):
+    """A number as labels and cells have it, with a minus sign."""
+    return f"{x:.4g}".replace("-", "−")
+
+
 def figure_1():
     """The paper's first figure: 1 → 3 (a), 2 → 3 (b), 3 → 4 (c), 4 → 5 (d)."""
     a, b, c, d = sympy.symbols("a b c d", commutative=False)

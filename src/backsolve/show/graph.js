@@ -16,6 +16,33 @@ function cut(text, width, font = 12, weight = "") {
   }
   return text.slice(0, low) + "…";
 }
+// A number in as many digits as there is room for, other text cut.
+function fitted(text, width) {
+  if (wide(text) <= width || !/^[−-]?[\d.]+(e[+−-]?\d+)?$/.test(text)) return cut(text, width);
+  const x = Number(text.replaceAll("−", "-"));
+  for (const digits of [3, 2, 1]) {
+    const shorter = String(+x.toPrecision(digits)).replaceAll("-", "−");
+    if (wide(shorter) <= width) return shorter;
+  }
+  return cut(text, width);
+}
+// The lines that a label takes in a cell: one, or two of a product or of words.
+function linesIn(label, width) {
+  if (wide(label) <= width || !label.includes(" ")) return [label];
+  const places = [...label.matchAll(label.includes(" ∘ ") ? / ∘ /g : / /g)].map((m) => m.index + m[0].length);
+  const [at] = places.sort((p, q) => Math.abs(p - label.length / 2) - Math.abs(q - label.length / 2));
+  return [label.slice(0, at).trimEnd(), label.slice(at)];
+}
+// Writes a label into the middle of a cell, in place of the one that is there.
+function write(cell, label, x, y, width) {
+  for (const old of cell.querySelectorAll("text")) old.remove();
+  const found = linesIn(label, width);
+  found.forEach((line, k) => {
+    const text = make("text", { x, y: y + (found.length > 1 ? 13 * k - 6.5 : 0) }), short = fitted(line, width);
+    spell(text, short.length < 4 && short.endsWith("…") ? "∘" : short);
+    cell.append(text);
+  });
+}
 function make(name, attributes = {}, ...children) {
   const element = document.createElementNS(SVG, name);
   for (const key in attributes) element.setAttribute(key, attributes[key]);
@@ -102,7 +129,7 @@ function place(found, open, edges, labelled, room) {
     const top = new Map();
     for (const r of [...rows[k].keys()].sort((p, q) => p - q)) { top.set(r, y); y += rows[k].get(r); }
     band.bottom = y;
-    y += k + 1 < bands.length ? 14 + gutters[k].length * gutters[k].step : 0;
+    y += k + 1 < bands.length ? 14 + gutters[k].reduce((sum, track) => sum + track.high, 0) : 0;
     return top;
   });
   for (const item of found) {
@@ -112,7 +139,11 @@ function place(found, open, edges, labelled, room) {
   const end = Math.max(...bands.map((band) => band.right));
   for (const list of gutters) { // what leaves its band high up comes down outside, and on a lower track
     const height = (track) => Math.max(...track.map((edge) => { const [here, row] = lastStop(edge, list.band, bandOf); return here ? tops[list.band].get(row) : edge.a.y; }));
-    list.map((track) => [height(track), track]).sort((p, q) => q[0] - p[0]).forEach(([, track], t) => { for (const edge of track) edge.track.set(list.band, [t, list]); });
+    let down = 7;
+    list.map((track) => [height(track), track]).sort((p, q) => q[0] - p[0]).forEach(([, track], t) => {
+      Object.assign(track, { apart: t * Math.min(4, 18 / list.length), down: down + track.high / 2 });
+      down += track.high;
+    });
   }
   for (const edge of edges) edge.points = route(edge, { left, right, bandOf, bands, rows, tops, end });
   for (const group of open) {
@@ -150,18 +181,22 @@ function columnsInBands(cs, open, widths, gap, left, right, bandOf, room) {
   });
   return bands;
 }
-// What leaves a band runs on a track below it: an edge on its own where it has a label, those of one lane or box together where not.
+// What leaves a band runs on a track below it: from the band it comes from with its label, all that say the same together;
+// further on, and where there are no labels, those of one box that came in one lane.
 function tracksOf(edges, bands, bandOf, labelled) {
-  const gutters = bands.map((_, band) => Object.assign([], { band, step: labelled ? 17 : 5, at: new Map() }));
-  edges.forEach((edge, n) => {
+  const gutters = bands.map((_, band) => Object.assign([], { band, at: new Map() }));
+  edges.forEach((edge) => {
     edge.track = new Map();
     let band = bandOf.get(edge.a.c);
     for (const next of [...edge.stops.flatMap(([here]) => here.map((c) => bandOf.get(c))), bandOf.get(edge.b.c)]) {
       if (next <= band) continue;
-      const list = gutters[band], row = lastStop(edge, band, bandOf)[1];
-      const key = labelled ? n : row === undefined ? `box ${edge.a.number}` : row;
-      if (!list.at.has(key)) { list.at.set(key, list.length); list.push([]); }
-      list[list.at.get(key)].push(edge);
+      const list = gutters[band], [, row] = lastStop(edge, band, bandOf);
+      const told = labelled && edge.label && band === bandOf.get(edge.a.c);
+      const key = `${edge.a.number} ${told ? edge.label : row}`;
+      if (!list.at.has(key)) { list.at.set(key, list.length); list.push(Object.assign([], { high: told ? 17 : 5, named: told ? edge : null })); }
+      const track = list[list.at.get(key)];
+      track.push(edge);
+      edge.track.set(band, track);
       band = next;
     }
   });
@@ -170,15 +205,15 @@ function tracksOf(edges, bands, bandOf, labelled) {
 function lastStop(edge, band, bandOf) {
   return edge.stops.filter(([here]) => here.some((c) => bandOf.get(c) === band)).pop() || [];
 }
-// The points of an edge; a third entry asks for a straight line to that point, a fourth marks a track between bands.
+// The points of an edge; a third entry asks for a straight line to that point, a fourth marks a track between bands: 1 where
+// the edge's label may stand on it, −1 where not.
 function route(edge, { left, right, bandOf, bands, rows, tops, end }) {
   const points = [[edge.a.x + edge.a.width / 2, edge.a.y]];
   let band = bandOf.get(edge.a.c);
   const cross = (next, y) => {
     if (band >= next) return;
-    const [t, list] = edge.track.get(band), apart = t * Math.min(4, 18 / list.length);
-    const height = bands[band].bottom + 7 + list.step * (t + 0.5), last = points[points.length - 1];
-    points.push([end - 24 + apart, last[1], true], [end - 24 + apart, height, true], [6 + apart, height, true, true], [6 + apart, y, true]);
+    const { apart, down, named } = edge.track.get(band), height = bands[band].bottom + down, last = points[points.length - 1];
+    points.push([end - 24 + apart, last[1], true], [end - 24 + apart, height, true], [6 + apart, height, true, named === edge ? 1 : -1], [6 + apart, y, true]);
     band = next;
   };
   for (const [here, row] of edge.stops) {

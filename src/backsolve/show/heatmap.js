@@ -41,14 +41,18 @@ function colour(k) {
   return `rgba(${x < 0 ? ink[1] : ink[0]},${0.2 + 0.8 * depth})`;
 }
 function layout() {
-  const room = $("field").clientWidth, left = room < 600 ? 12 : 150, top = 26;
+  const room = $("field").clientWidth, names = (leaves) => Math.max(...leaves.map((leaf) => widthOf(leaf.short)));
+  const left = Math.min(names(rowLeaves) + 18, room < 600 ? 0.32 * room : 150);
+  const upright = colLeaves.some((leaf) => leaf.stop > state.left && leaf.start < state.right
+    && widthOf(leaf.short) > (room - left - 12) * (leaf.stop - leaf.start) / (state.right - state.left) - 4); // names that do not fit lie along their columns
+  const top = upright ? Math.min(names(colLeaves), 120) + 18 : 26;
   const high = state.bottom - state.top, wide = state.right - state.left;
   const width = Math.max(60, room - left - 12), height = Math.max(60, Math.min(innerHeight * 0.68, Math.max(width * high / wide, 90)));
   const scale = Math.min(width / wide, height / high, 48);
   // As it is where that can be seen; where it is much longer than wide, as wide as there is room.
   const slim = Math.min(high, wide) * scale < 40;
   const x = slim ? width / wide : scale;
-  return { left: Math.max(left, (room - wide * x) / 2), top, x, y: slim ? Math.min(height / high, 48) : scale };
+  return { left: Math.max(left, (room - wide * x) / 2), top, upright, x, y: slim ? Math.min(height / high, 48) : scale };
 }
 let place = null;
 function draw() {
@@ -91,24 +95,33 @@ function drawAxes(width, height) {
   let free = -Infinity;
   for (const { leaf, a, b, thick } of along(colLeaves, state.left, state.right, place.x, place.left)) {
     if (a > place.left) add("line", { class: thick ? "layer" : "leaf", x1: a, x2: a, y1: place.top - 6, y2: place.top + height });
-    const text = add("text", { x: (a + b) / 2, y: place.top - 9, "text-anchor": "middle" }, fitted(leaf.short, Math.max(b - a - 4, 0)));
-    const half = text.getBBox().width / 2;
-    if (!text.textContent || (a + b) / 2 - half < free) text.remove(); else free = (a + b) / 2 + half + 4;
+    const x = (a + b) / 2, y = place.top - 9;
+    if (place.upright) {
+      if (x - 7 < free) continue;
+      add("text", { x, y, transform: `rotate(-90 ${x} ${y})`, "dominant-baseline": "central" }, fitted(leaf.short, place.top - 14));
+      free = x + 7;
+    } else {
+      const text = fitted(leaf.short, Math.max(b - a - 4, 0));
+      if (text) add("text", { x, y, "text-anchor": "middle" }, text);
+    }
   }
   free = -Infinity;
   for (const { leaf, a, b, thick } of along(rowLeaves, state.top, state.bottom, place.y, place.top)) {
     if (a > place.top) add("line", { class: thick ? "layer" : "leaf", x1: place.left - 6, x2: place.left + width, y1: a, y2: a });
-    if ((a + b) / 2 - 8 < free || place.left < 60) continue;
+    if ((a + b) / 2 - 8 < free) continue;
     add("text", { x: place.left - 9, y: (a + b) / 2, "text-anchor": "end", "dominant-baseline": "central" }, fitted(leaf.short, place.left - 14));
     free = (a + b) / 2 + 8;
   }
 }
 const ruler = document.createElement("canvas").getContext("2d");
-function fitted(text, width) {
+function widthOf(text) {
   ruler.font = '12px system-ui, "Segoe UI", "DejaVu Sans", sans-serif';
-  if (ruler.measureText(text).width <= width) return text;
+  return ruler.measureText(text).width;
+}
+function fitted(text, width) {
+  if (widthOf(text) <= width) return text;
   let low = 0;
-  while (low < text.length && ruler.measureText(`…${text.slice(-low - 1)}`).width <= width) low++;
+  while (low < text.length && widthOf(`…${text.slice(-low - 1)}`) <= width) low++;
   return low > 2 ? `…${text.slice(-low)}` : "";
 }
 // The place that is pointed at: its names, its entry, a frame around it.
@@ -153,16 +166,13 @@ function setUp() {
   $("block").parentElement.hidden = $("whole").hidden = rowLeaves.length * colLeaves.length === 1;
   if (values && most) {
     const brief = (x) => String(+x.toPrecision(3));
-    $("scale").innerHTML = '<i></i><i></i><i></i><span></span>';
+    $("scale").innerHTML = "<i></i> positive <i></i> negative, <span></span>";
     $("scale").lastChild.textContent = least === most ? brief(most) : `absolute value ${brief(least)} … ${brief(most)}, on a scale of logarithms`;
-    const [a, b, c] = $("scale").querySelectorAll("i"), ink = matchMedia("(prefers-color-scheme: dark)").matches ? ["255,160,87", "94,180,255"] : ["213,94,0", "0,114,178"];
+    const [a, b] = $("scale").querySelectorAll("i"), ink = matchMedia("(prefers-color-scheme: dark)").matches ? ["255,160,87", "94,180,255"] : ["213,94,0", "0,114,178"];
     a.style.background = `linear-gradient(90deg, rgba(${ink[0]},.2), rgb(${ink[0]}))`;
     a.title = "positive";
     b.style.background = `linear-gradient(90deg, rgba(${ink[1]},.2), rgb(${ink[1]}))`;
     b.title = "negative";
-    c.remove();
-    a.after("positive ");
-    b.after("negative, ");
   }
   $("block").addEventListener("change", (event) => enlarge(...event.target.value.split(",").map(Number)));
   $("whole").addEventListener("click", whole);

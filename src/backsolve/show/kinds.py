@@ -71,7 +71,7 @@ def kind_of(element: Any) -> str:
 
 def label_of(element: Any) -> str:
     """An element in one line, as a picture has room for it."""
-    text = element_text(element)
+    text = re.sub(r"^sparse\((\S+), ([\d,]+) non-zeros?\)$", r"\2 of \1", element_text(element))
     return text if len(text) <= 60 else text[:59] + "…"
 
 

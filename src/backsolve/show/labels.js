@@ -54,6 +54,7 @@ function placesOf(edge) {
     const [x0, y0] = trace[0], [x1, y1] = trace[trace.length - 1];
     if (x0 === x1) return;
     const track = edge.points[k + 1][3], level = y0 === y1;
+    if (track < 0) return;
     const base = track ? 0 : k === last ? 1 : k === 0 ? 2 : 8;
     trace.forEach(([x, y], i) => {
       const price = base + 6 * Math.abs(i / (trace.length - 1) - 0.5);

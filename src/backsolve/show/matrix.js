@@ -53,14 +53,15 @@ function measure(view, room, vector) {
     const beside = (vector && view.rowLines.length ? valueWidthOf(view, vector) + 22 : 0) + names + 40;
     for (const most of [150, 110, 80, 60, 52, 44]) { // as wide as there is room for
       widths.fill(30);
-      for (const cell of view.cells.values()) widths[cell.c] = Math.max(widths[cell.c], Math.min(wide(cell.label) + 14, most), numeric ? 54 : 0);
+      for (const cell of view.cells.values()) widths[cell.c] = Math.max(widths[cell.c], Math.min(Math.max(...linesIn(cell.label, most - 14).map((line) => wide(line))) + 14, most), numeric ? 54 : 0);
       colLines.forEach((l, k) => { widths[k] = Math.max(widths[k], Math.min(wide(l.item.short) + 8, most)); });
       for (const { k, u } of results) if (vector && vector.head === "x̄") widths[k] = Math.max(widths[k], Math.min(wide(vector[u] || "") + 12, most));
       if (widths.reduce((a, b) => a + b, beside) < room / 0.72) break;
     }
     const total = widths.reduce((a, b) => a + b, beside), more = Math.min(40, (room / 1.2 - total) / widths.length);
     if (more > 0) widths.forEach((w, k) => { widths[k] = w + more; }); // room for what is filled in
-    if (total > room / 0.68) view.text = false; // squares then: nothing is cut off
+    const fits = (cell) => linesIn(cell.label, widths[cell.c] - 8).every((line) => !fitted(line, widths[cell.c] - 8).endsWith("…"));
+    if (total > room / 0.68 || (room < 500 && ![...view.cells.values()].every(fits))) view.text = false; // squares then: nothing is cut off
   }
   if (!view.text) {
     const size = Math.floor((room - names - 60) / (colLines.length + 2)); // two for the vector beside it
@@ -165,11 +166,7 @@ function drawCell(view, cell) {
   const x = view.xs[cell.c], y = view.ys[cell.r], width = view.widths[cell.c], gap = view.high > 8 ? 1 : 0.5;
   const g = make("g", { class: `cell k-${cell.kind}`, "data-key": cell.key },
     make("rect", { x: x + gap, y: y + gap, width: width - 2 * gap, height: view.high - 2 * gap, rx: view.high > 12 ? 3 : 1 }));
-  if (view.text && cell.label) {
-    const text = make("text", { x: x + width / 2, y: y + view.high / 2 });
-    spell(text, cut(cell.label, width - 8));
-    g.append(text);
-  }
+  if (view.text && cell.label) write(g, cell.label, x + width / 2, y + view.high / 2, width - 8);
   cell.element = g;
   return g;
 }

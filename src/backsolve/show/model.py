@@ -169,11 +169,18 @@ def _edge(
         kind = kind if isinstance(element, Identity) else "number"
     elif symbol and kind == "entrywise":
         label = cell = f"({symbol})ᴴ"
+    elif symbol and label == "c·I":
+        label = cell = symbol if element.domain.size == 1 else f"{symbol if symbol.isalnum() else f'({symbol})'}·I"
     elif symbols and kind in ("product", "sum"):
         label = cell = symbols.factor(node, by, _ranks(element)) or label
     if value is None and isinstance(element, int | float) and not isinstance(element, bool):
         value = float(element)
-    return Edge(tail, head, label, kind, minus(cell) if inner else cell, element, value, symbol)
+    return Edge(tail, head, _signed(label), kind, _signed(minus(cell) if inner else cell), element, value, symbol)
+
+
+def _signed(text: str) -> str:
+    """A label whose negative numbers have a minus sign, as its other negatives do."""
+    return re.sub(r"(^|= )-(?=\d)", r"\1−", text)
 
 
 def _ranks(element: LinearOperator) -> tuple[int, int]:
@@ -200,7 +207,7 @@ def _known(spaces: Sequence[Space]) -> Space:
 def _inner(tail: int, head: int, element: Any) -> Edge:
     label = label_of(element)
     value = None if isinstance(element, LinearOperator) else number_of(element)
-    return Edge(tail, head, label, kind_of(element), minus(label), element, value)
+    return Edge(tail, head, _signed(label), kind_of(element), minus(label), element, value)
 
 
 def _end(letter: str, k: int, role: str, space: Space, names: Sequence[str] | None) -> Vertex:
@@ -208,7 +215,7 @@ def _end(letter: str, k: int, role: str, space: Space, names: Sequence[str] | No
 
 
 _NAME = re.compile(
-    r"(?P<text>\S+) \((?P<path>.*?):(?P<line>\d+)(?::(?P<column>\d+))?(?: \((?P<function>[^()]*(?:\(.*\))?)\))?\)$"
+    r"(?P<text>\S.*?) \((?P<path>.*?):(?P<line>\d+)(?::(?P<column>\d+))?(?: \((?P<function>[^()]*(?:\(.*\))?)\))?\)$"
 )
 
 

@@ -151,12 +151,14 @@ def told(x: Any) -> str:
         array = np.asarray(x)
     except UNKNOWN:
         return "not known yet"
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+    if array.dtype.kind == "c" and not array.ndim:
+        return str(array)
+    if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
         return str(array) if array.size == 1 else f"{'×'.join(map(str, array.shape))} {array.dtype}"
-    array = array.astype(float)
+    array = np.abs(array).astype(float) if array.dtype.kind == "c" else array.astype(float)
     if array.size == 1 and not array.ndim:
         return written(float(array))
-    if array.ndim == 1 and array.size <= 6:
+    if array.ndim == 1 and array.size <= 6 and not np.iscomplexobj(x):
         return f"[{', '.join(written(float(v)) for v in array)}]"
     norm = float(np.linalg.norm(array.ravel())) if array.size else 0.0
     return f"{'×'.join(map(str, array.shape))}, norm {written(norm)}"

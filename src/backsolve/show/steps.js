@@ -94,7 +94,7 @@ function update() {
     box.classList.toggle("filled", isFilled(u));
     if (!text) return;
     const told = isFilled(u) ? run.values[u] || "" : "", bare = told.replace("‖·‖ ", ""); // the norm without its sign, where that is narrow
-    text.textContent = cut(wide(told, 12, 600) > room ? bare : told, room, 12, 600);
+    text.textContent = fitted(wide(told, 12, 600) > room ? bare : told, room);
   });
   for (const item of view.found) {
     if (!item.underText || item.role !== "source") continue;
@@ -125,10 +125,7 @@ function fillTotals(gone, v) {
     const total = found && found.through ? inWords(found, minusIn(i, j)) : "";
     if ((cell.total || "") === total) continue;
     cell.total = total;
-    let text = cell.element.querySelector("text");
-    if (!text) { text = make("text", { x: view.xs[cell.c] + view.widths[cell.c] / 2, y: view.ys[cell.r] + view.high / 2 }); cell.element.append(text); }
-    const short = cut(total || cell.label || "", view.widths[cell.c] - 6);
-    spell(text, short.length < 4 && short.endsWith("…") ? "∘" : short);
+    write(cell.element, total || cell.label || "", view.xs[cell.c] + view.widths[cell.c] / 2, view.ys[cell.r] + view.high / 2, view.widths[cell.c] - 8);
     cell.element.setAttribute("aria-label", `row ${view.rowLines[cell.r].item.short}, column ${view.colLines[cell.c].item.short}: ${total || cell.label || "fill-in"}`);
   }
 }
@@ -161,7 +158,7 @@ function joined(term, label) {
   return !term ? part : data.system ? `${term} ∘ ${part}` : `${part}·${term}`;
 }
 function inWords({ n, terms }, minus) {
-  if (n !== null) return String(+(minus ? -n : n).toPrecision(4));
+  if (n !== null) return String(+(minus ? -n : n).toPrecision(4)).replaceAll("-", "−");
   if (terms.length > 3) return "Σ paths";
   const text = terms.map((t) => t || "I").join(" + ");
   return !minus ? text : terms.length > 1 ? `−[${text}]` : text.startsWith("−") ? text.slice(1) : `−${text}`;

@@ -59,7 +59,8 @@ def _power(a: Text, n: float) -> Text:
 
 
 def _minus(a: Text) -> Text:
-    return Text(f"−{a.inside(TIMES)}", TIMES)
+    text = a.inside(TIMES)
+    return Text(text[1:] if text.startswith("−") else f"−{text}", TIMES)
 
 
 def _plus(a: Text, b: Text, sign: str = "+") -> Text:
