@@ -32,8 +32,9 @@ function nameOf(leaves, k) {
   for (let axis = leaf.shape.length - 1; axis >= 0; axis--) { index.unshift(rest % leaf.shape[axis]); rest = Math.floor(rest / leaf.shape[axis]); }
   return index.length ? `${leaf.name}[${index.join(", ")}]` : leaf.name;
 }
-function colour(k) {
-  const ink = matchMedia("(prefers-color-scheme: dark)").matches ? ["255,160,87", "94,180,255"] : ["213,94,0", "0,114,178"];
+// The colours of positive and of negative numbers.
+const inks = () => (matchMedia("(prefers-color-scheme: dark)").matches ? ["255,160,87", "94,180,255"] : ["213,94,0", "0,114,178"]);
+function colour(k, ink) {
   if (!values) return `rgb(${ink[1]})`;
   const x = values[k], a = Math.abs(x);
   if (!Number.isFinite(x)) return "rgb(204,51,170)";
@@ -67,15 +68,17 @@ function draw() {
   canvas.height = height * ratio;
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
+  const ink = inks();
   for (let k = 0; k < rows.length; k++) {
     if (rows[k] + tall <= state.top || rows[k] >= state.bottom || cols[k] + wideBy <= state.left || cols[k] >= state.right) continue;
-    pen.fillStyle = colour(k);
+    pen.fillStyle = colour(k, ink);
     const gap = Math.min(place.x * wideBy, place.y * tall) > 6 ? 0.5 : 0;
     pen.fillRect((cols[k] - state.left) * place.x + gap, (rows[k] - state.top) * place.y + gap, Math.max(1, place.x * wideBy - 2 * gap), Math.max(1, place.y * tall - 2 * gap));
   }
   const box = $("field");
   box.style.height = `${place.top + height + 14}px`;
   drawAxes(width, height);
+  $("scale").querySelectorAll("i").forEach((swatch, n) => { swatch.style.background = `linear-gradient(90deg, rgba(${ink[n]},.2), rgb(${ink[n]}))`; });
   mark();
 }
 function drawAxes(width, height) {
@@ -168,11 +171,6 @@ function setUp() {
     const brief = (x) => String(+x.toPrecision(3));
     $("scale").innerHTML = "<i></i> positive <i></i> negative, <span></span>";
     $("scale").lastChild.textContent = least === most ? brief(most) : `absolute value ${brief(least)} … ${brief(most)}, on a scale of logarithms`;
-    const [a, b] = $("scale").querySelectorAll("i"), ink = matchMedia("(prefers-color-scheme: dark)").matches ? ["255,160,87", "94,180,255"] : ["213,94,0", "0,114,178"];
-    a.style.background = `linear-gradient(90deg, rgba(${ink[0]},.2), rgb(${ink[0]}))`;
-    a.title = "positive";
-    b.style.background = `linear-gradient(90deg, rgba(${ink[1]},.2), rgb(${ink[1]}))`;
-    b.title = "negative";
   }
   $("block").addEventListener("change", (event) => enlarge(...event.target.value.split(",").map(Number)));
   $("whole").addEventListener("click", whole);
