@@ -116,7 +116,10 @@ def entered(name: str) -> tuple[list[str], int]:
 def way(name: str) -> str:
     """The stations of a call as an HTML table, with all files it enters below."""
     files, steps = entered(name)
-    rows = "".join(f"<tr><td><code>{station}</code></td><td>{escape(what)}</td></tr>" for station, what in WAYS[name])
+    rows = "".join(
+        f"<tr><td><code>{station.replace('/', '/<wbr>')}</code></td><td>{escape(what)}</td></tr>"
+        for station, what in WAYS[name]
+    )
     return (
         f'<div class="table-wrapper docutils container"><table class="docutils">{rows}</table></div>'
         f"<details><summary>In all {len(files)} files, with {steps} steps from one file to another</summary>"

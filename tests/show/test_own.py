@@ -127,11 +127,11 @@ def test_the_page_of_a_plan_has_names_and_symbols(opened):
 
 
 def test_the_page_of_a_plan_of_numbers_has_derivatives_in_symbols(opened):
-    plan = bs.plan(surface, 1.0, 2.0, argnums=(0, 1))
+    plan = bs.plan(lambda x, y: surface(x, y) + jnp.cos(x) / y, 1.0, 2.0, argnums=(0, 1))
     browser = opened(plan.outline, order=plan)
     labels = browser.ask("[...document.querySelectorAll('#graph .name')].map(n => n.textContent)")
     assert "cos(xy)" in labels
-    assert "c·I" not in labels
+    assert not any("c·I" in label for label in labels)
 
 
 def test_where_the_output_is_one_number_back_substitution_is_selected(opened):

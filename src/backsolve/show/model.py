@@ -169,13 +169,16 @@ def _edge(
         kind = kind if isinstance(element, Identity) else "number"
     elif symbol and kind == "entrywise":
         label = cell = f"({symbol})ᴴ"
-    elif symbol and label == "c·I":
+    elif symbol and _MULTIPLE.fullmatch(label):
         label = cell = symbol if element.domain.size == 1 else f"{symbol if symbol.isalnum() else f'({symbol})'}·I"
     elif symbols and kind in ("product", "sum"):
         label = cell = symbols.factor(node, by, _ranks(element)) or label
     if value is None and isinstance(element, int | float) and not isinstance(element, bool):
         value = float(element)
     return Edge(tail, head, _signed(label), kind, _signed(minus(cell) if inner else cell), element, value, symbol)
+
+
+_MULTIPLE = re.compile(r"(−|[\d.]+·)?c·I( ∘ c·I)*")  # of the identity, by numbers that are not known
 
 
 def _signed(text: str) -> str:
