@@ -1,7 +1,7 @@
 """The only import a rule author needs.
 
 A rule says, for one operand of one primitive, which operator its edge carries.  Entrywise primitives need only their
-partial derivatives, linear ones only a word:
+partial derivatives, linear ones only a word::
 
     extend.elementwise("my_sin", lambda x, y: jnp.cos(x))
     extend.linear("my_roll")

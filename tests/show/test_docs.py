@@ -1,6 +1,7 @@
 """The documentation holds all that it must; `make docs` builds it, executes every cell, and takes warnings for errors."""
 
 import re
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +25,14 @@ def test_mathematics_is_written_in_unicode(name):
     """Nothing on the site reads TeX: it would stand there as it is typed."""
     prose = re.sub(r"```.*?```|`[^`]*`", "", TEXT[name], flags=re.DOTALL)
     assert not re.search(r"\$[^$]+\$|\\(frac|partial|lambda|text)", prose)
+
+
+@pytest.mark.parametrize("name", [n for n in dir(backsolve) if isinstance(getattr(backsolve, n), type)])
+def test_no_property_begins_with_what_the_reference_would_take_for_a_type(name):
+    """Sphinx reads a property's first line up to a colon as its type, and prints it below the rest."""
+    for called, attribute in vars(getattr(backsolve, name)).items():
+        if isinstance(attribute, property | cached_property) and not called.startswith("_"):
+            assert ": " not in (attribute.__doc__ or "").partition("\n")[0]
 
 
 def test_the_first_page_holds_a_live_picture():

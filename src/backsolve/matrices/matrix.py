@@ -277,12 +277,12 @@ class OperatorMatrix(Measured, FlatMatrix, Showable):
 
     @property
     def T(self) -> OperatorMatrix:
-        """The transpose: positions and elements."""
+        """The transpose, of positions and of elements."""
         return self._flipped(algebra.transpose)
 
     @property
     def H(self) -> OperatorMatrix:
-        """The conjugate transpose: positions and elements."""
+        """The conjugate transpose, of positions and of elements."""
         return self._flipped(algebra.adjoint)
 
     def _combined(self, other: Any, sign: int) -> Any:

@@ -86,7 +86,7 @@ class LinearOperator(FlatProducts, ABC):
 
     @property
     def work(self) -> float:
-        """About how many scalar operations one application takes: what a plan counts for an operator it cannot look into."""
+        """About how many scalar operations one application takes, for plans, of an operator that they cannot look into."""
         return float(self.domain.size + self.codomain.size)
 
     @property

@@ -151,7 +151,7 @@ class SparseMatrix(FlatProducts):
 
     @property
     def ndim(self) -> int:
-        """Number of axes: 2."""
+        """Number of axes, which is 2."""
         return 2
 
     def __repr__(self) -> str:
@@ -177,7 +177,10 @@ class SparseMatrix(FlatProducts):
     # ---- parts ------------------------------------------------------------------------------------------------------
     @property
     def T(self) -> SparseMatrix:
-        """The transpose.  Cost: one gather of the data."""
+        """The transpose.
+
+        Cost: one gather of the data.
+        """
         pattern, order = transposed(self.pattern)
         return SparseMatrix(pattern, take(self._numbers("the transpose"), order), self.codomain, self.domain)
 
@@ -491,7 +494,7 @@ class SparseMatrix(FlatProducts):
 
     @property
     def addressable_rows(self) -> np.ndarray[Any, Any]:
-        """The rows of which this process holds numbers: all, where no others take part."""
+        """The rows of which this process holds numbers, all of them where no others take part."""
         return np.unique(self.rows[self._addressable[0]]) if self._is_shared else np.arange(self.shape[0])
 
     @property

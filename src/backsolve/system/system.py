@@ -131,7 +131,7 @@ class System(FlatProducts, Showable):
         return network.accumulate(plan.order)
 
     def solve(self, b: Any, *, damping: Any = None, engine: str = "auto") -> Any:
-        """Return the dp with dy/dp dp (+ damping · dp) = b, without forming dy/dp: J⁻¹ b off the bordered matrix
+        """Return the dp with dy/dp dp (+ damping · dp) = b, without forming dy/dp: J⁻¹ b off the bordered matrix::
 
             [ I − L   −M ] [dx]   [0]
             [   S      0 ] [dp] = [b]
