@@ -1,9 +1,11 @@
 """Pictures hold what the System, Graph or OperatorMatrix holds: vertices, edges, cells, lines of code."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from backsolve import Graph, OperatorMatrix, linear_map, matrix
+from backsolve import Graph, OperatorMatrix, linear_map, linearize, matrix
 from backsolve.show.folds import folded
 from backsolve.show.kinds import KINDS, kind_of, minus
 from backsolve.show.model import picture_of
@@ -121,3 +123,15 @@ def test_nodes_without_edges_are_there():
     lonely.add_node("c")
     assert {v.name for v in folded(picture_of(Graph(lonely)))[0].vertices} == {"a", "b", "c"}
     assert len(picture_of(matrix([[0]])).vertices) in (1, 2)
+
+
+def test_functions_with_a_rule_of_their_own_are_called_by_their_names():
+    @jax.custom_vjp
+    def mine(x):
+        return x * x
+
+    mine.defvjp(lambda x: (x * x, x), lambda x, g: (2 * x * g,))
+    lambda_with_a_rule = jax.custom_jvp(lambda x: 2 * x)
+    lambda_with_a_rule.defjvp(lambda x, t: (2 * x[0], 2 * t[0]))
+    picture = picture_of(linearize(lambda x: lambda_with_a_rule(mine(jax.nn.relu(x))), jnp.ones(3)))
+    assert [v.text for v in picture.vertices if v.role == "node"] == ["relu", "mine", "custom_jvp_call"]

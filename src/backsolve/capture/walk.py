@@ -52,7 +52,7 @@ class Names(Sequence[str]):
         origin = self.origins[i]
         if isinstance(origin, Told):
             return origin.name
-        return origin if isinstance(origin, str) else jx.where(*origin[:2])
+        return origin if isinstance(origin, str) else jx.where(origin[0], origin[1], jx.called(origin[0]))
 
     def operation(self, i: int) -> Operation:
         """The primitive that makes node i, its parameters and its operands; None where it is part of a linearization.

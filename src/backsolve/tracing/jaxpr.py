@@ -26,6 +26,7 @@ __all__ = [
     "Equation",
     "Kind",
     "Primitive",
+    "called",
     "equation_context",
     "identity_primitive",
     "kind_of",
@@ -240,17 +241,26 @@ def equation_context(eqn: Any) -> Any:
         yield
 
 
-def where(eqn: Any, caller: Any = None) -> str:
-    """The primitive and the user's file and line: ``tanh (net.py:12 (layer))``.
+def called(eqn: Any) -> str:
+    """The primitive's name; of a function with a rule of its own the function's: ``relu``."""
+    name = str(eqn.primitive.name)
+    if name not in ("custom_jvp_call", "custom_vjp_call"):
+        return name
+    function = (eqn.params["call_jaxpr"].jaxpr.debug_info.func_src_info or "").partition(" at ")[0]
+    return function if function.isidentifier() else name
+
+
+def where(eqn: Any, caller: Any = None, name: str = "") -> str:
+    """The primitive (or another name) and the user's file and line: ``tanh (net.py:12 (layer))``.
 
     An equation of a library's own jitted function has no line of the user's; that of its caller serves.  A cell of a
     notebook is called as there: ``tanh (In[3]:2:9 (layer))``.
     """
     line = source_info_util.summarize(eqn.source_info) or (source_info_util.summarize(caller.source_info) if caller else "")
     if not line:
-        return str(eqn.primitive.name)
+        return name or str(eqn.primitive.name)
     path, rest = re.fullmatch(r"(.*?)((?::\d.*)?)", line, re.DOTALL).groups()  # type: ignore[union-attr]  # fits any text
-    return f"{eqn.primitive.name} ({cell_of(path)}{rest})"
+    return f"{name or eqn.primitive.name} ({cell_of(path)}{rest})"
 
 
 def is_traced(x: Any) -> bool:
