@@ -60,7 +60,8 @@ def test_what_a_turn_holds_is_asked_for(monkeypatch, filled):
     monkeypatch.setattr(boolean, "FILLED", filled)
     monkeypatch.setattr("backsolve.algebra.spaces.available_memory", lambda: 10**6)
     n = 20_000
-    A = random(n, n, 3 / n, 0)
+    columns = np.random.default_rng(0).integers(n, size=3 * n)
+    A = csr_array((np.ones(3 * n, bool), (np.repeat(np.arange(n), 3), columns)), shape=(n, n))
     B = csr_array((np.ones(n, bool), (np.arange(n), np.arange(n))))
     with pytest.raises(PatternTooLargeError, match=r"loop|product"):
         powers(A, B, None, 30)
