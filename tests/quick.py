@@ -15,6 +15,7 @@ from typing import Any
 import jax
 from jax._src import compiler
 from jax._src.interpreters import mlir
+from jax._src.lib.mlir import ir
 
 OPTIMIZED = "jax_disable_most_optimizations"
 
@@ -59,13 +60,13 @@ def _one_context_for_many_modules() -> None:
 
     JAX makes a context anew for each module, which loads every dialect: a fifth of what a single operation costs.  A context
     holds only what modules have in common (types, attributes, places in the source), so that it grows: hence a new one now
-    and then.
+    and then; and one for itself for a module that is written while another one is, and would else be written into it.
     """
     as_users_have_it = mlir.make_ir_context
     here = _Contexts()
 
     def make_ir_context() -> Any:
-        if not jax.config.values[OPTIMIZED]:
+        if not jax.config.values[OPTIMIZED] or (here.left and ir.Context.current is here.context):
             return as_users_have_it()
         if not here.left:
             here.context, here.left = as_users_have_it(), 100
