@@ -1,9 +1,10 @@
-"""Hypothesis profiles, the fixture that most tests of JAX functions use, and how often garbage is looked for.
+"""Hypothesis profiles, how tests compile, double precision, and how often garbage is looked for.
 
 The profile "ci" is Hypothesis's own and gives the same examples in every run; "fresh" others in each.
 """
 
 import gc
+import os
 
 import jax
 import pytest
@@ -14,15 +15,38 @@ from .quick import compilation
 settings.register_profile("fresh", settings.get_profile("ci"), derandomize=False, print_blob=True)
 
 
-def pytest_collection_finish():
-    """What is there by now stays, and need not be looked through again; tracing allocates much and leaves few circles."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Garbage is looked for after collecting, once: what is there by then stays.  Tracing leaves few circles."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 20)
+        gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_compilation():
+    """Programs compile quickly (tests/quick.py says what that leaves out), but for tests that ask for all optimisations.
+
+    With BACKSOLVE_OPTIMIZED=1 all compile as a user's do: so does `make matrix` on the newest JAX.
+    """
+    with compilation(quick=not os.environ.get("BACKSOLVE_OPTIMIZED")):
+        yield
+
+
+@pytest.fixture
+def as_users_compile():
+    """All optimisations."""
+    with compilation(quick=False):
+        yield
 
 
 @pytest.fixture
 def double_precision():
-    """Double precision, compiled quickly."""
-    with compilation(quick=True), jax.enable_x64(True):
+    """Double precision."""
+    with jax.enable_x64(True):
         yield

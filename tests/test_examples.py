@@ -9,6 +9,8 @@ import scipy.sparse.linalg
 import backsolve as bs
 from examples import brusselator, bundle_adjustment, cavity, collocation
 
+pytestmark = pytest.mark.usefixtures("as_users_compile")
+
 
 def assert_picture(path):
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -22,6 +22,7 @@ def test_every_program_has_its_output_beside_it():
 
 
 @pytest.mark.parametrize(("program", "printed"), PROGRAMS)
+@pytest.mark.usefixtures("as_users_compile")
 def test_program_prints_what_the_readme_says(program, printed):
     assert len([line for line in program.splitlines() if line]) <= 15
     output = io.StringIO()

@@ -11,19 +11,11 @@ from jax.sharding import PartitionSpec as P
 
 import backsolve as bs
 
-from ..quick import compilation
-
 MODES = {
     "explicit": (AxisType.Explicit, AxisType.Explicit),
     "automatic": (AxisType.Auto, AxisType.Auto),
     "mixed": (AxisType.Explicit, AxisType.Auto),
 }
-
-
-@pytest.fixture(autouse=True)
-def quickly():
-    with compilation(quick=True):
-        yield
 
 
 @pytest.fixture(params=MODES)

@@ -1,4 +1,4 @@
-"""Every test in this folder runs in double precision and compiles quickly; other folders in the same process do not."""
+"""Every test in this folder runs in double precision; other folders in the same process do not."""
 
 import pytest
 
