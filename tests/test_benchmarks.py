@@ -6,7 +6,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -27,6 +26,7 @@ from benchmarks.runner import (
     seconds_text,
     slope,
 )
+from tests import reference
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_gradients_of_some_models_only(small_gradients, only):
 def test_every_model_has_the_same_gradient_in_pytorch_and_autograd(make):
     model = make(small=True)
     assert sum(1 for other in functions.MODELS if other(True).name == model.name) == 1
-    theirs = jax.grad(model.function)(*model.arguments)
+    theirs = reference.grad(model.function)(*model.arguments)
     calls, reasons = others.contestants(model, compile=False)
     for name, call in calls.items():
         if call is None:

@@ -11,7 +11,7 @@ import numpy as np
 
 import backsolve as bs
 
-from ..quick import optimized, options
+from ..quick import optimized
 
 float0 = jax.dtypes.float0
 
@@ -108,8 +108,8 @@ def pairing(a: Any, b: Any) -> Any:
 
 
 def compiled(f: Callable[..., Any]) -> Callable[..., Any]:
-    """jax.jit, compiling quickly."""
-    return jax.jit(f, compiler_options=options())
+    """jax.jit, which compiles quickly here."""
+    return jax.jit(f)
 
 
 def both(derivative: Callable[..., Any], *args: Any) -> Any:
@@ -162,7 +162,7 @@ def as_jax(args: Any) -> tuple[Any, ...]:
     """NumPy arrays as JAX arrays; Python scalars and float0 stay what they are."""
 
     def one(x: Any) -> Any:
-        return jnp.asarray(x) if isinstance(x, (np.ndarray, np.generic)) and x.dtype != float0 else x
+        return jax.device_put(x) if isinstance(x, (np.ndarray, np.generic)) and x.dtype != float0 else x
 
     return tuple(jax.tree.map(one, a) for a in args)
 
@@ -193,7 +193,7 @@ def as_arrays(found: Any, like: Any) -> Any:
         leaves = [leaf.todense() if hasattr(leaf, "to_scipy") else leaf for leaf in leaves]
     shapes = jax.tree.leaves(like)
     assert len(leaves) == len(shapes)
-    arrays = [jnp.reshape(jnp.asarray(leaf), jnp.shape(s)) for leaf, s in zip(leaves, shapes, strict=True)]
+    arrays = [np.reshape(np.asarray(leaf), np.shape(s)) for leaf, s in zip(leaves, shapes, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(like), arrays)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
+from tests import reference
 from tests.series import why_not
 
 from .oracle import as_jax, assert_close, compiled, dtype_of, float0, tangent, tolerance
@@ -65,7 +66,7 @@ def test_every_order_on_the_zoo(name, c):
         found, arrays, expected, full = compiled(derivatives)(moving)
     except NotImplementedError:
         with pytest.raises(NotImplementedError, match=r"Batching rule for 'linear_call'|ragged_dot vmap"):  # JAX has none
-            jax.jacrev(c.f, argnums)(*args)
+            reference.jacrev(c.f, argnums)(*args)
         return
     for got in found:
         assert jax.tree.structure(got) == jax.tree.structure(expected)
@@ -104,7 +105,7 @@ def where_finite(expected, got, name):
     unknown = np.isnan(expected) if dtype_of(expected) != float0 else False
     if name == "scatter-max":
         unknown |= np.isnan(got)
-    return jnp.where(unknown, got, expected)
+    return np.where(unknown, got, expected)
 
 
 def test_a_nan_stays_on_its_diagonal():

@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 import backsolve as bs
 from backsolve import Graph, SparseMatrix, linearize, matrix
 from backsolve.show.heatmap import entries_of, spy_page
+from tests import reference
 
 from .test_own import middle, net, parameters
 from .things import captured, scalar_net
@@ -58,7 +59,7 @@ def test_a_hessian_is_that_of_jax(opened):
     system = linearize(bs.grad(loss), params, xs)
     browser = opened(lambda path: system.spy(path, of="jacobian", title="Hessian"))
     flat, unravel = ravel_pytree(params)
-    exact = jax.hessian(lambda v: loss(unravel(v), xs))(flat)
+    exact = reference.hessian(lambda v: loss(unravel(v), xs))(flat)
     dense = np.zeros(exact.shape)
     for r, c, value in entries(browser):
         dense[int(r), int(c)] = value
@@ -79,7 +80,9 @@ def test_it_is_pointed_at_by_mouse_and_by_keys_and_blocks_are_enlarged(opened):
     params, xs = inputs()
     system = linearize(lambda p: jax.vmap(lambda x: net(p, x))(xs), params)
     browser = opened(lambda path: system.spy(path, of="jacobian"))
-    jacobian = jax.jacobian(lambda v: jax.vmap(lambda x: net(ravel_pytree(params)[1](v), x))(xs))(ravel_pytree(params)[0])
+    jacobian = reference.jacobian(lambda v: jax.vmap(lambda x: net(ravel_pytree(params)[1](v), x))(xs))(
+        ravel_pytree(params)[0]
+    )
     browser.move(*middle(browser, "#entries"))
     told = re.fullmatch(r"row output\[(\d)\], column (p\['\w+'\]\['\w+'\]\[[\d, ]+\]): (.*)", browser.ask(DETAIL))
     row, _, value = told.groups()
