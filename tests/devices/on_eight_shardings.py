@@ -1,5 +1,6 @@
 """Derivatives of sharded programs, under explicit and automatic sharding: numbers and shardings are those of JAX's own."""
 
+import contextlib
 from functools import partial
 
 import jax
@@ -280,3 +281,18 @@ def test_without_a_mesh_in_the_context():
     want = jax.jit(jax.grad(f, argnums=(0, 1)))(W, x)
     for jitted in (True, False):
         agree(run(bs.grad(f, argnums=(0, 1)), jitted, W, x), want)
+
+
+def numbers_of_a_point(r):
+    return jnp.stack([r[0] * r[1], jnp.sin(r[2]) * r[0], r[1] ** 2])
+
+
+@pytest.mark.parametrize("in_context", [False, True])
+@pytest.mark.parametrize("jitted", [False, True])
+def test_jacobians_of_a_sharded_batch_of_numbers(jitted, in_context):
+    """Of which some are zero, whatever the example: these are no part of the batch, nor of its mesh."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Explicit,))
+    x = put(mesh, numbers(0, 64, 3), "d")
+    with jax.set_mesh(mesh) if in_context else contextlib.nullcontext():
+        ours, theirs = (run(jax.vmap(d.jacobian(numbers_of_a_point)), jitted, x) for d in (bs, jax))
+        agree(ours, theirs)

@@ -32,7 +32,7 @@ from backsolve.sparse.operator import Sparse
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
-from backsolve.tracing.series import MUL_PARAMS
+from backsolve.tracing.series import MUL_PARAMS, ShardingTypeError
 
 __all__ = ["JaxAdapter", "JaxKernels"]
 
@@ -109,9 +109,13 @@ class JaxAdapter:
         return layouts.anyhow(lambda *xs: lax.concatenate(xs, axis), *[lax.convert_element_type(x, dtype) for x in arrays])
 
     def stack(self, arrays: Any) -> Any:
-        """One ``stack``."""
+        """One ``stack``; a concatenation where JAX has none, as under ``vmap`` of spread arrays beside others."""
         dtype = jnp.result_type(*arrays)
-        return layouts.anyhow(lambda *xs: jnp.stack(xs), *[lax.convert_element_type(x, dtype) for x in arrays])
+        xs = [lax.convert_element_type(x, dtype) for x in arrays]
+        try:
+            return jnp.stack(xs)
+        except ShardingTypeError:
+            return self.concat([lax.expand_dims(x, (0,)) for x in xs], 0)
 
     def map_columns(self, function: Any, x: Any) -> Any:
         """One ``vmap``, over a first axis: some of JAX's own batching rules know no other."""

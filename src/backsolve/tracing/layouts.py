@@ -7,7 +7,7 @@ can say how a result is spread, and has its operands whole on every device where
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from backsolve.tracing import series
 
 __all__ = [
     "anyhow",
+    "explicit_mesh",
     "in_this_mesh",
     "is_spread",
     "layout_of",
@@ -68,6 +69,15 @@ def mesh_context(x: Value) -> Any:
 
 
 _NO_CONTEXT: Any = contextlib.nullcontext()
+
+
+def explicit_mesh(xs: Iterable[Value]) -> Any:
+    """The mesh of the first of these values whose type says how it is spread, over explicit axes; else None."""
+    for x in xs:
+        sharding = getattr(jax.typeof(x), "sharding", None)
+        if sharding is not None and sharding.mesh.explicit_axes:
+            return sharding.mesh
+    return None
 
 
 def in_this_mesh(eqn: Any) -> bool:

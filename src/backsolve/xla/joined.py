@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.layouts import explicit_mesh
 
 __all__ = ["JOINED", "join", "numbers_of"]
 
@@ -79,4 +81,16 @@ def numbers_of(live: Sequence[Any], outputs: Sequence[Any]) -> dict[Any, list[An
 
 def join(numbers: Sequence[Any], aval: Any) -> Any:
     """The array of these numbers."""
-    return lax.concatenate([jnp.reshape(jnp.asarray(x, aval.dtype), (1,)) for x in numbers], 0).reshape(aval.shape)
+    mesh = explicit_mesh(numbers)
+    if mesh is None:
+        return _joined([jnp.reshape(x, (1,)) for x in numbers], aval)
+    with jax.sharding.use_abstract_mesh(mesh):  # of which `vmap` asks all numbers, also those that are known
+        return _joined([jnp.reshape(x, (1,)) if jx.is_traced(x) else _constant(x) for x in numbers], aval)
+
+
+def _joined(numbers: Sequence[Any], aval: Any) -> Any:
+    return lax.concatenate([jnp.asarray(x, aval.dtype) for x in numbers], 0).reshape(aval.shape)
+
+
+def _constant(x: Any) -> Any:
+    return lax.full((1,), np.asarray(x).item())
