@@ -38,6 +38,22 @@ def plane(U):
 CASES = [(periodic, (256,)), (bounded, (256,)), (nonlinear, (256,)), (plane, (32, 8))]
 
 
+def rosenbrock(x):
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def energy(U):
+    return jnp.sum((U[1:] - U[:-1]) ** 4) + jnp.sum((U[:, 1:] - U[:, :-1]) ** 4) + jnp.sum(jnp.cos(U))
+
+
+HESSIANS = [(rosenbrock, (256,)), (energy, (32, 8))]
+
+
+def reaction(s):
+    u, v = s["u"], s["v"]
+    return {"u": jnp.roll(u, 1) - u * v**2, "v": jnp.roll(v, -1) * v + u * v**2}
+
+
 def spread(shape, devices=8):
     mesh = jax.make_mesh((devices,), ("d",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
     x = jnp.linspace(0.1, 1.0, int(np.prod(shape))).reshape(shape)
@@ -88,6 +104,63 @@ def test_no_more_collectives_than_those_of_jax(f, shape):
     times, jvp = collectives(product, S, y), collectives(lambda x, v: jax.jvp(f, (x,), (v,))[1], y, y)
     assert {kind for kind, _ in times} <= {kind for kind, _ in jvp} - {"all-gather"}
     assert len(times) <= len(jvp)
+
+
+@pytest.mark.parametrize(("f", "shape"), HESSIANS)
+def test_hessians_of_a_sum(f, shape):
+    """As many collectives as a product of JAX's, each for all colours at once, and none that gathers."""
+    x, y = spread(shape)
+    found = jax.jit(bs.hessian(f, format="sparse"))(y)
+    assert found.data.sharding.is_equivalent_to(NamedSharding(y.sharding.mesh, P("d")), 1)
+    want = jax.hessian(f)(x)
+    for H in (found, bs.hessian(f, format="sparse")(y)):
+        np.testing.assert_allclose(H.todense(), want, rtol=2e-5, atol=1e-4 * np.abs(want).max())
+    ours = collectives(lambda x: bs.hessian(f, format="sparse")(x).data, y)
+    theirs = collectives(lambda x, v: jax.jvp(jax.grad(f), (x,), (v,))[1], y, y)
+    assert {kind for kind, _ in ours} <= {kind for kind, _ in theirs} - {"all-gather"}
+    assert len(ours) <= len(theirs)
+    times = collectives(product, found, y)
+    assert {kind for kind, _ in times} == {"collective-permute"}
+    assert len(times) <= len(theirs)
+
+
+def test_several_leaves():
+    """Two fields, each by each: four matrices, whose rows stay where they are."""
+    x, y = spread((256,))
+    fields, apart = {"u": x, "v": jnp.cos(x)}, {"u": y, "v": jnp.cos(y)}
+    want = jax.jacobian(reaction)(fields)
+    for made in (jax.jit(bs.jacobian(reaction, format="sparse")), bs.jacobian(reaction, format="sparse")):
+        found = made(apart)
+        for i in "uv":
+            for j in "uv":
+                np.testing.assert_allclose(found[i][j].todense(), want[i][j], rtol=2e-5, atol=1e-5)
+                assert found[i][j].data.sharding.is_equivalent_to(y.sharding, 1)
+    kinds = {kind for kind, _ in collectives(lambda s: jax.tree.leaves(bs.jacobian(reaction, format="sparse")(s)), apart)}
+    assert kinds <= {"collective-permute", "all-reduce"}
+
+
+def test_one_of_two_arguments_and_a_number():
+    """By a number each row has one place, in the one column."""
+    x, y = spread((256,))
+
+    def f(u, k):
+        return k * periodic(u) + k**2
+
+    found = jax.jit(bs.jacobian(f, (0, 1), format="sparse"))(y, 1.5)
+    for S, want in zip(found, jax.jacobian(f, (0, 1))(x, 1.5), strict=True):
+        np.testing.assert_allclose(S.todense(), want, rtol=2e-5, atol=1e-5)
+        assert S.data.sharding.is_equivalent_to(y.sharding, 1)
+
+
+def test_more_than_64_colours():
+    x, y = spread((512,))
+
+    def f(x):
+        return jnp.convolve(x, jnp.linspace(1.0, 2.0, 67), mode="same") * x
+
+    found = jax.jit(bs.jacobian(f, format="sparse"))(y)
+    np.testing.assert_allclose(found.todense(), jax.jacobian(f)(x), rtol=2e-5, atol=1e-2)
+    assert found.data.sharding.is_equivalent_to(y.sharding, 1)
 
 
 @pytest.mark.parametrize("f", [periodic, nonlinear, plane])

@@ -2,57 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.algebra.arrays import add, multiply, reshape
+from backsolve.algebra.arrays import reshape
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.matrices.vector import BlockVector
+from backsolve.operators import O
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.sparse.pattern import Pattern
 from backsolve.sparse.spread import MANY, colours, equal_rows, width
 from backsolve.system.system import System
+from backsolve.tracing import jaxpr as jx
 
 __all__ = ["by_row_blocks"]
 
+_SELECTED = 16  # colours: with more, numbers are picked by index, not by a selection for each
 
-def by_row_blocks(system: System, pattern: Pattern) -> SparseMatrix | None:
-    """The Jacobian of one array by another, by products with a few vectors; None where it takes too many.
+Blocks = dict[tuple[int, int], SparseMatrix]
 
-    Columns that no row shares are worked out together, as one image of the system: that image lies where the output does,
-    and has at each place the one number of that row.  Rows are as long as the longest, with zeros, so that they can be
-    spread evenly.  An infinite number makes others of its row NaN, as in the product.
+
+def by_row_blocks(system: System, patterns: Mapping[tuple[int, int], Pattern]) -> Blocks:
+    """Blocks of a Jacobian with these patterns, by products with a few vectors; those are missing that take too many.
+
+    Columns of one input that no row of any output shares are worked out together, as one image of the system: that image
+    lies where the outputs do, and has at each place the one number of that row.  Rows are as long as the longest, with
+    zeros, so that they can be spread evenly.  An infinite number makes others of its row NaN, as in the product.
     Cost: the product with a vector, once for each colour; collectives are those of one product.
     """
-    (into,), (out,) = system.M.col_spaces, system.sinks.row_spaces
-    assert isinstance(into, ArraySpace)
-    assert isinstance(out, ArraySpace)
+    found: Blocks = {}
+    for j, into in enumerate(system.M.col_spaces):
+        assert isinstance(into, ArraySpace)
+        filled = {i: equal_rows(pattern) for (i, k), pattern in patterns.items() if k == j}
+        rows = {i: pattern for i, pattern in filled.items() if pattern is not None and (width(pattern) or MANY + 1) <= MANY}
+        if rows and jx.carries_derivatives(into):
+            found.update(_of_input(system, j, into, rows))
+    return found
+
+
+def _of_input(system: System, j: int, into: ArraySpace, rows: Mapping[int, Pattern]) -> Blocks:
+    """The blocks of one input."""
     shape = tuple(into.shape or ())
-    filled = equal_rows(pattern) if shape else None
-    colour = None if filled is None else colours(filled, shape)
-    if filled is None or colour is None or (count := int(colour.max()) + 1) > MANY:
-        return None
-    numbers = np.arange(count, dtype=np.int8).reshape(-1, *[1] * len(shape))
-    seeds = jnp.asarray(colour.reshape(shape).astype(np.int8)) == numbers
+    colour = colours(list(rows.values()), shape)
+    if colour is None:
+        return {}
+    count = int(colour.max()) + 1
+    numbers = np.arange(count, dtype=colour.dtype).reshape(-1, *[1] * len(shape))
+    seeds = jnp.asarray(colour.reshape(shape)) == numbers
 
-    def image(seed: Any) -> Any:
-        return system.push(BlockVector([seed.astype(into.dtype)]))[0]
+    def images_of(seed: Any) -> list[Any]:
+        blocks = [seed.astype(into.dtype) if k == j else O for k in range(len(system.M.col_spaces))]
+        images = system.push(BlockVector(blocks))
+        return [images[i] for i in rows]
 
-    images = jax.vmap(image)(seeds)
-    slots = colour[filled.cols].reshape(filled.shape[0], width(filled) or 1).astype(np.int8)
-    table = jnp.stack([_chosen(images, slots[:, s]) for s in range(slots.shape[1])], axis=1)
-    data = jnp.asarray(reshape(table, (filled.nnz,)), into.dtype)
-    return SparseMatrix(filled, data, shape, tuple(out.shape or ()))
+    blocks: Blocks = {}
+    for (i, pattern), images in zip(rows.items(), jax.vmap(images_of)(seeds), strict=True):
+        m = pattern.shape[0]
+        table = _chosen(reshape(images, (count, m)), colour[pattern.cols].reshape(m, -1))
+        data = jnp.asarray(reshape(table, (pattern.nnz,)), into.dtype)
+        out = system.sinks.row_spaces[i]
+        assert isinstance(out, ArraySpace)
+        blocks[i, j] = SparseMatrix(pattern, data, shape, tuple(out.shape or ()))
+    return blocks
 
 
-def _chosen(images: Any, slot: np.ndarray[Any, Any]) -> Any:
-    """Of each row the image that has its number."""
-    total: Any = None
-    for colour in np.unique(slot).tolist():
-        own = reshape(images[colour], (slot.size,))
-        own = own if (slot == colour).all() else multiply(jnp.asarray(slot) == colour, own)
-        total = own if total is None else add(total, own)
-    return total
+def _chosen(images: Any, slots: np.ndarray[Any, Any]) -> Any:
+    """Of each row, and for each of its places, the image that has its number."""
+    if images.shape[0] > _SELECTED:
+        index = jnp.asarray(slots, np.int32)
+        return jnp.take_along_axis(images.T, index, axis=1, mode="promise_in_bounds")
+    table: Any = None
+    for colour, image in enumerate(images):
+        column = image[:, None]
+        table = jnp.where(jnp.asarray(slots) == colour, column, 0 if table is None else table)
+    return table

@@ -149,12 +149,15 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
             return op
         return mirror_sparse(op) if i == j else op.transpose()
 
-    one = len(inputs) == len(outputs) == 1 and not lower and whole is system and (0, 0) in blocks
-    if one and any(layouts.is_spread(jx.type_of(x)) for x in jax.tree_util.tree_leaves(system.value)):
-        found = by_row_blocks(system, blocks[0, 0].pattern)
-        if found is not None:
-            return [[found]]
-    return [[_matrix(block(i, j), out, into) for j, into in enumerate(inputs)] for i, out in enumerate(outputs)]
+    made = [[block(i, j) for j in range(len(inputs))] for i in range(len(outputs))]
+    spread: dict[tuple[int, int], SparseMatrix] = {}
+    if whole is system and any(layouts.is_spread(jx.type_of(x)) for x in jax.tree_util.tree_leaves(system.value)):
+        places = [(i, j) for i, row in enumerate(made) for j, op in enumerate(row) if op is not None]
+        spread = by_row_blocks(system, {(i, j): made[i][j].pattern for i, j in places})
+    return [
+        [spread[i, j] if (i, j) in spread else _matrix(op, out, into) for j, (op, into) in enumerate(zip(row, inputs))]
+        for i, (row, out) in enumerate(zip(made, outputs))
+    ]
 
 
 def _nodes(order: Any, system: System) -> Iterable[int]:

@@ -7,9 +7,9 @@ exchange what lies at their borders, and nothing is gathered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from math import prod
 from typing import Any
 
@@ -24,7 +24,9 @@ Index = np.ndarray[Any, Any]
 
 _FILL = 1.25  # rows are filled up where that makes at most so many times the places
 _DIAGONALS = 4  # times the places of a row: with more, a product gathers
-MANY = 64  # colours: with more, numbers are worked out as on one device
+MANY = 256  # places of a row: of longer ones, numbers are worked out as on one device
+_FORMS = 4_000  # linear forms that are tried
+_STEEP = 32  # factors of a form
 _GREEDY = 20_000  # columns, more are coloured by remainders alone
 
 
@@ -65,45 +67,63 @@ def equal_rows(pattern: Pattern) -> Pattern | None:
     return from_entries(np.append(rows, more_rows), np.append(cols, more_cols), (m, n))[0]
 
 
-def colours(pattern: Pattern, shape: tuple[int, ...]) -> Index | None:
-    """A colour for each column, from 0, such that no row has one twice; None where none is found quickly.
+def colours(patterns: Sequence[Pattern], shape: tuple[int, ...]) -> Index | None:
+    """A colour for each column, from 0, such that no row of any pattern has one twice; None where none is found quickly.
 
     By the remainder of a linear form of a column's place in an array of this shape, else one column after the other.
-    ``pattern`` has rows of one length.
+    The patterns have as many columns, and each has rows of one length.  There are at most about four times as many colours
+    as places in a row, so that what they take is not much more than what is asked for.
     """
-    w, (m, n) = width(pattern), pattern.shape
-    assert w is not None
-    if w > MANY:
-        return None
-    cols = pattern.cols.reshape(m, w).astype(np.int64)
+    tables = [pattern.cols.reshape(pattern.shape[0], -1).astype(np.int64) for pattern in patterns]
+    n, w = patterns[0].shape[1], max(table.shape[1] for table in tables)
+    most = 4 * w + 8
+    shape = shape or (1,)
     places = np.unravel_index(np.arange(n), shape)
-    some = cols[:: max(1, m // 512)]
-    at_some = [p[some] for p in places]
-    for count in range(w, min(4 * w + 8, MANY + 1)):
-        for form in product(*[range(1, count)] * (len(shape) - 1)) if len(shape) < 4 else ():
-            if _proper(_form(form, at_some) % count):
-                found = _form(form, places) % count
-                if _proper(found[cols]):
-                    return found
-    return _greedy(cols, n) if n <= _GREEDY else None
+    some = [table[:: max(1, len(table) // 512)] for table in tables]
+    at_some = [[p[part] for p in places] for part in some]
+    for count, form in islice(_forms(w, most, len(shape)), _FORMS):
+        if all(_proper(_form(form, at) % count) for at in at_some):
+            found = _form(form, places) % count
+            if all(_proper(found[table]) for table in tables):
+                return found.astype(np.int16)
+    if n > _GREEDY:
+        return None
+    found = _greedy(tables, n)
+    return found.astype(np.int16) if found.max() < most else None
+
+
+def _forms(least: int, most: int, axes: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Numbers of colours, and factors of all places but the last; those of boxes first."""
+    if axes > 3:
+        return
+    if axes < 2:
+        yield from ((count, ()) for count in range(least, most + 1))
+        return
+    for count in range(least, most + 1):
+        yield from ((count, form) for form in product(*[range(1, min(count, _STEEP))] * (axes - 1)))
 
 
 def _form(form: Sequence[int], places: Sequence[Index]) -> Index:
-    return np.asarray(sum(a * p for a, p in zip((*form, 1), places, strict=True)))
+    return np.asarray(sum((a * p for a, p in zip((*form, 1), places, strict=True)), np.int64(0)))
 
 
 def _proper(table: Index) -> bool:
     return bool((np.diff(np.sort(table, axis=1), axis=1) > 0).all())
 
 
-def _greedy(cols: Index, n: int) -> Index:
-    w = cols.shape[1]
-    order = np.argsort(cols.reshape(-1), kind="stable")
-    starts = np.searchsorted(cols.reshape(-1)[order], np.arange(n + 1))
-    rows = order // w
+def _greedy(tables: Sequence[Index], n: int) -> Index:
+    cols = np.concatenate([table.reshape(-1) for table in tables])
+    rows = np.concatenate([np.repeat(np.arange(len(t)), t.shape[1]) for t in tables])
+    begins = np.cumsum([0, *(len(table) for table in tables)])
+    rows = rows + np.repeat(begins[:-1], [table.size for table in tables])
+    order = np.argsort(cols, kind="stable")
+    starts, at = np.searchsorted(cols[order], np.arange(n + 1)), rows[order]
     found = np.full(n, -1)
     for j in range(n):
-        met = set(found[cols[rows[starts[j] : starts[j + 1]]].reshape(-1)].tolist())
+        met: set[int] = set()
+        for row in at[starts[j] : starts[j + 1]]:
+            k = int(np.searchsorted(begins, row, side="right")) - 1
+            met.update(found[tables[k][row - begins[k]]].tolist())
         colour = 0
         while colour in met:
             colour += 1
