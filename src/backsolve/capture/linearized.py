@@ -40,6 +40,7 @@ from backsolve.planning.plan import Choice, Plan
 from backsolve.system.bordered import Inverse
 from backsolve.system.system import FORMATS, Plans, System
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing import layouts
 
 __all__ = ["Leaves", "Linearized", "Point", "check_chunk", "flat", "parameter_names", "source_names"]
 
@@ -47,13 +48,17 @@ __all__ = ["Leaves", "Linearized", "Point", "check_chunk", "flat", "parameter_na
 class Leaves:
     """The leaves of a pytree, of these types; those of integers and booleans carry no derivatives (dtype float0).
 
-    Equal where structure, shapes and dtypes are: static data of a system that crosses ``jit``.
+    Equal where structure, shapes and dtypes are: static data of a system that crosses ``jit``.  ``held`` says of concrete
+    leaves on several devices where they lie.
     """
 
-    def __init__(self, structure: Any, avals: Iterable[Any], what: str = "the values") -> None:
+    def __init__(
+        self, structure: Any, avals: Iterable[Any], what: str = "the values", held: Sequence[Any] | None = None
+    ) -> None:
         self.structure = structure
         self.avals = tuple(avals)
         self.what = what
+        self.held = held
         self.space = TupleSpace(tuple(map(jx.space_of_aval, self.avals)))
 
     @classmethod
@@ -132,6 +137,11 @@ class Leaves:
                 "of the program gives tangents or cotangents of another shape than its values."
             )
         return jx.as_array(block, aval)
+
+    def brought(self, tree: Any) -> Any:
+        """A pytree like this one, its arrays where the leaves lie."""
+        arrays = zip(self.structure.flatten_up_to(tree), self.avals, self.held or [None] * len(self.avals), strict=True)
+        return jx.unflatten(self.structure, [layouts.brought(*found) for found in arrays])
 
     # ---- one vector --------------------------------------------------------------------------------------------------
     def flat(self, blocks: Any) -> Any:
@@ -381,7 +391,7 @@ class Linearized(System):
         flat = ends[0].flat(in_pairs(rhs, before.space, conjugated=transposed) if pairs else rhs)
         products = whole._product(damping, transposed=transposed), whole._product(damping, transposed=not transposed)
         x = ends[1].unflat(solution(whole, products, flat, damping, engine, transposed=transposed))
-        return after.tree(from_pairs(x, after.space, conjugated=transposed) if pairs else x)
+        return after.brought(after.tree(from_pairs(x, after.space, conjugated=transposed) if pairs else x))
 
     def _product(self, damping: Any, *, transposed: bool) -> Callable[[Any], Any]:
         """x ↦ J x + damping · x (or with Jᵀ) between flat vectors."""

@@ -32,6 +32,7 @@ from backsolve.sparse.pattern import Pattern
 from backsolve.system.bordered import COLUMNS, Bordered, Inverse, bordered, placed, require_square
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing import layouts
 
 __all__ = [
     "BlocksInverse",
@@ -148,7 +149,8 @@ def solution(
         inverse = system.factored(damping=damping, engine=engine)
         return jnp.asarray((inverse.solve_transpose if transposed else inverse.solve)(np.asarray(b)))
     dtype = jnp.result_type(b, *(space.dtype for space in system.M.col_spaces))  # type: ignore[union-attr]
-    b = b.astype(dtype)
+    b = layouts.whole(b.astype(dtype))  # the iterations of lineax keep to no layout, nor does elimination
+    products = _beside(products[0], b), _beside(products[1], b)
     solvers: list[Callable[[Product, Any], Any]]
     if engine in KRYLOV:
         if concrete:
@@ -178,8 +180,14 @@ def _refined(solve: Product, steps: int) -> Callable[[Product, Any], Any]:
     return run
 
 
+def _beside(product: Product, b: Any) -> Product:
+    """A product whose result lies as the right-hand side does, where its type says how."""
+    layout = layouts.layout_of(jx.type_of(b))
+    return product if layout is None else lambda x: layouts.settle(product(x), layout, b)
+
+
 def _frozen(x: Any) -> Any:
-    return jax.lax.stop_gradient(x) if isinstance(x, jax.Array) else x
+    return layouts.whole(jax.lax.stop_gradient(x)) if isinstance(x, jax.Array) else x
 
 
 class _OnTheHost:
@@ -211,13 +219,20 @@ def _iterated(product: Product, b: Any, engine: str) -> Any:
         import lineax as lx  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError(f"engine={engine!r} needs lineax: pip install lineax; or take engine='auto'.") from error
+    if engine == "gmres" and layouts.layout_of(jx.type_of(b)) is not None:
+        raise TypeError(
+            "GMRES stacks its directions, which arrays over explicit axes of a mesh do not let it: take engine='bicgstab' "
+            "('cg' where the Jacobian is positive definite), or automatic axes (jax.sharding.AxisType.Auto)."
+        )
     tags = lx.positive_semidefinite_tag if engine == "cg" else ()
-    like = jax.ShapeDtypeStruct(b.shape, b.dtype)  # type: ignore[no-untyped-call]
-    operator = lx.FunctionLinearOperator(product, like, tags)
+    like = jax.eval_shape(lambda b: b, b)
+    with layouts.context_of(b):
+        operator = lx.FunctionLinearOperator(product, like, tags)
     tolerance = max(TOLERANCE, 10 * float(np.finfo(b.dtype).eps))
     more = {"restart": min(b.size, RESTART)} if engine == "gmres" else {}
     solver = getattr(lx, KRYLOV[engine])(rtol=tolerance, atol=0.0, max_steps=STEPS + 10 * b.size, **more)
-    x = lx.linear_solve(operator, b, solver, throw=False).value
+    with layouts.context_of(b):
+        x = lx.linear_solve(operator, b, solver, throw=False).value
     size = jnp.linalg.norm(b)
     x = jnp.where(size == 0, 0, x)  # BiCGStab divides by it
     residual = jnp.linalg.norm(b - product(x))

@@ -17,7 +17,10 @@ from backsolve.tracing import series
 
 __all__ = [
     "anyhow",
+    "brought",
+    "context_of",
     "explicit_mesh",
+    "held_by",
     "in_this_mesh",
     "is_spread",
     "layout_of",
@@ -25,6 +28,7 @@ __all__ = [
     "settle",
     "settled_alike",
     "sharding_of_product",
+    "whole",
 ]
 
 Aval = Any
@@ -71,6 +75,15 @@ def mesh_context(x: Value) -> Any:
 _NO_CONTEXT: Any = contextlib.nullcontext()
 
 
+def context_of(x: Value) -> Any:
+    """The mesh with explicit axes of an array as that of the context, where that has none: for numbers made beside it."""
+    layout = layout_of(jax.typeof(x))
+    if layout is None or not jax.sharding.get_abstract_mesh().empty:
+        return _NO_CONTEXT
+    traced = isinstance(x, series.Tracer)
+    return jax.sharding.use_abstract_mesh(layout.mesh) if traced else jax.set_mesh(x.sharding.mesh)
+
+
 def explicit_mesh(xs: Iterable[Value]) -> Any:
     """The mesh of the first of these values whose type says how it is spread, over explicit axes; else None."""
     for x in xs:
@@ -114,14 +127,34 @@ def anyhow(function: Callable[..., Value], *xs: Value) -> Value:
     try:
         return function(*xs)
     except series.ShardingTypeError:
-        return function(*map(_whole, xs))
+        return function(*map(whole, xs))
+    except ValueError:  # which JAX also raises where the result could not be spread evenly
+        if all(layout_of(jax.typeof(x)) is None for x in xs):
+            raise
+        return function(*map(whole, xs))
 
 
-def _whole(x: Value) -> Value:
+def whole(x: Value) -> Value:
+    """An array in one piece on every device, where its type says otherwise."""
     layout = layout_of(jax.typeof(x))
     if layout is None:
         return x
     return settle(x, jax.sharding.NamedSharding(layout.mesh, jax.sharding.PartitionSpec()))  # type: ignore[no-untyped-call]
+
+
+def held_by(x: Value) -> Any:
+    """The sharding of a concrete array that lies on several devices; else None."""
+    if isinstance(x, series.Tracer) or not isinstance(x, jax.Array):
+        return None
+    return x.sharding if len(x.sharding.device_set) > 1 else None
+
+
+def brought(x: Value, like: Any, held: Any) -> Value:
+    """An array where one of the type ``like`` lies, which ``held``, from `held_by`, says of a concrete one."""
+    if held is not None and not isinstance(x, series.Tracer):
+        return jax.device_put(x, held)
+    layout = layout_of(like)
+    return x if layout is None or not isinstance(x, series.Tracer) else settle(x, layout)
 
 
 def sharding_of_product(a: Value, b: Value, dims: Any) -> Any:

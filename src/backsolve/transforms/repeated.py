@@ -17,6 +17,7 @@ from backsolve.capture.solving import bordered_system
 from backsolve.engines import ENGINES, FORMED, require_package
 from backsolve.system.bordered import Bordered, Inverse
 from backsolve.system.least_squares import least_squares
+from backsolve.tracing import layouts
 from backsolve.transforms.pairs import joined
 
 __all__ = ["Repeated", "held_step", "real_leaves"]
@@ -51,7 +52,10 @@ class Repeated:
         formed = max(formed, FORMED.get(engine, 0))
         self._matrix: dict[tuple[bool, bool], Bordered] = {}  # with a place for damping on the diagonal, with a mask
         self.x0 = np.asarray(flat(leaves), float)
-        self.tree = Leaves.of(jax.tree_util.tree_unflatten(structure, leaves)).tree_of  # a flat vector as the pytree of x0
+        unknowns = Leaves.of(jax.tree_util.tree_unflatten(structure, leaves))
+        unknowns.held = [layouts.held_by(leaf) for leaf in leaves]
+        self.tree = unknowns.tree_of  # a flat vector as the pytree of x0
+        self._brought = unknowns.brought
 
         def values(x: Any) -> Any:
             y = F(self.tree(x))
@@ -87,8 +91,8 @@ class Repeated:
         return joined(self._values(x)[1])
 
     def shown(self, x: Array) -> Any:
-        """A flat vector as the pytree of x0, with complex numbers where it has pairs of real ones."""
-        return joined(self.tree(x))
+        """A flat vector as the pytree of x0 and where x0 lies, with complex numbers where it has pairs of real ones."""
+        return joined(self._brought(self.tree(x)))
 
     def inverse(self, x: Array, damping: float | None = None, free: Array | None = None) -> Inverse:
         """J⁻¹ or (J + damping · I)⁻¹ at x, or the least-squares one, factored.  Raises `SingularError`."""
