@@ -35,6 +35,11 @@ def plane(U):
     return around - 4 * U + jnp.sin(U)
 
 
+def box(U):
+    """Neighbours across corners too."""
+    return sum((i + 2 * j + 0.5) * jnp.roll(U, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1)) * U
+
+
 CASES = [(periodic, (256,)), (bounded, (256,)), (nonlinear, (256,)), (plane, (32, 8))]
 
 
@@ -122,6 +127,25 @@ def test_hessians_of_a_sum(f, shape):
     times = collectives(product, found, y)
     assert {kind for kind, _ in times} == {"collective-permute"}
     assert len(times) <= len(theirs)
+
+
+@pytest.mark.parametrize(("f", "shape"), [*CASES, (box, (16, 24))])
+def test_transposes_shift_and_gather_nothing(f, shape):
+    x, y = spread(shape)
+    S = jax.jit(bs.jacobian(f, format="sparse"))(y)
+    w = jnp.cos(y)
+    want = jax.vjp(f, x)[1](jnp.cos(x))[0].reshape(-1)
+
+    def pulled(S, w):
+        return S.T @ w.reshape(-1)
+
+    eagerly = [pulled] if f is periodic else []  # many small exchanges, each of eight threads
+    for multiply in (*eagerly, jax.jit(pulled), jax.jit(lambda S, w: w.reshape(-1) @ S)):
+        np.testing.assert_allclose(multiply(S, w), want, rtol=2e-5, atol=2e-5)
+    assert jax.jit(lambda S: S.T)(S).data.sharding.is_equivalent_to(S.data.sharding, 1)
+    ours, theirs = collectives(pulled, S, w), collectives(lambda x, w: jax.vjp(f, x)[1](w)[0], y, w)
+    assert {kind for kind, _ in ours} <= {"collective-permute"}
+    assert len(ours) <= max(4, len(theirs))
 
 
 def test_several_leaves():

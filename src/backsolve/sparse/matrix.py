@@ -31,7 +31,7 @@ from backsolve.sparse.lazy_values import Combination, LazyValues
 from backsolve.sparse.materialize import same_library, take
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, rows_chosen, selected, transposed
-from backsolve.sparse.spread import times_shifted
+from backsolve.sparse.spread import times_shifted, transposed_shifted
 
 __all__ = ["SparseMatrix", "braille", "percent"]
 
@@ -179,10 +179,11 @@ class SparseMatrix(FlatProducts):
     def T(self) -> SparseMatrix:
         """The transpose.
 
-        Cost: one gather of the data.
+        Cost: one gather of the data; of a few diagonals over several devices, shifts of them.
         """
-        pattern, order = transposed(self.pattern)
-        return SparseMatrix(pattern, take(self._numbers("the transpose"), order), self.codomain, self.domain)
+        (pattern, order), numbers = transposed(self.pattern), self._numbers("the transpose")
+        shifted = transposed_shifted(self.pattern, numbers, self.domain, self.codomain) if is_spread(numbers) else None
+        return SparseMatrix(pattern, take(numbers, order) if shifted is None else shifted, self.codomain, self.domain)
 
     @property
     def H(self) -> SparseMatrix:

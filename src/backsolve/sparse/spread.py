@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice, product
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from backsolve.algebra.arrays import add, concat, multiply, reshape, take
-from backsolve.sparse.pattern import Pattern, from_entries
+from backsolve.sparse.pattern import Pattern, from_entries, transposed
 
-__all__ = ["MANY", "colours", "equal_rows", "times_shifted", "width"]
+__all__ = ["MANY", "colours", "equal_rows", "times_shifted", "transposed_shifted", "width"]
 
 Index = np.ndarray[Any, Any]
 
@@ -133,27 +133,69 @@ def _greedy(tables: Sequence[Index], n: int) -> Index:
 
 def times_shifted(pattern: Pattern, data: Any, x: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Any:
     """The product with a vector as a sum of shifted vectors; None where the matrix is not one of a few diagonals."""
-    w, m = width(pattern), pattern.shape[0]
-    if w is None or domain != codomain or not domain:
-        return None
-    plan = pattern.remember(f"diagonals of {domain}", partial(_diagonals, pattern, w, domain))
+    plan = _plan(pattern, domain, codomain)
     if plan is None:
         return None
-    table, whole = reshape(data, (m, w)), reshape(x, domain)
+    whole = reshape(x, domain)
     shifted: dict[tuple[int, ...], Any] = {}
     total: Any = None
+    for offset, numbers in _numbers_of(plan, pattern, data, domain).items():
+        term = multiply(numbers, _shifted(whole, offset, shifted))
+        total = term if total is None else add(total, term)
+    return reshape(total, (pattern.shape[0],))
+
+
+def transposed_shifted(pattern: Pattern, data: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Any:
+    """The numbers of the transpose, in its own order, by shifting each diagonal; None as in `times_shifted`.
+
+    Diagonals that go as far along the first axis go together.
+    """
+    plan, mirrored = _plan(pattern, domain, codomain), transposed(pattern)[0]
+    back = None if plan is None else _plan(mirrored, domain, codomain)
+    if plan is None or back is None:
+        return None
+    numbers = _numbers_of(plan, pattern, data, domain)
+    away = {offset: tuple(-k % n for k, n in zip(offset, domain, strict=True)) for offset, _ in back}
+    columns: list[Any] = [None] * cast(int, width(mirrored))
+    for first in sorted({offset[0] for offset, _ in back}):
+        group = [(offset, slots) for offset, slots in back if offset[0] == first]
+        moved = _rolled(concat([reshape(numbers[away[offset]], (*domain, 1)) for offset, _ in group], len(domain)), 0, first)
+        for k, (offset, slots) in enumerate(group):
+            start, stop = (0,) * len(domain), tuple(domain)
+            one = reshape(take(moved, (*start, k), (*stop, k + 1)), domain)
+            one = reshape(_shifted(one, (0, *offset[1:]), {}), (pattern.shape[0],))
+            for slot, mask in slots:
+                part = one if mask is None else multiply(mask, one)
+                columns[slot] = part if columns[slot] is None else add(columns[slot], part)
+    return reshape(concat([reshape(x, (pattern.shape[0], 1)) for x in columns], 1), (pattern.nnz,))
+
+
+Plan = list[tuple[tuple[int, ...], list[Any]]]
+
+
+def _plan(pattern: Pattern, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Plan | None:
+    w = width(pattern)
+    if w is None or domain != codomain or not domain:
+        return None
+    return pattern.remember(f"diagonals of {domain}", partial(_diagonals, pattern, w, domain))
+
+
+def _numbers_of(plan: Plan, pattern: Pattern, data: Any, shape: tuple[int, ...]) -> dict[tuple[int, ...], Any]:
+    """The numbers of each diagonal, as an array of this shape, by its offset."""
+    m = pattern.shape[0]
+    table = reshape(data, (m, pattern.nnz // m))
+    found = {}
     for offset, slots in plan:
         numbers: Any = None
         for slot, mask in slots:
             column = reshape(take(table, (0, slot), (m, slot + 1)), (m,))
             column = column if mask is None else multiply(mask, column)
             numbers = column if numbers is None else add(numbers, column)
-        term = multiply(reshape(numbers, domain), _shifted(whole, offset, shifted))
-        total = term if total is None else add(total, term)
-    return reshape(total, (m,))
+        found[offset] = reshape(numbers, shape)
+    return found
 
 
-def _diagonals(pattern: Pattern, w: int, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], list[Any]]] | None:
+def _diagonals(pattern: Pattern, w: int, shape: tuple[int, ...]) -> Plan | None:
     """Each offset of a column from its row, with the slots of the rows where it stands, and which rows that are."""
     m = prod(shape)
     at_rows = np.unravel_index(pattern.rows.astype(np.int64), shape)
