@@ -1,4 +1,4 @@
-"""Several devices: the files beside this one, each in a process of its own with eight virtual devices; two processes."""
+"""Several devices: the files beside this one, each in a process of its own with eight virtual devices; processes together."""
 
 import os
 import socket
@@ -21,18 +21,20 @@ def test_on_eight_devices(name):
     assert " passed" in run.stdout
 
 
-def test_on_two_processes():
+@pytest.mark.parametrize(("processes", "devices"), [(2, 2), (4, 1)])
+def test_on_several_processes(processes, devices):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    commands = [[sys.executable, str(HERE / "one_of_two.py"), str(number), str(port)] for number in range(2)]
-    both = [
+    script = str(HERE / "one_of_several.py")
+    commands = [[sys.executable, script, *map(str, (k, processes, devices, port))] for k in range(processes)]
+    started = [
         subprocess.Popen(c, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands
     ]
     try:
-        told = [process.communicate(timeout=300) for process in both]
+        told = [process.communicate(timeout=300) for process in started]
     finally:
-        for process in both:
+        for process in started:
             process.kill()
-    assert [out.splitlines()[-1:] for out, _ in told] == [["ok"], ["ok"]], told
+    assert [out.splitlines()[-1:] for out, _ in told] == [["ok"]] * processes, told
