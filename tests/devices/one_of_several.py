@@ -54,7 +54,7 @@ def newton_step(F, solver):
 
 
 def gmres(A, b, tol):
-    return jax.scipy.sparse.linalg.gmres(A, b, tol=tol, restart=40, maxiter=3)
+    return jax.scipy.sparse.linalg.gmres(A, b, tol=tol, restart=12, maxiter=2)
 
 
 def main(number: int, processes: int, devices: int, port: int) -> None:
