@@ -1,4 +1,4 @@
-"""Several devices: the files beside this one, each in a process of its own with eight virtual devices; processes together."""
+"""Several devices: the files beside this one, each in a process with eight virtual devices; processes together."""
 
 import os
 import socket
