@@ -187,16 +187,30 @@ def test_more_than_64_colours():
     assert found.data.sharding.is_equivalent_to(y.sharding, 1)
 
 
+def memory(f, *args):
+    """Bytes of arguments, results and all between, on one device."""
+    found = jax.jit(f).lower(*args).compile().memory_analysis()
+    return found.argument_size_in_bytes + found.output_size_in_bytes, found.temp_size_in_bytes
+
+
 @pytest.mark.parametrize("f", [periodic, nonlinear, plane])
-def test_bytes_of_a_device_do_not_grow_with_their_number(f):
-    """32 rows a device, then as many devices."""
-    sizes = []
-    for devices in (2, 4, 8):
+def test_weak_scaling(f):
+    """As many rows a device, then as many devices: what each has, works with and exchanges stays as it is."""
+    sizes, held, between = [], [], []
+    for devices in (1, 2, 4, 8):
         _, y = spread((32 * devices,) if f is not plane else (8 * devices, 8), devices)
         S = jax.jit(bs.jacobian(f, format="sparse"))(y)
-        sizes.append([sum(size for _, size in collectives(*call)) for call in ((numbers(f), y), (product, S, y))])
-    for two, four, eight in zip(*sizes, strict=True):
+        calls = ((numbers(f), y), (product, S, y), (lambda S, v: S.T @ v.reshape(-1), S, y))
+        sizes.append([sum(size for _, size in collectives(*call)) for call in calls])
+        held.append([memory(*call)[0] for call in calls])
+        between.append([memory(*call)[1] for call in calls])
+    assert held[0] == held[1] == held[2] == held[3]
+    for one, two, four, eight in zip(*sizes, strict=True):
+        assert one == 0
         assert two >= four >= eight > 0
+    for _, two, four, eight in zip(*between, strict=True):
+        assert eight <= 1.05 * two
+        assert four <= 1.05 * two
 
 
 def test_a_matrix_without_equal_rows_is_that_of_one_device():

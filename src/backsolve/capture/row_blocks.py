@@ -18,6 +18,7 @@ from backsolve.sparse.pattern import Pattern
 from backsolve.sparse.spread import MANY, colours, equal_rows, width
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing import layouts
 
 __all__ = ["by_row_blocks"]
 
@@ -51,18 +52,24 @@ def _of_input(system: System, j: int, into: ArraySpace, rows: Mapping[int, Patte
     if colour is None:
         return {}
     count = int(colour.max()) + 1
-    numbers = np.arange(count, dtype=colour.dtype).reshape(-1, *[1] * len(shape))
-    seeds = jnp.asarray(colour.reshape(shape)) == numbers
+
+    def chosen() -> Any:
+        ones = jnp.full((count, *shape), 1, into.dtype)
+        numbers = np.arange(count, dtype=colour.dtype).reshape(-1, *[1] * len(shape))
+        return jnp.where(jnp.asarray(colour.reshape(shape)) == numbers, ones, 0)
+
+    mesh = layouts.mesh_of(jax.tree_util.tree_leaves(system.value))
+    seeds = layouts.one_by_one(layouts.on_mesh(chosen, mesh), mesh)
 
     def images_of(seed: Any) -> list[Any]:
-        blocks = [seed.astype(into.dtype) if k == j else O for k in range(len(system.M.col_spaces))]
+        blocks = [seed if k == j else O for k in range(len(system.M.col_spaces))]
         images = system.push(BlockVector(blocks))
         return [images[i] for i in rows]
 
     blocks: Blocks = {}
     for (i, pattern), images in zip(rows.items(), jax.vmap(images_of)(seeds), strict=True):
         m = pattern.shape[0]
-        table = _chosen(reshape(images, (count, m)), colour[pattern.cols].reshape(m, -1))
+        table = _chosen(reshape(layouts.one_by_one(images, mesh), (count, m)), colour[pattern.cols].reshape(m, -1))
         data = jnp.asarray(reshape(table, (pattern.nnz,)), into.dtype)
         out = system.sinks.row_spaces[i]
         assert isinstance(out, ArraySpace)
@@ -76,7 +83,8 @@ def _chosen(images: Any, slots: np.ndarray[Any, Any]) -> Any:
         index = jnp.asarray(slots, np.int32)
         return jnp.take_along_axis(images.T, index, axis=1, mode="promise_in_bounds")
     table: Any = None
+    known = jnp.asarray(slots.astype(np.int8))
+    known = jax.lax.optimization_barrier(known)  # type: ignore[no-untyped-call]  # else there is a mask for each colour
     for colour, image in enumerate(images):
-        column = image[:, None]
-        table = jnp.where(jnp.asarray(slots) == colour, column, 0 if table is None else table)
+        table = jnp.where(known == colour, image[:, None], 0 if table is None else table)
     return table

@@ -122,14 +122,16 @@ def times_row(
 ) -> Any:
     """Return total + Σ element · blocks[j] over the (j, element) of one row of a matrix, added up from left to right.
 
-    Only where many of them place pieces of one array side by side (a long vector of parameters, sliced) are those joined
-    first, and the rest added to them.  Every term is brought to the ``layout`` of the row's space where that has one: an
-    element may leave open how its products lie on several devices, the sum does not.
+    Only where many of them place pieces of one array side by side (a long vector of parameters, sliced), or where they are
+    spread over devices (which would each hold all the zeros), are those joined first, and the rest added to them.  Every
+    term is brought to the ``layout`` of the row's space where that has one: an element may leave open how its products lie
+    on several devices, the sum does not.
     """
     terms = [(element, blocks[j]) for j, element in row if not is_zero(blocks[j])]
-    if len(terms) >= PIECES:
+    if len(terms) > 1:
         pieces = [term for term in terms if isinstance(term[0], Slice) and term[0].transposed]
-        joined = side_by_side(pieces) if len(pieces) >= PIECES else None
+        many = len(pieces) >= PIECES or (len(pieces) > 1 and arrays.is_spread(pieces[0][1]))
+        joined = side_by_side(pieces) if many else None
         if joined is not None:
             joined = joined if layout is None else arrays.settle(joined, layout)
             total = joined if total is O else add(total, joined)

@@ -25,6 +25,9 @@ __all__ = [
     "is_spread",
     "layout_of",
     "mesh_context",
+    "mesh_of",
+    "on_mesh",
+    "one_by_one",
     "settle",
     "settled_alike",
     "sharding_of_product",
@@ -140,6 +143,29 @@ def whole(x: Value) -> Value:
     if layout is None:
         return x
     return settle(x, jax.sharding.NamedSharding(layout.mesh, jax.sharding.PartitionSpec()))  # type: ignore[no-untyped-call]
+
+
+def mesh_of(values: Iterable[Value]) -> Any:
+    """The mesh of the first of these values that may lie on several devices; else None."""
+    return next((jax.typeof(x).sharding.mesh for x in values if is_spread(jax.typeof(x))), None)
+
+
+def on_mesh(make: Callable[[], Value], mesh: Any) -> Value:
+    """make(), an array whose type belongs to this mesh, which may be None."""
+    if mesh is None or not jax.sharding.get_abstract_mesh().empty:
+        return make()
+    with jax.sharding.use_abstract_mesh(mesh):
+        return make()
+
+
+def one_by_one(x: Value, mesh: Any) -> Value:
+    """Arrays side by side along a first axis, of which each device has its part of each: not some of them whole."""
+    if mesh is None or mesh.explicit_axes or not isinstance(x, series.Tracer):
+        return x
+    free = jax.sharding.PartitionSpec.UNCONSTRAINED
+    spec = jax.sharding.PartitionSpec(None, *[free] * (x.ndim - 1))  # type: ignore[no-untyped-call]
+    layout = jax.sharding.NamedSharding(mesh, spec)
+    return jax.lax.with_sharding_constraint(x, layout)  # type: ignore[no-untyped-call]
 
 
 def held_by(x: Value) -> Any:
