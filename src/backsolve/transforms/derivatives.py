@@ -320,8 +320,8 @@ def hessian(
 
     ``order``, ``format``, ``layout`` and ``chunk`` are those of `jacobian`, for the gradient's system.  A sparse Hessian
     (``format="sparse"`` or "scipy") is that of a scalar fun and exactly symmetric, in its pattern and its numbers: only its
-    lower triangle is worked out.  (Not so where fun calls a function with a custom rule that is not JAX's own: what that
-    says need not be a derivative.)
+    lower triangle is worked out.  (Not so over several devices, where it is symmetric to rounding, nor where fun calls a
+    function with a custom rule that is not JAX's own: what that says need not be a derivative.)
     Raises as `jacobian`, and `TypeError` for ``format="sparse"`` and "scipy" where the output is no scalar.
     Cost: one evaluation of the gradient, and what the plan of its Jacobian says.
 
