@@ -1,11 +1,13 @@
 """Several devices: the files beside this one, each in a process with eight virtual devices; processes together."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 HERE = Path(__file__).parent
@@ -21,20 +23,49 @@ def test_on_eight_devices(name):
     assert " passed" in run.stdout
 
 
-@pytest.mark.parametrize(("processes", "devices"), [(2, 2), (4, 1)])
-def test_on_several_processes(processes, devices):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def started(name, *arguments):
+    command = [sys.executable, str(HERE / name), *map(str, arguments)]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    script = str(HERE / "one_of_several.py")
-    commands = [[sys.executable, script, *map(str, (k, processes, devices, port))] for k in range(processes)]
-    started = [
-        subprocess.Popen(c, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands
-    ]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(processes, timeout):
+    """What each has told, or `subprocess.TimeoutExpired`; none of them is left behind."""
     try:
-        told = [process.communicate(timeout=300) for process in started]
+        return [process.communicate(timeout=timeout) for process in processes]
     finally:
-        for process in started:
+        for process in processes:
             process.kill()
+
+
+@pytest.mark.parametrize(("processes", "devices"), [(2, 2), (4, 1)])
+def test_on_several_processes(processes, devices):
+    port = free_port()
+    told = ended([started("one_of_several.py", k, processes, devices, port) for k in range(processes)], timeout=300)
     assert [out.splitlines()[-1:] for out, _ in told] == [["ok"]] * processes, told
+
+
+def test_where_a_process_dies_the_other_has_the_error_of_the_runtime(tmp_path):
+    """It ends soon, and what it has written is whole."""
+    port = free_port()
+    processes = [started("one_dies.py", number, port, tmp_path) for number in range(2)]
+    (_, told), _ = ended(processes, timeout=240)
+    assert processes[1].returncode == -signal.SIGKILL
+    assert processes[0].returncode != 0
+    assert "jax.errors.JaxRuntimeError" in told, told
+    assert [path.name for path in tmp_path.iterdir()] == ["before.npy"]
+    assert np.isfinite(np.load(tmp_path / "before.npy")).all()
+
+
+def test_where_a_process_does_not_come_the_other_has_the_error_of_the_runtime(tmp_path):
+    process = started("one_dies.py", 0, free_port(), tmp_path, 5)
+    [(_, told)] = ended([process], timeout=240)
+    assert process.returncode != 0
+    assert "DEADLINE_EXCEEDED" in told, told
+    assert list(tmp_path.iterdir()) == []
