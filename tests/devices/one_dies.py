@@ -1,4 +1,4 @@
-"""One of two processes: `python one_dies.py NUMBER PORT FOLDER [SECONDS]`; number 1 dies after the first Jacobian, killed at once.
+"""One of two processes: `python one_dies.py NUMBER PORT FOLDER [SECONDS]`; number 1 is killed after the first Jacobian.
 
 Number 0 writes to FOLDER what it has before and after that; the second cannot be had.  SECONDS: how long one waits for the
 other one at the beginning.
