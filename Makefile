@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test environments matrix minimum nightly bench docs lint format clean
+.PHONY: demo test petsc environments matrix minimum nightly bench docs lint format clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -17,6 +17,10 @@ demo: $(VENV)/.installed-demo
 test: lint
 	$(BIN)/python -m pytest -n 2
 	BACKSOLVE_FRESH=1 $(BIN)/python -m pytest -n 2 -m fresh --hypothesis-profile=fresh tests/capture
+
+# PETSc for tests/interop/test_petsc.py, compiled once and kept in a cache; without it these tests are skipped.
+petsc: $(VENV)/.installed-dev
+	.ci/petsc
 
 # What `make matrix` and `make minimum` run in, two at once; they install for themselves what is not there.
 environments:
