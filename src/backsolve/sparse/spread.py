@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice, product
+from itertools import chain, islice, product
 from math import prod
 from typing import Any, cast
 
@@ -56,7 +56,7 @@ def equal_rows(pattern: Pattern) -> Pattern | None:
     more_rows, more_cols = [], []
     for i in np.flatnonzero(counts < w):
         taken = set(cols[pattern.starts[i] : pattern.starts[i + 1]].tolist())
-        candidates = (c for c in (*((i + usual) % n).tolist(), *range(n)) if c not in taken)
+        candidates = (c for c in chain(((i + usual) % n).tolist(), range(n)) if c not in taken)
         for _ in range(w - counts[i]):
             col = next(candidates)
             while col in taken:
