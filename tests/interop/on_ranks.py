@@ -52,10 +52,9 @@ def start(shape):
     return np.linspace(0.1, 0.9, int(np.prod(shape))).reshape(shape)
 
 
-def mesh(shape=None):
-    """All devices: of two processes with two each, in rows of a process unless a shape is given."""
-    devices = np.array(jax.devices())
-    return Mesh(devices.reshape(SIZE, -1) if shape is None else devices.reshape(shape).T, ("process", "device"))
+def mesh():
+    """All devices: a row for each process."""
+    return Mesh(np.array(jax.devices()).reshape(SIZE, -1), ("process", "device"))
 
 
 def spread(array, spec, over=None):

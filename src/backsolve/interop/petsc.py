@@ -121,7 +121,7 @@ def snes(
     ``-pc_fieldsplit_block_size``.
     Raises `TypeError` where x0 is no array of real numbers of PETSc's dtype, `ValueError` where F has another number of
     entries, `ImportError` without petsc4py.
-    Cost: tracing and compiling F and its Jacobian, and one evaluation of both.
+    Cost: tracing and compiling F and its Jacobian, and one evaluation of the Jacobian.
     Source: Balay et al., *PETSc/TAO Users Manual*.
 
     Example:
