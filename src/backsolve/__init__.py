@@ -10,7 +10,7 @@ What one does with it, `import backsolve as bs`:
 - write the matrices by hand, of numbers, symbols or operators: ``bs.matrix``, ``bs.solve``, ``bs.Graph``, ``bs.System``.
 
 `dir(backsolve)` has all the names.  ``backsolve.extend`` takes rules of one's own, ``backsolve.testing`` checks them,
-``backsolve.algebra`` has semirings, ``backsolve.interop`` IPOPT and lineax; each is imported by its name.
+``backsolve.algebra`` has semirings, ``backsolve.interop`` IPOPT, lineax and PETSc; each is imported by its name.
 """
 
 import importlib as _importlib
