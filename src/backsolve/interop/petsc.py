@@ -90,7 +90,7 @@ def matrix(S: SparseMatrix, *, into: Any = None, comm: Any = None) -> Any:
         filling.fill(into, S.pattern, S.data)
         return into
     comm = PETSc.COMM_WORLD if comm is None else comm
-    rank, size = comm.getRank(), comm.getSize()
+    rank, size = comm.rank, comm.size
     whole, (m, n) = is_whole(S.data), S.shape
     if not whole:
         require_ranks(comm)
@@ -368,9 +368,10 @@ class _Filling:
                 f"the matrix was made for {self.pattern.nnz:,} entries, shape {self.pattern.shape}, but these are "
                 f"{pattern.nnz:,}, shape {pattern.shape}, or lie elsewhere. Make another one: petsc.matrix(S)."
             )
-        if self.shared is None and is_whole(data):
+        whole = is_whole(data)
+        if self.shared is None and whole:
             numbers = np.asarray(data)[self.entries]
-        elif self.shared == getattr(data, "sharding", None):
+        elif self.shared is not None and not whole and self.shared.is_equivalent_to(data.sharding, 1):
             parts = [np.asarray(shard.data) for shard in _own_shards(data)]
             numbers = parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, data.dtype), *parts])
         else:

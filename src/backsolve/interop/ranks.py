@@ -68,7 +68,7 @@ def is_whole(array: Any) -> bool:
 
 def require_ranks(comm: Any) -> None:
     """Raise `ValueError` where the processes of JAX are not those of the communicator, in the same order."""
-    ours, theirs = (jax.process_index(), jax.process_count()), (comm.getRank(), comm.getSize())
+    ours, theirs = (jax.process_index(), jax.process_count()), (comm.rank, comm.size)
     if ours != theirs:
         raise ValueError(
             f"the array is spread over processes of JAX, of which this is number {ours[0]} of {ours[1]}, but in the "
@@ -119,7 +119,7 @@ class Unknowns:
         self.leaves = [leaf for _, leaf in paths]
         self.shapes = [leaf.shape for leaf in self.leaves]
         self.begins = np.cumsum([0, *map(prod, self.shapes)])
-        rank, size = comm.getRank(), comm.getSize()
+        rank, size = comm.rank, comm.size
         if not all(map(is_whole, self.leaves)):
             require_ranks(comm)
         owners, self.gathers = [], False
