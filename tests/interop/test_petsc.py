@@ -160,6 +160,14 @@ def test_a_diagonal_that_is_not_in_the_pattern():
         np.testing.assert_allclose(found.x, [1 / 3, 2 / 3, 2 / 3], atol=1e-8)
 
 
+def test_petsc4py_s_own_object_solves_too():
+    solver = petsc.snes(lambda x, a: x**2 - a, jnp.ones(5), 4.0, options=EXACT)
+    x = solver.snes.getFunction()[0].duplicate()
+    x.set(1.0)
+    solver.snes.solve(None, x)
+    np.testing.assert_allclose(x.array_r, 2.0, rtol=1e-7)
+
+
 def test_traced_and_compiled_once():
     traced = []
 

@@ -155,7 +155,7 @@ class Solver:
         self._x.setSizes(numbering.layout)
         with self._database():
             self._x.setFromOptions()
-            A = _made(*equations.first, numbering, numbering, comm, prefix)
+            A = _made(*equations.first(), numbering, numbering, comm, prefix)
             self.snes = PETSc.SNES().create(comm)
             self.snes.setOptionsPrefix(prefix)
             self.snes.setFunction(equations.residual_at, self._x.duplicate())
@@ -231,7 +231,7 @@ class _Equations:
         self._F, self._petsc, self._args = F, PETSc, args
         self._patterns: list[Pattern] = []
         self._gather: Any = None
-        self._iterations = 0
+        self._start(args)
         with jax.enable_x64(True):
             leaves = real_leaves(x0)
             for k, leaf in enumerate(leaves):
@@ -246,8 +246,12 @@ class _Equations:
             ends = jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(shapes), spread) if alike else None
             self._residual = jax.jit(self._as_unknowns, out_shardings=(spread, ends))
             self._numbers = jax.jit(self._jacobian)
-            data = self._numbers(leaves, args)
-            self.first = self._patterns[0], data  # the matrix at x0
+
+    def first(self) -> tuple[Pattern, Any]:
+        """The pattern of the Jacobian, and its numbers at x0."""
+        with jax.enable_x64(True):
+            data = self._numbers(self.unknowns.leaves, self._args)
+        return self._patterns[0], data
 
     # ---- compiled once ------------------------------------------------------------------------------------------------
     def _value(self, leaves: Any, args: Any) -> Any:
@@ -279,6 +283,7 @@ class _Equations:
     def jacobian_at(self, snes: Any, x: Any, J: Any, P: Any) -> None:
         with jax.enable_x64(True):
             data = self._numbers(self._read(x), self._current)
+            data.block_until_ready()  # before PETSc changes x
         P.getAttr(KEPT).fill(P, self._patterns[-1], data)
         if J != P:  # a product without a matrix, by -snes_mf_operator
             J.assemble()
@@ -298,7 +303,10 @@ class _Equations:
                     f"args must have the structure, shapes and dtypes that they had at first, {first}, got {now}."
                 )
             self._write(self.unknowns.leaves if x0 is None else self._like_the_first(x0), x)
-        self._current = args or self._args
+        self._start(args or self._args)
+
+    def _start(self, args: tuple[Any, ...]) -> None:
+        self._current = args
         self.history = History("snes", ("‖F‖", "linear iterations"))
         self._iterations = 0
 
