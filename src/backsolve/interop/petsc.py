@@ -308,7 +308,7 @@ class _Equations:
     def _start(self, args: tuple[Any, ...]) -> None:
         self._current = args
         self.history = History("snes", ("‖F‖", "linear iterations"))
-        self._iterations = 0
+        self._iterations: int = 0
 
     def found(self, x: Any) -> tuple[Any, Any]:
         """The solution, of its own memory, and F there."""
