@@ -225,6 +225,8 @@ class Solver:
 class _Equations:
     """F and its Jacobian, compiled once, as PETSc calls them.  Holds no solver, so that what is dropped is freed."""
 
+    _iterations: int  # of the linear solver, so far
+
     def __init__(self, F: Callable[..., Any], x0: Any, args: tuple[Any, ...], PETSc: Any, comm: Any) -> None:
         if any(map(is_traced, jax.tree_util.tree_leaves((x0, args)))):
             raise TypeError("petsc.snes needs concrete numbers, but an argument is traced; under jit take backsolve.root.")
@@ -308,7 +310,7 @@ class _Equations:
     def _start(self, args: tuple[Any, ...]) -> None:
         self._current = args
         self.history = History("snes", ("‖F‖", "linear iterations"))
-        self._iterations: int = 0
+        self._iterations = 0
 
     def found(self, x: Any) -> tuple[Any, Any]:
         """The solution, of its own memory, and F there."""
