@@ -24,6 +24,9 @@ class Factor(Protocol):
     def name(self) -> str: ...
 
     @property
+    def array(self) -> Any: ...
+
+    @property
     def written(self) -> str: ...
 
 
