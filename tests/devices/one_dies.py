@@ -10,11 +10,17 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from one_of_two import N, loss, stencil
+from one_of_several import N, stencil
 
 import backsolve as bs
+
+
+def loss(w, x):
+    """Of one number an example."""
+    return jnp.mean((w[0] * x + w[1] - jnp.sin(x)) ** 2)
 
 
 def main(number: int, port: int, folder: Path, patience: int) -> None:

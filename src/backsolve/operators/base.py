@@ -91,7 +91,7 @@ class LinearOperator(FlatProducts, ABC):
 
     @property
     def opaque(self) -> bool:
-        """Whether nothing is known of it but what it does to an array: of a kind that does not say its dense form."""
+        """Whether nothing is known of it but what it does to an array, as its kind does not say its dense form."""
         return type(self).todense is LinearOperator.todense
 
     def lifted(self, x: Any) -> Any:

@@ -579,11 +579,6 @@ def is_batched_here() -> bool:
     return isinstance(next(series.transforms(), None), series.BatchTrace)
 
 
-def is_batched(x: Value) -> bool:
-    """Whether `jax.vmap` maps over this value itself."""
-    return isinstance(x, series.BatchTracer)
-
-
 def as_array(x: Value, aval: Aval) -> Value:
     """A value as an array of JAX's (or a tracer) and of this type's dtype: literals and NumPy arrays are none."""
     if isinstance(x, jax.Array) and x.dtype == aval.dtype:

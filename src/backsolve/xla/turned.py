@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.series import BatchTracer
 
 __all__ = ["turned"]
 
@@ -34,7 +34,7 @@ def turned(eqn: Any, operands: Sequence[Any]) -> Any:
     if any(batch) or len(summed[0]) != 1 or 0 in last or eqn.params.get("out_sharding") is not None:
         return None
     (k,), (m,) = summed
-    own = jx.is_batched(a), jx.is_batched(b)
+    own = isinstance(a, BatchTracer), isinstance(b, BatchTracer)  # whether `vmap` maps over it
     if not own[1]:
         return None  # as it should be, or nothing moves
     swapped = not own[0] or (k != last[0] and m == last[1])
