@@ -2,6 +2,8 @@
 
 import pytest
 
+from backsolve.show import page
+
 from .browser import Browser, chromium
 
 
@@ -23,3 +25,16 @@ def browser(chrome):
     chrome.scheme("light")
     yield chrome
     assert chrome.messages == []
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Writes the page of a thing and opens it."""
+
+    def open_it(thing, **options):
+        file = tmp_path / "page.html"
+        file.write_text(page(thing, **options), encoding="utf-8")
+        browser.open(file)
+        return browser
+
+    return open_it

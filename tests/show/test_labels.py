@@ -2,25 +2,11 @@
 
 import re
 
-import pytest
-
 import backsolve as bs
-from backsolve.show import page
 
 from .things import captured, figure_1, matrix_net, random_graph
 
 LABELS = "[...document.querySelectorAll('#graph .name')].map(n => [n.dataset.edge, n.textContent])"
-
-
-@pytest.fixture
-def opened(browser, tmp_path):
-    def open_it(thing, **options):
-        file = tmp_path / "page.html"
-        file.write_text(page(thing, **options), encoding="utf-8")
-        browser.open(file)
-        return browser
-
-    return open_it
 
 
 def test_every_edge_bears_its_operator(opened):

@@ -25,17 +25,6 @@ TOTALS = "Object.fromEntries(backsolve.data.runs.map(r => [r.name, r.costs.reduc
 
 
 @pytest.fixture
-def opened(browser, tmp_path):
-    def open_it(thing, **options):
-        file = tmp_path / "page.html"
-        file.write_text(page(thing, **options), encoding="utf-8")
-        browser.open(file)
-        return browser
-
-    return open_it
-
-
-@pytest.fixture
 def system():
     return bs.linearize(smoothed, X, H, argnums=(0, 1))
 

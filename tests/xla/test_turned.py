@@ -100,6 +100,22 @@ def test_hessians_of_nets_by_their_inputs(name):
 
 
 @ON_CPU
+def test_precisions_go_with_their_operands():
+    """Of a constant by what moves, which change places; an algorithm of products leaves them where they are."""
+
+    def at(precision):
+        f = lambda x: jnp.sin(jax.lax.dot(jnp.asarray(W), x.reshape(12, 9), precision=precision))  # noqa: E731
+        return jax.jit(jax.vmap(bs.jacobian(f)))
+
+    with jax.enable_x64(True):
+        X = RNG.standard_normal((3, 108))
+        expected = at(None)(X)
+        for precision, text in ((("default", "highest"), "[HIGHEST, DEFAULT]"), ("F64_F64_F64", "algorithm")):
+            np.testing.assert_allclose(at(precision)(X), expected, rtol=1e-12)
+            assert text in at(precision).lower(X).as_text()
+
+
+@ON_CPU
 def test_sums_are_over_last_axes():
     """No product of two matrices of a point each is left to loops of scalars."""
     energy, weights = net(jax.nn.leaky_relu)

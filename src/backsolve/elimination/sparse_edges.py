@@ -446,17 +446,17 @@ def _together(
     for i, left in lefts.items():
         met = {j: op for j, op in rights.items() if isinstance(op, Sparse) and (i, j) in wanted}
         if isinstance(left, OpaqueEdge) and len(met) > 1:
-            starts = run_starts([op.domain.size for op in met.values()]).tolist()
-            parts = [(op, None, np.arange(op.domain.size) + a) for a, op in zip(starts, met.values(), strict=False)]
+            starts = run_starts([op.domain.size for op in met.values()])[:-1].tolist()
+            parts = [(op, None, np.arange(op.domain.size) + a) for a, op in zip(starts, met.values(), strict=True)]
             whole = pushed(left, join_sparse(parts, _as_one([op.domain for op in met.values()]), left.spaces[0]))
-            products |= {(i, j): columns_of(whole, a, op.domain) for a, (j, op) in zip(starts, met.items(), strict=False)}
+            products |= {(i, j): columns_of(whole, a, op.domain) for a, (j, op) in zip(starts, met.items(), strict=True)}
     for j, right in rights.items():
         met = {i: op for i, op in lefts.items() if isinstance(op, Sparse) and (i, j) in wanted}
         if isinstance(right, OpaqueEdge) and len(met) > 1:
-            starts = run_starts([op.codomain.size for op in met.values()]).tolist()
-            stacked = [(op, np.arange(op.codomain.size) + a, None) for a, op in zip(starts, met.values(), strict=False)]
+            starts = run_starts([op.codomain.size for op in met.values()])[:-1].tolist()
+            stacked = [(op, np.arange(op.codomain.size) + a, None) for a, op in zip(starts, met.values(), strict=True)]
             whole = pulled(join_sparse(stacked, right.spaces[1], _as_one([op.codomain for op in met.values()])), right)
-            products |= {(i, j): rows_of(whole, a, op.codomain) for a, (i, op) in zip(starts, met.items(), strict=False)}
+            products |= {(i, j): rows_of(whole, a, op.codomain) for a, (i, op) in zip(starts, met.items(), strict=True)}
     return products
 
 
