@@ -125,6 +125,11 @@ def test_sums_are_over_last_axes():
     assert set(products) <= {"2"}
 
 
+def test_what_the_program_multiplies_by_is_known_to_be_so_beyond_jit():
+    edge = bs.jacobian(lambda x: W @ x, format="operator")(jnp.ones(12)).entries[0, 0]
+    assert [f.given for f in edge.factors] == [f.given for f in jax.jit(lambda op: op)(edge).factors] == [True]
+
+
 def test_an_infinite_weight_behind_a_mask_is_as_in_one_of_jax_modes():
     """Where both of JAX's modes are finite so is every order; where one is not, NaN is allowed and nothing else."""
     with jax.enable_x64(True):

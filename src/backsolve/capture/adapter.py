@@ -253,13 +253,13 @@ def _static(value: Any) -> bool:
 
 
 def _einsum_flatten(op: Einsum) -> tuple[Any, Any]:
-    labels = tuple((type(f), f.labels, f.name) for f in op.factors)
+    labels = tuple((type(f), *f[1:]) for f in op.factors)
     return [f[0] for f in op.factors], (labels, op.out, op.into, tuple(op.sizes.items()), op.coef, op.dtypes)
 
 
 def _einsum_unflatten(aux: Any, arrays: Any) -> Einsum:
     labels, out, into, sizes, coef, dtypes = aux
-    factors = tuple(kind(array, ls, name) for array, (kind, ls, name) in zip(arrays, labels, strict=True))
+    factors = tuple(kind(array, *rest) for array, (kind, *rest) in zip(arrays, labels, strict=True))
     return Einsum(factors, out, into, dict(sizes), coef, dtypes)
 
 
