@@ -102,3 +102,21 @@ def test_bundle_adjustment_computes_each_sine_once():
     x = jnp.asarray(model.point)
     text = hlo(lambda x: bs.jacobian(model.function, format="sparse")(x).data, x)
     assert text.count(" sine(") == text.count(" cosine(") == 1
+
+
+def _two_axles(z):
+    steer = jnp.stack([z[0], 0.5 * z[0]])
+    force = jnp.stack([z[1], z[2]]) * jnp.exp(-z[3])
+    arm = jnp.asarray([1.2, -1.4])
+    along = jnp.cos(steer) * force
+    across = jnp.sin(steer) * force
+    return jnp.stack([jnp.sum(along), jnp.sum(across), jnp.sum(arm * across), jnp.sum(arm * along)])
+
+
+@ON_CPU
+def test_sines_of_short_arrays_are_computed_once_in_a_batch():
+    """Two entries are too few for a loop of their own; of a thousand points they are two thousand."""
+    X = jnp.asarray(normal(1_000, 4))
+    text = hlo(jax.vmap(bs.jacobian(_two_axles)), X)
+    assert text.count(" sine(") == text.count(" cosine(") == 1
+    assert_close(jax.jit(jax.vmap(bs.jacobian(_two_axles)))(X), jax.vmap(jax.jacfwd(_two_axles))(X))

@@ -46,9 +46,10 @@ class Policy:
 
 
 # Rows of a Jacobian of numbers, under `vmap`.  A robot arm of 7 joints at 1,000 points: 14 sines a point for 915, of two
-# links 24 for 384.  Of sums and products of numbers the same rule made programs 0.55 to 1.7 times as long: they stay where
-# they are.  Those of arrays are written, under `vmap`: 0.4 of the time of a Runge–Kutta step of 40 variables by forward
-# substitution, 0.6 of a Hessian of five atoms, 0.7 to 1.2 of nine others.
+# links 24 for 384; of a car on two axles, whose sines are in arrays of two, 0.35 of the time.  Of sums and products of
+# numbers the same rule made programs 0.55 to 1.7 times as long: they stay where they are.  Those of arrays are written,
+# under `vmap`, where that saves more than a loop's start even at one point: 0.4 of the time of a Runge–Kutta step of 40
+# variables by forward substitution, 0.6 of a Hessian of five atoms, 0.7 to 1.2 of nine others.
 JACOBIAN = Policy(numbers=True)
 # A gradient is taken where memory is short: it may take a twentieth more, which goes to what saves most; of what is written
 # about two thirds live at the same time.  Six random programs of 150 to 300 lines on thousands of points, with a twentieth
@@ -250,7 +251,7 @@ def _chosen(equations: Equations, outputs: Sequence[Any], policy: Policy, batche
             if copies > 0:
                 gain = copies * (_SINE * (work & slow).bit_count() + (work & ~slow).bit_count()) - _WRITTEN
                 size = prod(out.aval.shape)
-                if gain > 0 and (size == 1 or gain * size > _LOOP):  # a number may be one of a batch
+                if gain > 0 and (size == 1 or (batched and bit & slow) or gain * size > _LOOP):  # a batch has many
                     gains.append(gain)
                     if gain > least:
                         saved[out] = gain
