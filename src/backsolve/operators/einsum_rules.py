@@ -191,10 +191,12 @@ def contract_pairs(factors: list[Factor], outer: set[int]) -> list[Factor]:
     """Multiply factors two by two, cheapest product first, while a product is no larger than its two operands.
 
     A mask whose axes all stay is multiplied with masks alone: it comes last of all, to hide what is infinite or NaN by then.
+    Another is multiplied with derivatives, where there are any, and not with the program's own arrays, of which that would
+    be a copy.
     """
     factors = _summed_alone(factors, outer)
     while True:
-        best: tuple[tuple[bool, int], int, int, Labels] | None = None
+        best: tuple[tuple[bool, bool, int], int, int, Labels] | None = None
         for i, j in combinations(range(len(factors)), 2):
             f, g = factors[i], factors[j]
             others = outer.union(*(h.labels for k, h in enumerate(factors) if k not in (i, j)))
@@ -209,7 +211,7 @@ def contract_pairs(factors: list[Factor], outer: set[int]) -> list[Factor]:
             one_mask = is_mask(f.array) != is_mask(g.array)
             if one_mask and outer.issuperset((f if is_mask(f.array) else g).labels):
                 continue
-            rank = (one_mask, prod(size.values()))
+            rank = (one_mask, one_mask and (f.given or g.given), prod(size.values()))
             if tidy and result <= f.size + g.size and (best is None or rank < best[0]):
                 best = (rank, i, j, keep)
         if best is None:
