@@ -22,7 +22,7 @@ from backsolve.elimination.graph import EliminationGraph
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import topological_order
 from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
-from backsolve.operators.closed_form import compose_closed
+from backsolve.operators.closed_form import closed_form, compose_closed
 from backsolve.operators.einsum import Einsum, Factor
 from backsolve.operators.einsum_rules import contracted
 from backsolve.operators.lazy import Product
@@ -35,6 +35,7 @@ __all__ = [
     "ScalarEdge",
     "as_operator",
     "as_scalar_edge",
+    "closed_weight",
     "edge_product",
     "premultiplied",
     "scalar_dtype",
@@ -156,6 +157,11 @@ def premultiplied(element: Any) -> Any:
     return contracted(element) if isinstance(element, Einsum) else element
 
 
+def closed_weight(element: Any) -> Any:
+    """An edge weight as products are made of it: a lazy sum multiplied out, once for all of them."""
+    return closed_form(element) if isinstance(element, LinearOperator) else element
+
+
 def edge_product(left: Any, right: Any) -> Any:
     """The weight of a path of two edges: operators stay in closed form.  None where it is zero."""
     operators = isinstance(left, LinearOperator) and isinstance(right, LinearOperator)
@@ -243,7 +249,7 @@ class LinearizedGraph:
         scalars = None if dtype is None else self._as_singles(dtype)
         if scalars is None:
             weights = {i: {j: premultiplied(element) for j, element in row.items()} for i, row in self.into.items()}
-            graph = EliminationGraph(weights, edge_product)
+            graph = EliminationGraph(weights, edge_product, closed=closed_weight)
         else:
             graph = EliminationGraph(scalars, matmul, lambda a, b: a.plus(b, dtype))
         for v in order:

@@ -22,10 +22,11 @@ class EliminationGraph:
     """A graph part-way through its elimination: ``into[i][j]`` is the weight of the edge j → i, ``out_of[j]`` are the i.
 
     ``product(left, right)`` is the weight of a path of two edges, the later edge first, None where there is no path after
-    all; ``total(a, b)`` that of two parallel edges.  ``fill_in`` counts the edges that joining has put where there was none.
+    all; ``total(a, b)`` that of two parallel edges; ``closed(weight)`` a weight as products are made of it, which is worked
+    out once for all of them.  ``fill_in`` counts the edges that joining has put where there was none.
     """
 
-    __slots__ = ("fill_in", "into", "name", "out_of", "product", "total")
+    __slots__ = ("closed", "fill_in", "into", "name", "out_of", "product", "total")
 
     def __init__(
         self,
@@ -33,9 +34,11 @@ class EliminationGraph:
         product: Callable[[Any, Any], Any] = multiply,
         total: Callable[[Any, Any], Any] = add,
         name: Callable[[int], str] | None = None,
+        closed: Callable[[Any], Any] | None = None,
     ) -> None:
         self.product = product
         self.total = total
+        self.closed = closed
         self.name = name  # of a vertex, for errors
         self.into: dict[int, dict[int, Any]] = {i: dict(row) for i, row in into.items()}
         self.out_of: dict[int, dict[int, None]] = {}
@@ -46,7 +49,7 @@ class EliminationGraph:
 
     def copy(self) -> EliminationGraph:
         """Another graph in the same state."""
-        return EliminationGraph(self.into, self.product, self.total, self.name)
+        return EliminationGraph(self.into, self.product, self.total, self.name, self.closed)
 
     def neighbours(self, v: int) -> list[int]:
         """Predecessors and successors of a vertex, each once."""
@@ -77,7 +80,9 @@ class EliminationGraph:
     def eliminate(self, v: int) -> None:
         """Take a vertex out and join each of its predecessors to each of its successors.  Cost: its Markowitz degree."""
         ins, outs = self.remove(v)
-        product, join = self.product, self.join
+        product, join, closed = self.product, self.join, self.closed
+        if closed is not None and ins and outs:
+            ins, outs = ({k: closed(weight) for k, weight in edges.items()} for edges in (ins, outs))
         for i, left in outs.items():
             try:
                 for j, right in ins.items():

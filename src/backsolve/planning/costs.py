@@ -17,7 +17,7 @@ import numpy as np
 from backsolve.algebra.arrays import Labels, counted, is_mask, register_adapter
 from backsolve.algebra.elements import add, is_number
 from backsolve.algebra.spaces import Space, TupleSpace
-from backsolve.elimination.borders import edge_product, premultiplied
+from backsolve.elimination.borders import closed_weight, edge_product, premultiplied
 from backsolve.elimination.graph import EliminationGraph
 from backsolve.operators import Einsum, LinearMap, LinearOperator, Product, Sum
 from backsolve.operators.base import Identity, Scaling
@@ -326,6 +326,7 @@ class StructureTable:
         self._products: dict[tuple[int, int], EdgeProduct] = {}
         self._sums: dict[tuple[int, int], EdgeProduct] = {}
         self._dense: dict[int, float] = {}
+        self._closed_forms: dict[int, tuple[Any, float]] = {}
 
     @property
     def worked_out(self) -> int:
@@ -354,19 +355,30 @@ class StructureTable:
         """Structure a ∘ structure b."""
         product = self._products.get((a, b))
         if product is None:
-            product = self._products[a, b] = self._multiplied(self._elements[a], self._elements[b])
+            product = self._products[a, b] = self._multiplied(a, b)
         return product
 
-    def _multiplied(self, a: Any, b: Any) -> EdgeProduct:
-        if a is None or b is None:  # numbers, and whatever else has a product
+    def _multiplied(self, a: int, b: int) -> EdgeProduct:
+        one, other = self._elements[a], self._elements[b]
+        if one is None or other is None:  # numbers, and whatever else has a product
             return EdgeProduct(self._intern(None), 1, 1.0)
+        (left, first), (right, second) = self._closed(a), self._closed(b)
         self._cost.taken()
-        product = edge_product(a, _another(b))
-        cost = self._cost.taken()
+        product = edge_product(left, _another(right))
+        cost = first + second + self._cost.taken()
         if product is None:
             return EdgeProduct(None, 0, cost)
-        middle = max(min(a.domain.size, b.codomain.size), 1)
-        return EdgeProduct(self._intern(product), ceil(entries(a) * entries(b) / middle), cost)
+        middle = max(min(one.domain.size, other.codomain.size), 1)
+        return EdgeProduct(self._intern(product), ceil(entries(one) * entries(other) / middle), cost)
+
+    def _closed(self, a: int) -> tuple[Any, float]:
+        """Structure a as products are made of it, and what that costs in every loop that reads it."""
+        closed = self._closed_forms.get(a)
+        if closed is None:
+            self._cost.taken()
+            element = closed_weight(self._elements[a])
+            closed = self._closed_forms[a] = element, self._cost.taken()
+        return closed
 
     def sum(self, a: int, b: int) -> EdgeProduct:
         """Structure a + structure b."""
