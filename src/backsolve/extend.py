@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from backsolve.algebra.elements import describe, is_number, short
+from backsolve.algebra.arrays import is_number
+from backsolve.algebra.elements import describe, short
 from backsolve.algebra.spaces import unify
 from backsolve.capture.opaque import linear as as_it_stands
 from backsolve.capture.primitives import add_rule

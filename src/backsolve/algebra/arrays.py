@@ -26,6 +26,7 @@ __all__ = [
     "counted",
     "divide",
     "is_array",
+    "is_number",
     "is_spread",
     "map_columns",
     "multiply",
@@ -191,6 +192,11 @@ def namespace(*arrays: Any) -> Any:
 
         return array_namespace(*(a for a in foreign if hasattr(a, "dtype")))
     return np
+
+
+def is_number(x: Any) -> bool:
+    """Whether x is a number: Python's, a Fraction, or a NumPy scalar."""
+    return isinstance(x, Number)
 
 
 def is_array(x: Any) -> bool:

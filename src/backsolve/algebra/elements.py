@@ -14,13 +14,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Number
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from backsolve.algebra import arrays
-from backsolve.algebra.arrays import namespace
+from backsolve.algebra.arrays import is_number, namespace
 
 __all__ = [
     "AlgebraError",
@@ -78,11 +77,6 @@ def _own(x: Any, other: Any) -> Any:
 def _acts(x: Any) -> bool:
     """Whether x is an operator, which knows what it acts on.  Asked of the type: asking a tracer is slow."""
     return hasattr(type(x), "codomain")
-
-
-def is_number(x: Any) -> bool:
-    """Whether x is a number: Python's, a Fraction, or a NumPy scalar."""
-    return isinstance(x, Number)
 
 
 _PRODUCTS = ("__mul__", "__rmul__", "__matmul__", "__rmatmul__", "mv")

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.algebra.elements import is_number, is_zero, short
+from backsolve.algebra.arrays import is_number
+from backsolve.algebra.elements import is_zero, short
 from backsolve.algebra.spaces import TupleSpace, is_complex, space_of
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import (

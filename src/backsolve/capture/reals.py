@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from backsolve.algebra.arrays import namespace
-from backsolve.algebra.elements import is_number, is_zero
+from backsolve.algebra.arrays import is_number, namespace
+from backsolve.algebra.elements import is_zero
 from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace, is_complex
 from backsolve.capture.opaque import LinearEquation
 from backsolve.matrices.matrix import OperatorMatrix

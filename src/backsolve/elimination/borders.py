@@ -16,7 +16,8 @@ from operator import matmul
 from typing import Any
 
 from backsolve.algebra import arrays
-from backsolve.algebra.elements import is_number, multiply
+from backsolve.algebra.arrays import is_number
+from backsolve.algebra.elements import multiply
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, unify
 from backsolve.elimination.graph import EliminationGraph
 from backsolve.matrices.matrix import OperatorMatrix

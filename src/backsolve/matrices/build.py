@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from backsolve.algebra.elements import describe, is_number, is_one, is_zero, short
+from backsolve.algebra.arrays import is_number
+from backsolve.algebra.elements import describe, is_one, is_zero, short
 from backsolve.algebra.spaces import SpaceError
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.vector import BlockVector

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.algebra.elements import is_number
+from backsolve.algebra.arrays import is_number
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators.flat import FlatProducts, WhereShapesAgree, dtype_of, image_of

@@ -15,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 
 from backsolve.algebra import elements as algebra
-from backsolve.algebra.arrays import is_array
-from backsolve.algebra.elements import describe, is_number, is_zero
+from backsolve.algebra.arrays import is_array, is_number
+from backsolve.algebra.elements import describe, is_zero
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, lies_in, space_of, unify
 from backsolve.display import Showable, plural
 from backsolve.matrices.flat import FlatMatrix

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from backsolve.algebra.arrays import asarray, conjugate, is_array, namespace, scale
-from backsolve.algebra.elements import AlgebraError, SingularError, array_of_numbers, describe, is_number
+from backsolve.algebra.arrays import asarray, conjugate, is_array, is_number, namespace, scale
+from backsolve.algebra.elements import AlgebraError, SingularError, array_of_numbers, describe
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, lies_in, space_of, unify
 from backsolve.operators.dispatch import OPERATIONS
 from backsolve.operators.flat import FlatProducts, Known, dtype_of

@@ -20,13 +20,13 @@ from backsolve.algebra.arrays import (
     contract,
     divide,
     is_mask,
+    is_number,
     multiply,
     namespace,
     place,
     scale,
     sum_axes,
 )
-from backsolve.algebra.elements import is_number
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, SpaceError, TupleSpace, unify
 from backsolve.operators.base import LinearOperator
 from backsolve.operators.dispatch import OPERATIONS

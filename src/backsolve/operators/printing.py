@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from backsolve.algebra.elements import is_number
+from backsolve.algebra.arrays import is_number
 
 __all__ = ["coefficient", "einsum_label"]
 

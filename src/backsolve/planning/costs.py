@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backsolve.algebra.arrays import Labels, counted, is_mask, register_adapter
-from backsolve.algebra.elements import add, is_number
+from backsolve.algebra.arrays import Labels, counted, is_mask, is_number, register_adapter
+from backsolve.algebra.elements import add
 from backsolve.algebra.spaces import Space, TupleSpace
 from backsolve.elimination.borders import closed_weight, edge_product, premultiplied
 from backsolve.elimination.graph import EliminationGraph

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from backsolve.algebra.arrays import is_array
-from backsolve.algebra.elements import is_number, is_zero
+from backsolve.algebra.arrays import is_array, is_number
+from backsolve.algebra.elements import is_zero
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.elimination.borders import as_scalar_edge
 from backsolve.operators import LinearOperator

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backsolve.algebra.elements import AlgebraError, add, is_number, is_zero, multiply
+from backsolve.algebra.arrays import is_number
+from backsolve.algebra.elements import AlgebraError, add, is_zero, multiply
 from backsolve.algebra.spaces import ANY, ArraySpace, Space
 from backsolve.elimination.paths import Graph
 from backsolve.matrices.solve import solve

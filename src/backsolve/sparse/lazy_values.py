@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.algebra.arrays import conjugate, is_mask, multiply, reshape
-from backsolve.algebra.elements import is_number
+from backsolve.algebra.arrays import conjugate, is_mask, is_number, multiply, reshape
 from backsolve.sparse.materialize import assemble, common_dtype, concatenate, evaluate_by_kind, take
 from backsolve.sparse.pattern import run_starts
 

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from backsolve.algebra.arrays import add, astype, multiply, namespace, pad, place, reshape, scale, sum_axes
-from backsolve.algebra.elements import is_number
+from backsolve.algebra.arrays import add, astype, is_number, multiply, namespace, pad, place, reshape, scale, sum_axes
 from backsolve.sparse.pattern import run_starts
 
 __all__ = [

@@ -14,6 +14,7 @@ from backsolve.algebra.arrays import (
     conjugate,
     counted,
     is_array,
+    is_number,
     is_spread,
     multiply,
     namespace,
@@ -21,7 +22,7 @@ from backsolve.algebra.arrays import (
     subtract,
     sum_axes,
 )
-from backsolve.algebra.elements import array_of_numbers, describe, is_number, short
+from backsolve.algebra.elements import array_of_numbers, describe, short
 from backsolve.algebra.spaces import ArraySpace, SpaceError, as_sizes
 from backsolve.display import viewer
 from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero, is_scalar

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.algebra.arrays import asarray, astype, is_array, is_mask, namespace, reshape
-from backsolve.algebra.elements import describe, is_number
+from backsolve.algebra.arrays import asarray, astype, is_array, is_mask, is_number, namespace, reshape
+from backsolve.algebra.elements import describe
 from backsolve.algebra.spaces import ArraySpace, Space, SpaceError, unify
 from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
 from backsolve.operators.dispatch import ADD, COMPOSE, Rule

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.algebra.arrays import asarray, pad
-from backsolve.algebra.elements import describe, is_number, is_zero, short
+from backsolve.algebra.arrays import asarray, is_number, pad
+from backsolve.algebra.elements import describe, is_zero, short
 from backsolve.algebra.spaces import ANY, ArraySpace, Space, unify
 from backsolve.elimination.borders import Border, LinearizedGraph
 from backsolve.elimination.condense import condense, condensed_fully

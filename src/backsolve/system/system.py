@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from backsolve.algebra.arrays import asarray
-from backsolve.algebra.elements import array_of_numbers, describe, is_number, is_zero, short
+from backsolve.algebra.arrays import asarray, is_number
+from backsolve.algebra.elements import array_of_numbers, describe, is_zero, short
 from backsolve.algebra.spaces import ArraySpace, TupleSpace
 from backsolve.display import Showable, plural
 from backsolve.elimination.borders import LinearizedGraph

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.algebra.elements import describe, is_number, short
+from backsolve.algebra.arrays import is_number
+from backsolve.algebra.elements import describe, short
 from backsolve.capture import linearize
 from backsolve.operators import SpaceError
 from backsolve.testing.operators import require_number

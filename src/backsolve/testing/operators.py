@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.algebra.arrays import asarray
-from backsolve.algebra.elements import describe, is_number
+from backsolve.algebra.arrays import asarray, is_number
+from backsolve.algebra.elements import describe
 from backsolve.algebra.spaces import as_sizes, unify
 from backsolve.operators import ArraySpace, Einsum, LinearOperator, Product, Space, SpaceError, Sum, TupleSpace
 from backsolve.operators.einsum import Factor

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.algebra.arrays import namespace
-from backsolve.algebra.elements import is_number, short
+from backsolve.algebra.arrays import is_number, namespace
+from backsolve.algebra.elements import short
 from backsolve.capture.solving import is_concrete
 from backsolve.transforms.pairs import split
 from backsolve.transforms.repeated import real_leaves

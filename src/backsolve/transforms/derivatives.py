@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.algebra.elements import is_number, short
+from backsolve.algebra.arrays import is_number
+from backsolve.algebra.elements import short
 from backsolve.capture import Traced, linearize_with_aux, traced
 from backsolve.capture.linearize import name_of, normalized_argnums
 from backsolve.capture.linearized import Linearized, Point, check_chunk

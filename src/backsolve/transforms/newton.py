@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from backsolve.algebra.elements import SingularError, is_number, short
+from backsolve.algebra.arrays import is_number
+from backsolve.algebra.elements import SingularError, short
 from backsolve.capture.linearized import flat
 from backsolve.engines.base import SingularMatrixError
 from backsolve.system.bordered import require_square

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.algebra.elements import is_number, short
+from backsolve.algebra.arrays import is_number
+from backsolve.algebra.elements import short
 from backsolve.capture.linearize import linearize, linearize_with_aux
 from backsolve.capture.linearized import Leaves, flat
 from backsolve.capture.solving import bordered_system
