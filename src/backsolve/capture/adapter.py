@@ -32,7 +32,7 @@ from backsolve.sparse.operator import Sparse
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
-from backsolve.tracing.series import MUL_PARAMS, ShardingTypeError
+from backsolve.tracing.series import MUL_PARAMS, ShardingTypeError, is_spread
 
 __all__ = ["JaxAdapter", "JaxKernels"]
 
@@ -131,7 +131,7 @@ class JaxAdapter:
 
     def is_spread(self, x: Any) -> bool:
         """Whether its type belongs to a mesh of several devices."""
-        return layouts.is_spread(jx.type_of(x))
+        return is_spread(jx.type_of(x))
 
     def settle(self, x: Any, layout: Any) -> Any:
         """One ``reshard``, where the type of x says another layout."""

@@ -14,7 +14,7 @@ from backsolve.capture import adapter as adapter  # registers how JAX arrays are
 from backsolve.capture.linearized import Leaves, Linearized, Point
 from backsolve.capture.walk import Program, walk
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing import layouts
+from backsolve.tracing.series import held_by
 
 __all__ = ["Traced", "linearize", "linearize_with_aux", "traced"]
 
@@ -98,7 +98,7 @@ class Traced:
         out_avals = [jx.type_of(x) for x in values[:count]] if self.known else [v.aval for v in self.jaxpr.outvars[:count]]
         M, L, S = program.matrices(nodes[:count], [jx.space_of_aval(a) for a in out_avals])
         value, arrays = jx.unflatten(self.out_tree, values)
-        held = [layouts.held_by(x) for x in self.inputs], [layouts.held_by(x) for x in values[:count]]
+        held = [held_by(x) for x in self.inputs], [held_by(x) for x in values[:count]]
         inputs = Leaves(self.tree, self.in_avals, f"the tangents for {self.name}", held[0])
         outputs = Leaves(self.structure, out_avals, f"the cotangents for {self.name}", held[1])
         return Linearized(M, L, S, value, inputs=inputs, outputs=outputs), self.aux.filled(arrays)

@@ -33,6 +33,7 @@ from backsolve.system.bordered import COLUMNS, Bordered, Inverse, bordered, plac
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
+from backsolve.tracing.series import layout_of
 
 __all__ = [
     "BlocksInverse",
@@ -182,7 +183,7 @@ def _refined(solve: Product, steps: int) -> Callable[[Product, Any], Any]:
 
 def _beside(product: Product, b: Any) -> Product:
     """A product whose result lies as the right-hand side does, where its type says how."""
-    layout = layouts.layout_of(jx.type_of(b))
+    layout = layout_of(jx.type_of(b))
     return product if layout is None else lambda x: layouts.settle(product(x), layout, b)
 
 
@@ -219,7 +220,7 @@ def _iterated(product: Product, b: Any, engine: str) -> Any:
         import lineax as lx  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError(f"engine={engine!r} needs lineax: pip install lineax; or take engine='auto'.") from error
-    if engine == "gmres" and layouts.layout_of(jx.type_of(b)) is not None:
+    if engine == "gmres" and layout_of(jx.type_of(b)) is not None:
         raise TypeError(
             "GMRES stacks its directions, which arrays over explicit axes of a mesh do not let it: take engine='bicgstab' "
             "('cg' where the Jacobian is positive definite), or automatic axes (jax.sharding.AxisType.Auto)."

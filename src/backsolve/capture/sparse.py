@@ -29,7 +29,7 @@ from backsolve.sparse.operator import Sparse, as_sparse, join_sparse, mirror_spa
 from backsolve.sparse.pattern import Pattern, from_entries, run_starts
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing import layouts
+from backsolve.tracing.series import is_spread
 
 __all__ = ["sparse_edge", "sparse_jacobian"]
 
@@ -151,7 +151,7 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
 
     made = [[block(i, j) for j in range(len(inputs))] for i in range(len(outputs))]
     spread: dict[tuple[int, int], SparseMatrix] = {}
-    if whole is system and any(layouts.is_spread(jx.type_of(x)) for x in jax.tree_util.tree_leaves(system.value)):
+    if whole is system and any(is_spread(jx.type_of(x)) for x in jax.tree_util.tree_leaves(system.value)):
         places = [(i, j) for i, row in enumerate(made) for j, op in enumerate(row) if op is not None]
         spread = by_row_blocks(system, {(i, j): made[i][j].pattern for i, j in places})
     return [

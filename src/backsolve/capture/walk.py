@@ -15,7 +15,7 @@ from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import Identity, LinearOperator, TupleSpace
 from backsolve.operators.moves import Component
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.layouts import in_this_mesh
+from backsolve.tracing.series import in_this_mesh
 
 __all__ = ["Program", "walk"]
 

@@ -17,8 +17,18 @@ from backsolve.algebra.elements import is_zero
 from backsolve.display import cell_of
 from backsolve.operators import ArraySpace
 from backsolve.tracing import series
-from backsolve.tracing.layouts import layout_of, mesh_context, settle, settled_alike
-from backsolve.tracing.series import Primitive, ad, batching, eval_jaxpr, mlir, source_info_util, zeros_like_aval
+from backsolve.tracing.layouts import settle, settled_alike
+from backsolve.tracing.series import (
+    Primitive,
+    ad,
+    batching,
+    eval_jaxpr,
+    layout_of,
+    mesh_context,
+    mlir,
+    source_info_util,
+    zeros_like_aval,
+)
 
 __all__ = [
     "KINDS",

@@ -6,7 +6,6 @@ can say how a result is spread, and has its operands whole on every device where
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,17 +13,12 @@ import jax
 import numpy as np
 
 from backsolve.tracing import series
+from backsolve.tracing.series import NO_CONTEXT, is_spread, layout_of
 
 __all__ = [
     "anyhow",
     "brought",
     "context_of",
-    "explicit_mesh",
-    "held_by",
-    "in_this_mesh",
-    "is_spread",
-    "layout_of",
-    "mesh_context",
     "mesh_of",
     "on_mesh",
     "one_by_one",
@@ -36,23 +30,6 @@ __all__ = [
 
 Aval = Any
 Value = Any
-
-
-def layout_of(aval: Aval) -> Any:
-    """How arrays of this type are spread over devices, where the type says so: over a mesh with explicit axes; else None.
-
-    None too where the sum over devices is still to be taken, which the type of a cotangent says otherwise than a tangent's.
-    """
-    sharding = getattr(aval, "sharding", None)
-    if sharding is None or not sharding.mesh.explicit_axes:
-        return None
-    return None if getattr(sharding.spec, "unreduced", None) or getattr(sharding.spec, "reduced", None) else sharding
-
-
-def is_spread(aval: Aval) -> bool:
-    """Whether arrays of this type may lie on several devices: on a mesh with more than one, outside of a ``shard_map``."""
-    sharding = getattr(aval, "sharding", None)
-    return sharding is not None and sharding.mesh.size > 1 and not sharding.mesh.manual_axes
 
 
 def settle(x: Value, layout: Any, beside: Value = None) -> Value:
@@ -67,38 +44,13 @@ def settle(x: Value, layout: Any, beside: Value = None) -> Value:
     return jax.sharding.reshard(x, layout)  # type: ignore[no-untyped-call]
 
 
-def mesh_context(x: Value) -> Any:
-    """The mesh of an array as that of the context, where both have one: it may be of an ``auto_axes`` that is over."""
-    own, current = x.aval.sharding.mesh, jax.sharding.get_abstract_mesh()
-    if own is current or own.empty or current.empty:
-        return _NO_CONTEXT
-    return jax.sharding.use_abstract_mesh(own)
-
-
-_NO_CONTEXT: Any = contextlib.nullcontext()
-
-
 def context_of(x: Value) -> Any:
     """The mesh with explicit axes of an array as that of the context, where that has none: for numbers made beside it."""
     layout = layout_of(jax.typeof(x))
     if layout is None or not jax.sharding.get_abstract_mesh().empty:
-        return _NO_CONTEXT
+        return NO_CONTEXT
     traced = isinstance(x, series.Tracer)
     return jax.sharding.use_abstract_mesh(layout.mesh) if traced else jax.set_mesh(x.sharding.mesh)
-
-
-def explicit_mesh(xs: Iterable[Value]) -> Any:
-    """The mesh of the first of these values whose type says how it is spread, over explicit axes; else None."""
-    for x in xs:
-        sharding = getattr(jax.typeof(x), "sharding", None)
-        if sharding is not None and sharding.mesh.explicit_axes:
-            return sharding.mesh
-    return None
-
-
-def in_this_mesh(eqn: Any) -> bool:
-    """Whether an equation belongs to the mesh of the context, not to one whose axes ``auto_axes``, say, has changed."""
-    return eqn.ctx.cur_abstract_mesh is jax.sharding.get_abstract_mesh()
 
 
 def settled_alike(a: Value, b: Value) -> tuple[Value, Value]:
@@ -166,13 +118,6 @@ def one_by_one(x: Value, mesh: Any) -> Value:
     spec = jax.sharding.PartitionSpec(None, *[free] * (x.ndim - 1))  # type: ignore[no-untyped-call]
     layout = jax.sharding.NamedSharding(mesh, spec)
     return jax.lax.with_sharding_constraint(x, layout)  # type: ignore[no-untyped-call]
-
-
-def held_by(x: Value) -> Any:
-    """The sharding of a concrete array that lies on several devices; else None."""
-    if isinstance(x, series.Tracer) or not isinstance(x, jax.Array):
-        return None
-    return x.sharding if len(x.sharding.device_set) > 1 else None
 
 
 def brought(x: Value, like: Any, held: Any) -> Value:

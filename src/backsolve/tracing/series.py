@@ -6,8 +6,9 @@ tested one is taken like that one, with a warning.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from importlib import import_module
 from inspect import signature
@@ -25,6 +26,7 @@ from jax.interpreters import mlir as _mlir
 __all__ = [
     "MUL_PARAMS",
     "NEWEST",
+    "NO_CONTEXT",
     "OLDEST",
     "SERIES",
     "BatchTrace",
@@ -43,13 +45,19 @@ __all__ = [
     "discharged",
     "eval_jaxpr",
     "eval_trace",
+    "explicit_mesh",
     "fun_sourceinfo",
+    "held_by",
+    "in_this_mesh",
     "internal",
     "is_high",
+    "is_spread",
     "jaxprs_in_params",
+    "layout_of",
     "linear_util",
     "linearized",
     "made_by",
+    "mesh_context",
     "mlir",
     "no_effects",
     "plain",
@@ -268,3 +276,53 @@ def transforms() -> Iterator[Any]:
     while current is not None:
         yield current
         current = getattr(current, "parent_trace", None)
+
+
+# ---- what types, values and equations say of how arrays are spread over devices; `layouts.py` brings them elsewhere -------
+def layout_of(aval: Any) -> Any:
+    """How arrays of this type are spread over devices, where the type says so: over a mesh with explicit axes; else None.
+
+    None too where the sum over devices is still to be taken, which the type of a cotangent says otherwise than a tangent's.
+    """
+    sharding = getattr(aval, "sharding", None)
+    if sharding is None or not sharding.mesh.explicit_axes:
+        return None
+    return None if getattr(sharding.spec, "unreduced", None) or getattr(sharding.spec, "reduced", None) else sharding
+
+
+def is_spread(aval: Any) -> bool:
+    """Whether arrays of this type may lie on several devices: on a mesh with more than one, outside of a ``shard_map``."""
+    sharding = getattr(aval, "sharding", None)
+    return sharding is not None and sharding.mesh.size > 1 and not sharding.mesh.manual_axes
+
+
+def explicit_mesh(xs: Iterable[Any]) -> Any:
+    """The mesh of the first of these values whose type says how it is spread, over explicit axes; else None."""
+    for x in xs:
+        sharding = getattr(jax.typeof(x), "sharding", None)
+        if sharding is not None and sharding.mesh.explicit_axes:
+            return sharding.mesh
+    return None
+
+
+def held_by(x: Any) -> Any:
+    """The sharding of a concrete array that lies on several devices; else None."""
+    if isinstance(x, Tracer) or not isinstance(x, jax.Array):
+        return None
+    return x.sharding if len(x.sharding.device_set) > 1 else None
+
+
+def in_this_mesh(eqn: Any) -> bool:
+    """Whether an equation belongs to the mesh of the context, not to one whose axes ``auto_axes``, say, has changed."""
+    return eqn.ctx.cur_abstract_mesh is jax.sharding.get_abstract_mesh()
+
+
+NO_CONTEXT: Any = contextlib.nullcontext()
+
+
+def mesh_context(x: Any) -> Any:
+    """The mesh of an array as that of the context, where both have one: it may be of an ``auto_axes`` that is over."""
+    own, current = x.aval.sharding.mesh, jax.sharding.get_abstract_mesh()
+    if own is current or own.empty or current.empty:
+        return NO_CONTEXT
+    return jax.sharding.use_abstract_mesh(own)

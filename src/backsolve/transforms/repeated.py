@@ -18,7 +18,7 @@ from backsolve.capture.solving import bordered_system
 from backsolve.engines import ENGINES, FORMED, require_package
 from backsolve.system.bordered import Bordered, Inverse
 from backsolve.system.least_squares import least_squares
-from backsolve.tracing import layouts
+from backsolve.tracing.series import held_by
 from backsolve.transforms.pairs import joined
 
 __all__ = ["Repeated", "held_step", "real_leaves"]
@@ -54,7 +54,7 @@ class Repeated:
         self._matrix: dict[tuple[bool, bool], Bordered] = {}  # with a place for damping on the diagonal, with a mask
         self.x0 = np.asarray(flat(leaves), float)
         unknowns = Leaves.of(jax.tree_util.tree_unflatten(structure, leaves))
-        unknowns.held = [layouts.held_by(leaf) for leaf in leaves]
+        unknowns.held = [held_by(leaf) for leaf in leaves]
         self.tree = unknowns.tree_of  # a flat vector as the pytree of x0
         self._brought = unknowns.brought
 

@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.layouts import explicit_mesh
+from backsolve.tracing.series import explicit_mesh
 
 __all__ = ["JOINED", "join", "numbers_of"]
 

@@ -24,7 +24,7 @@ from backsolve.sparse import pattern
 from backsolve.sparse.pattern import Pattern
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Equation, Kind, carries_derivatives
-from backsolve.tracing.layouts import layout_of
+from backsolve.tracing.series import layout_of
 
 __all__ = ["INDEXING", "SHAPE"]
 
