@@ -5,7 +5,7 @@ Arrays go straight to `jax.lax`, which traces several times faster than `jax.num
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -32,7 +32,7 @@ from backsolve.sparse.operator import Sparse
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
-from backsolve.tracing.series import MUL_PARAMS, ShardingTypeError, is_spread
+from backsolve.tracing.series import MUL_PARAMS, ShardingTypeError, is_spread, layout_of
 
 __all__ = ["JaxAdapter", "JaxKernels"]
 
@@ -97,16 +97,16 @@ class JaxAdapter:
     def pad(self, x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
         """One ``lax.pad``."""
         widths = [(a, b, 0) for a, b in zip(before, after, strict=True)]
-        return layouts.anyhow(lambda x: lax.pad(x, x.dtype.type(0), widths), x)
+        return _anyhow(lambda x: lax.pad(x, x.dtype.type(0), widths), x)
 
     def take(self, x: Any, starts: tuple[int, ...], stops: tuple[int, ...]) -> Any:
         """One ``lax.slice``."""
-        return layouts.anyhow(lambda x: lax.slice(x, starts, stops), x)
+        return _anyhow(lambda x: lax.slice(x, starts, stops), x)
 
     def concat(self, arrays: Any, axis: int) -> Any:
         """One ``lax.concatenate``."""
         dtype = jnp.result_type(*arrays)
-        return layouts.anyhow(lambda *xs: lax.concatenate(xs, axis), *[lax.convert_element_type(x, dtype) for x in arrays])
+        return _anyhow(lambda *xs: lax.concatenate(xs, axis), *[lax.convert_element_type(x, dtype) for x in arrays])
 
     def stack(self, arrays: Any) -> Any:
         """One ``stack``; a concatenation where JAX has none, as under ``vmap`` of spread arrays beside others."""
@@ -127,7 +127,7 @@ class JaxAdapter:
 
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         """Row-major reshape."""
-        return layouts.anyhow(lambda x: lax.reshape(x, shape), x)
+        return _anyhow(lambda x: lax.reshape(x, shape), x)
 
     def is_spread(self, x: Any) -> bool:
         """Whether its type belongs to a mesh of several devices."""
@@ -172,7 +172,7 @@ class JaxAdapter:
             def product(a: Any, b: Any) -> Any:
                 return lax.dot_general(a, b, ((ca, cb), (ba, bb)), out_sharding=layouts.sharding_of_product(a, b, dims))
 
-            return layouts.anyhow(product, a, b), tuple(batch + free[0] + free[1])
+            return _anyhow(product, a, b), tuple(batch + free[0] + free[1])
         if summed:  # no matrix product, or a mask: an entrywise one, which fuses with its sum
             product, out = self.contract(a, la, b, lb, la + lb)
             return self._sum_private(product, out, (), keep)
@@ -190,6 +190,18 @@ class JaxAdapter:
     def _sum_private(self, a: Any, la: Labels, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
         axes = tuple(axis for axis, label in enumerate(la) if label not in lb and label not in keep)
         return (self.sum(a, axes), tuple(k for i, k in enumerate(la) if i not in axes)) if axes else (a, la)
+
+
+def _anyhow(function: Callable[..., Any], *xs: Any) -> Any:
+    """function(*xs), of arrays in one piece on every device where JAX cannot say how the result would be spread."""
+    try:
+        return function(*xs)
+    except ShardingTypeError:
+        return function(*map(layouts.whole, xs))
+    except ValueError:  # which JAX also raises where the result could not be spread evenly
+        if all(layout_of(jax.typeof(x)) is None for x in xs):
+            raise
+        return function(*map(layouts.whole, xs))
 
 
 def _is_count(x: Any) -> bool:
@@ -215,7 +227,7 @@ class JaxKernels:
 
     def gather(self, x: Any, index: np.ndarray[Any, Any]) -> Any:
         """One ``lax.gather`` that checks no bounds."""
-        return layouts.anyhow(lambda x: self._gathered(x, index), x)
+        return _anyhow(lambda x: self._gathered(x, index), x)
 
     def _gathered(self, x: Any, index: np.ndarray[Any, Any]) -> Any:
         rest = tuple(range(1, x.ndim))
@@ -234,15 +246,15 @@ class JaxKernels:
         """One ``lax.slice``."""
         rest = x.shape[len(starts) :]
         strides = None if all(step == 1 for step in steps) else (*steps, *(1,) * len(rest))
-        return layouts.anyhow(lambda x: lax.slice(x, (*starts, *(0,) * len(rest)), (*stops, *rest), strides), x)
+        return _anyhow(lambda x: lax.slice(x, (*starts, *(0,) * len(rest)), (*stops, *rest), strides), x)
 
     def concatenate(self, parts: Sequence[Any]) -> Any:
         """One ``lax.concatenate``."""
-        return layouts.anyhow(lambda *parts: lax.concatenate(parts, 0), *parts)
+        return _anyhow(lambda *parts: lax.concatenate(parts, 0), *parts)
 
     def stack(self, parts: Sequence[Any]) -> Any:
         """One ``lax.concatenate`` along the second axis."""
-        return layouts.anyhow(lambda *parts: lax.concatenate([lax.expand_dims(part, (1,)) for part in parts], 1), *parts)
+        return _anyhow(lambda *parts: lax.concatenate([lax.expand_dims(part, (1,)) for part in parts], 1), *parts)
 
 
 register_kernels(jax.Array, JaxKernels())

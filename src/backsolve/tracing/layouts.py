@@ -16,7 +16,6 @@ from backsolve.tracing import series
 from backsolve.tracing.series import NO_CONTEXT, is_spread, layout_of
 
 __all__ = [
-    "anyhow",
     "brought",
     "context_of",
     "mesh_of",
@@ -75,18 +74,6 @@ def settled_alike(a: Value, b: Value) -> tuple[Value, Value]:
 def _names(at: Any) -> tuple[Any, ...]:
     """The axes of a mesh over which one axis of an array is spread."""
     return at if isinstance(at, tuple) else () if at is None else (at,)
-
-
-def anyhow(function: Callable[..., Value], *xs: Value) -> Value:
-    """function(*xs), of arrays in one piece on every device where JAX cannot say how the result would be spread."""
-    try:
-        return function(*xs)
-    except series.ShardingTypeError:
-        return function(*map(whole, xs))
-    except ValueError:  # which JAX also raises where the result could not be spread evenly
-        if all(layout_of(jax.typeof(x)) is None for x in xs):
-            raise
-        return function(*map(whole, xs))
 
 
 def whole(x: Value) -> Value:
