@@ -32,7 +32,7 @@ from backsolve.sparse.operator import Sparse
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
-from backsolve.tracing.series import MUL_PARAMS, ShardingTypeError, is_spread, layout_of
+from backsolve.tracing.series import MUL_PARAMS, ShardingTypeError, explicit_mesh, is_spread, layout_of
 
 __all__ = ["JaxAdapter", "JaxKernels"]
 
@@ -49,14 +49,14 @@ class JaxAdapter:
                 return lax.neg(b)
             b = _unbounded(b)
             return jnp.multiply(a, b) if getattr(b, "weak_type", False) else lax.mul(b.dtype.type(a), b)
-        if is_mask(a) and not is_mask(b):
+        if is_mask(b) and not is_mask(a):
+            a, b = b, a
+        if is_mask(a):
             if a.shape != b.shape:
                 a, b = jnp.broadcast_arrays(a, b)
-            a, b = layouts.settled_alike(a, b)
-            return lax.select(a, b, lax.full_like(b, 0))
-        if is_mask(b):
-            both = jnp.broadcast_arrays(a, b)
-            return lax.bitwise_and(*layouts.settled_alike(*both)) if is_mask(a) else self.multiply(b, a)
+            if explicit_mesh((a, b)) is not None:
+                a, b = layouts.settled_alike(a, b)
+            return lax.bitwise_and(a, b) if is_mask(b) else lax.select(a, b, lax.full_like(b, 0))
         if _is_count(a) and _is_count(b):
             return jnp.multiply(_unbounded(a), b)
         if da == db and da is not None and (a.shape == b.shape or not a.shape or not b.shape):
@@ -170,7 +170,8 @@ class JaxAdapter:
             (ca, ba), (cb, bb) = dims
 
             def product(a: Any, b: Any) -> Any:
-                return lax.dot_general(a, b, ((ca, cb), (ba, bb)), out_sharding=layouts.sharding_of_product(a, b, dims))
+                sharding = None if explicit_mesh((a, b)) is None else layouts.sharding_of_product(a, b, dims)
+                return lax.dot_general(a, b, ((ca, cb), (ba, bb)), out_sharding=sharding)
 
             return _anyhow(product, a, b), tuple(batch + free[0] + free[1])
         if summed:  # no matrix product, or a mask: an entrywise one, which fuses with its sum
