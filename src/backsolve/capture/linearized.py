@@ -42,6 +42,7 @@ from backsolve.system.bordered import Inverse
 from backsolve.system.system import FORMATS, Plans, System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
+from backsolve.tracing.series import layout_of
 
 __all__ = ["Leaves", "Linearized", "Point", "check_chunk", "flat", "parameter_names", "source_names"]
 
@@ -142,7 +143,7 @@ class Leaves:
     def brought(self, tree: Any) -> Any:
         """A pytree like this one, its arrays where the leaves lie."""
         arrays = zip(self.structure.flatten_up_to(tree), self.avals, self.held or [None] * len(self.avals), strict=True)
-        return jx.unflatten(self.structure, [layouts.brought(*found) for found in arrays])
+        return jx.unflatten(self.structure, [_brought(*found) for found in arrays])
 
     # ---- one vector --------------------------------------------------------------------------------------------------
     def flat(self, blocks: Any) -> Any:
@@ -160,6 +161,14 @@ class Leaves:
 
 def _type(like: Any) -> Any:
     return jax.ShapeDtypeStruct(like.shape, like.dtype)  # type: ignore[no-untyped-call]
+
+
+def _brought(x: Any, like: Any, held: Any) -> Any:
+    """An array where one of the type ``like`` lies, which ``held``, from `held_by`, says of a concrete one."""
+    if held is not None and not jx.is_traced(x):
+        return jax.device_put(x, held)
+    layout = layout_of(like)
+    return x if layout is None or not jx.is_traced(x) else layouts.settle(x, layout)
 
 
 def flat(tree: Any, dtype: Any = None) -> Any:

@@ -16,7 +16,6 @@ from backsolve.tracing import series
 from backsolve.tracing.series import NO_CONTEXT, is_spread, layout_of
 
 __all__ = [
-    "brought",
     "context_of",
     "mesh_of",
     "on_mesh",
@@ -105,14 +104,6 @@ def one_by_one(x: Value, mesh: Any) -> Value:
     spec = jax.sharding.PartitionSpec(None, *[free] * (x.ndim - 1))  # type: ignore[no-untyped-call]
     layout = jax.sharding.NamedSharding(mesh, spec)
     return jax.lax.with_sharding_constraint(x, layout)  # type: ignore[no-untyped-call]
-
-
-def brought(x: Value, like: Any, held: Any) -> Value:
-    """An array where one of the type ``like`` lies, which ``held``, from `held_by`, says of a concrete one."""
-    if held is not None and not isinstance(x, series.Tracer):
-        return jax.device_put(x, held)
-    layout = layout_of(like)
-    return x if layout is None or not isinstance(x, series.Tracer) else settle(x, layout)
 
 
 def sharding_of_product(a: Value, b: Value, dims: Any) -> Any:
