@@ -29,6 +29,7 @@ from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries, from_labels, run_starts, transposed
 from backsolve.sparse.pattern import dense as dense_pattern
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.derivative import dependent, dependent_outputs, pull_cotangents
 from backsolve.tracing.series import scan_counts
 
 __all__ = ["RULES", "PatternOf", "equation_pattern", "moving_carry", "scanned_pattern"]
@@ -143,14 +144,14 @@ def _branches(op: LinearEquation, edge: PatternOf) -> Pattern | None:
 def _pulled(op: LinearEquation, edge: PatternOf) -> Pattern:
     """A function of which only the pullback is known, a linear program of the cotangent."""
     types = [_type(v) for v in op.eqn.outvars]
-    closed = jax.make_jaxpr(lambda *cts: jx.pull_cotangents(op.eqn, op.operands, op.params, cts))(*types)
+    closed = jax.make_jaxpr(lambda *cts: pull_cotangents(op.eqn, op.operands, op.params, cts))(*types)
     matrix = _blocks(closed.jaxpr, closed.consts, [None] * len(types), edge)
     return transposed(_pattern(matrix))[0]
 
 
 def moving_carry(op: LinearEquation, carried: int) -> tuple[list[bool], list[bool]]:
     """Of what a loop carries, its first outputs: what follows from operands that move, and what of that has derivatives."""
-    follows = jx.dependent(op.eqn, [x is None for x in op.operands])[:carried]
+    follows = dependent(op.eqn, [x is None for x in op.operands])[:carried]
     return follows, [f and jx.carries_derivatives(v.aval) for f, v in zip(follows, op.eqn.outvars, strict=False)]
 
 
@@ -312,8 +313,8 @@ def _repeated(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     begin = params["cond_nconsts"]
     count = begin + params["body_nconsts"]
     active = [x is None for x in operands]
-    moves = jx.dependent(op.eqn, active)
-    if any(jx.dependent_outputs(params["cond_jaxpr"].jaxpr, [*active[:begin], *moves])):
+    moves = dependent(op.eqn, active)
+    if any(dependent_outputs(params["cond_jaxpr"].jaxpr, [*active[:begin], *moves])):
         return None
     body = _Body(op, params["body_jaxpr"], operands[begin:count], [], len(operands) - count, edge)
     start = body.starting([prod(v.aval.shape) for v in invars[count:]], active[count:])

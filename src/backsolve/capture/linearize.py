@@ -14,6 +14,7 @@ from backsolve.capture import adapter as adapter  # registers how JAX arrays are
 from backsolve.capture.linearized import Leaves, Linearized, Point
 from backsolve.capture.walk import Program, walk
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.derivative import linearized
 from backsolve.tracing.series import held_by
 
 __all__ = ["Traced", "linearize", "linearize_with_aux", "traced"]
@@ -178,7 +179,7 @@ def _at_the_point(flat: Callable[..., Any], leaves: list[Any], tree: Any, output
         trees.append(out_tree)
         return [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in out]
 
-    values, moves, jaxpr, consts = jx.linearized(listed, [x for x, m in zip(leaves, moving, strict=True) if m])
+    values, moves, jaxpr, consts = linearized(listed, [x for x, m in zip(leaves, moving, strict=True) if m])
     return Traced(flat.__name__, jaxpr, consts, leaves, tree, trees[-1], *outputs[-1], known=(values, moves))
 
 

@@ -16,6 +16,7 @@ from backsolve.operators import LinearOperator, Space, TupleSpace
 from backsolve.operators.dispatch import OPERATIONS
 from backsolve.operators.moves import Parts
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.derivative import pull_cotangents, push_tangents
 from backsolve.tracing.jaxpr import Equation, carries_derivatives
 
 __all__ = ["LinearEquation", "jointly", "linear"]
@@ -99,7 +100,7 @@ class LinearEquation(LinearOperator):
     def apply(self, x: Any) -> Any:
         packed = isinstance(self.domain, TupleSpace)
         given = list(x) if packed else [x]
-        move = jx.pull_cotangents if self.transposed else jx.push_tangents
+        move = pull_cotangents if self.transposed else push_tangents
         try:
             with jx.equation_context(self.eqn):
                 out = move(self.eqn, self.operands, self.params, given)

@@ -15,6 +15,7 @@ from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import Identity, LinearOperator, TupleSpace
 from backsolve.operators.moves import Component
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.derivative import dependent, linearize_equation, push_tangents
 from backsolve.tracing.series import in_this_mesh
 
 __all__ = ["Program", "walk"]
@@ -301,10 +302,10 @@ def _as_it_stands(frame: Frame, eq: jx.Equation, preds: list[int | None], progra
             program.node(space, origin, [(out, Component(i, op.codomain))]) for i, space in enumerate(op.codomain.parts)
         ]
     values: list[Any] = [None] * len(nodes)
-    moved = jx.dependent(eqn, eq.active)
+    moved = dependent(eqn, eq.active)
     if not all(moved):  # a loop, say, that carries numbers beside their tangents
         still = [jx.zeros(v.aval) for v, x in zip(eqn.invars, eq.inputs, strict=True) if x is None]
-        at_zero = jx.push_tangents(eqn, eq.inputs, eqn.params, still)
+        at_zero = push_tangents(eqn, eq.inputs, eqn.params, still)
         values = [None if m else x for x, m in zip(at_zero, moved, strict=True)]
         nodes = [node if m else None for node, m in zip(nodes, moved, strict=True)]
     frame.write(eqn.outvars, values, nodes)
@@ -312,7 +313,7 @@ def _as_it_stands(frame: Frame, eq: jx.Equation, preds: list[int | None], progra
 
 def _linearized(frame: Frame, eq: jx.Equation, preds: list[int | None], wanted: list[bool], origin: Any) -> Frame:
     """JAX's linearization of the equation, spliced in as a frame over the tangents of its active operands."""
-    out, moves, jaxpr, consts = jx.linearize_equation(eq.eqn, eq.inputs, eq.active, wanted)
+    out, moves, jaxpr, consts = linearize_equation(eq.eqn, eq.inputs, eq.active, wanted)
     given = [v.aval for v, w in zip(eq.eqn.outvars, wanted, strict=True) if w]
     for aval, v in zip([a for a, m in zip(given, moves, strict=True) if m], jaxpr.outvars, strict=True):
         if tuple(v.aval.shape) != tuple(aval.shape):

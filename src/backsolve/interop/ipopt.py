@@ -20,7 +20,7 @@ from backsolve.algebra.elements import short
 from backsolve.capture.linearized import flat
 from backsolve.interop.vectors import jacobian_of, value_and_jacobian_of
 from backsolve.sparse.matrix import SparseMatrix
-from backsolve.tracing.jaxpr import has_own_rules
+from backsolve.tracing.derivative import has_own_rules
 from backsolve.transforms.derivatives import grad, value_and_grad
 from backsolve.xla.quick import quickly_compiled
 

@@ -22,6 +22,7 @@ from backsolve.capture.linearized import Linearized, Point, check_chunk
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.system import FORMATS
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.derivative import has_own_rules
 from backsolve.transforms.sparse import LAYOUTS, pattern_of, sparse_derivative
 from backsolve.xla.materialize import GRADIENT, JACOBIAN, Policy, concerns, materialized
 
@@ -472,7 +473,7 @@ def _sparse_hessian(
             )
         system, aux = _system(inner, args, kwargs, argnums, "hessian", has_aux or value, holomorphic, False, fold=True)
         _check_real_output(inner, system.value, holomorphic)
-        return system, aux, not jx.has_own_rules(program.jaxpr)
+        return system, aux, not has_own_rules(program.jaxpr)
 
     name, aux = f"Hessian of {name_of(fun)}", has_aux or value
     derivative = sparse_derivative(build, name, form.order, has_aux=aux, layout=form.layout, value=value)
