@@ -26,7 +26,7 @@ from backsolve.capture.record import FALLBACK as FALLBACK
 from backsolve.operators import ArraySpace, Einsum, LinearOperator
 from backsolve.operators.einsum import Factor
 from backsolve.tracing.jaxpr import Equation as Equation
-from backsolve.tracing.jaxpr import Primitive as Primitive
+from backsolve.tracing.series import Primitive as Primitive
 
 __all__ = ["FALLBACK", "Equation", "Primitive", "dense", "diagonal", "elementwise", "linear", "multiple", "rule"]
 

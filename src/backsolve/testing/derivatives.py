@@ -14,7 +14,7 @@ from backsolve.algebra.elements import describe, short
 from backsolve.capture import linearize
 from backsolve.operators import SpaceError
 from backsolve.testing.operators import require_number
-from backsolve.tracing.jaxpr import Primitive
+from backsolve.tracing.series import Primitive
 from backsolve.transforms import derivatives as transforms
 
 __all__ = ["check_grad", "check_rule"]

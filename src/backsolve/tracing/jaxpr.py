@@ -17,7 +17,6 @@ from backsolve.operators import ArraySpace
 from backsolve.tracing import series
 from backsolve.tracing.layouts import settled_alike
 from backsolve.tracing.series import (
-    Primitive,
     ad,
     batching,
     eval_jaxpr,
@@ -33,7 +32,6 @@ __all__ = [
     "MOVES",
     "Equation",
     "Kind",
-    "Primitive",
     "called",
     "equation_context",
     "identity_primitive",
@@ -388,7 +386,7 @@ def identity_primitive(name: str, on_cpu: Callable[..., Any]) -> Any:
 
     Its parameters are handed to that function.
     """
-    primitive: Any = Primitive(name)
+    primitive: Any = series.Primitive(name)
     primitive.def_impl(lambda x, **params: x)
     primitive.def_abstract_eval(lambda x, **params: x)
     batching.primitive_batchers[primitive] = lambda args, axes, **params: (primitive.bind(args[0], **params), axes[0])
