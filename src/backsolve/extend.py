@@ -22,9 +22,9 @@ from backsolve.capture.opaque import linear as as_it_stands
 from backsolve.capture.primitives import add_rule
 from backsolve.capture.primitives.arithmetic import diagonal as diagonal
 from backsolve.capture.primitives.arithmetic import multiple as multiple
-from backsolve.capture.record import FALLBACK as FALLBACK
 from backsolve.operators import ArraySpace, Einsum, LinearOperator
 from backsolve.operators.einsum import Factor
+from backsolve.tracing.jaxpr import FALLBACK as FALLBACK
 from backsolve.tracing.jaxpr import Equation as Equation
 from backsolve.tracing.series import Primitive as Primitive
 

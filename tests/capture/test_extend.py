@@ -12,8 +12,8 @@ from jax.interpreters import ad, mlir
 
 import backsolve as bs
 from backsolve import extend
-from backsolve.capture.record import PRIMITIVES
 from backsolve.testing import check_rule
+from backsolve.tracing.jaxpr import PRIMITIVES
 from tests import reference
 
 from .oracle import assert_same, check, normal

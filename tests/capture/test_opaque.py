@@ -13,7 +13,7 @@ import jax.lax.linalg  # registers its primitives
 import backsolve.capture.linearize  # and this all records
 from jax._src.interpreters import ad  # the oracle: all primitives with a rule of transposition
 from backsolve.capture.inside import RULES
-from backsolve.capture.record import record_of, unknown
+from backsolve.tracing.jaxpr import record_of, unknown
 from backsolve.tracing.jaxpr import Kind
 
 ENTERED = {"jit", "closed_call", "custom_jvp_call", "optimization_barrier"}  # called, spliced in, or passed on

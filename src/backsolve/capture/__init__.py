@@ -1,6 +1,6 @@
 """A JAX function as a `System`."""
 
-from backsolve.capture import primitives as _primitives  # noqa: F401  (fills the table of `record`)
+from backsolve.capture import primitives as _primitives  # noqa: F401  (fills the table of primitives)
 from backsolve.capture.linearize import Traced as Traced
 from backsolve.capture.linearize import linearize as linearize
 from backsolve.capture.linearize import linearize_with_aux as linearize_with_aux

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from backsolve.capture.record import record_of
 from backsolve.operators import Einsum, Product
 from backsolve.operators.batch_axes import Pairs, joined, propagate
 from backsolve.operators.moves import Reshape, Slice
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.jaxpr import Kind
+from backsolve.tracing.jaxpr import Kind, record_of
 from backsolve.tracing.series import scan_counts
 
 __all__ = ["Aligned", "aligned_axes", "all_but", "whole"]

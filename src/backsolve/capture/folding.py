@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.capture.record import record_of
-from backsolve.tracing.jaxpr import Kind, inner_jaxpr, is_literal, is_traced, literal_value
+from backsolve.tracing.jaxpr import Kind, inner_jaxpr, is_literal, is_traced, literal_value, record_of
 from backsolve.tracing.series import bind_primitive, constant_of, made_by
 
 __all__ = ["MANY", "Partly", "fold", "known_value", "partly_known"]

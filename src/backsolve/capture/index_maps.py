@@ -15,11 +15,10 @@ from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.capture.folding import known_value, partly_known
-from backsolve.capture.record import record_of
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_memory
-from backsolve.tracing.jaxpr import Kind, carries_derivatives
+from backsolve.tracing.jaxpr import Kind, carries_derivatives, record_of
 
 __all__ = [
     "convolved",
@@ -113,7 +112,8 @@ def index_operator(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     if not carries_derivatives(eqn.invars[k].aval):
         return None
     if primitive.index_map is not None:
-        return primitive.index_map(eqn, k, operands)
+        own: Sparse | None = primitive.index_map(eqn, k, operands)
+        return own
     return moved(eqn, k, operands) if primitive.kind in (Kind.MOVES, Kind.JOINS) else None
 
 

@@ -18,7 +18,6 @@ from scipy.sparse import csr_array
 
 from backsolve.capture.folding import known_value
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.record import record_of
 from backsolve.capture.walk import Program, walk
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import LinearOperator
@@ -30,6 +29,7 @@ from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries
 from backsolve.sparse.pattern import dense as dense_pattern
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import dependent, dependent_outputs, pull_cotangents
+from backsolve.tracing.jaxpr import record_of
 from backsolve.tracing.series import scan_counts
 
 __all__ = ["RULES", "PatternOf", "equation_pattern", "moving_carry", "scanned_pattern"]

@@ -11,13 +11,12 @@ import numpy as np
 
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.capture.batch_axes import Aligned, aligned_axes
-from backsolve.capture.record import record_of
 from backsolve.operators import LinearOperator, Space, TupleSpace
 from backsolve.operators.dispatch import OPERATIONS
 from backsolve.operators.moves import Parts
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import pull_cotangents, push_tangents
-from backsolve.tracing.jaxpr import Equation, carries_derivatives
+from backsolve.tracing.jaxpr import Equation, carries_derivatives, record_of
 
 __all__ = ["LinearEquation", "jointly", "linear"]
 

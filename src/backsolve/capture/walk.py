@@ -10,12 +10,12 @@ import numpy as np
 from backsolve.algebra.spaces import Space
 from backsolve.capture.folding import fold
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.record import FALLBACK, Primitive, is_constant, record_of
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import Identity, LinearOperator, TupleSpace
 from backsolve.operators.moves import Component
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import dependent, linearize_equation, push_tangents
+from backsolve.tracing.jaxpr import FALLBACK, Primitive, is_constant, record_of
 from backsolve.tracing.series import in_this_mesh
 
 __all__ = ["Program", "walk"]

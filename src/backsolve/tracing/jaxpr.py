@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.display import cell_of
-from backsolve.operators import ArraySpace
+from backsolve.operators import ArraySpace, LinearOperator
 from backsolve.tracing import series
 from backsolve.tracing.layouts import settled_alike
 from backsolve.tracing.series import (
@@ -28,18 +29,26 @@ from backsolve.tracing.series import (
 )
 
 __all__ = [
+    "FALLBACK",
     "KINDS",
     "MOVES",
+    "PRIMITIVES",
+    "Edge",
     "Equation",
     "Kind",
+    "Primitive",
     "called",
+    "each",
     "equation_context",
     "identity_primitive",
+    "is_constant",
     "kind_of",
     "live_equations",
     "moved",
+    "record_of",
     "space_of_aval",
     "trace",
+    "unknown",
     "where",
 ]
 
@@ -202,6 +211,84 @@ class Equation:
         return series.bind_primitive(self.eqn.primitive, self.params, inputs)
 
 
+# ---- one record a primitive: the table is empty here, `backsolve.capture.primitives` fills it ----------------------------
+FALLBACK: Any = object()  # what an edge function returns where JAX's own linearization should serve
+
+Edge = Callable[[Equation, int], LinearOperator | None]
+Evaluate = Callable[..., Any]
+
+
+def unknown(eq: Equation, k: int) -> Any:
+    """The edge function of a primitive that has none."""
+    return FALLBACK
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """What is known of a primitive.
+
+    ``edge(eq, k)`` is the operator from operand k to the output, None for zero; ``edges(eq)`` has one operator for each
+    output of a primitive with one operand.  Without either JAX's own linearization serves.
+    ``linear`` names the operands in which the primitive is linear, so that the edge serves where their values are not
+    known; None for all.  With ``bilinear`` that is so of one of them at a time.
+    ``kind`` says what it does with entries.
+    ``evaluate(params, *operands)`` computes the output of NumPy arrays; NotImplemented where it does not know it.
+    ``index_map(eqn, k, operands)`` is the exact sparse operator from operand k to the output, None where there is none;
+    one that moves or joins entries needs none of its own, it is evaluated on their numbers.
+    ``axes(eq, k)`` says where in the output the axes of operand k are along which each entry of the one depends on one
+    entry of the other alone; of entrywise primitives, and where an edge by shapes alone tells, it is known without.
+    ``eager(params, *operands)`` computes the output of concrete arrays by fewer programs than JAX would compile.
+    ``pattern(eqn, k)`` has the places between operand k and the output that may be non-zero, of a primitive whose numbers
+    are had by applying it.
+    ``constant(eqn)`` is whether the output is piecewise constant, whatever the derivatives of the operands are.
+    ``work(eqn)`` is how many multiplications each entry of the output takes, where that is more than a few.
+    """
+
+    edge: Edge = unknown
+    linear: Container[int] | None = ()
+    kind: Kind = Kind.OTHER
+    evaluate: Evaluate | None = None
+    index_map: Callable[[Any, int, Any], Any] | None = None
+    axes: Callable[[Equation, int], dict[int, int]] | None = None
+    edges: Callable[[Equation], list[LinearOperator]] | None = None
+    eager: Callable[..., Any] | None = None
+    work: Callable[[Any], float] | None = None
+    pattern: Callable[[Any, int], Any] | None = None
+    bilinear: bool = False
+    constant: Callable[[Any], bool] | None = None
+
+    def serves(self, eqn: Any, tangents: list[int]) -> bool:
+        """Whether there is an edge function and it holds with these operands being tangents.
+
+        Not where an index or a mask follows from a tangent, or two of them are multiplied: a pullback that is not linear may
+        do that.
+        """
+        if self.edge is unknown or (self.bilinear and len(tangents) > 1):
+            return False
+        return all((self.linear is None or k in self.linear) and carries_derivatives(eqn.invars[k].aval) for k in tangents)
+
+
+def each(function: Callable[..., Any]) -> Evaluate:
+    """The evaluation of a primitive without parameters."""
+    return lambda params, *operands: function(*operands)
+
+
+PRIMITIVES: dict[str, Primitive] = {}  # by name
+_NOTHING = Primitive()
+
+
+def record_of(name: str) -> Primitive:
+    """What is known of the primitive with this name, if only nothing."""
+    return PRIMITIVES.get(name, _NOTHING)
+
+
+def is_constant(eqn: Any) -> bool:
+    """Whether the output of an equation is piecewise constant, whatever the derivatives of its operands are."""
+    constant = record_of(eqn.primitive.name).constant
+    return constant is not None and constant(eqn)
+
+
+# ---- evaluating and reading equations ------------------------------------------------------------------------------------
 def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     """Evaluate one equation on values, under the user's source line; a list with one value an output."""
     primitive, info = eqn.primitive, eqn.source_info

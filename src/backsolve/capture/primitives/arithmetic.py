@@ -24,11 +24,10 @@ from backsolve.capture import index_maps
 from backsolve.capture.batch_axes import all_but
 from backsolve.capture.index_maps import moved
 from backsolve.capture.opaque import jointly, linear
-from backsolve.capture.record import FALLBACK, Edge, Primitive, each, unknown
 from backsolve.operators import Einsum, Identity, LinearOperator, Scaling
 from backsolve.operators.einsum import Factor, quotient
 from backsolve.sparse.pattern import Pattern, transposed
-from backsolve.tracing.jaxpr import Equation, Kind, as_array, is_traced, number_of
+from backsolve.tracing.jaxpr import FALLBACK, Edge, Equation, Kind, Primitive, as_array, each, is_traced, number_of, unknown
 
 __all__ = ["CONTRACTION", "ELEMENTWISE", "REDUCTION", "diagonal", "multiple"]
 

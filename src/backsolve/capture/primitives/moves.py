@@ -17,13 +17,12 @@ from backsolve.capture.batch_axes import all_but, whole
 from backsolve.capture.folding import known_value
 from backsolve.capture.opaque import jointly, linear
 from backsolve.capture.primitives.arithmetic import diagonal, multiple
-from backsolve.capture.record import FALLBACK, Primitive
 from backsolve.operators import Einsum, LinearOperator, Product
 from backsolve.operators.moves import Reshape, Slice
 from backsolve.sparse import pattern
 from backsolve.sparse.pattern import Pattern
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.jaxpr import Equation, Kind, carries_derivatives
+from backsolve.tracing.jaxpr import FALLBACK, Equation, Kind, Primitive, carries_derivatives
 from backsolve.tracing.series import layout_of
 
 __all__ = ["INDEXING", "SHAPE"]

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from backsolve.capture.primitives.arithmetic import CONTRACTION, ELEMENTWISE, REDUCTION
 from backsolve.capture.primitives.moves import INDEXING, SHAPE
-from backsolve.capture.record import PRIMITIVES, Edge, record_of, unknown
-from backsolve.tracing.jaxpr import KINDS, MOVES
+from backsolve.tracing.jaxpr import KINDS, MOVES, PRIMITIVES, Edge, record_of, unknown
 
 __all__ = ["add_rule"]
 
