@@ -15,7 +15,7 @@ from backsolve.operators import Identity, LinearOperator, TupleSpace
 from backsolve.operators.moves import Component
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import dependent, linearize_equation, push_tangents
-from backsolve.tracing.jaxpr import FALLBACK, Primitive, is_constant, record_of
+from backsolve.tracing.jaxpr import FALLBACK, Primitive, record_of
 from backsolve.tracing.series import in_this_mesh
 
 __all__ = ["Program", "walk"]
@@ -137,7 +137,7 @@ class Frame:
         wanted: Sequence[bool] | None = None,
         caller: Any = None,
     ) -> None:
-        self.equations: Iterator[Any] = iter(jx.live_equations(jaxpr, wanted, is_constant))
+        self.equations: Iterator[Any] = iter(jx.live_equations(jaxpr, wanted))
         self.outvars = jaxpr.outvars
         self.values = values
         self.nodes = nodes

@@ -30,8 +30,6 @@ from backsolve.tracing.series import (
 
 __all__ = [
     "FALLBACK",
-    "KINDS",
-    "MOVES",
     "PRIMITIVES",
     "Edge",
     "Equation",
@@ -53,7 +51,6 @@ __all__ = [
 ]
 
 
-# ---- what is known of primitives by name: told from above, by the records of `backsolve.capture.primitives` -------------
 class Kind(Enum):
     """What a primitive does with entries, and whether XLA's CPU compiler works it out again in every loop that reads it."""
 
@@ -65,27 +62,6 @@ class Kind(Enum):
     PICKS = auto()  # entries at the places that an operand of indices names
     REDUCES = auto()  # sums along axes
     OTHER = auto()  # nothing is known
-
-
-KINDS: dict[str, Kind] = {}  # by name of the primitive
-
-
-def kind_of(name: str) -> Kind:
-    """The kind of the primitive with this name."""
-    return KINDS.get(name, Kind.OTHER)
-
-
-MOVES: dict[str, Callable[..., Any]] = {}  # by name of the primitive
-
-
-def moved(name: str, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any] | None:
-    """The outputs of an equation that takes a piece of an array, or places it among others; None for any other one.
-
-    A net with its parameters in one vector has two for each layer, of 60 ms to compile and microseconds to run.
-    """
-    move = MOVES.get(name)
-    out = None if move is None else move(params, *inputs)
-    return None if out is None else [out]
 
 
 Aval = Any
@@ -282,6 +258,21 @@ def record_of(name: str) -> Primitive:
     return PRIMITIVES.get(name, _NOTHING)
 
 
+def kind_of(name: str) -> Kind:
+    """The kind of the primitive with this name."""
+    return record_of(name).kind
+
+
+def moved(name: str, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any] | None:
+    """The outputs of an equation that takes a piece of an array, or places it among others; None for any other one.
+
+    A net with its parameters in one vector has two for each layer, of 60 ms to compile and microseconds to run.
+    """
+    move = record_of(name).eager
+    out = None if move is None else move(params, *inputs)
+    return None if out is None else [out]
+
+
 def is_constant(eqn: Any) -> bool:
     """Whether the output of an equation is piecewise constant, whatever the derivatives of its operands are."""
     constant = record_of(eqn.primitive.name).constant
@@ -375,9 +366,7 @@ def literal_value(atom: Any) -> Any:
     return series.plain(atom.val)
 
 
-def live_equations(
-    jaxpr: Any, wanted: Sequence[bool] | None = None, constant: Callable[[Any], bool] | None = None
-) -> list[tuple[Any, list[bool]]]:
+def live_equations(jaxpr: Any, wanted: Sequence[bool] | None = None) -> list[tuple[Any, list[bool]]]:
     """The equations that the outputs (or the wanted ones) need, and those with effects; each with which outputs are.
 
     An equation that the outputs need, but not their derivatives (what a comparison or ``stop_gradient`` hides), comes with
@@ -395,7 +384,7 @@ def live_equations(
             live.append((eqn, []))
         else:
             live.append((eqn, [v in needed for v in eqn.outvars]))
-            if constant is None or not constant(eqn):
+            if not is_constant(eqn):
                 moving.update(operands)
     return live[::-1]
 

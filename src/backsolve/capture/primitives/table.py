@@ -6,13 +6,11 @@ from dataclasses import replace
 
 from backsolve.capture.primitives.arithmetic import CONTRACTION, ELEMENTWISE, REDUCTION
 from backsolve.capture.primitives.moves import INDEXING, SHAPE
-from backsolve.tracing.jaxpr import KINDS, MOVES, PRIMITIVES, Edge, record_of, unknown
+from backsolve.tracing.jaxpr import PRIMITIVES, Edge, record_of, unknown
 
 __all__ = ["add_rule"]
 
 PRIMITIVES |= ELEMENTWISE | SHAPE | INDEXING | REDUCTION | CONTRACTION
-KINDS |= {name: primitive.kind for name, primitive in PRIMITIVES.items()}
-MOVES |= {name: primitive.eager for name, primitive in PRIMITIVES.items() if primitive.eager is not None}
 
 _OWN = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.edge is not unknown)
 
