@@ -44,6 +44,8 @@ from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
 from backsolve.tracing.series import layout_of
 
+Image = Callable[[BlockVector], list[Any]]  # of a vector of blocks, leaf by leaf
+
 __all__ = ["Leaves", "Linearized", "Point", "check_chunk", "flat", "parameter_names", "source_names"]
 
 
@@ -262,54 +264,24 @@ class Linearized(System):
                 [_dense(J.entries.get((i, j)), out, into) for j, into in enumerate(self.inputs.avals)]
                 for i, out in enumerate(self.outputs.avals)
             ]
-        ways = (self._by_columns, self._by_rows) if plan.method == "columns" else (self._by_rows, self._by_columns)
-        return first_of(*ways)  # type: ignore[no-any-return]
+        columns, rows = self._substitutions()
+        return first_of(columns, rows) if plan.method == "columns" else first_of(rows, columns)  # type: ignore[no-any-return]
 
     def _by_chunks(self, order: Any, chunk: int) -> list[list[Any]]:
         """The blocks as arrays by substitution, with so many columns of the identity at a time."""
         if order not in ("auto", "forward", "reverse"):
             raise ValueError(f"with chunk, the order is 'auto', 'forward' or 'reverse', got {short(order)}.")
         sizes = [sum(prod(aval.shape) for aval in side.avals) for side in (self.inputs, self.outputs)]
-        columns, rows = partial(self._by_columns, chunk), partial(self._by_rows, chunk)
+        columns, rows = self._substitutions(chunk)
         if order == "auto":
             return first_of(rows, columns) if sizes[1] < sizes[0] else first_of(columns, rows)  # type: ignore[no-any-return]
         return columns() if order == "forward" else rows()
 
-    def _by_columns(self, chunk: int | None = None) -> list[list[Any]]:
-        columns = [self._column(j, chunk) for j in range(len(self.inputs.avals))]
-        return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in self.outputs.avals]
-
-    def _by_rows(self, chunk: int | None = None) -> list[list[Any]]:
-        return [self._row(i, chunk) for i in range(len(self.outputs.avals))]
-
-    def _column(self, j: int, chunk: int | None) -> list[Any]:
-        """Column j of the Jacobian, one array an output leaf: forward substitution for every entry of input leaf j."""
-        aval = self.inputs.avals[j]
-        shapes = [(*a.shape, *aval.shape) for a in self.outputs.avals]
-        if not jx.carries_derivatives(aval):
-            return [np.zeros(shape, jax.dtypes.float0) for shape in shapes]
-
-        def push(t: Any) -> list[Any]:
-            return self.outputs.values(self.push(_one_hot(len(self.inputs.avals), j, t)))
-
-        blocks = [jnp.moveaxis(block, 0, -1) for block in _of_basis(push, aval, chunk)]
-        return [jnp.reshape(block, shape).astype(aval.dtype) for block, shape in zip(blocks, shapes, strict=True)]
-
-    def _row(self, i: int, chunk: int | None) -> list[Any]:
-        """Row i of the Jacobian, one array an input leaf: back substitution for every entry of output leaf i."""
-        aval, inputs = self.outputs.avals[i], self.inputs
-        moving = [jx.carries_derivatives(a) for a in inputs.avals]
-
-        def pull(g: Any) -> list[Any]:
-            values = inputs.values(self.pull(_one_hot(len(self.outputs.avals), i, g)))
-            return [value for value, moves in zip(values, moving, strict=True) if moves]
-
-        blocks = iter(_of_basis(pull, aval, chunk))
-        shapes = [(*aval.shape, *a.shape) for a in inputs.avals]
-        return [
-            jnp.reshape(next(blocks), shape) if moves else np.zeros(shape, jax.dtypes.float0)
-            for shape, moves in zip(shapes, moving, strict=True)
-        ]
+    def _substitutions(self, chunk: int | None = None) -> tuple[partial[list[list[Any]]], ...]:
+        """What gives the blocks as arrays by substitution: forward, a column after the other, and back, a row."""
+        into, out = self.inputs.avals, self.outputs.avals
+        columns = partial(by_columns, lambda t: self.outputs.values(self.push(t)), into, out, chunk)
+        return columns, partial(by_rows, lambda g: self.inputs.values(self.pull(g)), into, out, chunk)
 
     # ---- as a linear operator of SciPy's -------------------------------------------------------------------------------
     @property
@@ -424,22 +396,6 @@ def _dense(op: Any, out: Any, into: Any) -> Any:
     return array if isinstance(array, jax.Array) and array.dtype == into.dtype else jnp.asarray(array, into.dtype)
 
 
-def _one_hot(count: int, i: int, block: Any) -> BlockVector:
-    return BlockVector(block if k == i else O for k in range(count))
-
-
-def _of_basis(function: Callable[[Any], Any], aval: Any, chunk: int | None) -> Any:
-    """The images of all unit vectors of this shape, along a first axis; so many at a time."""
-    n = prod(aval.shape)
-    if chunk is None or chunk >= n:
-        return jax.vmap(function)(jnp.eye(n, dtype=aval.dtype).reshape(n, *aval.shape))
-
-    def image(k: Any) -> Any:
-        return function((jnp.arange(n) == k).astype(aval.dtype).reshape(aval.shape))
-
-    return jax.lax.map(image, jnp.arange(n), batch_size=chunk)
-
-
 # ---- names and the point -----------------------------------------------------------------------------------------------
 def source_names(names: Sequence[str], arguments: Sequence[Any]) -> tuple[str, ...]:
     """The leaves of arguments of these names, as Python would get at them."""
@@ -490,3 +446,58 @@ class Point:
     def __getstate__(self) -> dict[str, Any]:
         """Names and leaves alone: a function need not be one that can be pickled."""
         return {"names": self.names, "values": self.values}
+
+
+# ---- Jacobians by substitution -------------------------------------------------------------------------------------------
+def by_columns(push: Image, into: Sequence[Any], out: Sequence[Any], chunk: int | None = None) -> list[list[Any]]:
+    """The blocks of a Jacobian between leaves of these types: forward substitution for every entry of each input leaf."""
+    columns = [_column(push, j, into, out, chunk) for j in range(len(into))]
+    return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in out]
+
+
+def by_rows(pull: Image, into: Sequence[Any], out: Sequence[Any], chunk: int | None = None) -> list[list[Any]]:
+    """The same by back substitution for every entry of each output leaf."""
+    return [_row(pull, i, into, out, chunk) for i in range(len(out))]
+
+
+def _column(push: Image, j: int, into: Sequence[Any], out: Sequence[Any], chunk: int | None) -> list[Any]:
+    """Column j, one array an output leaf."""
+    aval = into[j]
+    shapes = [(*a.shape, *aval.shape) for a in out]
+    if not jx.carries_derivatives(aval):
+        return [np.zeros(shape, jax.dtypes.float0) for shape in shapes]
+    images = _of_basis(lambda t: push(_one_hot(len(into), j, t)), aval, chunk)
+    blocks = [jnp.moveaxis(block, 0, -1) for block in images]
+    return [jnp.reshape(block, shape).astype(aval.dtype) for block, shape in zip(blocks, shapes, strict=True)]
+
+
+def _row(pull: Image, i: int, into: Sequence[Any], out: Sequence[Any], chunk: int | None) -> list[Any]:
+    """Row i, one array an input leaf."""
+    aval = out[i]
+    moving = [jx.carries_derivatives(a) for a in into]
+
+    def moved(g: Any) -> list[Any]:
+        return [value for value, moves in zip(pull(_one_hot(len(out), i, g)), moving, strict=True) if moves]
+
+    blocks = iter(_of_basis(moved, aval, chunk))
+    shapes = [(*aval.shape, *a.shape) for a in into]
+    return [
+        jnp.reshape(next(blocks), shape) if moves else np.zeros(shape, jax.dtypes.float0)
+        for shape, moves in zip(shapes, moving, strict=True)
+    ]
+
+
+def _one_hot(count: int, i: int, block: Any) -> BlockVector:
+    return BlockVector(block if k == i else O for k in range(count))
+
+
+def _of_basis(function: Callable[[Any], Any], aval: Any, chunk: int | None) -> Any:
+    """The images of all unit vectors of this shape, along a first axis; so many at a time."""
+    n = prod(aval.shape)
+    if chunk is None or chunk >= n:
+        return jax.vmap(function)(jnp.eye(n, dtype=aval.dtype).reshape(n, *aval.shape))
+
+    def image(k: Any) -> Any:
+        return function((jnp.arange(n) == k).astype(aval.dtype).reshape(aval.shape))
+
+    return jax.lax.map(image, jnp.arange(n), batch_size=chunk)
