@@ -30,6 +30,7 @@ from backsolve.capture.reals import (
 from backsolve.capture.recurrence import unfolded
 from backsolve.capture.solving import inverse_of, is_concrete, require_engine, require_number, require_solvable, solution
 from backsolve.capture.sparse import sparse_edge, sparse_jacobian
+from backsolve.capture.substitution import by_columns, by_rows
 from backsolve.elimination.borders import LinearizedGraph
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import O
@@ -43,8 +44,6 @@ from backsolve.system.system import FORMATS, Plans, System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
 from backsolve.tracing.series import layout_of
-
-Image = Callable[[BlockVector], list[Any]]  # of a vector of blocks, leaf by leaf
 
 __all__ = ["Leaves", "Linearized", "Point", "check_chunk", "flat", "parameter_names", "source_names"]
 
@@ -446,58 +445,3 @@ class Point:
     def __getstate__(self) -> dict[str, Any]:
         """Names and leaves alone: a function need not be one that can be pickled."""
         return {"names": self.names, "values": self.values}
-
-
-# ---- Jacobians by substitution -------------------------------------------------------------------------------------------
-def by_columns(push: Image, into: Sequence[Any], out: Sequence[Any], chunk: int | None = None) -> list[list[Any]]:
-    """The blocks of a Jacobian between leaves of these types: forward substitution for every entry of each input leaf."""
-    columns = [_column(push, j, into, out, chunk) for j in range(len(into))]
-    return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in out]
-
-
-def by_rows(pull: Image, into: Sequence[Any], out: Sequence[Any], chunk: int | None = None) -> list[list[Any]]:
-    """The same by back substitution for every entry of each output leaf."""
-    return [_row(pull, i, into, out, chunk) for i in range(len(out))]
-
-
-def _column(push: Image, j: int, into: Sequence[Any], out: Sequence[Any], chunk: int | None) -> list[Any]:
-    """Column j, one array an output leaf."""
-    aval = into[j]
-    shapes = [(*a.shape, *aval.shape) for a in out]
-    if not jx.carries_derivatives(aval):
-        return [np.zeros(shape, jax.dtypes.float0) for shape in shapes]
-    images = _of_basis(lambda t: push(_one_hot(len(into), j, t)), aval, chunk)
-    blocks = [jnp.moveaxis(block, 0, -1) for block in images]
-    return [jnp.reshape(block, shape).astype(aval.dtype) for block, shape in zip(blocks, shapes, strict=True)]
-
-
-def _row(pull: Image, i: int, into: Sequence[Any], out: Sequence[Any], chunk: int | None) -> list[Any]:
-    """Row i, one array an input leaf."""
-    aval = out[i]
-    moving = [jx.carries_derivatives(a) for a in into]
-
-    def moved(g: Any) -> list[Any]:
-        return [value for value, moves in zip(pull(_one_hot(len(out), i, g)), moving, strict=True) if moves]
-
-    blocks = iter(_of_basis(moved, aval, chunk))
-    shapes = [(*aval.shape, *a.shape) for a in into]
-    return [
-        jnp.reshape(next(blocks), shape) if moves else np.zeros(shape, jax.dtypes.float0)
-        for shape, moves in zip(shapes, moving, strict=True)
-    ]
-
-
-def _one_hot(count: int, i: int, block: Any) -> BlockVector:
-    return BlockVector(block if k == i else O for k in range(count))
-
-
-def _of_basis(function: Callable[[Any], Any], aval: Any, chunk: int | None) -> Any:
-    """The images of all unit vectors of this shape, along a first axis; so many at a time."""
-    n = prod(aval.shape)
-    if chunk is None or chunk >= n:
-        return jax.vmap(function)(jnp.eye(n, dtype=aval.dtype).reshape(n, *aval.shape))
-
-    def image(k: Any) -> Any:
-        return function((jnp.arange(n) == k).astype(aval.dtype).reshape(aval.shape))
-
-    return jax.lax.map(image, jnp.arange(n), batch_size=chunk)
