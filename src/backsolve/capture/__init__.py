@@ -1,5 +1,6 @@
 """A JAX function as a `System`."""
 
+from backsolve.capture import adapter as _adapter  # noqa: F401  (registers how JAX does the arrays' operations)
 from backsolve.capture import primitives as _primitives  # noqa: F401  (fills the table of primitives)
 from backsolve.capture.linearize import Traced as Traced
 from backsolve.capture.linearize import linearize as linearize

@@ -15,7 +15,6 @@ from jax import lax
 from jax.tree_util import Partial
 
 from backsolve.algebra.arrays import Labels, counted, is_mask, register_adapter, selects
-from backsolve.capture import adapter as adapter  # registers how JAX does the arrays' operations
 from backsolve.capture.linearized import Linearized
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Translated

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from backsolve.capture import adapter as adapter  # registers how JAX arrays are multiplied
 from backsolve.capture.linearized import Leaves, Linearized, Point
 from backsolve.capture.walk import Program, walk
 from backsolve.tracing import jaxpr as jx
