@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from backsolve.capture.linearized import Leaves, Linearized, Point
+from backsolve.capture.linearized import Leaves, Linearized
+from backsolve.capture.names import Point
 from backsolve.capture.walk import Program, walk
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import linearized

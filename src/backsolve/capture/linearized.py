@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -45,7 +44,7 @@ from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
 from backsolve.tracing.series import layout_of
 
-__all__ = ["Leaves", "Linearized", "Point", "check_chunk", "flat", "parameter_names", "source_names"]
+__all__ = ["Leaves", "Linearized", "check_chunk", "flat"]
 
 
 class Leaves:
@@ -393,55 +392,3 @@ def _dense(op: Any, out: Any, into: Any) -> Any:
         return jnp.zeros((*out.shape, *into.shape), into.dtype)
     array = dense_array(op)
     return array if isinstance(array, jax.Array) and array.dtype == into.dtype else jnp.asarray(array, into.dtype)
-
-
-# ---- names and the point -----------------------------------------------------------------------------------------------
-def source_names(names: Sequence[str], arguments: Sequence[Any]) -> tuple[str, ...]:
-    """The leaves of arguments of these names, as Python would get at them."""
-    return tuple(
-        name + jax.tree_util.keystr(path)
-        for name, argument in zip(names, arguments, strict=True)
-        for path, _ in jax.tree_util.tree_leaves_with_path(argument)
-    )
-
-
-def parameter_names(f: Callable[..., Any], count: int) -> list[str]:
-    """What f calls its first arguments."""
-    try:
-        parameters = list(inspect.signature(f).parameters.values())
-    except (TypeError, ValueError):  # it does not tell
-        return [f"argument{i}" for i in range(count)]
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "argument")
-    return (names + [f"{rest}[{k}]" for k in range(count - len(names))])[:count]
-
-
-class Point:
-    """The arguments by which a function was linearized, leaf by leaf, and what it calls them: told when somebody asks."""
-
-    def __init__(self, f: Callable[..., Any], primals: Sequence[Any], argnums: Sequence[int]) -> None:
-        self._function = f
-        self._count = len(primals)
-        self._argnums = argnums
-        self._arguments = [primals[i] for i in argnums]
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The name of each leaf, as in ``params['dense']['kernel']``."""
-        names = parameter_names(self._function, self._count)
-        return source_names([names[i] for i in self._argnums], self._arguments)
-
-    @cached_property
-    def values(self) -> tuple[Any, ...]:
-        """The leaves."""
-        return tuple(jax.tree_util.tree_leaves(self._arguments))
-
-    def outline(self) -> Point:
-        """The names alone."""
-        told = Point.__new__(Point)
-        told.__dict__.update(names=self.names, values=())
-        return told
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Names and leaves alone: a function need not be one that can be pickled."""
-        return {"names": self.names, "values": self.values}
