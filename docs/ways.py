@@ -23,7 +23,7 @@ WAYS: dict[str, list[tuple[str, str]]] = {
             "transforms/derivatives.py",
             "grad asks for the system of the function at the point, and pulls the number 1 through it.",
         ),
-        ("capture/linearize.py", "The arguments' pytrees are taken apart and the function is traced."),
+        ("capture/linearized.py", "The arguments' pytrees are taken apart and the function is traced."),
         ("tracing/", "Tracing is JAX's: what comes back is a jaxpr, the list of the function's equations."),
         ("capture/walk.py", "One walk over the equations. Each is evaluated once and becomes a node."),
         ("capture/primitives/", "The equation's primitive says which operator the edge from each of its operands carries."),
@@ -38,7 +38,7 @@ WAYS: dict[str, list[tuple[str, str]]] = {
         ("capture/adapter.py", "… which JAX does, by jax.lax, traced or not."),
     ],
     "dense Jacobian": [
-        ("capture/linearize.py", "The same system, in the same way."),
+        ("capture/linearized.py", "The same system, in the same way."),
         ("system/system.py", "jacobian asks for a plan, and has it carried out."),
         (
             "elimination/borders.py",
@@ -86,7 +86,7 @@ WAYS: dict[str, list[tuple[str, str]]] = {
     ],
     "inverse-Hessian product": [
         ("transforms/solve.py", "The function is the gradient, whose Jacobian is the Hessian; nothing of it is formed."),
-        ("capture/linearize.py", "The same system, of the gradient: its nodes are those of both sweeps."),
+        ("capture/linearized.py", "The same system, of the gradient: its nodes are those of both sweeps."),
         ("capture/solving.py", "The values are concrete: NumPy and an engine on the host."),
         ("system/bordered.py", "[I − L, −M; S, 0] in sparse blocks: J⁻¹ is another border of the same matrix."),
         (

@@ -10,7 +10,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "loops.md"
 REGISTRY = """
 import json
 import jax.lax.linalg  # registers its primitives
-import backsolve.capture.linearize  # and this all records
+import backsolve.capture.linearized  # and this all records
 from jax._src.interpreters import ad  # the oracle: all primitives with a rule of transposition
 from backsolve.capture.inside import RULES
 from backsolve.tracing.jaxpr import record_of, unknown

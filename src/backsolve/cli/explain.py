@@ -20,7 +20,7 @@ import numpy as np
 
 from backsolve.algebra.spaces import available_memory
 from backsolve.capture import linearize
-from backsolve.capture.linearize import name_of
+from backsolve.capture.linearized import name_of
 from backsolve.capture.names import source_names
 from backsolve.system.system import System
 from backsolve.transforms.explain import Call, call_of, space_of, text_of, told

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from backsolve.capture.linearize import linearize_with_aux
+from backsolve.capture.linearized import linearize_with_aux
 from backsolve.capture.sparse import sparse_jacobian
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.xla.materialize import SPARSE, materialized

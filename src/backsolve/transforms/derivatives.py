@@ -17,8 +17,7 @@ import numpy as np
 from backsolve.algebra.arrays import is_number
 from backsolve.algebra.elements import short
 from backsolve.capture import Traced, linearize_with_aux, traced
-from backsolve.capture.linearize import name_of, normalized_argnums
-from backsolve.capture.linearized import Linearized, check_chunk
+from backsolve.capture.linearized import Linearized, check_chunk, name_of, normalized_argnums
 from backsolve.capture.names import Point
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.system import FORMATS

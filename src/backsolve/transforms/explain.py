@@ -20,7 +20,7 @@ import numpy as np
 from backsolve.algebra.arrays import is_number
 from backsolve.algebra.elements import short
 from backsolve.capture import linearize
-from backsolve.capture.linearize import name_of, normalized_argnums
+from backsolve.capture.linearized import name_of, normalized_argnums
 from backsolve.capture.names import parameter_names, source_names
 from backsolve.operators.moves import Component
 from backsolve.system.system import System

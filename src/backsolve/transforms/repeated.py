@@ -12,8 +12,7 @@ import numpy as np
 
 from backsolve.algebra.arrays import is_number
 from backsolve.algebra.elements import short
-from backsolve.capture.linearize import linearize, linearize_with_aux
-from backsolve.capture.linearized import Leaves, flat
+from backsolve.capture.linearized import Leaves, flat, linearize, linearize_with_aux
 from backsolve.capture.solving import bordered_system
 from backsolve.engines import ENGINES, FORMED, require_package
 from backsolve.system.bordered import Bordered, Inverse
