@@ -163,6 +163,25 @@ def test_annealing_by_the_price_of_the_whole(graph, seed, data):
     assert anneal_whole(price, start, moves=150, seed=seed) == (cost, order)
 
 
+@examples(60)
+@given(graphs(most=10), st.integers(0, 3), st.booleans())
+def test_orders_of_few_nodes_are_priced_once_and_the_search_goes_as_ever(graph, seed, stops):
+    n, edges = graph
+    start, asked = inner(n, edges)[:5], []
+
+    def price(order, limit):
+        asked.append((tuple(order), limit))
+        found = total(n, edges, order)
+        return (limit + found) / 2 if stops and found > limit else found  # beyond the limit it need not be exact
+
+    remembered = anneal_whole(price, start, moves=200, seed=seed)
+    again = [order for order, limit in asked if total(n, edges, order) <= limit]
+    assert len(set(again)) == len(again)  # what is known is asked no more
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("backsolve.planning.search.SOON_SEEN", 0)
+        assert anneal_whole(price, start, moves=200, seed=seed) == remembered
+
+
 @examples(100)
 @given(graphs(most=10))
 def test_eliminate_chains_never_cost_the_optimum(graph):

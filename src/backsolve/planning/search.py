@@ -244,6 +244,23 @@ def anneal(
     return best, best_order
 
 
+SOON_SEEN = 7  # nodes whose 5,040 orders a search soon comes back to
+
+
+def _remembering(price: Callable[[Sequence[int], float], float]) -> Callable[[Sequence[int], float], float]:
+    """The same price of whole orders, asked once for each: again only where it stopped at a limit that is now higher."""
+    known: dict[tuple[int, ...], tuple[float, float]] = {}
+
+    def remembered(order: Sequence[int], limit: float) -> float:
+        key = tuple(order)
+        value = known.get(key)
+        if value is None or value[1] < value[0] <= limit:  # beyond its limit it was a lower bound
+            value = known[key] = price(order, limit), limit
+        return value[0]
+
+    return remembered
+
+
 def anneal_whole(
     price: Callable[[Sequence[int], float], float],
     order: Sequence[int],
@@ -261,6 +278,8 @@ def anneal_whole(
     rng = random.Random(seed)
     order = list(order)
     n = len(order)
+    if n <= SOON_SEEN:
+        price = _remembering(price)
     total = best = price(order, math.inf)
     best_order = order[:]
     began = time.monotonic()
