@@ -76,8 +76,8 @@ class LinearOperator(FlatProducts, ABC):
 
     def refine(self, domain: Space, codomain: Space) -> LinearOperator:
         """Return the operator with its unknown sizes filled in from these spaces.  Raises `SpaceError` on a clash."""
-        unify(self.domain, domain, f"the domain of {self.label} and its place")
-        unify(self.codomain, codomain, f"the codomain of {self.label} and its place")
+        unify(self.domain, domain, lambda: f"the domain of {self.label} and its place")
+        unify(self.codomain, codomain, lambda: f"the codomain of {self.label} and its place")
         return self
 
     def scaled(self, c: Any) -> LinearOperator:
@@ -372,8 +372,8 @@ def _zeros(space: Space, like: Any) -> Any:
 
 
 def _one_space(op: LinearOperator, domain: Space, codomain: Space) -> Space:
-    here = unify(op.domain, domain, f"the domain of {op.label} and its place")
-    return unify(here, codomain, f"the domain of {op.label} and its codomain", "It maps a space to itself.")
+    here = unify(op.domain, domain, lambda: f"the domain of {op.label} and its place")
+    return unify(here, codomain, lambda: f"the domain of {op.label} and its codomain", "It maps a space to itself.")
 
 
 def _shape(op: LinearOperator, space: Space) -> tuple[int, ...]:

@@ -101,8 +101,8 @@ def add(a: LinearOperator, b: LinearOperator) -> LinearOperator:
     Raises `SpaceError` where the domains or codomains differ.
     """
     remedy = "Summands map between the same spaces."
-    domain = unify(a.domain, b.domain, f"the domains of {a.label} + {b.label}", remedy)
-    codomain = unify(a.codomain, b.codomain, f"the codomains of {a.label} + {b.label}", remedy)
+    domain = unify(a.domain, b.domain, lambda: f"the domains of {a.label} + {b.label}", remedy)
+    codomain = unify(a.codomain, b.codomain, lambda: f"the codomains of {a.label} + {b.label}", remedy)
     a, b = _refined(a, domain, codomain), _refined(b, domain, codomain)
     if isinstance(a, Zero):
         return b
