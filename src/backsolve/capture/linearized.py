@@ -18,15 +18,7 @@ from backsolve.algebra.elements import is_zero, short
 from backsolve.algebra.spaces import TupleSpace, is_complex, space_of
 from backsolve.capture.names import Point
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.reals import (
-    as_operators,
-    as_pairs,
-    from_pairs,
-    in_pairs,
-    joined_array,
-    needs_reals,
-    pairs,
-)
+from backsolve.capture.reals import as_operators, as_pairs, from_pairs, in_pairs, joined_array, needs_reals, pairs
 from backsolve.capture.recurrence import unfolded
 from backsolve.capture.solving import inverse_of, is_concrete, require_engine, require_number, require_solvable, solution
 from backsolve.capture.sparse import sparse_edge, sparse_jacobian

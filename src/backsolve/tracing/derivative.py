@@ -10,16 +10,7 @@ import jax
 
 from backsolve.algebra.elements import is_zero
 from backsolve.tracing import series
-from backsolve.tracing.jaxpr import (
-    Aval,
-    Value,
-    as_array,
-    bind,
-    carries_derivatives,
-    every_equation,
-    is_literal,
-    zeros,
-)
+from backsolve.tracing.jaxpr import Aval, Value, as_array, bind, carries_derivatives, every_equation, is_literal, zeros
 from backsolve.tracing.layouts import settle
 from backsolve.tracing.series import ad, layout_of
 
