@@ -257,3 +257,79 @@ def test_explicit_axes(in_context):
 
         found = bs.hessian(energy, format="sparse")(y)
         np.testing.assert_allclose(found.to_scipy().toarray(), jax.hessian(energy)(x).reshape(64, 64), rtol=1e-4, atol=1e-5)
+
+
+def diverging(u):
+    """Infinite coefficients of some neighbours, a root of zero, a product that overflows: alone in their places."""
+    where = jnp.arange(u.size) % 37
+    a = jnp.where(where == 5, jnp.inf, jnp.where(where == 11, jnp.nan, 2.0)) * jax.lax.stop_gradient(u)
+    w = jnp.pad(jnp.sin(u), 1)
+    around = jnp.roll(jnp.sqrt(jnp.where(where == 3, u - u, u)), 2) * jnp.roll(u, -1)
+    return a * w[2:] + around - jnp.exp(1e4 * jnp.where(where == 7, u, -u)) * w[:-2]
+
+
+def diverging_plane(U):
+    w = jnp.log(U - U[2, 5]) * jnp.roll(U, 1, 0) + jnp.roll(jnp.sqrt(U), -1, 1)
+    return jnp.cumprod(jnp.stack([w, jnp.roll(U, 1, 1) / (U - U[1, 1])]), axis=0)[1] + jnp.roll(U**2, -1, 0)
+
+
+def kinds_of_numbers(x):
+    return np.where(np.isnan(x), 3, np.where(np.isinf(x), np.sign(x), 0))
+
+
+@pytest.mark.parametrize(("f", "shape"), [(diverging, (256,)), (diverging_plane, (32, 8))])
+def test_infinite_and_nan_stay_in_their_places(f, shape):
+    """Each entry is what it is on one device, and so are products with vectors that are not finite."""
+    x, y = spread(shape)
+    one, eight = (jax.jit(bs.jacobian(f, format="sparse"))(z) for z in (x, y))
+    assert eight.data.sharding.is_equivalent_to(NamedSharding(y.sharding.mesh, P("d")), 1)
+    want = np.asarray(one.todense())
+    assert 0 < (~np.isfinite(want)).sum() < one.nnz / 8
+    assert np.isnan(want).any()
+    assert np.isinf(want).any()
+    np.testing.assert_array_equal(kinds_of_numbers(eight.todense()), kinds_of_numbers(want))
+    np.testing.assert_allclose(eight.todense(), want, rtol=1e-5, atol=1e-5)
+    S, T = (jax.jit(bs.jacobian(bounded if f is diverging else plane, format="sparse"))(z) for z in (x, y))
+    for v in (x.at[(0,) * x.ndim].set(jnp.inf), x.at[(-1,) * x.ndim].set(jnp.nan)):
+        v = v.reshape(-1)
+        for A, B in ((S, T), (S.T, T.T)):
+            np.testing.assert_array_equal(kinds_of_numbers(jax.jit(product)(B, v)), kinds_of_numbers(A @ v))
+        ours, theirs = jax.jit(product)(eight, v), one @ v
+        np.testing.assert_array_equal(kinds_of_numbers(ours), kinds_of_numbers(theirs))
+
+
+def test_what_is_only_filled_up_meets_no_infinite_entry():
+    """Of a matrix that has no few diagonals, too, and under a product with several vectors."""
+    x, y = spread((256,))
+
+    def f(u):
+        w = jnp.pad(u, 1)
+        return w[2:] * u[3] - w[:-2] ** 2 + jnp.flip(u)
+
+    one, eight = (jax.jit(bs.jacobian(f, format="sparse"))(z) for z in (x, y))
+    assert eight.nnz > one.nnz
+    for v in (x.at[0].set(jnp.inf), x.at[-1].set(jnp.nan), x.at[100].set(jnp.inf)):
+        np.testing.assert_array_equal(kinds_of_numbers(jax.jit(product)(eight, v)), kinds_of_numbers(one @ v))
+        V = jnp.stack([v, x], 1)
+        found, want = jax.jit(lambda S, V: S @ V)(eight, V), one @ V
+        np.testing.assert_array_equal(kinds_of_numbers(found), kinds_of_numbers(want))
+        np.testing.assert_allclose(found[:, 1], want[:, 1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_hessian_that_is_infinite_in_one_place():
+    x, y = spread((256,))
+
+    def energy(u):
+        return jnp.sum(jnp.where(jnp.arange(255) == 100, jnp.inf, 1.0) * u[1:] * u[:-1]) + jnp.sum(u**3)
+
+    one, eight = (bs.hessian(energy, format="sparse")(z).to_scipy().toarray() for z in (x, y))
+    assert np.isinf(one).sum() == 2
+    np.testing.assert_array_equal(kinds_of_numbers(eight), kinds_of_numbers(one))
+    np.testing.assert_allclose(eight, one, rtol=1e-5)
+
+
+@pytest.mark.parametrize("f", [diverging, bounded])
+def test_masks_of_what_is_not_reached_exchange_nothing(f):
+    _, y = spread((256,))
+    assert {kind for kind, _ in collectives(numbers(f), y)} == {"collective-permute"}
+    check_no_more(collectives(numbers(f), y), collectives(jax.jacobian(f), y))

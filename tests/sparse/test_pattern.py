@@ -1,5 +1,7 @@
 """Patterns and their plans, against SciPy's sparse matrices and dense NumPy."""
 
+import pickle
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -19,6 +21,7 @@ from backsolve.sparse.pattern import (
     require_memory,
     transposed,
     union,
+    with_filled,
 )
 
 SIZES = st.integers(0, 6)
@@ -201,3 +204,18 @@ def test_sums_and_sorts_that_do_not_fit_into_memory(make, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 10_000_000)
     with pytest.raises(PatternTooLargeError, match=r"has [\d,]+ entries and needs .* but 10,000,000 are available"):
         make(a, b)
+
+
+def test_places_that_were_only_added_are_told_apart():
+    """They go along with transposes and copies; a sum or product makes numbers of them."""
+    plain, _ = from_entries([0, 0, 1, 1], [0, 1, 0, 1], (2, 2))
+    filled = with_filled(plain, np.array([1]))
+    assert filled != plain
+    assert filled == with_filled(plain, np.array([1])) == pickle.loads(pickle.dumps(filled))
+    assert filled != with_filled(plain, np.array([2]))
+    mirrored, _ = transposed(filled)
+    assert mirrored.filled.tolist() == [2]
+    assert transposed(mirrored)[0] == filled
+    assert union(filled, diagonal(2)).pattern == plain
+    assert union(diagonal(2), filled).pattern == plain
+    assert product(filled, diagonal(2)).pattern == plain

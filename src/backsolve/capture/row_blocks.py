@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.algebra.arrays import reshape
+from backsolve.algebra.arrays import multiply, reshape
 from backsolve.algebra.spaces import ArraySpace
-from backsolve.matrices.vector import BlockVector
-from backsolve.operators import O
+from backsolve.capture.reach import EdgeOf, Reach, sets_of
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.sparse.pattern import Pattern
 from backsolve.sparse.spread import MANY, colours, equal_rows, width
@@ -23,16 +22,19 @@ from backsolve.tracing import layouts
 __all__ = ["by_row_blocks"]
 
 _SELECTED = 16  # colours: with more, numbers are picked by index, not by a selection for each
+_NONE = -1
 
 Blocks = dict[tuple[int, int], SparseMatrix]
 
 
-def by_row_blocks(system: System, patterns: Mapping[tuple[int, int], Pattern]) -> Blocks:
+def by_row_blocks(system: System, patterns: Mapping[tuple[int, int], Pattern], edge: EdgeOf) -> Blocks:
     """Blocks of a Jacobian with these patterns, by products with a few vectors; those are missing that take too many.
 
     Columns of one input that no row of any output shares are worked out together, as one image of the system: that image
     lies where the outputs do, and has at each place the one number of that row.  Rows are as long as the longest, with
-    zeros, so that they can be spread evenly.  An infinite number makes others of its row NaN, as in the product.
+    zeros, so that they can be spread evenly.  Infinite and NaN stays what is so on one device, apart from edges that add up
+    within one operation (matrix products, loops), where it may pass to what else the same row takes from there (see
+    `backsolve.capture.reach`, which asks for each operator's ``edge``).
     Cost: the product with a vector, once for each colour; collectives are those of one product.
     """
     found: Blocks = {}
@@ -41,11 +43,11 @@ def by_row_blocks(system: System, patterns: Mapping[tuple[int, int], Pattern]) -
         filled = {i: equal_rows(pattern) for (i, k), pattern in patterns.items() if k == j}
         rows = {i: pattern for i, pattern in filled.items() if pattern is not None and (width(pattern) or MANY + 1) <= MANY}
         if rows and jx.carries_derivatives(into):
-            found.update(_of_input(system, j, into, rows))
+            found.update(_of_input(system, j, into, rows, edge))
     return found
 
 
-def _of_input(system: System, j: int, into: ArraySpace, rows: Mapping[int, Pattern]) -> Blocks:
+def _of_input(system: System, j: int, into: ArraySpace, rows: Mapping[int, Pattern], edge: EdgeOf) -> Blocks:
     """The blocks of one input."""
     shape = tuple(into.shape or ())
     colour = colours(list(rows.values()), shape)
@@ -61,15 +63,19 @@ def _of_input(system: System, j: int, into: ArraySpace, rows: Mapping[int, Patte
     mesh = layouts.mesh_of(jax.tree_util.tree_leaves(system.value))
     seeds = layouts.one_by_one(layouts.on_mesh(chosen, mesh), mesh)
 
-    def images_of(seed: Any) -> list[Any]:
-        blocks = [seed if k == j else O for k in range(len(system.M.col_spaces))]
-        images = system.push(BlockVector(blocks))
+    slots = {i: _slots(colour, pattern) for i, pattern in rows.items()}
+    needed = {i: sets_of(table, count) for i, table in slots.items()}
+    reach = Reach(system, j, colour, count, edge, needed)
+
+    def images_of(seed: Any, masks: Any) -> list[Any]:
+        images = reach.push(seed, masks)
         return [images[i] for i in rows]
 
+    masks = layouts.on_mesh(reach.masks, mesh)
     blocks: Blocks = {}
-    for (i, pattern), images in zip(rows.items(), jax.vmap(images_of)(seeds), strict=True):
+    for (i, pattern), images in zip(rows.items(), jax.vmap(images_of)(seeds, masks), strict=True):
         m = pattern.shape[0]
-        table = _chosen(reshape(layouts.one_by_one(images, mesh), (count, m)), colour[pattern.cols].reshape(m, -1))
+        table = _chosen(reshape(layouts.one_by_one(images, mesh), (count, m)), slots[i])
         data = jnp.asarray(reshape(table, (pattern.nnz,)), into.dtype)
         out = system.sinks.row_spaces[i]
         assert isinstance(out, ArraySpace)
@@ -77,11 +83,20 @@ def _of_input(system: System, j: int, into: ArraySpace, rows: Mapping[int, Patte
     return blocks
 
 
+def _slots(colour: np.ndarray[Any, Any], pattern: Pattern) -> np.ndarray[Any, Any]:
+    """The colour of each place of each row; `_NONE` where the row was only filled up."""
+    slots = colour[pattern.cols]
+    if pattern.filled is not None:
+        slots[pattern.filled] = _NONE
+    return slots.reshape(pattern.shape[0], -1)
+
+
 def _chosen(images: Any, slots: np.ndarray[Any, Any]) -> Any:
-    """Of each row, and for each of its places, the image that has its number."""
+    """Of each row, and for each of its places, the image that has its number; 0 where there is none."""
     if images.shape[0] > _SELECTED:
-        index = jnp.asarray(slots, np.int32)
-        return jnp.take_along_axis(images.T, index, axis=1, mode="promise_in_bounds")
+        index = jnp.asarray(np.maximum(slots, 0), np.int32)
+        picked = jnp.take_along_axis(images.T, index, axis=1, mode="promise_in_bounds")
+        return picked if (slots != _NONE).all() else multiply(slots != _NONE, picked)
     table: Any = None
     known = jnp.asarray(slots.astype(np.int8))
     known = jax.lax.optimization_barrier(known)  # type: ignore[no-untyped-call]  # else there is a mask for each colour

@@ -139,7 +139,14 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
     nodes = None if isinstance(order, str) and order == "auto" else _nodes(order, system)
     whole = system.over_reals
     lower = lower and not any(map(is_complex, inputs))  # pairs of a complex Hessian are not symmetric
-    blocks = accumulate_sparse(whole.M, whole.L, whole.sinks, sparse_edge, nodes, lower=lower)
+    known: dict[int, tuple[Any, Any]] = {}  # by an operator's id, the operator and what is known of it
+
+    def edge(op: LinearOperator) -> Sparse | Pattern | None:
+        if id(op) not in known:
+            known[id(op)] = op, sparse_edge(op)
+        return known[id(op)][1]  # type: ignore[no-any-return]
+
+    blocks = accumulate_sparse(whole.M, whole.L, whole.sinks, edge, nodes, lower=lower)
     if whole is not system:
         blocks = {(i, j): joined_sparse(op, outputs[i], inputs[j]) for (i, j), op in blocks.items()}
 
@@ -153,7 +160,7 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
     spread: dict[tuple[int, int], SparseMatrix] = {}
     if whole is system and any(is_spread(jx.type_of(x)) for x in jax.tree_util.tree_leaves(system.value)):
         places = [(i, j) for i, row in enumerate(made) for j, op in enumerate(row) if op is not None]
-        spread = by_row_blocks(system, {(i, j): made[i][j].pattern for i, j in places})
+        spread = by_row_blocks(system, {(i, j): made[i][j].pattern for i, j in places}, edge)
     return [
         [spread[i, j] if (i, j) in spread else _matrix(op, out, into) for j, (op, into) in enumerate(zip(row, inputs))]
         for i, (row, out) in enumerate(zip(made, outputs))

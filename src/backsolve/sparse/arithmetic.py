@@ -79,7 +79,12 @@ def times_array(pattern: Pattern, data: Any, x: Any) -> Any:
         )
     if _is_numpy(data) and _is_numpy(x):
         return compressed(pattern, data) @ x
-    terms = multiply(data if len(shape) == 1 else reshape(data, (pattern.nnz, 1)), take(x, pattern.cols))
+    places = (pattern.nnz, 1) if len(shape) == 2 else (pattern.nnz,)
+    terms = multiply(reshape(data, places), take(x, pattern.cols))
+    if pattern.filled is not None:
+        filled = np.zeros(pattern.nnz, bool)
+        filled[pattern.filled] = True
+        terms = multiply(multiply(filled.reshape(places), reshape(data, places) == 0) ^ True, terms)
     return combine(terms, None, None if pattern.full_rows else pattern.starts)
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "selected",
     "transposed",
     "union",
+    "with_filled",
 ]
 
 Index = np.ndarray[Any, Any]
@@ -61,17 +62,19 @@ class Pattern:
     """The places of a ``shape[0]`` × ``shape[1]`` matrix that may be non-zero: row-major sorted, each once.
 
     Immutable.  ``rows`` and ``cols`` are integer arrays; what is worked out of it is kept in a memo of its own, and the last
-    few plans with other patterns.
+    few plans with other patterns.  ``filled`` are the places (None: none) that were only added so that rows are as long as
+    each other: a zero there is no number of the matrix, and what it is multiplied with does not matter.
     Make one with `from_entries`, which sorts and checks.
     """
 
-    __slots__ = ("_memo", "_plans", "cols", "rows", "shape")
+    __slots__ = ("_memo", "_plans", "cols", "filled", "rows", "shape")
 
-    def __init__(self, rows: Index, cols: Index, shape: tuple[int, int]) -> None:
+    def __init__(self, rows: Index, cols: Index, shape: tuple[int, int], filled: Index | None = None) -> None:
         """Wrap places that are known to be sorted, unique and inside the shape; `from_entries` sees to it."""
         dtype = np.int32 if max(*shape, rows.size) < 2**31 else np.int64
         self.rows, self.cols = (_frozen(places.astype(dtype, copy=False)) for places in (rows, cols))
         self.shape = shape
+        self.filled = filled
         self._memo: dict[str, Any] = {}
         self._plans: tuple[tuple[str, Any, Any], ...] = ()  # never changed, only replaced: threads may share a pattern
 
@@ -144,7 +147,7 @@ class Pattern:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Without the memo, whose keys are objects of this process."""
-        return Pattern, (self.rows, self.cols, self.shape)
+        return Pattern, (self.rows, self.cols, self.shape, self.filled)
 
     def __deepcopy__(self, memo: Any) -> Pattern:
         return self
@@ -153,6 +156,11 @@ class Pattern:
         if self is other:
             return True
         if not isinstance(other, Pattern) or self.shape != other.shape or self.nnz != other.nnz:
+            return False
+        if self.filled is None or other.filled is None:
+            if self.filled is not other.filled:
+                return False
+        elif not np.array_equal(self.filled, other.filled):
             return False
         return bool(np.array_equal(self.rows, other.rows) and np.array_equal(self.cols, other.cols))
 
@@ -329,9 +337,18 @@ def transposed(a: Pattern) -> tuple[Pattern, Index | None]:
     def make() -> tuple[Pattern, Index | None]:
         m, n = a.shape
         pattern, groups = _grouped(a.cols * np.int64(m) + a.rows, (n, m))
-        return pattern, groups.order
+        if a.filled is None or groups.order is None:
+            return with_filled(pattern, a.filled), groups.order
+        moved = np.zeros(a.nnz, bool)
+        moved[a.filled] = True
+        return with_filled(pattern, np.flatnonzero(moved[groups.order])), groups.order
 
     return a.remember("transposed", make)
+
+
+def with_filled(a: Pattern, filled: Index | None) -> Pattern:
+    """The same places, of which these were only added."""
+    return a if a.filled is filled else Pattern(a.rows, a.cols, a.shape, filled)
 
 
 def product(a: Pattern, b: Pattern, limit: int | None = None) -> ProductPlan:
@@ -436,7 +453,7 @@ def _union(a: Pattern, b: Pattern) -> UnionPlan:
     before = np.searchsorted(a.keys, b.keys)  # how many of a's places come before each of b's
     new = a.keys[np.minimum(before, a.nnz - 1)] != b.keys if a.nnz else np.ones(b.nnz, bool)
     if not new.any():
-        return UnionPlan(a, None, before)
+        return UnionPlan(with_filled(a, None), None, before)
     added = np.cumsum(new)  # b's own places up to here
     right = before + added - new
     left = np.arange(a.nnz) + np.bincount(before[new], minlength=a.nnz + 1)[: a.nnz].cumsum()
@@ -444,7 +461,7 @@ def _union(a: Pattern, b: Pattern) -> UnionPlan:
     rows[left], cols[left] = a.rows, a.cols
     rows[right], cols[right] = b.rows, b.cols
     if rows.size == b.nnz:
-        return UnionPlan(b, left, None)
+        return UnionPlan(with_filled(b, None), left, None)
     return UnionPlan(Pattern(rows, cols, a.shape), left, right)
 
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain, islice, product
 from math import prod
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from backsolve.algebra.arrays import add, concat, multiply, reshape, take
-from backsolve.sparse.pattern import Pattern, from_entries, transposed
+from backsolve.sparse.pattern import Pattern, from_entries, transposed, with_filled
 
 __all__ = ["MANY", "colours", "equal_rows", "times_shifted", "transposed_shifted", "width"]
 
@@ -64,7 +64,8 @@ def equal_rows(pattern: Pattern) -> Pattern | None:
             taken.add(col)
             more_rows.append(i)
             more_cols.append(col)
-    return from_entries(np.append(rows, more_rows), np.append(cols, more_cols), (m, n))[0]
+    longer, groups = from_entries(np.append(rows, more_rows), np.append(cols, more_cols), (m, n))
+    return with_filled(longer, np.arange(nnz, longer.nnz) if groups.order is None else np.flatnonzero(groups.order >= nnz))
 
 
 def colours(patterns: Sequence[Pattern], shape: tuple[int, ...]) -> Index | None:
@@ -132,15 +133,24 @@ def _greedy(tables: Sequence[Index], n: int) -> Index:
 
 
 def times_shifted(pattern: Pattern, data: Any, x: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Any:
-    """The product with a vector as a sum of shifted vectors; None where the matrix is not one of a few diagonals."""
+    """The product with a vector as a sum of shifted vectors; None where the matrix is not one of a few diagonals.
+
+    What a diagonal does not hold in a row does not meet the vector, whose entry there may be infinite.
+    """
     plan = _plan(pattern, domain, codomain)
     if plan is None:
         return None
     whole = reshape(x, domain)
     shifted: dict[tuple[int, ...], Any] = {}
     total: Any = None
-    for offset, numbers in _numbers_of(plan, pattern, data, domain).items():
-        term = multiply(numbers, _shifted(whole, offset, shifted))
+    numbers = _numbers_of(plan, pattern, data, domain)
+    for diagonal in plan:
+        own = numbers[diagonal.offset]
+        term = multiply(own, _shifted(whole, diagonal.offset, shifted))
+        if diagonal.there is not None:
+            term = multiply(reshape(diagonal.there, domain), term)
+        if diagonal.filled is not None:
+            term = multiply(multiply(reshape(diagonal.filled, domain), own == 0) ^ True, term)
         total = term if total is None else add(total, term)
     return reshape(total, (pattern.shape[0],))
 
@@ -155,10 +165,10 @@ def transposed_shifted(pattern: Pattern, data: Any, domain: tuple[int, ...], cod
     if plan is None or back is None:
         return None
     numbers = _numbers_of(plan, pattern, data, domain)
-    away = {offset: tuple(-k % n for k, n in zip(offset, domain, strict=True)) for offset, _ in back}
+    away = {diagonal.offset: tuple(-k % n for k, n in zip(diagonal.offset, domain, strict=True)) for diagonal in back}
     columns: list[Any] = [None] * cast(int, width(mirrored))
-    for first in sorted({offset[0] for offset, _ in back}):
-        group = [(offset, slots) for offset, slots in back if offset[0] == first]
+    for first in sorted({diagonal.offset[0] for diagonal in back}):
+        group = [(diagonal.offset, diagonal.slots) for diagonal in back if diagonal.offset[0] == first]
         moved = _rolled(concat([reshape(numbers[away[offset]], (*domain, 1)) for offset, _ in group], len(domain)), 0, first)
         for k, (offset, slots) in enumerate(group):
             start, stop = (0,) * len(domain), tuple(domain)
@@ -170,7 +180,20 @@ def transposed_shifted(pattern: Pattern, data: Any, domain: tuple[int, ...], cod
     return reshape(concat([reshape(x, (pattern.shape[0], 1)) for x in columns], 1), (pattern.nnz,))
 
 
-Plan = list[tuple[tuple[int, ...], list[Any]]]
+class Diagonal(NamedTuple):
+    """A diagonal of a matrix on arrays: how far its columns lie from their rows, and where its numbers are.
+
+    ``slots`` are the places of rows where it stands, each with the rows that have it there; ``there`` are the rows that have
+    it at all, ``filled`` those where only a zero was added (None: all of them, or none).
+    """
+
+    offset: tuple[int, ...]
+    slots: list[tuple[int, Index | None]]
+    there: Index | None
+    filled: Index | None
+
+
+Plan = list[Diagonal]
 
 
 def _plan(pattern: Pattern, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Plan | None:
@@ -185,18 +208,18 @@ def _numbers_of(plan: Plan, pattern: Pattern, data: Any, shape: tuple[int, ...])
     m = pattern.shape[0]
     table = reshape(data, (m, pattern.nnz // m))
     found = {}
-    for offset, slots in plan:
+    for diagonal in plan:
         numbers: Any = None
-        for slot, mask in slots:
+        for slot, mask in diagonal.slots:
             column = reshape(take(table, (0, slot), (m, slot + 1)), (m,))
             column = column if mask is None else multiply(mask, column)
             numbers = column if numbers is None else add(numbers, column)
-        found[offset] = reshape(numbers, shape)
+        found[diagonal.offset] = reshape(numbers, shape)
     return found
 
 
 def _diagonals(pattern: Pattern, w: int, shape: tuple[int, ...]) -> Plan | None:
-    """Each offset of a column from its row, with the slots of the rows where it stands, and which rows that are."""
+    """Each offset of a column from its row as a diagonal; None where there are many."""
     m = prod(shape)
     at_rows = np.unravel_index(pattern.rows.astype(np.int64), shape)
     at_cols = np.unravel_index(pattern.cols.astype(np.int64), shape)
@@ -205,11 +228,15 @@ def _diagonals(pattern: Pattern, w: int, shape: tuple[int, ...]) -> Plan | None:
     found = np.unique(keys)
     if found.size > _DIAGONALS * w:
         return None
+    added = np.zeros(m * w, bool)
+    added[[] if pattern.filled is None else pattern.filled] = True
     plan = []
     for key in found:
         there = keys == key
         slots = [(s, None if there[:, s].all() else there[:, s]) for s in np.flatnonzero(there.any(axis=0)).tolist()]
-        plan.append((tuple(int(k) for k in np.unravel_index(int(key), shape)), slots))
+        rows, filled = there.any(axis=1), (there & added.reshape(m, w)).any(axis=1)
+        offset = tuple(int(k) for k in np.unravel_index(int(key), shape))
+        plan.append(Diagonal(offset, slots, None if rows.all() else rows, filled if filled.any() else None))
     return plan
 
 
