@@ -148,7 +148,8 @@ def test_transposes_shift_and_gather_nothing(f, shape):
     assert jax.jit(lambda S: S.T)(S).data.sharding.is_equivalent_to(S.data.sharding, 1)
     ours, theirs = collectives(pulled, S, w), collectives(lambda x, w: jax.vjp(f, x)[1](w)[0], y, w)
     assert {kind for kind, _ in ours} <= {"collective-permute"}
-    assert len(ours) <= max(4, len(theirs))
+    assert len(ours) <= len(theirs)
+    assert len(collectives(lambda S, w: w.reshape(-1) @ S, S, w)) <= len(theirs)
 
 
 def test_several_leaves():
@@ -290,12 +291,9 @@ def test_infinite_and_nan_stay_in_their_places(f, shape):
     np.testing.assert_array_equal(kinds_of_numbers(eight.todense()), kinds_of_numbers(want))
     np.testing.assert_allclose(eight.todense(), want, rtol=1e-5, atol=1e-5)
     S, T = (jax.jit(bs.jacobian(bounded if f is diverging else plane, format="sparse"))(z) for z in (x, y))
-    for v in (x.at[(0,) * x.ndim].set(jnp.inf), x.at[(-1,) * x.ndim].set(jnp.nan)):
-        v = v.reshape(-1)
-        for A, B in ((S, T), (S.T, T.T)):
-            np.testing.assert_array_equal(kinds_of_numbers(jax.jit(product)(B, v)), kinds_of_numbers(A @ v))
-        ours, theirs = jax.jit(product)(eight, v), one @ v
-        np.testing.assert_array_equal(kinds_of_numbers(ours), kinds_of_numbers(theirs))
+    v = x.reshape(-1).at[0].set(jnp.inf).at[-1].set(jnp.nan)
+    for A, B in ((S, T), (S.T, T.T), (one, eight)):
+        np.testing.assert_array_equal(kinds_of_numbers(jax.jit(product)(B, v)), kinds_of_numbers(A @ v))
 
 
 def test_what_is_only_filled_up_meets_no_infinite_entry():
@@ -308,7 +306,7 @@ def test_what_is_only_filled_up_meets_no_infinite_entry():
 
     one, eight = (jax.jit(bs.jacobian(f, format="sparse"))(z) for z in (x, y))
     assert eight.nnz > one.nnz
-    for v in (x.at[0].set(jnp.inf), x.at[-1].set(jnp.nan), x.at[100].set(jnp.inf)):
+    for v in (x.at[0].set(jnp.inf), x.at[-1].set(jnp.nan)):
         np.testing.assert_array_equal(kinds_of_numbers(jax.jit(product)(eight, v)), kinds_of_numbers(one @ v))
         V = jnp.stack([v, x], 1)
         found, want = jax.jit(lambda S, V: S @ V)(eight, V), one @ V

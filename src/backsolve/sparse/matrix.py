@@ -32,7 +32,7 @@ from backsolve.sparse.lazy_values import Combination, LazyValues
 from backsolve.sparse.materialize import same_library, take
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, rows_chosen, selected, transposed
-from backsolve.sparse.spread import times_shifted, transposed_shifted
+from backsolve.sparse.spread import pulled_shifted, times_shifted, transposed_shifted
 
 __all__ = ["SparseMatrix", "braille", "percent"]
 
@@ -65,7 +65,7 @@ class SparseMatrix(FlatProducts):
     """
 
     __array_ufunc__ = None
-    __slots__ = ("codomain", "data", "domain", "pattern")
+    __slots__ = ("_mirror", "codomain", "data", "domain", "pattern")
 
     def __init__(self, pattern: Pattern, data: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> None:
         """Wrap a pattern and its data; `from_entries` and `from_operator` check."""
@@ -75,6 +75,7 @@ class SparseMatrix(FlatProducts):
         self.data = data
         self.domain = domain
         self.codomain = codomain
+        self._mirror: SparseMatrix | None = None  # of which this is the transpose, where products with that are cheaper
 
     @classmethod
     def from_entries(
@@ -182,9 +183,14 @@ class SparseMatrix(FlatProducts):
 
         Cost: one gather of the data; of a few diagonals over several devices, shifts of them.
         """
+        if self._mirror is not None:
+            return self._mirror
         (pattern, order), numbers = transposed(self.pattern), self._numbers("the transpose")
         shifted = transposed_shifted(self.pattern, numbers, self.domain, self.codomain) if is_spread(numbers) else None
-        return SparseMatrix(pattern, take(numbers, order) if shifted is None else shifted, self.codomain, self.domain)
+        found = SparseMatrix(pattern, take(numbers, order) if shifted is None else shifted, self.codomain, self.domain)
+        if shifted is not None:
+            found._mirror = self
+        return found
 
     @property
     def H(self) -> SparseMatrix:
@@ -313,7 +319,8 @@ class SparseMatrix(FlatProducts):
             return SparseMatrix(pattern, data, other[2], self.codomain)
         x = x if is_array(x) else array_of_numbers(x, "a product with a sparse matrix")
         if len(x.shape) == 1 and x.shape[0] == self.shape[1] and (is_spread(self.data) or is_spread(x)):
-            shifted = times_shifted(self.pattern, self._numbers("a product"), x, self.domain, self.codomain)
+            A, shift = (self, times_shifted) if self._mirror is None else (self._mirror, pulled_shifted)
+            shifted = shift(A.pattern, A._numbers("a product"), x, A.domain, A.codomain)
             if shifted is not None:
                 return shifted
         return arithmetic.times_array(self.pattern, self._numbers("a product"), x)
@@ -335,6 +342,10 @@ class SparseMatrix(FlatProducts):
                 f"an array of shape ({m},) or (k, {m}) multiplies a sparse matrix of shape {self.shape} from the left, got "
                 f"{shape}."
             )
+        if len(shape) == 1 and (is_spread(self.data) or is_spread(x)):
+            shifted = pulled_shifted(self.pattern, self._numbers("a product"), x, self.domain, self.codomain)
+            if shifted is not None:
+                return shifted
         return self.T @ x if len(shape) == 1 else (self.T @ x.T).T
 
     def __add__(self, other: Any) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from backsolve.algebra.arrays import add, concat, multiply, reshape, take
 from backsolve.sparse.pattern import Pattern, from_entries, transposed, with_filled
 
-__all__ = ["MANY", "colours", "equal_rows", "times_shifted", "transposed_shifted", "width"]
+__all__ = ["MANY", "colours", "equal_rows", "pulled_shifted", "times_shifted", "transposed_shifted", "width"]
 
 Index = np.ndarray[Any, Any]
 
@@ -145,14 +145,29 @@ def times_shifted(pattern: Pattern, data: Any, x: Any, domain: tuple[int, ...], 
     total: Any = None
     numbers = _numbers_of(plan, pattern, data, domain)
     for diagonal in plan:
-        own = numbers[diagonal.offset]
-        term = multiply(own, _shifted(whole, diagonal.offset, shifted))
-        if diagonal.there is not None:
-            term = multiply(reshape(diagonal.there, domain), term)
-        if diagonal.filled is not None:
-            term = multiply(multiply(reshape(diagonal.filled, domain), own == 0) ^ True, term)
+        term = diagonal.times(numbers[diagonal.offset], _shifted(whole, diagonal.offset, shifted))
         total = term if total is None else add(total, term)
     return reshape(total, (pattern.shape[0],))
+
+
+def pulled_shifted(pattern: Pattern, data: Any, x: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Any:
+    """The product of the transpose with a vector: each diagonal's is shifted back, those that go equally far together.
+
+    None as in `times_shifted`.
+    """
+    plan = _plan(pattern, domain, codomain)
+    if plan is None:
+        return None
+    whole = reshape(x, domain)
+    numbers = _numbers_of(plan, pattern, data, domain)
+    terms = {diagonal.offset: diagonal.times(numbers[diagonal.offset], whole) for diagonal in plan}
+    for axis in reversed(range(len(domain))):
+        together: dict[tuple[int, ...], Any] = {}
+        for offset, term in terms.items():
+            moved, before = _rolled(term, axis, -offset[axis] % domain[axis]), offset[:axis]
+            together[before] = add(together[before], moved) if before in together else moved
+        terms = together
+    return reshape(terms[()], (pattern.shape[1],))
 
 
 def transposed_shifted(pattern: Pattern, data: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Any:
@@ -191,6 +206,15 @@ class Diagonal(NamedTuple):
     slots: list[tuple[int, Index | None]]
     there: Index | None
     filled: Index | None
+
+    def times(self, numbers: Any, x: Any) -> Any:
+        """The entrywise product, of what this diagonal holds alone."""
+        term, shape = multiply(numbers, x), tuple(numbers.shape)
+        if self.there is not None:
+            term = multiply(reshape(self.there, shape), term)
+        if self.filled is not None:
+            term = multiply(multiply(reshape(self.filled, shape), numbers == 0) ^ True, term)
+        return term
 
 
 Plan = list[Diagonal]
