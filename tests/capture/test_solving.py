@@ -228,7 +228,7 @@ def test_lower_precision(dtype, engine):
     np.testing.assert_allclose(got.astype(float), want, atol=20 * float(jnp.finfo(dtype).eps) * float(jnp.abs(want).max()))
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, "gmres"])
+@pytest.mark.parametrize("engine", [*ENGINES, "gmres", "bicgstab"])
 def test_holomorphic_functions(engine):
     C, z, b = as_jax((complex_normal(4, 4), complex_normal(4, seed=1), complex_normal(4, seed=2)))
 
@@ -285,7 +285,35 @@ def test_iterative_solvers(engine):
     np.testing.assert_array_equal(zero, 0)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bicgstab_begins_anew_where_it_breaks_down(dtype):
+    """Drift and diffusion, of condition 25, with both directions of the same products."""
+    x, b = (jnp.asarray(np.cos(np.arange(144.0) ** k).reshape(12, 12), dtype) for k in (1, 2))
+
+    def f(u):
+        around = jnp.roll(u, 1, 0) + jnp.roll(u, -1, 0) + jnp.roll(u, 1, 1) + jnp.roll(u, -1, 1)
+        return 4.3 * u - around + 0.3 * (jnp.roll(u, 1, 0) - jnp.roll(u, -1, 0)) + 0.01 * u**3
+
+    J = np.asarray(reference.jacobian(f)(x), float).reshape(144, 144)
+    tol = 1e-3 if dtype == np.float32 else 1e-7
+    for transposed in (False, True):
+        name = "solve_transpose" if transposed else "solve"
+
+        def solved(x, b, name=name):
+            return getattr(bs.linearize(f, x), name)(b, engine="bicgstab")
+
+        want = np.linalg.solve(J.T if transposed else J, np.asarray(b, float).ravel()).reshape(12, 12)
+        for got in (solved(x, b), jax.jit(solved)(x, b)):
+            assert got.dtype == dtype
+            np.testing.assert_allclose(got, want, rtol=tol, atol=tol)
+
+
 def test_an_iteration_that_does_not_converge_is_told():
+    for rotated in (lambda x: jnp.stack([x[1], -x[0]]), lambda x: x.at[1].set(0.0)):
+        with pytest.raises(bs.SingularError, match=r"BiCGStab has left a residual of .* singular or badly conditioned"):
+            bs.solve_jacobian(rotated, jnp.ones(2), jnp.array([1.0, 2.0]), engine="bicgstab")
+        assert np.isnan(jax.jit(lambda b, f=rotated: bs.solve_jacobian(f, b, b, engine="bicgstab"))(jnp.ones(2))).all()
+
     with pytest.raises(bs.SingularError, match=r"GMRES has left a residual of .* singular or badly conditioned"):
         bs.solve_jacobian(lambda x: x.at[1].set(0.0), jnp.asarray(V), jnp.ones(4), engine="gmres")
     with pytest.raises(bs.SingularError, match=r"CG has left a residual .*not positive definite"):

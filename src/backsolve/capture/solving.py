@@ -18,6 +18,7 @@ import numpy as np
 
 from backsolve.algebra.elements import SingularError
 from backsolve.algebra.spaces import Space, is_complex
+from backsolve.capture.bicgstab import bicgstab
 from backsolve.capture.callback import on_host
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.recurrence import recurrence
@@ -47,7 +48,7 @@ __all__ = [
     "solution",
 ]
 
-KRYLOV = {"cg": "CG", "gmres": "GMRES", "bicgstab": "BiCGStab"}  # our names and lineax's
+KRYLOV = {"cg": "CG", "gmres": "GMRES", "bicgstab": "BiCGStab"}  # our names and theirs, the first two lineax's
 TOLERANCE = 1e-10  # of an iterative solution, relative
 LOOSE = 100  # times the tolerance is what rounding may make of a residual that the iteration thinks it has reached
 RESTART = 100  # directions that GMRES keeps
@@ -216,26 +217,15 @@ class _OnTheHost:
 
 
 def _iterated(product: Product, b: Any, engine: str) -> Any:
-    try:
-        import lineax as lx  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError(f"engine={engine!r} needs lineax: pip install lineax; or take engine='auto'.") from error
-    if engine == "gmres" and layout_of(jx.type_of(b)) is not None:
-        raise TypeError(
-            "GMRES stacks its directions, which arrays over explicit axes of a mesh do not let it: take engine='bicgstab' "
-            "('cg' where the Jacobian is positive definite), or automatic axes (jax.sharding.AxisType.Auto)."
-        )
-    tags = lx.positive_semidefinite_tag if engine == "cg" else ()
-    like = jax.eval_shape(lambda b: b, b)
-    with layouts.context_of(b):
-        operator = lx.FunctionLinearOperator(product, like, tags)
     tolerance = max(TOLERANCE, 10 * float(np.finfo(b.dtype).eps))
-    more = {"restart": min(b.size, RESTART)} if engine == "gmres" else {}
-    solver = getattr(lx, KRYLOV[engine])(rtol=tolerance, atol=0.0, max_steps=STEPS + 10 * b.size, **more)
+    steps = STEPS + 10 * b.size
     with layouts.context_of(b):
-        x = lx.linear_solve(operator, b, solver, throw=False).value
+        x = (
+            bicgstab(product, b, tolerance, steps)
+            if engine == "bicgstab"
+            else _by_lineax(product, b, engine, tolerance, steps)
+        )
     size = jnp.linalg.norm(b)
-    x = jnp.where(size == 0, 0, x)  # BiCGStab divides by it
     residual = jnp.linalg.norm(b - product(x))
     if is_concrete(residual) and not residual <= LOOSE * tolerance * size:
         raise SingularError(
@@ -243,6 +233,23 @@ def _iterated(product: Product, b: Any, engine: str) -> Any:
             "is singular or badly conditioned (or, for 'cg', not positive definite): pass damping, or take engine='auto'."
         )
     return jnp.where(residual <= LOOSE * tolerance * size, x, jnp.nan)  # under jit nothing can be raised
+
+
+def _by_lineax(product: Product, b: Any, engine: str, tolerance: float, steps: int) -> Any:
+    try:
+        import lineax as lx  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError(f"engine={engine!r} needs lineax: pip install lineax; or take engine='bicgstab'.") from error
+    if engine == "gmres" and layout_of(jx.type_of(b)) is not None:
+        raise TypeError(
+            "GMRES stacks its directions, which arrays over explicit axes of a mesh do not let it: take engine='bicgstab' "
+            "('cg' where the Jacobian is positive definite), or automatic axes (jax.sharding.AxisType.Auto)."
+        )
+    tags = lx.positive_semidefinite_tag if engine == "cg" else ()
+    operator = lx.FunctionLinearOperator(product, jax.eval_shape(lambda b: b, b), tags)
+    more = {"restart": min(b.size, RESTART)} if engine == "gmres" else {}
+    solver = getattr(lx, KRYLOV[engine])(rtol=tolerance, atol=0.0, max_steps=steps, **more)
+    return lx.linear_solve(operator, b, solver, throw=False).value
 
 
 # ---- the inverse, kept ------------------------------------------------------------------------------------------------

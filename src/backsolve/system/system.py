@@ -139,7 +139,7 @@ class System(FlatProducts, Showable):
         b is shaped as the outputs, the result as the sources.  ``engine`` is "superlu" (concrete values: SciPy), "umfpack",
         "klu" or "cholmod" (the same by scikit-sparse; CHOLMOD for symmetric positive definite J), "blocks" (elimination in
         the arrays' own library, under ``jit`` and ``vmap`` too), "auto" (the one that fits), or of a linearized function
-        "gmres", "cg" or "bicgstab" (lineax, with the system's products, nothing factored).  The factors are kept: further
+        "gmres", "cg" (lineax's) or "bicgstab", with the system's products, nothing factored.  The factors are kept: further
         right-hand sides cost a substitution each.
         Raises `ValueError` where J is not square (for "cholmod", not symmetric), `SingularError` where it is singular
         (concrete values; for "cholmod", not positive definite), `ImportError` where the engine's package is missing,
