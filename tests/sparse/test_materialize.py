@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from backsolve.sparse.materialize import assemble
+from backsolve.sparse.materialize import assemble, combine
+from backsolve.sparse.pattern import run_starts
 
 
 def reference(sources, index, starts, coef, const, count):
@@ -88,3 +89,30 @@ def test_a_missing_number_stays_with_the_entries_that_use_it():
     got = np.asarray(assemble(sources, index, starts, coef, const, starts.size - 1))
     want = reference(sources, index, starts, coef, const, starts.size - 1)
     np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+
+
+@pytest.mark.parametrize("make", [np.asarray, jnp.asarray, jax.jit(lambda x: x)])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("width", [(), (3,)])
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("longest", [3, 8, 30])
+def test_sums_of_unlike_lengths(make, weighted, width, indexed, longest):
+    rng = np.random.default_rng(longest)
+    counts = rng.integers(0, 2, 200)
+    counts[rng.permutation(200)[:6]] = longest, longest, longest - 1, 2, 2, 1
+    starts = run_starts(counts)
+    index = rng.integers(0, 50, starts[-1]) if indexed else None
+    coef = rng.integers(-3, 4, starts[-1]).astype(float) if weighted else -1
+    x = rng.integers(-9, 10, (50 if indexed else starts[-1], *width)).astype(np.float32)
+    terms = (x if index is None else x[index]) * np.broadcast_to(coef, starts[-1]).reshape(-1, *(1 for _ in width))
+    expected = np.array([terms[a:b].sum(0) for a, b in pairwise(starts)])
+    np.testing.assert_array_equal(combine(make(x), index, starts, coef), expected)
+    np.testing.assert_array_equal(jax.jit(lambda x: combine(x, index, starts, coef))(x), expected)
+
+
+def test_sums_of_unlike_lengths_take_a_term_each():
+    """One row of eight among a thousand of one: not eight passes over all."""
+    starts = run_starts(np.where(np.arange(1000) == 500, 8, 1))
+    jaxpr = jax.make_jaxpr(lambda x: combine(x, None, starts))(np.zeros(1007))
+    moved = sum(eqn.outvars[0].aval.size for eqn in jaxpr.eqns if eqn.primitive.name in ("gather", "slice", "jit"))
+    assert moved < 2100, jaxpr

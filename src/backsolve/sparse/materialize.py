@@ -244,7 +244,7 @@ def combine(x: Any, index: Index | None, starts: Index | None, coef: Any = 1) ->
     With starts None there is one term each; an empty sum is zero.  Sums are done as passes of elementwise additions: the
     first terms of all k, the second terms, and so on; long ones in rounds of at most 8 terms (so that rounding errors
     grow with the logarithm of their length only).
-    Cost: one gather a term, rounded up to a multiple of the number of sums.
+    Cost: one gather a term, and one a sum where they are of unlike lengths; else rounded up to a multiple of their number.
     """
     if starts is None:
         return weigh(take(x, index), coef)
@@ -261,10 +261,27 @@ def combine(x: Any, index: Index | None, starts: Index | None, coef: Any = 1) ->
         within = np.arange(ends[-1]) - np.repeat(ends[:-1], pieces)
         rounds = np.append(np.repeat(starts[:-1], pieces) + _PASSES * within, starts[-1])
         return combine(combine(x, index, rounds, coef), None, ends)
-    total: Any = None
-    for k in range(most):
-        term = _nth_terms(x, index, starts, counts > k, k, coef)
-        total = term if total is None else add(total, term)
+    if most * counts.size > 2 * int(starts[-1] + counts.size):
+        return _longest_first(x, index, starts, counts, coef)
+    return _in_passes(x, index, starts, counts, coef)
+
+
+def _longest_first(x: Any, index: Index | None, starts: Index, counts: Index, coef: Any) -> Any:
+    """The sums in the order of their lengths, so that each pass is over those that have such a term, then put in order."""
+    order = np.argsort(-counts, kind="stable")
+    ends = run_starts(counts[order])
+    chosen = np.arange(ends[-1]) + np.repeat(starts[order] - ends[:-1], counts[order])
+    places = np.empty_like(order)
+    places[order] = np.arange(order.size)
+    index, coef = chosen if index is None else index[chosen], coef if is_number(coef) else coef[chosen]
+    return take(_in_passes(x, index, ends, counts[order], coef), places)
+
+
+def _in_passes(x: Any, index: Index | None, starts: Index, counts: Index, coef: Any) -> Any:
+    """The first terms of all sums, and the second terms, and so on."""
+    total = _nth_terms(x, index, starts, counts > 0, 0, coef)
+    for k in range(1, int(counts.max())):
+        total = add(total, _nth_terms(x, index, starts, counts > k, k, coef))
     return total
 
 
