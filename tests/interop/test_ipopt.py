@@ -292,22 +292,35 @@ def test_a_callback_sees_each_step_and_stops(library):
     assert found.history == tuple(seen)
 
 
+@pytest.mark.parametrize("double", [True, False])
+def test_a_callback_has_the_precision_of_the_caller(double):
+    seen = []
+    with jax.enable_x64(double):
+        hs071().solve([1.0, 5.0, 5.0, 1.0], callback=lambda _: seen.append(jnp.ones(1).dtype), options=QUIET)
+        assert jnp.ones(1).dtype == (jnp.float64 if double else jnp.float32)
+    assert set(seen) == {jnp.dtype(jnp.float64 if double else jnp.float32)}
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("where", ["objective", "gradient", "constraints", "jacobian", "hessian", "callback"])
-def test_errors_and_interruptions_come_out(library, where, monkeypatch):
+@pytest.mark.parametrize(
+    ("where", "number"), [("_at", 1), ("_at", 2), ("_at", 3), ("_at", 4), ("_at", 7), ("_curved", 1), ("callback", 1)]
+)
+def test_errors_and_interruptions_come_out(library, where, number, monkeypatch):
     p = hs071()
     calls = []
+    call = getattr(p, where, None)  # what all callbacks at a point come from
 
-    def interrupted(*_):
+    def interrupted(*given):
         calls.append(None)
-        raise KeyboardInterrupt(where)
+        if len(calls) == number:
+            raise KeyboardInterrupt(where)
+        return call(*given)
 
     if where != "callback":
-        p.hessianstructure()
         monkeypatch.setattr(p, where, interrupted)
     with pytest.raises(KeyboardInterrupt, match=where):
         p.solve([1.0, 5, 5, 1], callback=interrupted if where == "callback" else None, options=QUIET, library=library)
-    assert len(calls) == 1
+    assert len(calls) == number
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

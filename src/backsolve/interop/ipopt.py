@@ -6,7 +6,7 @@ The callbacks need no library; `Problem.solve` takes cyipopt where that is insta
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +22,7 @@ from backsolve.interop.vectors import jacobian_of, value_and_jacobian_of
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.tracing.derivative import has_own_rules
 from backsolve.transforms.derivatives import grad, value_and_grad
+from backsolve.xla.inline import inline
 from backsolve.xla.quick import quickly_compiled
 
 __all__ = ["Iterate", "Problem", "Result"]
@@ -160,12 +161,11 @@ class Problem:
         self._f, self._g = f, g
         with jax.enable_x64(True):
             self._parameters = jax.tree_util.tree_map(lambda p: jnp.asarray(p, np.asarray(p).dtype), parameters)
-        self._x = jax.ShapeDtypeStruct((self.n,), np.float64)  # type: ignore[no-untyped-call]
-        self.m = int(self._first.shapes[1].shape[0])
+        self.m = self._first.sizes[1]
         self.lb, self.ub = _bounds("lb", "ub", lb, ub, self.n, "unknowns")
         cl, cu = (0.0, 0.0) if cl is None and cu is None else (cl, cu)
         self.cl, self.cu = _bounds("cl", "cu", cl, cu, self.m, "entries of g")
-        self._last: tuple[bytes, Any, Any] | None = None  # the point, the parameters and the result of the last call
+        self._last: tuple[bytes, Any, Sequence[Array]] | None = None  # point, parameters and result of the last call
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is compiled: a copy traces and compiles again."""
@@ -208,19 +208,19 @@ class Problem:
     # ---- what IPOPT asks for ------------------------------------------------------------------------------------------
     def objective(self, x: Any) -> float:
         """f(x)."""
-        return float(self._at(x)[0])
+        return float(self._parts(x)[0][0])
 
     def gradient(self, x: Any) -> Array:
         """∇f(x), of shape (n,)."""
-        return np.array(self._at(x)[2])
+        return self._parts(x)[2].copy()
 
     def constraints(self, x: Any) -> Array:
         """g(x), of shape (m,)."""
-        return np.array(self._at(x)[1])
+        return self._parts(x)[1].copy()
 
     def jacobian(self, x: Any) -> Array:
         """The numbers of the Jacobian of g at x, in the order of `jacobianstructure`."""
-        return np.array(self._at(x)[3])
+        return self._parts(x)[3].copy()
 
     def jacobianstructure(self) -> tuple[Array, Array]:
         """Rows and columns where the Jacobian of g may be non-zero."""
@@ -229,7 +229,8 @@ class Problem:
     def hessian(self, x: Any, lagrange: Any, obj_factor: float) -> Array:
         """The numbers of the lower half of the Hessian of  obj_factor · f + lagrange · g,  in its structure's order."""
         weights = _vector("the multipliers", lagrange, self.m)
-        return np.array(self._curvature(self._vector_x(x), self._parameters, weights, np.float64(obj_factor)))
+        with jax.enable_x64(True):
+            return self._curved(_vector("x", x, self.n), weights, obj_factor).copy()
 
     def hessianstructure(self) -> tuple[Array, Array]:
         """Rows and columns of the lower triangle where the Hessian of  σ f + λ·g  may be non-zero."""
@@ -247,21 +248,22 @@ class Problem:
             g, J = value_and_jacobian_of(lambda x: self._constraints(x, parameters), x)
             return (value, g, slope, J.data), J
 
-        return _Compiled(first, (self._x, self._parameters))
+        return _Compiled(first, self.n, self._parameters)
 
     @cached_property
     def _curvature(self) -> _Compiled:
-        def curvature(x: Any, parameters: Any, weights: Any, factor: Any) -> Any:
+        def curvature(point: Any, parameters: Any) -> Any:
+            x, weights, factor = point[: self.n], point[self.n : -1], point[-1]
+
             def lagrangian(x: Any) -> Any:
                 return factor * self._objective(x, parameters) + jnp.sum(weights * self._constraints(x, parameters))
 
             symmetric = not has_own_rules(jax.make_jaxpr(lagrangian)(x).jaxpr)
             H = jacobian_of(grad(lagrangian), x, lower=symmetric)
             low = H.lower()
-            return low.data, low
+            return (low.data,), low
 
-        weights, factor = (jax.ShapeDtypeStruct(shape, np.float64) for shape in ((self.m,), ()))  # type: ignore[no-untyped-call]
-        return _Compiled(curvature, (self._x, self._parameters, weights, factor))
+        return _Compiled(curvature, self.n + self.m + 1, self._parameters)
 
     def _objective(self, x: Any, parameters: Any) -> Any:
         value = self._f(x) if parameters is None else self._f(x, parameters)
@@ -276,18 +278,24 @@ class Problem:
         value = self._g(x) if parameters is None else self._g(x, parameters)
         return _doubled("g", flat(value))
 
-    def _vector_x(self, x: Any) -> Array:
-        return _vector("x", x, self.n)
+    def _parts(self, x: Any) -> Sequence[Array]:
+        with jax.enable_x64(True):
+            return self._at(_vector("x", x, self.n))
 
-    def _at(self, x: Any) -> Any:
-        """What there is to know at x without multipliers: callers ask for its parts one after the other, at the same x."""
-        x = self._vector_x(x)
+    def _at(self, x: Array) -> Sequence[Array]:
+        """f, g, gradient and Jacobian at x: callers ask for them one after the other, at the same x."""
         at, parameters, there = x.tobytes(), self._parameters, self._last
         if there is not None and there[1] is parameters and there[0] == at:
             return there[2]
-        found = tuple(map(np.asarray, self._first(x, parameters)))
+        found = self._first(x, parameters)
         self._last = at, parameters, found
         return found
+
+    def _curved(self, x: Array, weights: Array, factor: Any) -> Array:
+        """The lower half of the Hessian of  factor · f + weights · g  at x."""
+        point = np.empty(self.n + self.m + 1)
+        point[: self.n], point[self.n : -1], point[-1] = x, weights, factor
+        return self._curvature(point, self._parameters)[0]
 
     def _compile(self, *, second: bool) -> None:
         """Compile what `solve` needs: one program in a thread of its own while the other one is traced."""
@@ -350,29 +358,41 @@ class Problem:
             options = {"warm_start_init_point": "yes", **options}
         guarded = _Guarded(self, callback)
         self._compile(second=options.get("hessian_approximation") != "limited-memory")
-        x, multipliers, status = call(self, guarded, x0, multipliers, options)
+        with jax.enable_x64(True):
+            x, multipliers, status = inline(lambda: call(self, guarded, x0, multipliers, options))
         if guarded.error is not None:
             raise guarded.error
         return Result(x, self.objective(x), self.constraints(x), *multipliers, int(status), tuple(guarded.history))
 
 
 class _Compiled:
-    """A function of arrays that returns (arrays, matrix or None), traced once and compiled once, in double precision."""
+    """A function of a vector and parameters, in double precision, that is traced once and compiled once.
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        patterns: list[SparseMatrix | None] = []
+    It returns vectors and numbers, and a matrix or None.  The program has one array for all of these: what a call costs
+    besides its arithmetic, it costs for each array (2 µs for one that goes in, as much for one that comes out).
+    """
 
-        def kept(*arguments: Any) -> Any:
-            arrays, matrix = function(*arguments)
-            patterns.append(matrix)
-            return arrays
+    def __init__(self, function: Callable[..., Any], size: int, parameters: Any) -> None:
+        matrices: list[SparseMatrix | None] = []
+        sizes: list[int] = []
+
+        def kept(vector: Any, parameters: Any) -> Any:
+            arrays, matrix = function(vector, parameters)
+            matrices.append(matrix)
+            sizes.extend(a.size for a in arrays)
+            # Each is made first, and then copied; else XLA makes all in one loop, in which it chooses at every entry.
+            apart = jax.lax.optimization_barrier(arrays)  # type: ignore[no-untyped-call]
+            return jnp.concatenate([jnp.ravel(a) for a in apart])
 
         with jax.enable_x64(True):
-            self._traced = jax.jit(kept).trace(*arguments)
+            vector = jax.ShapeDtypeStruct((size,), np.float64)  # type: ignore[no-untyped-call]
+            self._traced = jax.jit(kept).trace(vector, parameters)
         self._run: Any = None
-        self.shapes = self._traced.out_info
+        self.sizes = tuple(sizes)
+        ends = np.cumsum([0, *sizes]).tolist()
+        self._parts = tuple(map(slice, ends, ends[1:]))
         nowhere = np.zeros(0, np.int64)
-        self.places = (nowhere, nowhere) if patterns[0] is None else (patterns[0].rows, patterns[0].cols)
+        self.places = (nowhere, nowhere) if matrices[0] is None else (matrices[0].rows, matrices[0].cols)
 
     @cached_property
     def lowered(self) -> Any:
@@ -386,10 +406,10 @@ class _Compiled:
             self._run = quickly_compiled(lowered)
         return self._run
 
-    def __call__(self, *arguments: Any) -> Any:
-        run = self._run or self.compile(self.lowered)
-        with jax.enable_x64(True):
-            return run(*arguments)
+    def __call__(self, vector: Array, parameters: Any) -> Sequence[Array]:
+        """What the function returns, as vectors that cannot be written into; to be called where JAX is set to double."""
+        found = np.asarray((self._run or self.compile(self.lowered))(vector, parameters))
+        return [found[part] for part in self._parts]
 
 
 def _doubled(name: str, value: Any) -> Any:
@@ -434,42 +454,47 @@ def _bounds(low: str, high: str, below: Any, above: Any, size: int, what: str) -
 class _Guarded:
     """The callbacks as both libraries may have them: none of them raises, since that goes through compiled code.
 
-    After an error all is NaN, so that IPOPT stops soon; `Problem.solve` raises it then.
+    After an error all is NaN, so that IPOPT stops soon; `Problem.solve` raises it then.  What IPOPT gives is not looked at,
+    and what it gets is not copied, since the libraries do; JAX is set to double precision, but for the user's callback.
     """
 
     def __init__(self, problem: Problem, callback: Callable[[Iterate], Any] | None) -> None:
         self._problem = problem
         self._callback = callback
+        self._double = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # the caller's
         self.error: BaseException | None = None
         self.history: list[Iterate] = []
 
-    def _called(self, function: Callable[..., Any], size: int | None, *arguments: Any) -> Any:
-        failed = np.nan if size is None else np.full(size, np.nan)
-        if self.error is not None:
-            return failed
-        try:
-            return function(*arguments)
-        except BaseException as error:  # noqa: BLE001  (raised again by solve, an interruption too)
-            self.error = error
-            return failed
+    def _called(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        if self.error is None:
+            try:
+                return function(*arguments)
+            except BaseException as error:  # noqa: BLE001  (raised again by solve, an interruption too)
+                self.error = error
+        return None
 
-    def objective(self, x: Any) -> Any:
-        return self._called(self._problem.objective, None, x)
+    def _part(self, number: int, x: Array) -> Array:
+        found = self._called(self._problem._at, x)
+        return np.full(self._problem._first.sizes[number], np.nan) if found is None else found[number]
 
-    def gradient(self, x: Any) -> Any:
-        return self._called(self._problem.gradient, self._problem.n, x)
+    def objective(self, x: Array) -> float:
+        return float(self._part(0, x)[0])
 
-    def constraints(self, x: Any) -> Any:
-        return self._called(self._problem.constraints, self._problem.m, x)
+    def constraints(self, x: Array) -> Array:
+        return self._part(1, x)
 
-    def jacobian(self, x: Any) -> Any:
-        return self._called(self._problem.jacobian, self.jacobianstructure()[0].size, x)
+    def gradient(self, x: Array) -> Array:
+        return self._part(2, x)
+
+    def jacobian(self, x: Array) -> Array:
+        return self._part(3, x)
 
     def jacobianstructure(self) -> tuple[Array, Array]:
         return self._problem.jacobianstructure()
 
-    def hessian(self, x: Any, multipliers: Any, factor: float) -> Any:
-        return self._called(self._problem.hessian, self.hessianstructure()[0].size, x, multipliers, factor)
+    def hessian(self, x: Array, multipliers: Array, factor: float) -> Array:
+        found = self._called(self._problem._curved, x, multipliers, factor)
+        return np.full(self._problem._curvature.sizes, np.nan) if found is None else found
 
     def hessianstructure(self) -> tuple[Array, Array]:
         return self._problem.hessianstructure()
@@ -478,8 +503,10 @@ class _Guarded:
         """Keep the iteration; False ends IPOPT."""
         row = Iterate(*numbers)
         self.history.append(row)
-        goes_on = True if self._callback is None else self._called(self._callback, None, row)
-        return self.error is None and goes_on is not False
+        if self._callback is None:
+            return self.error is None
+        with jax.enable_x64(self._double):
+            return self._called(self._callback, row) is not False and self.error is None
 
 
 Call = Callable[[Problem, _Guarded, Array, Any, Mapping[str, Any]], tuple[Array, tuple[Array, Array, Array], int]]
