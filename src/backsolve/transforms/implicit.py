@@ -31,7 +31,7 @@ from backsolve.transforms.newton import (
     newton,
 )
 from backsolve.transforms.pairs import joined, over_pairs, split
-from backsolve.transforms.repeated import held_step
+from backsolve.transforms.repeated import column_norms, held_step
 from backsolve.transforms.stopping import Stopping
 
 __all__ = ["fixed_point", "root"]
@@ -289,11 +289,13 @@ def _levenberg_traced(F: Callable[[Any], Any], z0: Any, box: Box, tol: float, ma
         return flat(F(tree(x)), dtype)
 
     def trial(state: Any) -> Any:
-        x, now, g, shift, largest, n, _, _ = state
+        x, now, g, sizes, shift, largest, n, _, _ = state
         largest = jnp.maximum(largest, abs(x))
         free = ~box.held(x, g)
-        first = FIRST_DAMPING * _max(jnp.where(free, g, 0)) / jnp.where(largest.any(), _max(largest), 1)
-        d = jnp.where(free, held_step(F, tree, x, -now, shift, free), 0)
+        D = jnp.where(sizes > 0, sizes, 1)
+        far = _max(D * largest)
+        first = FIRST_DAMPING * _max(jnp.where(free, g / D, 0)) / jnp.where(far > 0, far, 1)
+        d = jnp.where(free, held_step(F, tree, x, -now, shift * D**2, free), 0)
         there = box.clipped(x + d)
         d = there - x
         after, promised = value(there), -(g @ d)
@@ -301,7 +303,7 @@ def _levenberg_traced(F: Callable[[Any], Any], z0: Any, box: Box, tol: float, ma
         good = jnp.isfinite(there).all() & (promised > 0) & (fall >= DECREASE * promised)
         scale = rule.scale(x, largest, d)
         slope = jnp.where(good, gradient(there, after), g)
-        whole = shift * _max(d) <= 0.5 * _max(jnp.where(free, g, 0))
+        whole = shift * _max(D * d) <= 0.5 * _max(jnp.where(free, g / D, 0))
         x, now = jnp.where(good, there, x), jnp.where(good, after, now)
         stuck = ~good & (~(shift < LARGEST_DAMPING * first) | (jnp.isfinite(d).all() & (d == 0).all()))
         last = stuck | (good & whole & rule.short(d, scale))
@@ -309,16 +311,24 @@ def _levenberg_traced(F: Callable[[Any], Any], z0: Any, box: Box, tol: float, ma
         zero = jax.lax.cond(
             last, lambda: (rule.near(x, now, scale) | rule.noise(x, now, scale)).all(), lambda: jnp.full((), False)
         )
-        gain = 2 * fall / jnp.where(good, promised + shift * (d @ d), 1)
+        gain = 2 * fall / jnp.where(good, promised + shift * ((D * d) @ (D * d)), 1)
         less = jnp.where(shift < first, 0, shift * jnp.maximum(GROWTH**-2, 1 - (2 * gain - 1) ** 3))
         shift = jnp.where(good, less, jnp.maximum(GROWTH * shift, first))
-        return x, now, slope, shift, largest, n + good, zero | (now == 0).all(), stuck
+        sizes = jax.lax.cond(good, lambda: grown(sizes, x), lambda: sizes)
+        return x, now, slope, sizes, shift, largest, n + good, zero | (now == 0).all(), stuck
+
+    def grown(sizes: Any, x: Any) -> Any:
+        """Sizes of the unknowns: the norms of the columns of F', as large as they have been; ones where damping is given."""
+        if damping:
+            return jnp.ones_like(sizes)
+        norms = column_norms(value, x)
+        return jnp.maximum(sizes, jnp.where(jnp.isfinite(norms), norms, 0))
 
     def gradient(x: Any, now: Any) -> Any:
         return jax.vjp(value, x)[1](now)[0]
 
     def going(state: Any) -> Any:
-        _, _, _, _, _, n, converged, stuck = state
+        _, _, _, _, _, _, n, converged, stuck = state
         return ~converged & ~stuck & (n < max_steps)
 
     x = flat(z0, dtype)
@@ -326,8 +336,9 @@ def _levenberg_traced(F: Callable[[Any], Any], z0: Any, box: Box, tol: float, ma
     now, inside = value(x), ((x >= box.lower) & (x <= box.upper)).all()
     if now.size != x.size:
         require_square(now.size, x.size)
-    start = x, now, gradient(x, now), jnp.asarray(damping, dtype), abs(x), 0, (now == 0).all(), ~inside
-    x, _, _, _, _, _, converged, _ = jax.lax.while_loop(going, trial, start)
+    sizes = grown(jnp.zeros_like(x), x)
+    start = x, now, gradient(x, now), sizes, jnp.asarray(damping, dtype), abs(x), 0, (now == 0).all(), ~inside
+    x, _, _, _, _, _, _, converged, _ = jax.lax.while_loop(going, trial, start)
     return _nan_unless(converged & inside, tree(x))
 
 

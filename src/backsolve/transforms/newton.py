@@ -261,25 +261,27 @@ def gauss_newton(
     lower: Any = -np.inf,
     upper: Any = np.inf,
 ) -> Solution:
-    """Find the x of least ½ ‖r(x)‖² by damped Gauss-Newton steps:  min ‖J d + r‖² + λ ‖d‖²,  x ← x + d.
+    """Find the x of least ½ ‖r(x)‖² by damped Gauss-Newton steps:  min ‖J d + r‖² + λ ‖Dd‖²,  x ← x + d.
 
     r(x) is a pytree of at least as many entries as x; complex ones are two each, their real and imaginary parts, and
     ‖r‖² = Σ |rᵢ|².  Each step is one solve with the augmented matrix of J's own graph:
     neither J nor JᵀJ is formed.  λ starts at 0 and rises where J has not full rank or the step does not help
-    (Levenberg-Marquardt); where rounding may hide how far ½ ‖r‖² falls, gradients at both ends tell.
+    (Levenberg-Marquardt): λ ‖Dd‖², with D about the norms of J's columns, as large as they have been, so that the steps are
+    the same in all units of x.  Where rounding may hide how far ½ ‖r‖² falls, gradients at both ends tell.
     Converged where the gradient Jᵀr is zero as F is in `newton` (told by Jᵀr near x, not at x0), after a step that λ has not
     kept short: at a minimum, or at another point where ½ ‖r‖² is stationary.
-    ``damping`` is the λ of the first step, (JᵀJ + λI) d = −Jᵀr; then the gain of each step over what its model promises
-    lowers or raises it.  ``lower`` and ``upper`` are those of `minimize_newton`: the step has the least ‖J d + r‖² + λ ‖d‖²
-    between the bounds, and an unknown that is held at one counts for no gradient.
+    ``damping`` is the λ of the first step, (JᵀJ + λI) d = −Jᵀr  (Levenberg: D = I, in the units that x has); then the gain
+    of each step over what its model promises lowers or raises it.  ``lower`` and ``upper`` are those of `minimize_newton`:
+    the step is the best one between the bounds, and an unknown that is held at one counts for no gradient.
     ``engine`` and ``callback`` are those of `newton`.
     Returns a `Solution`, with ``value`` r(x); its history prints as a table.
     Raises `ConvergenceError` with the history; `ValueError` where lower is above upper or x0 is outside; otherwise as
     `solve_jacobian`, except that J need not be square.
     Cost: a step, one evaluation of J and the factors of its augmented matrix; with bounds, those for each set of held
     unknowns that is tried.
-    Source: Nocedal and Wright, *Numerical Optimization*, 2006, chapter 10; Nielsen, *Damping parameter in Marquardt's
-    method*, 1999; bounds, see `minimize_newton`; when to stop, see `newton`.
+    Source: Nocedal and Wright, *Numerical Optimization*, 2006, chapter 10; Moré, *The Levenberg-Marquardt algorithm:
+    implementation and theory*, 1978; Nielsen, *Damping parameter in Marquardt's method*, 1999; bounds, see
+    `minimize_newton`; when to stop, see `newton`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -318,6 +320,7 @@ def _least_squares(
 
     x = largest = work.x0
     whole_box, inside = np.ones(x.size, bool), box if box.bounded else None
+    units = _Units(None if damping else work.column_norms, x.size)
     rule, zeros = (Stopping(_each(each), x0, x.size, tol, inside) for each in (gradient, work.value))
     residual, g = work.value(x), gradient(x)
     free = ~box.held(x, g)
@@ -336,10 +339,11 @@ def _least_squares(
         if root and not g[free].any():
             raise none_found(x, NO_ROOT)
         largest = np.maximum(largest, abs(x))
-        first = FIRST_DAMPING * _max(g[free]) / (_max(largest) or 1.0)
+        D = units.at(x) if damping else units.last
+        first = units.first(g, free, largest)
         while True:
             try:
-                d = least_in_box(_Normal(work, slope, x, residual, damping), g, *box.room(x))
+                d = least_in_box(_Normal(work, slope, x, residual, damping * D**2), g, *box.room(x))
             except SingularError:  # J has not full rank: more damping gives it
                 d = None
             scale = rule.scale(x, largest, 0 * x if d is None else d)
@@ -350,6 +354,8 @@ def _least_squares(
                 fall = _fall(g, gradient(there), d) if hidden else _half(residual) - _half(y)
                 if (there != x).any() and fall >= DECREASE * promised:
                     break
+            D = units.at(x)
+            first = units.first(g, free, largest)
             damping = max(GROWTH * damping, first)
             if (d is not None and (there == x).all()) or not damping < LARGEST_DAMPING * first:
                 if root and not is_root(x, scale, largest):
@@ -366,29 +372,54 @@ def _least_squares(
         free = ~box.held(x, g)
         history.add(size(residual), _max(g[free]), damping, _max(d), *_counted(box, free))
         scale = rule.scale(x, largest, d)
-        short = rule.short(d, scale) and _is_whole(damping, d, before[free], g[free])
+        short = rule.short(d, scale) and _is_whole(damping, D * d, (before / D)[free], (g / D)[free])
         done = not (residual if root else g[free]).any() or (short and root and is_root(x, scale, scale))
         if short and not done and _vanishes(rule, x, g, scale, scale, free):
             if root and not zeros.near(x, residual, scale, LARGE).all():  # near a multiple root the gradient vanishes first
                 raise none_found(x, NO_ROOT)
             done = not root
-        gain = 2 * fall / (promised + damping * float(d @ d))  # over what the model promises
+        gain = 2 * fall / (promised + damping * float((D * d) @ (D * d)))  # over what the model promises
         damping = 0.0 if damping < first else damping * max(GROWTH**-2, 1 - (2 * gain - 1) ** 3)
     watch(x)
     return Solution(work.shown(x), work.output(x), history)
 
 
+class _Units:
+    """Sizes D of the unknowns, by which steps are damped, λ ‖D d‖²: ones, or the norms of J's columns.
+
+    With these, as large as they have been, the iteration is the same in all units of x.
+    Source: Moré, *The Levenberg-Marquardt algorithm: implementation and theory*, 1978.
+    """
+
+    def __init__(self, norms: Callable[[Array], Array] | None, size: int) -> None:
+        self._norms, self._sizes = norms, np.zeros(size)
+        self._x: Array | None = None
+        self.last = np.ones(size)
+
+    def at(self, x: Array) -> Array:
+        """D at x, which is worked out once."""
+        if self._norms is not None and self._x is not x:
+            self._x, norms = x, self._norms(x)
+            self._sizes = np.maximum(self._sizes, np.where(np.isfinite(norms), norms, 0))
+            self.last = np.where(self._sizes > 0, self._sizes, 1.0)
+        return self.last
+
+    def first(self, g: Array, free: Array, largest: Array) -> float:
+        """The least λ that is worth trying, by the last D."""
+        return FIRST_DAMPING * _max((g / self.last)[free]) / (_max(self.last * largest) or 1.0)
+
+
 class _Normal(NamedTuple):
-    """½ ‖J d + r‖² + ½ λ ‖d‖² as a function of the step d."""
+    """½ ‖J d + r‖² + ½ Σ λᵢ dᵢ² as a function of the step d."""
 
     work: Repeated
     normal: Callable[[Array, Array], Any]
     x: Array
     residual: Array
-    damping: float
+    damping: Array
 
     def slope(self, d: Array) -> Array:
-        return np.asarray(self.normal(self.x, d), float) + self.damping * d
+        return np.asarray(self.normal(self.x, d), float) + self.damping * d  # type: ignore[no-any-return]
 
     def face(self, free: Array, d: Array) -> Array:
         held = np.where(free, 0, d)
