@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+import backsolve as bs
 from backsolve import gauss_newton, minimize_newton, newton
+from backsolve.engines import ENGINES
 
 from ..engines.installed import GENERAL
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
-ENGINES = ["auto", "superlu", "blocks", *GENERAL]
+NAMES = ["auto", "superlu", "blocks", *GENERAL]
 TIMES = np.linspace(0.0, 2.0, 9)
 
 
@@ -42,13 +44,38 @@ SOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_engine_finds_the_same(method, engine):
     solve, F, x0 = METHODS[method]
     found = solve(F, x0, engine=engine)
     assert found.converged
     np.testing.assert_allclose(found.x, SOLUTIONS[method](), rtol=1e-7, atol=1e-9)
+
+
+def by_fixed_point(F, z0, *args, **more):
+    return bs.fixed_point(lambda z, *args: z - F(z, *args), z0, *args, method="newton", **more)
+
+
+@pytest.mark.parametrize(("find", "more"), [(bs.root, {}), (bs.root, {"lower": 0.0}), (by_fixed_point, {})])
+def test_the_engine_of_a_root_takes_its_steps(find, more, monkeypatch):
+    """Concrete ones, called back from compiled code, and those of the derivative."""
+    factored = []
+    monkeypatch.setitem(ENGINES, "counted", lambda *matrix: factored.append(None) or ENGINES["superlu"](*matrix))
+
+    def F(z, p):
+        return z**3 - p * jnp.roll(z, 1)
+
+    start, p = jnp.array([1.5, 2.0]), jnp.array([2.0, 3.0])
+    want = newton(lambda z: F(z, p), start).x
+    np.testing.assert_allclose(find(F, start, p, engine="counted", **more), want, rtol=1e-9)
+    assert (steps := len(factored)) > 2
+    if not more:  # by blocks, where it is bounded and traced
+        np.testing.assert_allclose(jax.jit(lambda p: find(F, start, p, engine="counted"))(p), want, rtol=1e-9)
+        assert len(factored) > steps + 2
+    jax.grad(lambda p: find(F, start, p, engine="counted", **more).sum())(p)
+    assert len(factored) > 2 * steps
+    np.testing.assert_allclose(find(F, start, p, engine="gmres", **more), want, rtol=1e-9)  # for derivatives only
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -16,6 +16,7 @@ import numpy as np
 from backsolve.capture import linearize
 from backsolve.capture.linearized import Leaves, flat
 from backsolve.capture.solving import is_concrete, require_engine
+from backsolve.engines import ENGINES
 from backsolve.engines.base import SingularError, SingularMatrixError
 from backsolve.system.bordered import require_square
 from backsolve.tracing.jaxpr import hoisted
@@ -56,6 +57,8 @@ def root(
     none.  What F closes over counts as an argument too.  Works under ``jit``, ``vmap`` and ``grad``, where F_z is eliminated
     block by block in JAX, and where nothing can be raised: z is NaN if the iteration has not converged.  When it has is told
     as in `newton`, traced or not; complex unknowns are two each as there.
+    ``engine`` is that of `System.solve`, for the steps and for derivatives: one that does not factor is for these alone, and
+    under ``jit`` damped and bounded steps are by blocks.
     ``damping`` and the bounds ``lower`` and ``upper`` are those of `newton`; under ``jit`` a z0 outside gives NaN too.  The
     derivative is the same, since only a z with F(z, *args) = 0 is returned: at a bound it is that of the side on which there
     is such a z.  By the bounds there is none.
@@ -79,10 +82,11 @@ def root(
         z0, box = start
         if is_concrete(start, args):
             ends: list[Any] = [jax.tree_util.tree_leaves(Leaves.of(z0).tree_of(end)) for end in box] or [-np.inf, np.inf]
-            return _newton_concrete(lambda z: F(z, *args), z0, tol, max_steps, damping=damping, lower=ends[0], upper=ends[1])
+            more = {"damping": damping, "lower": ends[0], "upper": ends[1]}
+            return _newton_concrete(lambda z: F(z, *args), z0, tol, max_steps, engine, **more)
         if special:
             return _levenberg_traced(lambda z: F(z, *args), z0, Box(*box), tol, max_steps, damping)
-        return _newton_traced(lambda z: F(z, *args), z0, tol, max_steps)
+        return _newton_traced(lambda z: F(z, *args), z0, tol, max_steps, engine)
 
     return _implicit(F, solver, z0, args, engine, (box.lower, box.upper) if special else ())
 
@@ -128,8 +132,8 @@ def fixed_point(
         concrete = is_concrete(z0, args)
         if method == "newton":
             if concrete:
-                return _newton_concrete(lambda z: F(z, *args), z0, tol, max_steps)
-            return _newton_traced(lambda z: F(z, *args), z0, tol, max_steps)
+                return _newton_concrete(lambda z: F(z, *args), z0, tol, max_steps, engine)
+            return _newton_traced(lambda z: F(z, *args), z0, tol, max_steps, engine)
         iterated = _iterated if concrete else _iterated_traced
         return split(iterated(image, joined(z0), tol, max_steps))
 
@@ -213,19 +217,24 @@ def _iterated_traced(image: Callable[[Any], Any], z: Any, tol: float, max_steps:
     return _nan_unless(error <= _tolerance(tol, z) * jnp.maximum(1.0, _max(z)), z)
 
 
-def _newton_concrete(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int, **more: Any) -> Any:
-    """The solution of `newton`, of which bounds are lists of leaves; pairs of real numbers stay pairs."""
+def _newton_concrete(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int, engine: str, **more: Any) -> Any:
+    """The solution of `newton`, of which bounds are lists of leaves; pairs of real numbers stay pairs.
+
+    Its steps need an engine that factors; one that iterates is for derivatives only.
+    """
+    engine = engine if engine in ENGINES else "auto"
     leaves, structure = jax.tree_util.tree_flatten(z0)
 
     def listed(leaves: Any) -> Any:
         return jax.tree_util.tree_leaves(F(jax.tree_util.tree_unflatten(structure, leaves)))
 
-    zero = newton(listed, leaves, tol=tol, max_steps=max_steps, **more)
+    zero = newton(listed, leaves, tol=tol, max_steps=max_steps, engine=engine, **more)
     return jax.tree_util.tree_unflatten(structure, zero.x)
 
 
-def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int) -> Any:
+def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int, engine: str) -> Any:
     """`newton` as one loop of JAX, on z as one flat vector."""
+    engine = engine if engine in ENGINES else "auto"
     unknowns = Leaves.of(z0)
     tree, dtype = unknowns.tree_of, jnp.result_type(jnp.float16, *unknowns.avals)
 
@@ -236,7 +245,7 @@ def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int)
         x, now, zero, largest, n, _, _ = state
         largest = jnp.maximum(largest, abs(x))
         system = linearize(F, tree(x))
-        d = -flat(system.solve(system.value), dtype)
+        d = -flat(system.solve(system.value, engine=engine), dtype)
         counted = ~zero | zero.all()
 
         def enough(t: Any, there: Any) -> Any:
