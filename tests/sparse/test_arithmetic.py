@@ -355,6 +355,21 @@ def test_no_array_unasked():
         (lambda: A[1, 2, 3], TypeError, r"A\[rows\] or A\[rows, columns\], got A\["),
         (lambda: jax.jit(lambda i: A[i])(1), TypeError, "known while tracing"),
         (lambda: A @ ["a"] * 6, TypeError, "takes an array of numbers"),
+        (
+            lambda: A @ scipy.sparse.linalg.aslinearoperator(np.eye(6)),
+            TypeError,
+            r"a product of a sparse .*aslinearoperator\(A\) in place",
+        ),
+        (
+            lambda: A - scipy.sparse.linalg.aslinearoperator(np.eye(6)),
+            TypeError,
+            r"a sum of a sparse .*aslinearoperator\(A\) in place",
+        ),
+        (
+            lambda: scipy.sparse.linalg.aslinearoperator(np.eye(6)) + A,
+            TypeError,
+            r"a sum of a sparse .*aslinearoperator\(A\) in place",
+        ),
     ],
 )
 def test_wrong_input(wrong, error, message):

@@ -317,6 +317,8 @@ class SparseMatrix(FlatProducts):
         if other is not None:
             pattern, data = arithmetic.multiplied(self._beside(x, "a product"), other[:2])
             return SparseMatrix(pattern, data, other[2], self.codomain)
+        if hasattr(type(x), "_matmat"):  # SciPy's operators
+            raise _lazy("product", x)
         x = x if is_array(x) else array_of_numbers(x, "a product with a sparse matrix")
         if len(x.shape) == 1 and x.shape[0] == self.shape[1] and (is_spread(self.data) or is_spread(x)):
             A, shift = (self, times_shifted) if self._mirror is None else (self._mirror, pulled_shifted)
@@ -362,6 +364,8 @@ class SparseMatrix(FlatProducts):
         if operand is not None:
             pattern, data = arithmetic.added(self._beside(other, "a sum"), operand[:2])
             return SparseMatrix(pattern, data, self.domain, self.codomain)
+        if hasattr(type(other), "_matmat"):
+            raise _lazy("sum", other)
         if is_array(other) and tuple(other.shape) == self.shape:
             return add(self._flat(self.shape), other)
         if is_array(other) or is_number(other):
@@ -380,7 +384,7 @@ class SparseMatrix(FlatProducts):
             return SparseMatrix(pattern, data, self.domain, self.codomain)
         if is_array(other) and tuple(other.shape) == self.shape:
             return subtract(self._flat(self.shape), other)
-        if isinstance(other, LinearOperator) or is_array(other) or is_number(other):
+        if isinstance(other, LinearOperator) or is_array(other) or is_number(other) or hasattr(type(other), "_matmat"):
             return self + (-other)
         return NotImplemented
 
@@ -594,3 +598,11 @@ def braille(pattern: Pattern, lines: int = _LINES, characters: int = _CHARACTERS
         return [f"⎡{text[0]}⎤"]
     ends = [("⎡", "⎤"), *[("⎢", "⎥")] * (len(text) - 2), ("⎣", "⎦")]
     return [left + row + right for (left, right), row in zip(ends, text, strict=True)]
+
+
+def _lazy(what: str, x: Any) -> TypeError:
+    """The error for a SciPy operator, which has no numbers to take."""
+    return TypeError(
+        f"a {what} of a sparse matrix and {describe(x)} has no numbers to form: with "
+        "scipy.sparse.linalg.aslinearoperator(A) in place of the sparse matrix A it is an operator too."
+    )
