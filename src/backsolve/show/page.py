@@ -255,7 +255,7 @@ def _line(place: str) -> str:
 
 
 def _source(picture: Picture, read: Callable[[str], list[str]] = linecache.getlines) -> tuple[list[str], list[Any]]:
-    """The lines of code that vertices come from, as file:line, and what is printed of each file."""
+    """The lines of code that vertices come from, as file:line or In[3]:line, and what is printed of each file."""
     at: dict[str, tuple[str, int]] = {}
     for v in picture.vertices:
         if v.place and _line(v.place) not in at:
@@ -277,5 +277,5 @@ def _source(picture: Picture, read: Callable[[str], list[str]] = linecache.getli
                     shown.append(["⋮", "", -1])
             shown.append([no, text[no - 1].rstrip("\n") if no <= len(text) else "", mine[no]])
             previous = no
-        source.append([path.replace("\\", "/").split("/")[-1], shown])
+        source.append([next(line.split(":")[0] for line, (where, _) in at.items() if where == path), shown])
     return lines, source
