@@ -8,11 +8,11 @@ from typing import Any
 __all__ = ["embedded", "frames"]
 
 END = "</body>"
-# Alone, a page fills its window, and its panels scroll; in a frame it is as tall as its content and scrolls nowhere.
+# Alone, a page fills its window; in a frame it is as tall as its content.
 TELL = """<script>
 if (parent !== window) {
   const style = document.createElement("style");
-  style.textContent = "body { min-height: 0 } .scroll { max-height: none; overflow-y: hidden }";
+  style.textContent = "body { min-height: 0 }";
   document.head.append(style);
   const tell = () => parent.postMessage({ backsolve: Math.ceil(document.body.getBoundingClientRect().height) }, "*");
   new ResizeObserver(tell).observe(document.body);

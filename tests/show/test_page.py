@@ -235,6 +235,24 @@ def test_the_buttons_and_the_slider(opened):
     assert browser.ask("document.getElementById('graph').clientWidth") > width
 
 
+def test_a_tall_graph_takes_the_whole_width_and_the_page_follows_its_steps(opened):
+    browser = opened(captured(20), unfold=False)
+    whole = "document.querySelector('main').clientWidth"
+    graph = "document.querySelector('#graph').closest('.panel').clientWidth"
+    assert browser.ask(graph) < 0.6 * browser.ask(whole)
+    browser.ask("backsolve.unfold(true)")
+    assert browser.ask(graph) > 0.9 * browser.ask(whole)
+    assert browser.ask(FAULTS) == []
+    seen = """(() => { const box = (s) => document.querySelector(s).getBoundingClientRect();
+      const v = box("#graph .v.work"), bar = box("#bar");
+      return bar.top >= 0 && v.top > bar.bottom && v.bottom < innerHeight; })()"""
+    for step in (1, 20, 40, 60):
+        browser.ask(f"backsolve.go({step})")
+        assert browser.ask(seen), step
+    browser.ask("backsolve.unfold(false)")
+    assert browser.ask(graph) < 0.6 * browser.ask(whole)
+
+
 def test_groups_unfold_by_a_click_and_fold_again(opened):
     browser = opened(captured(40), unfold=False)
     shown = "document.querySelectorAll('#graph .v').length"

@@ -14,12 +14,23 @@ function draw() {
   const arrows = [...shown.values()];
   for (const arrow of arrows) if (arrow.edges.length > 1) arrow.label = `${arrow.edges.length} edges`;
   const labelled = arrows.length <= 60;
-  const [width, height] = place(found, open, arrows, labelled, Math.max($("graph").parentElement.clientWidth / 0.8, 420));
+  const [width, height] = placed(found, open, arrows, labelled);
   const rowLines = linesOf(data.rows, data.cols, rep, false), colLines = linesOf(data.cols, data.rows, rep, true);
   view = { found, open, rep, arrows, shown, labelled, rowLines, colLines, ...matrixOf(page, rep, rowLines, colLines), extra: [] };
   drawGraph(width, height);
   drawPanel();
   update();
+}
+
+// A graph that would be taller than the window has the whole width of the page, and the matrix stands below it: panels do not
+// scroll down by themselves, the page does.
+function placed(found, open, arrows, labelled) {
+  const once = () => place(found, open, arrows, labelled, Math.max($("graph").parentElement.clientWidth / 0.8, 420));
+  document.body.classList.remove("tall");
+  const size = once();
+  if (!matchMedia("(min-width: 861px)").matches || scaled("graph", ...size) * size[1] <= Math.max(innerHeight, 600)) return size;
+  document.body.classList.add("tall");
+  return once();
 }
 
 function drawGraph(width, height) {
@@ -110,11 +121,14 @@ function nameCell(cell) {
   if (view.text) cell.element.setAttribute("tabindex", 0);
 }
 // As large as there is room for, and no smaller than can be read; a matrix that is just squares has no such end.
-function fit(which, svg, width, height) {
-  const room = svg.parentElement.clientWidth - 14, high = Math.max(240, 0.5 * innerHeight);
+function scaled(which, width, height) {
+  const room = $(which).parentElement.clientWidth - 14, high = Math.max(240, 0.5 * innerHeight);
   const least = which === "graph" ? 0.62 : view.text ? 0.7 : view.named ? 0.8 : 0.05;
-  const whole = room / width, most = Math.min(which === "graph" ? 1.9 : 1.6, Math.max(1, high / height));
-  const scale = state.zoom[which] || Math.min(most, Math.max(least, whole));
+  const most = Math.min(which === "graph" ? 1.9 : 1.6, Math.max(1, high / height));
+  return Math.min(most, Math.max(least, room / width));
+}
+function fit(which, svg, width, height) {
+  const scale = state.zoom[which] || scaled(which, width, height);
   state.natural = Object.assign(state.natural || {}, { [which]: [width, height, scale] });
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("width", Math.floor(width * scale));

@@ -47,11 +47,6 @@ function light(things, element) {
     view.rowLines.forEach((line, k) => { if (line.item === things.item) mark(view.rowText[k]); });
     view.colLines.forEach((line, k) => { if (line.item === things.item) mark(view.colText[k]); });
   }
-  const first = [...edgeLines].find((n) => n >= 0);
-  if (first !== undefined && lines[first] && things.line === undefined) {
-    const box = $("code").querySelector(".scroll"), at = lines[first].offsetTop - box.offsetTop;
-    if (at < box.scrollTop || at > box.scrollTop + box.clientHeight - 24) box.scrollTop = at - 60;
-  }
   describe(things, chosen, here);
   showThumb(gridOf(things), element || document.body);
 }

@@ -87,8 +87,7 @@ function update() {
   }
   for (const cell of view.extra) cell.element.classList.toggle("work", work.has(cell.key));
   drawFill(present, width);
-  if (v >= 0) reveal("graph", view.rep[v].x, view.rep[v].y);
-  if (v >= 0 && rowOf[v] >= 0) reveal("matrix", 0, view.ys[rowOf[v]]);
+  if (v >= 0) reveal(view.rep[v].x, view.rep[v].y);
   fillTotals(gone, v);
   view.results.forEach(({ u, box, text, room }) => {
     box.classList.toggle("filled", isFilled(u));
@@ -163,12 +162,12 @@ function inWords({ n, terms }, minus) {
   const text = terms.map((t) => t || "I").join(" + ");
   return !minus ? text : terms.length > 1 ? `−[${text}]` : text.startsWith("−") ? text.slice(1) : `−${text}`;
 }
-function reveal(which, x, y) { // scrolls a panel, and no more than it, to what is in work
-  const box = $(which).parentElement, scale = state.natural[which][2], margin = 90;
-  x *= scale;
-  y *= scale;
-  if (which === "graph" && (x < box.scrollLeft + margin || x > box.scrollLeft + box.clientWidth - margin)) box.scrollLeft = x - box.clientWidth / 2;
-  if (y < box.scrollTop + 20 || y > box.scrollTop + box.clientHeight - 40) box.scrollTop = y - box.clientHeight / 2;
+function reveal(x, y) { // scrolls to what is in work: the graph to the sides, and the page down where its bar stays above
+  const svg = $("graph"), box = svg.parentElement, scale = state.natural.graph[2], margin = 90;
+  const across = x * scale, down = svg.getBoundingClientRect().top + y * scale;
+  if (across < box.scrollLeft + margin || across > box.scrollLeft + box.clientWidth - margin) box.scrollLeft = across - box.clientWidth / 2;
+  if (!document.body.classList.contains("tall")) return;
+  if (down < $("bar").getBoundingClientRect().bottom + 30 || down > innerHeight - 40) scrollBy(0, down - innerHeight / 2);
 }
 function drawFill(present, width) {
   view.fills.replaceChildren();
