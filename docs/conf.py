@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import embed  # noqa: E402
+import releases  # noqa: E402
 
 import backsolve  # noqa: E402
 
@@ -25,6 +26,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"backsolve {version}"
 html_static_path = ["_static"]
+templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_js_files = ["frames.js"]
 html_extra_path = ["_build/extra"]
@@ -80,3 +82,4 @@ def setup(app: Any) -> None:
     app.connect("builder-inited", _gallery)
     app.connect("autodoc-process-docstring", _plain)
     app.connect("html-page-context", embed.frames)
+    app.connect("build-finished", releases.finish)

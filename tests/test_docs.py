@@ -1,12 +1,13 @@
-"""The site: every page is reached, frames follow the pages inside them, and those follow the site's theme."""
+"""The site: every page is reached, frames follow their pages, those follow the theme, versions stand side by side."""
 
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from docs import embed
+from docs import embed, releases
 from tests.show.browser import Browser, chromium
 
 DOCS = Path(embed.__file__).parent
@@ -66,3 +67,75 @@ def test_a_frame_is_as_tall_as_its_page_and_of_its_theme(tmp_path):
             assert browser.ask("document.querySelector('iframe').style.height") == "1234px"
     finally:
         browser.close()
+
+
+def built(site, version, *pages):
+    """A site's folder of this version, as Sphinx would have left it, with the choice of versions on every page."""
+    template = (DOCS / "_templates" / "sidebar" / "variant-selector.html").read_text(encoding="utf-8")
+    folder = site / version
+    (folder / "_static").mkdir(parents=True)
+    (folder / "searchindex.js").touch()
+    (folder / "_static" / "versions.js").write_text((DOCS / "_static" / "versions.js").read_text(encoding="utf-8"))
+    for page in ("index", *pages):
+        file = folder / f"{page}.html"
+        file.parent.mkdir(exist_ok=True)
+        text = re.sub(r"\{#.*?#\}", "", template)
+        values = {"release": version, "pagename": page, "content_root": "../" * page.count("/") or "./"}
+        for name, value in values.items():
+            text = text.replace(f"{{{{ {name} }}}}", value)
+        assert "{" not in text
+        file.write_text(f"<!doctype html><title>{page} of {version}</title>{text}", encoding="utf-8")
+
+
+def test_versions_of_the_site_are_listed_newest_first(tmp_path):
+    for version in ("0.9.0", "0.10.0", "0.11.0rc1"):
+        built(tmp_path, version, "start", "_modules/index")
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "0.8.0").mkdir()  # nothing was built into it
+    releases.write(tmp_path)
+    assert list(releases.listed(tmp_path)) == ["0.10.0", "0.9.0", "0.11.0rc1"]
+    assert releases.listed(tmp_path)["0.9.0"] == ["_modules/index", "index", "start"]
+    assert "url=0.10.0/index.html" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(chromium() is None, reason="needs a Chromium")
+def test_the_choice_of_a_version_leads_to_the_same_page_where_there_is_one(tmp_path):
+    built(tmp_path, "0.1.0", "start", "_modules/all")
+    built(tmp_path, "0.2.0", "start", "new")
+    browser = Browser()
+
+    def choose(version):
+        browser.events.clear()
+        browser.ask(
+            f"(c => {{ c.value = '{version}'; c.dispatchEvent(new Event('change')); }})(document.getElementById('versions'))"
+        )
+        while "Page.loadEventFired" not in browser.events:
+            browser.ask("1")
+        return browser.ask("document.title")
+
+    try:
+        browser.open(tmp_path / "0.1.0" / "start.html")  # alone, without the list
+        assert browser.ask("document.getElementById('versions').value") == "0.1.0"
+        releases.write(tmp_path)
+        browser.open(tmp_path / "0.2.0" / "start.html")
+        assert browser.ask("[...document.querySelectorAll('option')].map(o => o.value)") == ["0.2.0", "0.1.0"]
+        assert browser.ask("document.getElementById('newest').hidden")
+        assert choose("0.1.0") == "start of 0.1.0"
+        assert browser.ask("document.getElementById('versions').value") == "0.1.0"
+        assert browser.ask("document.getElementById('newest').textContent") == "The newest is 0.2.0."
+        assert choose("0.2.0") == "start of 0.2.0"
+        browser.open(tmp_path / "0.2.0" / "new.html")
+        assert choose("0.1.0") == "index of 0.1.0"
+        browser.open(tmp_path / "0.1.0" / "_modules" / "all.html")
+        assert choose("0.2.0") == "index of 0.2.0"
+    finally:
+        browser.close()
+
+
+def test_only_a_version_that_was_built_is_listed(tmp_path):
+    built(tmp_path, "1.0.0")
+    app = SimpleNamespace(outdir=str(tmp_path / "1.0.0"), config=SimpleNamespace(release="1.0.0"))
+    releases.finish(app, ValueError("broken off"))
+    assert not (tmp_path / "versions.js").exists()
+    releases.finish(app, None)
+    assert (tmp_path / "versions.js").read_text(encoding="utf-8") == 'window.backsolveVersions = {"1.0.0": ["index"]};\n'
