@@ -42,12 +42,11 @@ nightly: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
 
-# The site is docs/_build/html, as it is published: a folder for each version that was built into it, and what lists them.
+# The site is docs/_build/html, as it is published: a folder for each version that was put into it, and what lists them.
 # Every warning is an error.
 docs: $(VENV)/.installed-docs
-	version=$$($(BIN)/python -c 'import backsolve; print(backsolve.__version__)') && $(BIN)/python -m sphinx \
-	  --quiet --fail-on-warning --keep-going -b html -d docs/_build/doctrees docs docs/_build/html/$$version
-	@echo "docs/_build/html/index.html"
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs docs/_build/this
+	@$(BIN)/python -m docs.releases docs/_build/this docs/_build/html
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -12,7 +12,6 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import embed  # noqa: E402
-import releases  # noqa: E402
 
 import backsolve  # noqa: E402
 
@@ -82,4 +81,3 @@ def setup(app: Any) -> None:
     app.connect("builder-inited", _gallery)
     app.connect("autodoc-process-docstring", _plain)
     app.connect("html-page-context", embed.frames)
-    app.connect("build-finished", releases.finish)

@@ -1,14 +1,20 @@
-"""The versions of the site, each in a folder of its own: `versions.js` lists them for the choice in the sidebar."""
+"""The versions of the site, each in a folder of its own: `versions.js` lists them for the choice in the sidebar.
+
+`python -m docs.releases docs/_build/this docs/_build/html` adds what Sphinx has built to the site, as this version's folder.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
-from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-__all__ = ["finish", "listed", "write"]
+import backsolve
+
+__all__ = ["add", "listed"]
 
 FIRST = """<!doctype html>
 <html lang="en">
@@ -21,7 +27,7 @@ FIRST = """<!doctype html>
 
 
 def listed(site: Path) -> dict[str, list[str]]:
-    """The pages of every version that was built into the site, newest version first, those before a release last."""
+    """The pages of every version in the site, newest version first, those before a release last."""
     found = {}
     for index in site.glob("*/searchindex.js"):
         try:
@@ -36,15 +42,16 @@ def _pages(folder: Path) -> list[str]:
     return sorted(page.relative_to(folder).with_suffix("").as_posix() for page in folder.rglob("*.html"))
 
 
-def write(site: Path) -> None:
-    """Write what belongs to no version: the list of them, and a first page that leads to the newest."""
+def add(built: Path, site: Path, version: str) -> Path:
+    """Put what was built in the place of this version; list them all; return a first page, which leads to the newest."""
+    shutil.rmtree(site / version, ignore_errors=True)
+    shutil.copytree(built, site / version)
     versions = listed(site)
     (site / "versions.js").write_text(f"window.backsolveVersions = {json.dumps(versions)};\n", encoding="utf-8")
-    (site / "index.html").write_text(FIRST.format(next(iter(versions))), encoding="utf-8")
+    first = site / "index.html"
+    first.write_text(FIRST.format(next(iter(versions))), encoding="utf-8")
+    return first
 
 
-def finish(app: Any, error: Exception | None) -> None:
-    """The same when a version is built; as a handler of Sphinx's build-finished."""
-    folder = Path(app.outdir)
-    if error is None and folder.name == app.config.release:
-        write(folder.parent)
+if __name__ == "__main__":
+    print(add(Path(sys.argv[1]), Path(sys.argv[2]), backsolve.__version__))

@@ -3,7 +3,6 @@
 import re
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -69,73 +68,74 @@ def test_a_frame_is_as_tall_as_its_page_and_of_its_theme(tmp_path):
         browser.close()
 
 
-def built(site, version, *pages):
-    """A site's folder of this version, as Sphinx would have left it, with the choice of versions on every page."""
+def add(site, version, *pages):
+    """A site gets this version, as Sphinx would have built it, with the choice of versions on every page."""
     template = (DOCS / "_templates" / "sidebar" / "variant-selector.html").read_text(encoding="utf-8")
-    folder = site / version
-    (folder / "_static").mkdir(parents=True)
-    (folder / "searchindex.js").touch()
-    (folder / "_static" / "versions.js").write_text((DOCS / "_static" / "versions.js").read_text(encoding="utf-8"))
+    built = site.parent / f"built {version}"
+    (built / "_static").mkdir(parents=True)
+    (built / "searchindex.js").touch()
+    (built / "_static" / "versions.js").write_text((DOCS / "_static" / "versions.js").read_text(encoding="utf-8"))
     for page in ("index", *pages):
-        file = folder / f"{page}.html"
-        file.parent.mkdir(exist_ok=True)
         text = re.sub(r"\{#.*?#\}", "", template)
         values = {"release": version, "pagename": page, "content_root": "../" * page.count("/") or "./"}
         for name, value in values.items():
             text = text.replace(f"{{{{ {name} }}}}", value)
         assert "{" not in text
-        file.write_text(f"<!doctype html><title>{page} of {version}</title>{text}", encoding="utf-8")
+        (built / page).parent.mkdir(exist_ok=True)
+        (built / f"{page}.html").write_text(f"<!doctype html><title>{page} of {version}</title>{text}", encoding="utf-8")
+    return releases.add(built, site, version)
 
 
 def test_versions_of_the_site_are_listed_newest_first(tmp_path):
+    site = tmp_path / "site"
     for version in ("0.9.0", "0.10.0", "0.11.0rc1"):
-        built(tmp_path, version, "start", "_modules/index")
-    (tmp_path / "pages").mkdir()
-    (tmp_path / "0.8.0").mkdir()  # nothing was built into it
-    releases.write(tmp_path)
-    assert list(releases.listed(tmp_path)) == ["0.10.0", "0.9.0", "0.11.0rc1"]
-    assert releases.listed(tmp_path)["0.9.0"] == ["_modules/index", "index", "start"]
-    assert "url=0.10.0/index.html" in (tmp_path / "index.html").read_text(encoding="utf-8")
+        first = add(site, version, "start", "_modules/index")
+    (site / "pages").mkdir()
+    (site / "0.8.0").mkdir()  # nothing was built into it
+    assert list(releases.listed(site)) == ["0.10.0", "0.9.0", "0.11.0rc1"]
+    assert releases.listed(site)["0.9.0"] == ["_modules/index", "index", "start"]
+    assert first == site / "index.html"
+    assert "url=0.10.0/index.html" in first.read_text(encoding="utf-8")
+    assert '{"0.10.0": ["_modules/index", "index", "start"], "0.9.0"' in (site / "versions.js").read_text(encoding="utf-8")
+
+
+def test_a_version_that_is_built_again_takes_its_own_place(tmp_path):
+    site = tmp_path / "site"
+    add(site, "1.0.0", "old")
+    (tmp_path / "built 1.0.0").rename(tmp_path / "before")
+    add(site, "1.0.0", "new")
+    assert releases.listed(site) == {"1.0.0": ["index", "new"]}
 
 
 @pytest.mark.skipif(chromium() is None, reason="needs a Chromium")
 def test_the_choice_of_a_version_leads_to_the_same_page_where_there_is_one(tmp_path):
-    built(tmp_path, "0.1.0", "start", "_modules/all")
-    built(tmp_path, "0.2.0", "start", "new")
+    site = tmp_path / "site"
+    add(site, "0.1.0", "start", "_modules/all")
+    (site / "versions.js").unlink()
     browser = Browser()
 
     def choose(version):
         browser.events.clear()
-        browser.ask(
-            f"(c => {{ c.value = '{version}'; c.dispatchEvent(new Event('change')); }})(document.getElementById('versions'))"
-        )
+        choice = "document.getElementById('versions')"
+        browser.ask(f"{choice}.value = '{version}', {choice}.dispatchEvent(new Event('change'))")
         while "Page.loadEventFired" not in browser.events:
             browser.ask("1")
         return browser.ask("document.title")
 
     try:
-        browser.open(tmp_path / "0.1.0" / "start.html")  # alone, without the list
+        browser.open(site / "0.1.0" / "start.html")  # alone, without the list
         assert browser.ask("document.getElementById('versions').value") == "0.1.0"
-        releases.write(tmp_path)
-        browser.open(tmp_path / "0.2.0" / "start.html")
+        add(site, "0.2.0", "start", "new")
+        browser.open(site / "0.2.0" / "start.html")
         assert browser.ask("[...document.querySelectorAll('option')].map(o => o.value)") == ["0.2.0", "0.1.0"]
         assert browser.ask("document.getElementById('newest').hidden")
         assert choose("0.1.0") == "start of 0.1.0"
         assert browser.ask("document.getElementById('versions').value") == "0.1.0"
         assert browser.ask("document.getElementById('newest').textContent") == "The newest is 0.2.0."
         assert choose("0.2.0") == "start of 0.2.0"
-        browser.open(tmp_path / "0.2.0" / "new.html")
+        browser.open(site / "0.2.0" / "new.html")
         assert choose("0.1.0") == "index of 0.1.0"
-        browser.open(tmp_path / "0.1.0" / "_modules" / "all.html")
+        browser.open(site / "0.1.0" / "_modules" / "all.html")
         assert choose("0.2.0") == "index of 0.2.0"
     finally:
         browser.close()
-
-
-def test_only_a_version_that_was_built_is_listed(tmp_path):
-    built(tmp_path, "1.0.0")
-    app = SimpleNamespace(outdir=str(tmp_path / "1.0.0"), config=SimpleNamespace(release="1.0.0"))
-    releases.finish(app, ValueError("broken off"))
-    assert not (tmp_path / "versions.js").exists()
-    releases.finish(app, None)
-    assert (tmp_path / "versions.js").read_text(encoding="utf-8") == 'window.backsolveVersions = {"1.0.0": ["index"]};\n'
