@@ -233,6 +233,8 @@ def test_case_runs_and_its_answers_agree(name, small_gradients):
     section = measure(name, Runner(quick=True))
     assert section.rows
     assert section.machine.count("numpy") == 1
+    told = {headline.column for headline in headlines.HEADLINES if headline.section == name}
+    assert told <= {column.name for column in section.ratios}
     report.picture(section)
 
 
