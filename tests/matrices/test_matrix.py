@@ -11,6 +11,7 @@ from backsolve import (
     O,
     OperatorMatrix,
     SpaceError,
+    bidiagonal,
     diagonal,
     hadamard,
     left_mul,
@@ -104,6 +105,15 @@ def test_identity_minus_is_lazy_and_equal_to_eager(kind):
             np.testing.assert_allclose(got, want, rtol=1e-12)
     assert len((lazy + L).entries) >= 3
     assert lazy[0, 0].universal_unit == "one"
+
+
+@pytest.mark.parametrize("weight", [2, 0.5, hadamard(np.array([0.5, 2.0]), "Δ"), sympy.Symbol("a", commutative=False)])
+def test_identity_minus_a_unit_triangle_is_strictly_triangular(weight):
+    back = I - bidiagonal([I, I, I] if isinstance(weight, LinearOperator) else [1, 1, 1], [-weight, -weight])
+    assert set(back.entries) == {(1, 0), (2, 1)}
+    assert back.shape == (3, 3)
+    if not isinstance(weight, LinearOperator):
+        assert back[1, 0] == weight
 
 
 def test_identity_minus_with_a_diagonal():

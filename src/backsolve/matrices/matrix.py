@@ -326,10 +326,16 @@ class OperatorMatrix(Measured, FlatMatrix, Showable):
             raise SpaceError(f"I − A needs a square A, got {_blocks(self.shape)}.")
         unified(self.row_spaces, self.col_spaces, "row and column")
         if self.numeric is None and any((i, i) in self.entries for i in range(self.shape[0])):
-            return _identity_like(self) - self  # type: ignore[no-any-return]
+            diagonal = {(i, j): element for (i, j), element in self.entries.items() if i == j}
+            ones = {place for place, a in diagonal.items() if algebra.is_one(a) or (is_number(a) and a == 1)}
+            return (_identity_like(self) - self)._without(ones)  # type: ignore[no-any-return]
         if self.numeric is not None and self.numeric.has_diagonal:
             return OperatorMatrix({}, self.shape, numeric=self.numeric.identity_minus())
         return _Complement(self)
+
+    def _without(self, places: set[tuple[int, int]]) -> OperatorMatrix:
+        left = {place: element for place, element in self.entries.items() if place not in places}
+        return OperatorMatrix(left, self.shape, self.row_spaces, self.col_spaces, names=self.names)
 
     def __neg__(self) -> OperatorMatrix:
         return self._map(algebra.negate)

@@ -88,10 +88,12 @@ class NumericMatrix:
         return self._transposed
 
     def identity_minus(self) -> NumericMatrix:
-        """I − self."""
-        from scipy.sparse import eye_array
+        """I − self; where self has a one on its diagonal there is nothing."""
+        from scipy.sparse import coo_array, eye_array
 
-        return NumericMatrix((eye_array(self.shape[0], format="csr") - self.csr).tocsr())
+        left = (eye_array(self.shape[0], format="csr") - self.csr).tocoo()
+        kept = (left.row != left.col) | (left.data != 0)
+        return NumericMatrix(coo_array((left.data[kept], (left.row[kept], left.col[kept])), shape=self.shape).tocsr())
 
     def times(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The product with a vector or a matrix of numbers."""
