@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from backsolve import I, O, System, matrix
+from backsolve import I, O, System, row
 
 __all__ = ["STILLS", "write_all"]
 
@@ -26,7 +26,7 @@ def system() -> System:
     names: dict[str, Any] = {}
     with contextlib.redirect_stdout(io.StringIO()):
         exec(program[1], names)
-    return System(names["M"], matrix([[O, O], [-names["ImL"][1, 0], O]]), matrix([[O, I]]))
+    return System(names["M"], I - names["ImL"], row([O, I]))
 
 
 STILLS = {"system": (system, "A net of two layers", ("W₁", "W₂"))}
