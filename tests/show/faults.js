@@ -63,7 +63,7 @@
     const scroll = svg.parentElement;
     if (getComputedStyle(scroll).overflowX !== "auto" || scroll.scrollWidth < svg.clientWidth) faults.push(["cut off", which]);
     if (scroll.scrollHeight > scroll.clientHeight + 1) faults.push(["cut off below, or scrolled within what scrolls", which]);
-    if (which === "matrix" && svg.getBoundingClientRect().width > scroll.clientWidth) faults.push(["the matrix is wider than its panel", svg.getBoundingClientRect().width, scroll.clientWidth]);
+    if (svg.getBoundingClientRect().width > scroll.clientWidth) faults.push(["wider than its panel", which, svg.getBoundingClientRect().width, scroll.clientWidth]);
   }
   const room = document.documentElement.clientWidth;
   for (const e of all("header *, #bar *, .panel .head *, #legend li, #detail")) {

@@ -166,7 +166,7 @@ function columnsInBands(cs, open, widths, gap, left, right, bandOf, room) {
   }
   const size = (c) => 8 * ((starts.get(c) || 0) + (stops.get(c) || 0)) + widths.get(c) + gap.get(c);
   const total = cs.reduce((sum, c) => sum + size(c), 0);
-  const lines = total > 1.4 * room ? Math.ceil(total / room) : 1;
+  const lines = total > 1.2 * room ? Math.ceil(total / room) : 1;
   const bands = [{ right: 0 }], margin = lines > 1 ? 30 : 14;
   let x = margin;
   cs.forEach((c, k) => {
