@@ -38,9 +38,9 @@ def all_kinds() -> list[type]:
 
 
 def kinds() -> str:
-    """All kinds as an HTML table: name, file, and what it says about itself."""
+    """All kinds as an HTML table: name and file, and what it says about itself."""
     rows = [
-        f"<tr><td><code>{kind.__name__}</code></td><td><code>{kind.__module__.removeprefix('backsolve.')}</code></td>"
+        f"<tr><td><code>{kind.__name__}</code><br><small>{kind.__module__.removeprefix('backsolve.')}</small></td>"
         f"<td>{escape((inspect.getdoc(kind) or '').splitlines()[0]).replace('`', '')}</td></tr>"
         for kind in all_kinds()
     ]
