@@ -11,8 +11,6 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import embed  # noqa: E402
-
 import backsolve  # noqa: E402
 
 project = "backsolve"
@@ -24,7 +22,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ex
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"backsolve {version}"
-html_static_path = ["_static"]
+html_static_path = ["_static", str(Path(backsolve.__file__).parent / "show" / "frames.js")]
 templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_js_files = ["frames.js"]
@@ -69,10 +67,7 @@ def _plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
 def _gallery(app: Any) -> None:
     from gallery_pages import write_all
 
-    folder = HERE / "_build" / "extra" / "pages"
-    write_all(folder)
-    for page in folder.glob("*.html"):
-        page.write_text(embed.embedded(page.read_text(encoding="utf-8")), encoding="utf-8")
+    write_all(HERE / "_build" / "extra" / "pages")
 
 
 def setup(app: Any) -> None:
@@ -80,4 +75,3 @@ def setup(app: Any) -> None:
     (HERE / "_build" / "extra" / "pages").mkdir(parents=True, exist_ok=True)
     app.connect("builder-inited", _gallery)
     app.connect("autodoc-process-docstring", _plain)
-    app.connect("html-page-context", embed.frames)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import time
 import webbrowser
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ import scipy.sparse
 
 from backsolve import Graph, OperatorMatrix, hadamard, left_mul, linearize, matrix
 from backsolve.show import output, save, show, spy, to_dot, to_latex
+from backsolve.show.page import read
 from backsolve.show.pattern import pattern
 
 from .things import THINGS, captured, figure_1, matrix_net, random_graph
@@ -74,7 +76,9 @@ def test_inline_is_a_frame_of_its_own_and_nothing_for_the_very_large():
     html = figure_1()._repr_html_()
     assert html.startswith("<iframe")
     assert 'sandbox="allow-scripts"' in html
-    assert "<script" not in html
+    frame, script = html.split("</iframe>")
+    assert "<script" not in frame  # what the page is made of stays inside
+    assert script == f"\n<script>\n{read('frames.js')}</script>"
     assert OperatorMatrix.from_scipy(scipy.sparse.eye_array(30_000, k=-1).tocsr())._repr_html_() is None
     assert output.inline(random_graph()).count("<iframe") == 1
 
@@ -159,13 +163,42 @@ def test_a_notebook_shows_the_page_inline():
     nbclient = pytest.importorskip("nbclient")
     import nbformat
 
-    cells = ["from backsolve import Graph\ng = Graph({('a', 'b'): 2, ('b', 'c'): 3})\ng", "g.show()\nprint('after')"]
+    cells = [
+        "from backsolve import Graph\ng = Graph({('a', 'b'): 2, ('b', 'c'): 3})\ng",
+        "g.show()\nprint('after')",
+        "g.spy()",
+    ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbclient.NotebookClient(book, timeout=120, kernel_name="python3").execute()
-    first, second = (cell.outputs for cell in book.cells)
+    first, second, third = (cell.outputs for cell in book.cells)
     assert first[0]["data"]["text/html"].startswith("<iframe")
     assert [o["data"]["text/html"][:7] for o in second if o["output_type"] == "display_data"] == ["<iframe"]
+    assert [o["data"]["text/plain"] for o in second if o["output_type"] == "display_data"] == [
+        "the page of Graph of 3 nodes and 2 edges, 1 source, 1 sink"
+    ]
     assert [o["text"] for o in second if o["output_type"] == "stream"] == ["after\n"]
+    assert third[0]["data"]["image/png"]
+
+
+@pytest.mark.parametrize("make", [lambda: figure_1()._repr_html_(), lambda: captured(20)._repr_html_()])
+def test_the_frame_of_a_notebook_is_as_tall_as_the_page_and_scrolls_nowhere(browser, tmp_path, make):
+    (tmp_path / "book.html").write_text(f"<!doctype html><body>{make()}</body>", encoding="utf-8")
+    browser.open(tmp_path / "book.html")
+    heights = []
+    for _ in range(100):
+        heights.append(browser.ask("document.querySelector('iframe').clientHeight"))
+        if len(heights) > 6 and len({*heights[-5:], 780}) == 2:  # it has come to rest
+            break
+        time.sleep(0.05)
+    assert heights[-1] != 780
+    alone = tmp_path / "page.html"
+    width = browser.ask("document.querySelector('iframe').clientWidth")
+    srcdoc = browser.ask("document.querySelector('iframe').srcdoc")
+    alone.write_text(srcdoc, encoding="utf-8")
+    browser.resize(width, 800)
+    browser.open(alone)
+    browser.ask("document.documentElement.classList.add('framed')")
+    assert abs(browser.ask("document.body.getBoundingClientRect().height") - heights[-1]) <= 1
 
 
 def test_the_frame_of_a_notebook_draws_itself(browser, tmp_path):

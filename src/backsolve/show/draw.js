@@ -28,7 +28,7 @@ function placed(found, open, arrows, labelled) {
   const once = () => place(found, open, arrows, labelled, Math.max($("graph").parentElement.clientWidth / 0.8, 420));
   document.body.classList.remove("tall");
   const size = once();
-  if (!matchMedia("(min-width: 861px)").matches || scaled("graph", ...size) * size[1] <= Math.max(innerHeight, 600)) return size;
+  if (!matchMedia("(min-width: 861px)").matches || scaled("graph", ...size) * size[1] <= Math.max(tallest(), 600)) return size;
   document.body.classList.add("tall");
   return once();
 }
@@ -122,7 +122,7 @@ function nameCell(cell) {
 }
 // As large as there is room for, and no smaller than can be read; a matrix that is just squares has no such end.
 function scaled(which, width, height) {
-  const room = $(which).parentElement.clientWidth - 14, high = Math.max(240, 0.5 * innerHeight);
+  const room = $(which).parentElement.clientWidth - 14, high = Math.max(240, 0.5 * tallest());
   const least = which === "graph" ? 0.62 : view.text ? 0.7 : view.named ? 0.8 : 0.05;
   const most = Math.min(which === "graph" ? 1.9 : 1.6, Math.max(1, high / height));
   return Math.min(most, Math.max(least, room / width));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,15 @@ def _place(number: float, _: Any = None, *, shape: tuple[int, ...]) -> str:
     return ",".join(str(int(k)) for k in np.unravel_index(int(number), shape))
 
 
+class Spy(Figure):
+    """A figure that a notebook shows, also where nobody has imported pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def figure_of(thing: Any, title: str = "") -> Figure:
     """The figure: a square for every entry, or for as many as share a pixel, darker for more."""
     rows, cols, (m, n) = (thing.rows, thing.cols, thing.shape) if isinstance(thing, Entries) else pattern(thing)
@@ -35,7 +45,7 @@ def figure_of(thing: Any, title: str = "") -> Figure:
     counts = np.bincount(place, minlength=high * wide).reshape(high, wide).astype(float)
     full = (m / max(high, 1)) * (n / max(wide, 1))
     shade = np.where(counts > 0, 0.35 + 0.65 * np.log1p(counts) / np.log1p(max(full, counts.max(initial=1))), 0)
-    figure = Figure(figsize=(5, 5 * min(max(m / max(n, 1), 0.3), 2)), layout="constrained")
+    figure = Spy(figsize=(5, 5 * min(max(m / max(n, 1), 0.3), 2)), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shade, cmap=_COLOURS, vmin=0, vmax=1, interpolation="nearest", extent=(0, n, m, 0), aspect="auto")
     what = "" if isinstance(thing, SparseMatrix | Entries) else " blocks"

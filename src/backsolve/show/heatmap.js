@@ -48,7 +48,7 @@ function layout() {
     && widthOf(leaf.short) > (room - left - 12) * (leaf.stop - leaf.start) / (state.right - state.left) - 4); // names that do not fit lie along their columns
   const top = upright ? Math.min(names(colLeaves), 120) + 18 : 26;
   const high = state.bottom - state.top, wide = state.right - state.left;
-  const width = Math.max(60, room - left - 12), height = Math.max(60, Math.min(innerHeight * 0.68, Math.max(width * high / wide, 90)));
+  const width = Math.max(60, room - left - 12), height = Math.max(60, Math.min(tallest() * 0.68, Math.max(width * high / wide, 90)));
   const scale = Math.min(width / wide, height / high, 48);
   // As it is where that can be seen; where it is much longer than wide, as wide as there is room.
   const slim = Math.min(high, wide) * scale < 40;

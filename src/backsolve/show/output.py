@@ -15,7 +15,7 @@ from backsolve.elimination.paths import Graph
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.show.dot import to_dot
 from backsolve.show.heatmap import entries_of, spy_page
-from backsolve.show.page import page
+from backsolve.show.page import page, read
 from backsolve.show.tex import to_latex
 from backsolve.system.system import System
 
@@ -37,7 +37,7 @@ def show(
     if path is None and _in_notebook():
         from IPython.display import display
 
-        display(_Inline(_frame(html, title)))  # type: ignore[no-untyped-call]
+        display(_Inline(_frame(html, title), f"the page of {thing!r}"))  # type: ignore[no-untyped-call]
         return None
     if path is not None:
         return _write(path, html)
@@ -102,18 +102,21 @@ def inline(thing: Any, order: Any = None) -> str | None:
 
 
 def _frame(html: str, title: str) -> str:
-    """The page in a frame that may run its own script and nothing else."""
+    """The page in a frame that may run its own script and nothing else, and what makes the frame as tall as the page."""
     return (
         f'<iframe title="{escape(title or "backsolve")}" sandbox="allow-scripts" style="width: 100%; height: {_HEIGHT}px; '
-        f'border: 0;" srcdoc="{escape(html, quote=True)}"></iframe>'
+        f'border: 0;" srcdoc="{escape(html, quote=True)}"></iframe>\n<script>\n{read("frames.js")}</script>'
     )
 
 
 class _Inline:
-    """HTML that a notebook shows."""
+    """HTML that a notebook shows, and what stands in its place where only text is shown."""
 
-    def __init__(self, html: str) -> None:
-        self.html = html
+    def __init__(self, html: str, text: str) -> None:
+        self.html, self.text = html, text
+
+    def __repr__(self) -> str:
+        return self.text
 
     def _repr_html_(self) -> str:
         return self.html

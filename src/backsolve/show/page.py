@@ -76,7 +76,10 @@ def document(title: str, body: str, script: str, *, kind: str = "", beside: str 
         kind=kind,
         body=body,
         beside=beside,
-        script="(() => {\n'use strict';\n" + script + "})();",
+        script="(() => {\n'use strict';\nconst tallest = () => (parent === window ? innerHeight : 800);\n"
+        + script
+        + read("framed.js")
+        + "})();",
     )
 
 
