@@ -37,7 +37,7 @@ def show(
     if path is None and _in_notebook():
         from IPython.display import display
 
-        display(_Inline(_frame(html, title), f"the page of {thing!r}"))  # type: ignore[no-untyped-call]
+        display(_Inline(_frame(html, title), f"the page of {repr(thing).splitlines()[0]}"))  # type: ignore[no-untyped-call]
         return None
     if path is not None:
         return _write(path, html)
