@@ -16,12 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra import elements
-from backsolve.algebra.arrays import is_mask, multiply
-from backsolve.algebra.elements import is_number
+from backsolve.algebra.arrays import is_mask, is_number, multiply
 from backsolve.algebra.spaces import Space, TupleSpace
 from backsolve.capture.folding import known_value
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.record import record_of
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.solve import topological_order
 from backsolve.matrices.vector import times_row
@@ -30,7 +28,7 @@ from backsolve.operators.moves import Component, Parts, Reshape, Slice
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern
 from backsolve.system.system import System
-from backsolve.tracing.jaxpr import Kind
+from backsolve.tracing.jaxpr import Kind, record_of
 
 __all__ = ["EdgeOf", "Reach", "colour_sets", "sets_of"]
 
