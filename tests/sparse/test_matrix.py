@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backsolve.operators import SpaceError
-from backsolve.sparse.matrix import SparseMatrix, braille
+from backsolve.sparse.matrix import SparseMatrix
 from backsolve.sparse.operator import sparse
 from backsolve.sparse.pattern import dense, diagonal, from_entries
+from backsolve.sparse.text import braille
 
 
 @st.composite

@@ -18,7 +18,8 @@ from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.show.page import document, embedded, read
 from backsolve.show.pattern import pattern
 from backsolve.show.symbols import short_names, telling
-from backsolve.sparse.matrix import SparseMatrix, percent
+from backsolve.sparse.matrix import SparseMatrix
+from backsolve.sparse.text import percent
 from backsolve.system.system import System
 
 __all__ = ["Entries", "entries_of", "spy_page"]
