@@ -10,6 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import backsolve as bs
+from backsolve.xla import inline as inline_module
 
 from ..quick import compilation
 
@@ -97,3 +98,14 @@ def test_explicit_axes(jitted, in_context):
             check((jax.jit(solved) if jitted else solved)(y, b), want, y.sharding)
         with pytest.raises(TypeError, match="take engine='bicgstab'"):
             bs.linearize(F, y).solve(b, engine="gmres")
+
+
+def test_a_function_runs_inline_where_a_mesh_is_set():
+    """The program that calls it back is compiled once, and serves with a mesh of the caller's and without."""
+    inline_module._program.cache_clear()
+    f = jax.jit(lambda u: u @ u @ u)
+    A = jnp.ones((300, 300))
+    for mesh in (jax.make_mesh((8,), ("d",), axis_types=(AxisType.Explicit,)), None):
+        with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+            assert float(inline_module.inline(lambda: f(A)[0, 0])) == 300**2
+    assert inline_module.inline(lambda: f(A).is_ready())
