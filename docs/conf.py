@@ -51,7 +51,9 @@ for chatty in ("traitlets", "jax._src.xla_bridge"):
 
 
 def _plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are read in terminals: stars, bars, backslashes and underscores in them are themselves."""
+    """Docstrings are read in terminals: stars, bars, backslashes, underscores are themselves; stars around a title not."""
+    text = re.sub(r"(?<![\w*])\*([A-Z](?:[^*\n]|\n(?!\s*\n))*\w)\*(?!\w)", "\x02\\1\x03", "\n".join(lines))
+    lines[:] = text.split("\n")
     fenced = False
     for k, line in enumerate(lines):
         if line.lstrip().startswith((">>>", "...", ".. code")):
@@ -62,6 +64,7 @@ def _plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
             parts = re.split(r"(``.*?``|`[^`]*`)", line)
             parts[::2] = [re.sub(r"(\\|\*\*|\*|\||_(?=\W|$))", r"\\\1", part) for part in parts[::2]]
             lines[k] = "".join(parts)
+    lines[:] = [re.sub("[\x02\x03]", "*", line) for line in lines]
 
 
 def _gallery(app: Any) -> None:
