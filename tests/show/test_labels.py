@@ -2,7 +2,11 @@
 
 import re
 
+import numpy as np
+import pytest
+
 import backsolve as bs
+from docs import stills
 
 from .things import captured, figure_1, matrix_net, random_graph
 
@@ -77,3 +81,11 @@ def test_a_plan_is_stepped_through_with_its_own_numbers(opened):
     assert f"forward substitution: {plan.totals['forward']}" in [text.split(" cost ")[0] for text in totals]
     assert f"back substitution: {plan.totals['reverse']}" in [text.split(" cost ")[0] for text in totals]
     assert "a plan keeps shapes, not arrays" in browser.ask("document.querySelector('header').textContent")
+
+
+def test_a_source_tells_its_gradient_in_as_many_digits_as_its_box_has_room_for(opened):
+    browser = opened(stills.system())  # the README's net, whose sources have short names
+    browser.ask("backsolve.go(Infinity)")
+    texts = browser.ask("[...document.querySelectorAll('#graph .v.source .told')].map(e => e.textContent)")
+    exact = [float(np.linalg.norm(part)) for part in stills.system().vjp(bs.vector([np.ones((1, 1))]))]
+    assert [float(text.removeprefix("‖·‖ ")) for text in texts] == pytest.approx(exact, rel=0.06)

@@ -17,14 +17,14 @@ function cut(text, width, font = 12, weight = "") {
   return text.slice(0, low) + "…";
 }
 // A number in as many digits as there is room for, other text cut.
-function fitted(text, width) {
-  if (wide(text) <= width || !/^[−-]?[\d.]+(e[+−-]?\d+)?$/.test(text)) return cut(text, width);
+function fitted(text, width, font = 12, weight = "") {
+  if (wide(text, font, weight) <= width || !/^[−-]?[\d.]+(e[+−-]?\d+)?$/.test(text)) return cut(text, width, font, weight);
   const x = Number(text.replaceAll("−", "-"));
   for (const digits of [3, 2, 1]) {
     const shorter = String(+x.toPrecision(digits)).replaceAll("-", "−");
-    if (wide(shorter) <= width) return shorter;
+    if (wide(shorter, font, weight) <= width) return shorter;
   }
-  return cut(text, width);
+  return cut(text, width, font, weight);
 }
 // The lines that a label takes in a cell: one, or two of a product or of words.
 function linesIn(label, width) {

@@ -98,7 +98,7 @@ function update() {
   for (const item of view.found) {
     if (!item.underText || item.role !== "source") continue;
     const told = run.head === "x̄" && run.values && state.step === keyOf.size;
-    item.underText.textContent = cut(told ? `${run.head} ${run.values[item.vertex]}` : item.under, item.width - 10, 10.5);
+    item.underText.textContent = told ? toldIn(item.width - 10, run.head, run.values[item.vertex] || "") : cut(item.under, item.width - 10, 10.5);
     item.underText.classList.toggle("told", told);
   }
   view.values.forEach((box, k) => {
@@ -127,6 +127,10 @@ function fillTotals(gone, v) {
     write(cell.element, total || cell.label || "", view.xs[cell.c] + view.widths[cell.c] / 2, view.ys[cell.r] + view.high / 2, view.widths[cell.c] - 8);
     cell.element.setAttribute("aria-label", `row ${view.rowLines[cell.r].item.short}, column ${view.colLines[cell.c].item.short}: ${total || cell.label || "fill-in"}`);
   }
+}
+// A value with its name, in a narrower box without, in a narrow one without the sign of a norm.
+function toldIn(room, name, value) {
+  return [`${name} ${value}`, value].find((text) => wide(text, 10.5, 600) <= room) || fitted(value.replace("‖·‖ ", ""), room, 10.5, 600);
 }
 // Whether a cell shows the negative of its edge: all but the edges from sources and to outputs of a System.
 const minusIn = (i, j) => !(data.system && (vertices[j].role === "source" || vertices[i].role === "output"));
