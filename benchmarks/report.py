@@ -209,13 +209,14 @@ def picture(section: Section) -> Figure:
         ]
         axes[0, 0].set_ylim(0.5 * min(shares), 2 * max(shares))
         return figure
-    columns = -(-len(section.rows) // LINES)
-    height = 0.9 + 0.24 * -(-len(section.rows) // max(columns, 1))
+    listed = _lines(section.rows)
+    columns = -(-len(listed) // LINES)
+    height = 0.9 + 0.24 * -(-len(listed) // max(columns, 1))
     figure = Figure(figsize=(8.4 if columns < 2 else 13, height), facecolor="white", layout="constrained")
     axes = figure.subplots(1, max(columns, 1), squeeze=False, sharex=True).ravel()
     contestants = dict.fromkeys(key for row in section.rows for key in row.seconds)
     for k, ax in enumerate(axes):
-        _dots(ax, section.rows[k * LINES : (k + 1) * LINES], list(contestants))
+        _dots(ax, listed[k * LINES : (k + 1) * LINES], list(contestants))
     axes[-1].set_xscale("log")
     axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: seconds_text(seconds)))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=8, frameon=False, fontsize=9)
@@ -233,14 +234,25 @@ def _curves(ax: Axes, name: str, rows: Sequence[Row], unit: str) -> None:
     ax.legend(frameon=False)
 
 
-def _dots(ax: Axes, rows: Sequence[Row], contestants: Sequence[str]) -> None:
-    """A line for each row, a dot for each contestant; ours is large."""
+def _lines(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """What stands on each line: a row; of more than two columns' rows those that differ in the last part of their name."""
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        name = row.name if len(rows) <= 2 * LINES else row.name.rpartition(", ")[0] or row.name
+        lines.setdefault(name, []).append(row)
+    return list(lines.items())
+
+
+def _dots(ax: Axes, lines: Sequence[tuple[str, list[Row]]], contestants: Sequence[str]) -> None:
+    """A line for each row or kin of rows, a dot for each contestant of a row; ours is large."""
     for k, key in enumerate(contestants):
-        points = [(seconds, line) for line, row in enumerate(rows) if (seconds := row.seconds.get(key)) is not None]
-        times, lines = [seconds for seconds, _ in points], [line for _, line in points]
-        ax.scatter(times, lines, s=26 if k else 60, c=COLOURS[k % len(COLOURS)], label=key)
-    ax.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=9)
+        points = [
+            (t, height) for height, (_, kin) in enumerate(lines) for row in kin if (t := row.seconds.get(key)) is not None
+        ]
+        times, heights = [seconds for seconds, _ in points], [height for _, height in points]
+        ax.scatter(times, heights, s=26 if k else 60, c=COLOURS[k % len(COLOURS)], label=key)
+    ax.set_yticks(range(len(lines)), [name for name, _ in lines], fontsize=9)
     ax.tick_params(axis="y", length=0)
-    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_ylim(len(lines) - 0.4, -0.6)
     ax.grid(alpha=0.25)
     ax.spines[["top", "right", "left"]].set_visible(False)
