@@ -167,10 +167,11 @@ def hessian(name):
     return np.asarray(jax.jit(jax.hessian(loss_of(name)))(X)).reshape(X.size, X.size)
 
 
-def products(name, t, g):
-    """J t and Jᵀ g at X, by JAX."""
+@cache
+def products(name):
+    """J t and Jᵀ g at X by JAX, a function of t and g that is compiled once."""
     f = PROGRAMS[name]
-    return jax.jit(lambda x, t, g: (jax.jvp(f, (x,), (t,))[1], jax.vjp(f, x)[1](g)[0]))(X, t, g)
+    return jax.jit(lambda t, g: (jax.jvp(f, (X,), (t,))[1], jax.vjp(f, X)[1](g)[0]))
 
 
 def parts(system):
@@ -221,7 +222,7 @@ def test_unfolded_loops_are_the_same_system(name):
     loops += [op for op in system.M.entries.values() if "scan" in op.label]
     assert steps.L.shape[0] >= system.L.shape[0] + (0 if name == "batched" else T * len(loops))
     t, g = RNG.standard_normal((2, T, N))
-    change, gradient = products(name, t, g)
+    change, gradient = products(name)(t, g)
     np.testing.assert_allclose(steps.jvp(t), change, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(steps.vjp(g), gradient, rtol=1e-9, atol=1e-12)
     J = jacobian(name)
@@ -242,7 +243,7 @@ def test_steps_in_parallel_are_the_same_system(name, compiled):
 
     ours = (jax.jit(in_parallel) if compiled else in_parallel)(X, t, g)
     J = jacobian(name)
-    for a, b in zip(ours, (*products(name, t, g), J, J), strict=True):
+    for a, b in zip(ours, (*products(name)(t, g), J, J), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
