@@ -54,21 +54,21 @@ if _TYPE_CHECKING:
     from backsolve.capture import linearize as linearize
     from backsolve.transforms.derivatives import grad as grad
     from backsolve.transforms.derivatives import hessian as hessian
-    from backsolve.transforms.derivatives import hvp as hvp
     from backsolve.transforms.derivatives import jacobian as jacobian
-    from backsolve.transforms.derivatives import jvp as jvp
     from backsolve.transforms.derivatives import plan as plan
     from backsolve.transforms.derivatives import sparsity as sparsity
     from backsolve.transforms.derivatives import value_and_grad as value_and_grad
     from backsolve.transforms.derivatives import value_and_jacobian as value_and_jacobian
     from backsolve.transforms.derivatives import value_grad_and_hessian as value_grad_and_hessian
-    from backsolve.transforms.derivatives import vjp as vjp
     from backsolve.transforms.explain import explain as explain
     from backsolve.transforms.implicit import fixed_point as fixed_point
     from backsolve.transforms.implicit import root as root
     from backsolve.transforms.newton import gauss_newton as gauss_newton
     from backsolve.transforms.newton import minimize_newton as minimize_newton
     from backsolve.transforms.newton import newton as newton
+    from backsolve.transforms.products import hvp as hvp
+    from backsolve.transforms.products import jvp as jvp
+    from backsolve.transforms.products import vjp as vjp
     from backsolve.transforms.solve import inverse_hvp as inverse_hvp
     from backsolve.transforms.solve import solve_jacobian as solve_jacobian
 
@@ -81,9 +81,9 @@ _NEEDS_JAX = {
     **dict.fromkeys(("inverse_hvp", "solve_jacobian"), "transforms.solve"),
     **dict.fromkeys(("gauss_newton", "minimize_newton", "newton"), "transforms.newton"),
     **dict.fromkeys(("fixed_point", "root"), "transforms.implicit"),
-    **dict.fromkeys(("grad", "hessian", "hvp", "jacobian", "jvp", "plan"), "transforms.derivatives"),
-    **dict.fromkeys(("sparsity", "value_and_grad", "value_and_jacobian"), "transforms.derivatives"),
-    **dict.fromkeys(("value_grad_and_hessian", "vjp"), "transforms.derivatives"),
+    **dict.fromkeys(("grad", "hessian", "jacobian", "plan", "sparsity"), "transforms.derivatives"),
+    **dict.fromkeys(("value_and_grad", "value_and_jacobian", "value_grad_and_hessian"), "transforms.derivatives"),
+    **dict.fromkeys(("hvp", "jvp", "vjp"), "transforms.products"),
 }
 
 

@@ -15,7 +15,7 @@ from backsolve.capture import linearize
 from backsolve.operators import SpaceError
 from backsolve.testing.operators import require_number
 from backsolve.tracing.series import Primitive
-from backsolve.transforms import derivatives as transforms
+from backsolve.transforms import products
 
 __all__ = ["check_grad", "check_rule"]
 
@@ -57,14 +57,14 @@ def check_grad(
     rng = np.random.default_rng(seed)
     with jax.enable_x64(True):
         args = tuple(jax.tree.map(_double, a) for a in args)
-        value, pull = transforms.vjp(f, *args)
+        value, pull = products.vjp(f, *args)
         _require_floats(name, args, value)
         for direction in range(directions):
             g, t = _random(value, rng), _unit(_random(args, rng))
             coarse, fine = (_slope(f, args, t, g, h) for h in (step, step / 2))
             expected = (4 * fine - coarse) / 3
             gradients = {
-                "forward": _inner(g, transforms.jvp(f, args, t)[1]),
+                "forward": _inner(g, products.jvp(f, args, t)[1]),
                 "reverse": _inner(pull(g), t),
             }
             if not np.isfinite(expected):

@@ -29,15 +29,12 @@ from backsolve.xla.materialize import GRADIENT, JACOBIAN, Policy, concerns, mate
 __all__ = [
     "grad",
     "hessian",
-    "hvp",
     "jacobian",
-    "jvp",
     "plan",
     "sparsity",
     "value_and_grad",
     "value_and_jacobian",
     "value_grad_and_hessian",
-    "vjp",
 ]
 
 
@@ -124,41 +121,6 @@ def value_and_grad(
         return _compiled_well(program, of_system, GRADIENT)
 
     return both
-
-
-def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
-    """Return fun(*primals) and the function g ↦ Mᵀ ((I − Lᵀ) \\ Sᵀ g), which gives a tuple of cotangents; as `jax.vjp`.
-
-    Cost: one evaluation of fun; each call of the function, one application of the transpose of every edge.
-
-    Example:
-        >>> value, pull = vjp(lambda x, y: x * y, 2.0, 5.0)
-        >>> pull(1.0)
-        (Array(5., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
-    """
-    system, aux = linearize_with_aux(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
-    pull = jax.tree_util.Partial(Linearized.vjp, system)  # type: ignore[no-untyped-call]  # a pytree: it may leave jit
-    return (system.value, pull, aux) if has_aux else (system.value, pull)
-
-
-def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
-    """Return fun(*primals) and its change along the tangents,  S ((I − L) \\ M t);  as `jax.jvp`.
-
-    Raises `TypeError` where tangents differ from primals in tree or dtype, `ValueError` in shape.
-    Cost: one evaluation of fun and one application of every edge.
-
-    Example:
-        >>> jvp(lambda x: x * x, (3.0,), (1.0,))
-        (Array(9., dtype=float32, weak_type=True), Array(6., dtype=float32, weak_type=True))
-    """
-    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
-        raise TypeError(
-            "primals and tangents of jvp must be tuples or lists, "
-            f"got {type(primals).__name__} and {type(tangents).__name__}."
-        )
-    system, aux = linearize_with_aux(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
-    change = system.jvp(tuple(tangents))
-    return (system.value, change, aux) if has_aux else (system.value, change)
 
 
 def jacobian(
@@ -402,27 +364,6 @@ def _first_derivative(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bo
         return (found, aux) if has_aux else found
 
     return derivative
-
-
-def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
-    """Return the Hessian-vector product of a scalar fun at the primals along the tangents: the change of its gradient.
-
-    With one primal the result is shaped like it, with several it is a tuple.
-    Raises `TypeError` and `ValueError` as `grad` and `jvp` do.
-    Cost: a few evaluations of fun; no Hessian is formed.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> hvp(lambda x: jnp.sum(x**3), (jnp.array([1.0, 2.0]),), (jnp.array([1.0, 0.0]),))
-        Array([6., 0.], dtype=float32)
-    """
-    if not all(isinstance(given, tuple | list) for given in (primals, tangents)) or not 0 < len(primals) == len(tangents):
-        raise TypeError(
-            "primals and tangents of hvp must be tuples or lists, of one argument or more and as many of the one as of the "
-            f"other, got {short(primals)} and {short(tangents)}."
-        )
-    argnums: Argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
-    return jvp(grad(fun, argnums), primals, tangents)[1]
 
 
 def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> Any:

@@ -15,9 +15,10 @@ from backsolve.engines.base import SingularMatrixError
 from backsolve.system.bordered import require_square
 from backsolve.transforms.bounds import Box, least_in_box
 from backsolve.transforms.curvature import Curvature
-from backsolve.transforms.derivatives import grad, hvp
+from backsolve.transforms.derivatives import grad
 from backsolve.transforms.history import ConvergenceError, History, Solution
 from backsolve.transforms.pairs import of_pairs, over_pairs, split
+from backsolve.transforms.products import hvp
 from backsolve.transforms.repeated import Repeated
 from backsolve.transforms.stopping import Stopping
 
