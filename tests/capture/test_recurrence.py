@@ -10,6 +10,7 @@ from jax import lax
 
 import backsolve as bs
 from backsolve.algebra.spaces import ArraySpace
+from backsolve.capture import bidiagonal
 from backsolve.capture.solving import bordered_system
 from tests import reference
 
@@ -265,6 +266,66 @@ def test_the_depth_of_steps_in_parallel_is_logarithmic(steps, diagonal):
     )
     depth = jax.make_jaxpr(lambda system, g: system.vjp(g))(system, jnp.ones(4))
     assert len(depth.eqns) < 40 * np.log2(steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "compiled"),
+    [("reverse", True), ("loops in loops", True), ("known carry", True), ("counter", True), ("diagonal", False)],
+)
+def test_derivatives_with_loops_in_parallel(name, compiled):
+    loss, v = loss_of(name), np.linspace(-1, 1, X.size).reshape(X.shape)
+
+    def derivatives(x):
+        first = bs.value_and_grad(loss, loops="parallel")(x)
+        change = bs.jvp(loss, (x,), (v,), loops="parallel")[1]
+        product = bs.hvp(loss, (x,), (v,), loops="parallel")
+        return first, change, product, jax.jvp(bs.grad(loss, loops="parallel"), (x,), (v,))[1]
+
+    ours = (jax.jit(derivatives) if compiled else derivatives)(X)
+    value, gradient = loss(jnp.asarray(X)), reference.grad(loss)(X)
+    second = hessian(name) @ v.reshape(-1)
+    second = second.reshape(X.shape)
+    expected = ((value, gradient), np.vdot(gradient, v), second, second)
+    for a, b in zip(*map(jax.tree_util.tree_leaves, (ours, expected)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
+
+
+def test_loops_in_parallel_under_vmap():
+    batch = np.stack([X, 0.5 * X, -X])
+    ours = jax.jit(jax.vmap(bs.grad(loss_of("several leaves"), loops="parallel")))(batch)
+    np.testing.assert_allclose(ours, jax.jit(jax.vmap(jax.grad(loss_of("several leaves"))))(batch), rtol=1e-9, atol=1e-11)
+
+
+def test_unknown_words_for_loops_are_refused():
+    f = loss_of("dense")
+    unknown = "unknown loops='fast'; use one of 'sequential', 'parallel'"
+    with pytest.raises(ValueError, match=unknown):
+        bs.grad(f, loops="fast")
+    with pytest.raises(ValueError, match=unknown):
+        bs.vjp(f, X, loops="fast")
+    with pytest.raises(ValueError, match=unknown):
+        bs.linearize(f, X, loops="fast")
+    with pytest.raises(ValueError, match="unknown loops=True"):
+        bs.jvp(f, (X,), (X,), loops=True)
+
+
+def test_blocks_that_do_not_fit_are_refused(monkeypatch):
+    """A carry of 40,000 numbers that mix at each of 50 steps; and one that fits while planning, but not twice over."""
+
+    def mixed(x):
+        start = jnp.full(40_000, x)
+        return jnp.sum(lax.fori_loop(0, 50, lambda i, c: jnp.sin(c) + jnp.sum(c * c), start))
+
+    with pytest.raises(MemoryError, match=r"needs [\d,]+ bytes") as told:
+        bs.grad(mixed, loops="parallel")(1.0)
+    assert "loops='sequential' keeps them whole" in told.value.__notes__[0]
+    monkeypatch.setattr(bidiagonal, "available_memory", lambda: 2_000)
+    refusal = (
+        r"scan \(.*\): its 12 steps side by side are as many blocks of 3 × 3 numbers and need 3,456 bytes, but 2,000 are"
+    )
+    with pytest.raises(MemoryError, match=refusal):
+        bs.linearize(PROGRAMS["dense"], X, loops="parallel")
+    bs.linearize(PROGRAMS["diagonal"], X, loops="parallel")
 
 
 def test_the_papers_net_as_a_scan():

@@ -44,6 +44,7 @@ __all__ = [
     "Linearized",
     "Traced",
     "check_chunk",
+    "check_loops",
     "flat",
     "linearize",
     "linearize_with_aux",
@@ -191,6 +192,12 @@ def check_chunk(chunk: Any, format: str) -> None:
         raise ValueError(f"chunk is how many rows or columns are worked out at a time, 1 or more, got {chunk!r}.")
 
 
+def check_loops(loops: Any) -> None:
+    """Raise `ValueError` for what is neither step after step nor all steps side by side."""
+    if not isinstance(loops, str) or loops not in ("sequential", "parallel"):
+        raise ValueError(f"unknown loops={loops!r}; use one of 'sequential', 'parallel'.")
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Linearized(System):
     """The system of a function at a point: what `System` does with vectors of blocks, with pytrees like argument and output.
@@ -317,9 +324,7 @@ class Linearized(System):
         Cost: one linearization of each loop's body, all steps at once, and a node for each step.
 
         Example:
-            >>> import jax
-            >>> import jax.numpy as jnp
-            >>> from backsolve import linearize
+            >>> import jax, jax.numpy as jnp
             >>> system = linearize(lambda x: jax.lax.fori_loop(0, 3, lambda i, c: c * jnp.sin(c), x), jnp.ones(2))
             >>> system.L.shape, system.unfolded().L.shape
             ((1, 1), (4, 4))
@@ -333,17 +338,21 @@ class Linearized(System):
         (of diagonals, where the carry's entries do not mix) in place of T products with vectors. That pays for a carry that
         is small or diagonal, and is meant for accelerators, where a step takes longer to start than to do. What `unfolded`
         leaves as it is, so does this.
+        Raises `PatternTooLargeError` (a `MemoryError`), with the bytes, where the blocks of all steps would not fit.
         Cost: one linearization of each loop's body, all steps at once.
 
         Example:
-            >>> import jax
-            >>> import jax.numpy as jnp
-            >>> from backsolve import linearize
+            >>> import jax, jax.numpy as jnp
             >>> system = linearize(lambda x: jax.lax.fori_loop(0, 3, lambda i, c: 2 * c, x), jnp.ones(2))
             >>> system.in_parallel().vjp(jnp.ones(2))
             Array([8., 8.], dtype=float32)
         """
         return self._taken_apart(parallel=True)
+
+    def with_loops(self, loops: str) -> Linearized:
+        """The same system with its loops applied as this option says: as they are, or `in_parallel`."""
+        check_loops(loops)
+        return self.in_parallel() if loops == "parallel" else self
 
     def _taken_apart(self, *, parallel: bool) -> Linearized:
         if self.over_reals is not self:
@@ -401,15 +410,18 @@ def _dense(op: Any, out: Any, into: Any) -> Any:
 
 
 # ---- linearizing a function ----------------------------------------------------------------------------------------------
-def linearize(f: Callable[..., Any], *primals: Any, argnums: int | Sequence[int] = 0) -> Linearized:
+def linearize(
+    f: Callable[..., Any], *primals: Any, argnums: int | Sequence[int] = 0, loops: str = "sequential"
+) -> Linearized:
     """Return the system of f at the primals:  dx = M dp + L dx,  dy = S dx,  with p the arguments ``argnums``.
 
     f is any function JAX can trace, its inputs and output pytrees of arrays; ``.value`` is f(*primals).  ``.vjp(g)`` takes
     a pytree like the output and returns one like the argument (a tuple of them for several ``argnums``), ``.jvp(t)`` the
     other way round.  Works on concrete arrays and under ``jax.jit``, ``vmap`` and ``grad``.
+    With ``loops="parallel"`` the steps of a loop are applied side by side, see `Linearized.in_parallel`; f runs as written.
 
     Raises `TypeError` where f is not callable, cannot be traced, or an argument is no array, `ValueError` for argnums out
-    of range.
+    of range and for other loops.
     Cost: tracing f once and evaluating it once, with the derivative of each primitive.
     Source: section 2 of the paper.
 
@@ -419,7 +431,7 @@ def linearize(f: Callable[..., Any], *primals: Any, argnums: int | Sequence[int]
         >>> system.vjp(1.0)
         Array([0., 0., 0.], dtype=float32)
     """
-    system = linearize_with_aux(f, primals, argnums)[0]
+    system = linearize_with_aux(f, primals, argnums)[0].with_loops(loops)
     return replace(system, point=Point(f, primals, normalized_argnums(argnums, len(primals), f)))
 
 

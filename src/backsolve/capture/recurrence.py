@@ -43,8 +43,8 @@ Part = tuple[Sparse, Index, Index]  # a block, and where its rows and its column
 def recurrence(op: LinearEquation, edge: PatternOf, *, always: bool = False) -> Recurrence | None:
     """A scan with a carry, taken apart.
 
-    None where its own matrix has fewer entries (unless ``always``), and where something in its body is known only by
-    applying it, or only by its pullback.
+    None where its own matrix has fewer entries, and where something in its body is known only by applying it, or only by
+    its pullback.  With ``always`` it may have more, and `PatternTooLargeError` is raised where that would not fit.
     ``edge`` gives the operators of what is inside.  Cost: one linearization of the body, over all steps at once.
     """
     params = op.eqn.params
@@ -59,7 +59,12 @@ def recurrence(op: LinearEquation, edge: PatternOf, *, always: bool = False) -> 
         return None
     try:
         apart = loop.taken_apart(edge)
-    except (_OpaqueError, PatternTooLargeError):
+    except _OpaqueError:
+        return None
+    except PatternTooLargeError as error:
+        if always:
+            error.add_note(f"(backsolve: the steps of {jx.where(op.eqn)}, taken apart; loops='sequential' keeps them whole)")
+            raise
         return None
     if not always and apart.nnz >= _entries(forward, edge, apart.nnz):
         return None
@@ -287,7 +292,7 @@ class _Unfolding:
         if self.parallel:
             edges = [(node, columns_of(apart.entering, start, part)) for node, part, start in sources]
             entered = self.program.node(whole, f"what enters {apart.label}", _filled(edges))
-            inverse = bidiagonal_inverse(apart.own, apart.steps)
+            inverse = bidiagonal_inverse(apart.own, apart.steps, _loop(apart))
             return [(self.program.node(whole, apart.label, [(entered, inverse)]), apart.leaving)]
         size = whole.size // apart.steps
         space = ArraySpace((size,), whole.dtype)

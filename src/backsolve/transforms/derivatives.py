@@ -17,7 +17,7 @@ import numpy as np
 from backsolve.algebra.arrays import is_number
 from backsolve.algebra.elements import short
 from backsolve.capture import Traced, linearize_with_aux, traced
-from backsolve.capture.linearized import Linearized, check_chunk, name_of, normalized_argnums
+from backsolve.capture.linearized import Linearized, check_chunk, check_loops, name_of, normalized_argnums
 from backsolve.capture.names import Point
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.system import FORMATS
@@ -74,12 +74,19 @@ def grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    *,
+    loops: str = "sequential",
 ) -> Callable[..., Any]:
     """Return the function that gives the gradient of a scalar fun:  Mᵀ ((I − Lᵀ) \\ g)  with g = 1 at the output.
 
     As `jax.grad`: by the arguments ``argnums``, pytrees like them; with ``has_aux`` it returns (gradient, auxiliary data).
+    ``loops`` says how the transpose of a loop (`lax.scan`, `lax.fori_loop` of known length) is applied: "sequential", step
+    after step, or "parallel", all steps by an associative scan of logarithmic depth, which multiplies n × n blocks for a
+    carry of n numbers (or diagonals, where its entries do not mix): for accelerators, and carries that are small or
+    diagonal.  fun itself is evaluated as it is written.
     Raises `TypeError` where the output is no real scalar (or no complex one if ``holomorphic``) or an input is an integer
-    (unless ``allow_int``), `ValueError` for argnums out of range.
+    (unless ``allow_int``), `ValueError` for argnums out of range and for other loops, `PatternTooLargeError` (a
+    `MemoryError`) where the blocks of a loop in parallel do not fit into memory.
     Cost: one evaluation of fun and one application of the transpose of every edge.
 
     Example:
@@ -87,7 +94,7 @@ def grad(
         >>> grad(lambda x: jnp.sum(x**3))(jnp.array([1.0, 2.0]))
         Array([ 3., 12.], dtype=float32)
     """
-    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
+    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, loops=loops)
 
     @_like(fun, "gradient of")
     def gradient(*args: Any, **kwargs: Any) -> Any:
@@ -103,6 +110,8 @@ def value_and_grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    *,
+    loops: str = "sequential",
 ) -> Callable[..., Any]:
     """Return the function that gives (value, gradient) of a scalar fun; see `grad`.
 
@@ -110,11 +119,12 @@ def value_and_grad(
         >>> value_and_grad(lambda x: x * x)(3.0)
         (Array(9., dtype=float32, weak_type=True), Array(6., dtype=float32, weak_type=True))
     """
+    check_loops(loops)
 
     @_like(fun, "value and gradient of")
     def both(*args: Any, **kwargs: Any) -> Any:
         def of_system(system: Linearized, aux: Any) -> Any:
-            gradient = system.vjp(_scalar_seed(fun, system.value, holomorphic))
+            gradient = system.with_loops(loops).vjp(_scalar_seed(fun, system.value, holomorphic))
             return ((system.value, aux) if has_aux else system.value), gradient
 
         program = _traced(fun, args, kwargs, argnums, "grad", has_aux, holomorphic, allow_int)

@@ -9,15 +9,16 @@ import jax
 
 from backsolve.algebra.elements import short
 from backsolve.capture import linearize_with_aux
-from backsolve.capture.linearized import Linearized
+from backsolve.capture.linearized import Linearized, check_loops
 from backsolve.transforms.derivatives import Argnums, grad
 
 __all__ = ["hvp", "jvp", "vjp"]
 
 
-def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, loops: str = "sequential") -> Any:
     """Return fun(*primals) and the function g ↦ Mᵀ ((I − Lᵀ) \\ Sᵀ g), which gives a tuple of cotangents; as `jax.vjp`.
 
+    ``loops`` is that of `grad`.
     Cost: one evaluation of fun; each call of the function, one application of the transpose of every edge.
 
     Example:
@@ -25,14 +26,24 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         >>> pull(1.0)
         (Array(5., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
     """
+    check_loops(loops)
     system, aux = linearize_with_aux(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
+    system = system.with_loops(loops)
     pull = jax.tree_util.Partial(Linearized.vjp, system)  # type: ignore[no-untyped-call]  # a pytree: it may leave jit
     return (system.value, pull, aux) if has_aux else (system.value, pull)
 
 
-def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+def jvp(
+    fun: Callable[..., Any],
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    has_aux: bool = False,
+    *,
+    loops: str = "sequential",
+) -> Any:
     """Return fun(*primals) and its change along the tangents,  S ((I − L) \\ M t);  as `jax.jvp`.
 
+    ``loops`` is that of `grad`.
     Raises `TypeError` where tangents differ from primals in tree or dtype, `ValueError` in shape.
     Cost: one evaluation of fun and one application of every edge.
 
@@ -45,15 +56,16 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
             "primals and tangents of jvp must be tuples or lists, "
             f"got {type(primals).__name__} and {type(tangents).__name__}."
         )
+    check_loops(loops)
     system, aux = linearize_with_aux(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
-    change = system.jvp(tuple(tangents))
+    change = system.with_loops(loops).jvp(tuple(tangents))
     return (system.value, change, aux) if has_aux else (system.value, change)
 
 
-def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], *, loops: str = "sequential") -> Any:
     """Return the Hessian-vector product of a scalar fun at the primals along the tangents: the change of its gradient.
 
-    With one primal the result is shaped like it, with several it is a tuple.
+    With one primal the result is shaped like it, with several it is a tuple.  ``loops`` is that of `grad`.
     Raises `TypeError` and `ValueError` as `grad` and `jvp` do.
     Cost: a few evaluations of fun; no Hessian is formed.
 
@@ -68,4 +80,4 @@ def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
             f"other, got {short(primals)} and {short(tangents)}."
         )
     argnums: Argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
-    return jvp(grad(fun, argnums), primals, tangents)[1]
+    return jvp(grad(fun, argnums, loops=loops), primals, tangents, loops=loops)[1]
