@@ -33,7 +33,7 @@ from backsolve.operators.moves import flattened, unflattened
 from backsolve.planning.costs import Sharing
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.bordered import Inverse
-from backsolve.system.system import FORMATS, Plans, System
+from backsolve.system.system import FORMATS, Plans, System, check_chunk
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
 from backsolve.tracing.derivative import linearized
@@ -43,7 +43,6 @@ __all__ = [
     "Leaves",
     "Linearized",
     "Traced",
-    "check_chunk",
     "check_loops",
     "flat",
     "linearize",
@@ -182,14 +181,6 @@ def flat(tree: Any, dtype: Any = None) -> Any:
     """The leaves of any pytree as one vector, one after the other, of at least this dtype (None: JAX's own)."""
     leaves = (jnp.zeros(0, dtype), *map(jnp.asarray, jax.tree_util.tree_leaves(tree)))
     return flattened(leaves, space_of(leaves))
-
-
-def check_chunk(chunk: Any, format: str) -> None:
-    """Raise `ValueError` for what is no number of rows or columns, and where nothing is worked out in parts."""
-    if chunk is not None and format != "array":
-        raise ValueError(f"chunk={chunk!r} is for format='array'; {format!r} is not worked out in parts.")
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1):
-        raise ValueError(f"chunk is how many rows or columns are worked out at a time, 1 or more, got {chunk!r}.")
 
 
 def check_loops(loops: Any) -> None:

@@ -26,7 +26,7 @@ from backsolve.planning.plan import Choice, Plan, choose_order, make_plan
 from backsolve.sparse.operator import as_sparse
 from backsolve.system.bordered import Inverse, bordered, require_square, with_operators
 
-__all__ = ["FORMATS", "System"]
+__all__ = ["FORMATS", "System", "check_chunk"]
 
 FORMATS = ("array", "operator", "sparse")  # of a Jacobian
 
@@ -294,3 +294,11 @@ class System(FlatProducts, Showable):
 def _of_any_dtype(spaces: Sequence[Any]) -> TupleSpace:
     """The spaces of these blocks, whose numbers are what a solution has."""
     return TupleSpace(tuple(ArraySpace(space.shape) for space in spaces))
+
+
+def check_chunk(chunk: Any, format: str) -> None:
+    """Raise `ValueError` for what is no number of rows or columns, and where nothing is worked out in parts."""
+    if chunk is not None and format != "array":
+        raise ValueError(f"chunk={chunk!r} is for format='array'; {format!r} is not worked out in parts.")
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1):
+        raise ValueError(f"chunk is how many rows or columns are worked out at a time, 1 or more, got {chunk!r}.")
