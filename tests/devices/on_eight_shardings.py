@@ -283,6 +283,24 @@ def test_without_a_mesh_in_the_context():
         agree(run(bs.grad(f, argnums=(0, 1)), jitted, W, x), want)
 
 
+def with_numbers_of_its_own(W, x):
+    """A mask, and a variance: numbers beside the arrays, that eager JAX places on one device."""
+    z = x / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5) @ W
+    return jnp.mean(jnp.where(z > 0, z**2, 0.1))
+
+
+def test_eagerly_without_a_mesh_in_the_context():
+    """Where JAX itself asks for one: the arrays of the point have it."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Explicit,))
+    W, x = put(mesh, numbers(0, 6, 4)), put(mesh, numbers(1, 16, 6), "d")
+    with jax.set_mesh(mesh):
+        want = jax.jit(jax.grad(with_numbers_of_its_own, argnums=(0, 1)))(W, x)
+    agree(bs.grad(with_numbers_of_its_own, argnums=(0, 1))(W, x), want)
+    u, four = (put(mesh, jnp.full(16, k), "d") for k in (2.5, 4.0))
+    agree(bs.newton(lambda u: u**2 - jnp.where(four > 0, four, 0.0), u, tol=1e-6).x, four / 2)
+    agree(bs.solve_jacobian(lambda u: jnp.where(u > 0, 4.0 * u, u), u, four), four / 4)
+
+
 def numbers_of_a_point(r):
     return jnp.stack([r[0] * r[1], jnp.sin(r[2]) * r[0], r[1] ** 2])
 

@@ -1,5 +1,6 @@
 """Sparse Jacobians whose rows lie on eight devices: numbers of one device, and no more collectives than JAX's own."""
 
+import collections
 import contextlib
 import re
 
@@ -150,6 +151,24 @@ def test_transposes_shift_and_gather_nothing(f, shape):
     assert {kind for kind, _ in ours} <= {"collective-permute"}
     assert len(ours) <= len(theirs)
     assert len(collectives(lambda S, w: w.reshape(-1) @ S, S, w)) <= len(theirs)
+
+
+@pytest.mark.parametrize(("f", "shape"), [(bounded, (256,)), (plane, (32, 8))])
+def test_several_vectors_and_the_diagonal_gather_nothing(f, shape):
+    x, y = spread(shape)
+    S = jax.jit(bs.jacobian(f, format="sparse"))(y)
+    dense = np.asarray(jax.jacobian(f)(x)).reshape(S.shape)
+    V = np.stack([np.cos(x).ravel(), np.sin(3 * x).ravel()], 1)
+    W = jax.device_put(V, NamedSharding(y.sharding.mesh, P("d")))
+    calls = [
+        (lambda S, W: S @ W, dense @ V, {"collective-permute": 2}),
+        (lambda S, W: S.T @ W, dense.T @ V, {"collective-permute": 2}),
+        (lambda S, W: S.trace(), np.trace(dense), {"all-reduce": 1}),
+        (lambda S, W: (S + 2 * bs.I).diagonal(), np.diagonal(dense) + 2, {}),
+    ]
+    for call, want, exchanged in calls:
+        np.testing.assert_allclose(jax.jit(call)(S, W), want, rtol=2e-5, atol=1e-3 if want.ndim == 0 else 2e-5)
+        assert collections.Counter(kind for kind, _ in collectives(call, S, W)) == exchanged
 
 
 def test_several_leaves():

@@ -105,7 +105,10 @@ class JaxAdapter:
     def concat(self, arrays: Any, axis: int) -> Any:
         """One ``lax.concatenate``."""
         dtype = jnp.result_type(*arrays)
-        return _anyhow(lambda *xs: lax.concatenate(xs, axis), *[lax.convert_element_type(x, dtype) for x in arrays])
+        xs = [lax.convert_element_type(x, dtype) for x in arrays]
+        if explicit_mesh(xs) is not None:
+            xs = layouts.alike_beside(axis, xs)
+        return _anyhow(lambda *xs: lax.concatenate(xs, axis), *xs)
 
     def stack(self, arrays: Any) -> Any:
         """One ``stack``; a concatenation where JAX has none, as under ``vmap`` of spread arrays beside others."""

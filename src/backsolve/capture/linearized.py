@@ -37,7 +37,7 @@ from backsolve.system.system import FORMATS, Plans, System, check_chunk
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
 from backsolve.tracing.derivative import linearized
-from backsolve.tracing.series import held_by, layout_of
+from backsolve.tracing.series import beside, held_by, layout_of
 
 __all__ = [
     "Leaves",
@@ -212,10 +212,17 @@ class Linearized(System):
         return [f"output{jax.tree_util.keystr(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(tree)], columns
 
     def vjp(self, g: Any) -> Any:
-        return self.inputs.tree(self.pull(self.outputs.blocks(g)))
+        with self._beside:
+            return self.inputs.tree(self.pull(self.outputs.blocks(g)))
 
     def jvp(self, t: Any) -> Any:
-        return self.outputs.tree(self.push(self.inputs.blocks(t)))
+        with self._beside:
+            return self.outputs.tree(self.push(self.inputs.blocks(t)))
+
+    @property
+    def _beside(self) -> Any:
+        """A context in which numbers are made where concrete values lie."""
+        return beside(jax.tree_util.tree_leaves(self.value))
 
     @cached_property
     def over_reals(self) -> Linearized:
@@ -241,6 +248,10 @@ class Linearized(System):
         check_chunk(chunk, form)
         if form == "sparse":
             return self.nested(sparse_jacobian(self, order))
+        with self._beside:
+            return self._jacobian(order, form, plans, chunk)
+
+    def _jacobian(self, order: Any, form: str, plans: Plans | None, chunk: int | None) -> Any:
         whole, rows, columns = self.over_reals, self.sinks.row_spaces, self.M.col_spaces
         if chunk is not None:
             blocks = whole._by_chunks(order, chunk)
@@ -376,7 +387,8 @@ class Linearized(System):
         ends = (whole.inputs, whole.outputs) if transposed else (whole.outputs, whole.inputs)
         flat = ends[0].flat(in_pairs(rhs, before.space, conjugated=transposed) if pairs else rhs)
         products = whole._product(damping, transposed=transposed), whole._product(damping, transposed=not transposed)
-        x = ends[1].unflat(solution(whole, products, flat, damping, engine, transposed=transposed))
+        with self._beside:
+            x = ends[1].unflat(solution(whole, products, flat, damping, engine, transposed=transposed))
         return after.brought(after.tree(from_pairs(x, after.space, conjugated=transposed) if pairs else x))
 
     def _product(self, damping: Any, *, transposed: bool) -> Callable[[Any], Any]:
@@ -479,7 +491,8 @@ class Traced:
         """The system, and the auxiliary data; ``fold`` as in `linearize_with_aux`."""
         count = self.structure.num_leaves
         program = Program([jx.space_of_aval(a) for a in self.in_avals], fold=fold)
-        values, nodes = self._walked(program)
+        with beside((*self.inputs, *self.consts)):
+            values, nodes = self._walked(program)
         out_avals = [jx.type_of(x) for x in values[:count]] if self.known else [v.aval for v in self.jaxpr.outvars[:count]]
         M, L, S = program.matrices(nodes[:count], [jx.space_of_aval(a) for a in out_avals])
         value, arrays = jx.unflatten(self.out_tree, values)

@@ -32,7 +32,7 @@ from backsolve.sparse.lazy_values import Combination, LazyValues
 from backsolve.sparse.materialize import same_library, take
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, rows_chosen, selected, transposed
-from backsolve.sparse.spread import pulled_shifted, times_shifted, transposed_shifted
+from backsolve.sparse.spread import main_diagonal, pulled_shifted, times_shifted, transposed_shifted
 from backsolve.sparse.text import braille, percent
 
 __all__ = ["SparseMatrix"]
@@ -207,13 +207,18 @@ class SparseMatrix(FlatProducts):
             >>> SparseMatrix.from_entries([0, 1], [0, 0], np.array([2.0, 3.0]), (2, 2)).diagonal()
             array([2., 0.])
         """
+        numbers = self._numbers("the diagonal")
+        own = main_diagonal(self.pattern, numbers, self.domain, self.codomain) if not k and is_spread(numbers) else None
+        if own is not None:
+            return own
         (m, n), places = self.shape, self._on_the_diagonal(k)
         size = max(min(m, n - k) if k >= 0 else min(m + k, n), 0)
-        return arithmetic.spread(take(self._numbers("the diagonal"), places), self.rows[places] + min(k, 0), size)
+        return arithmetic.spread(take(numbers, places), self.rows[places] + min(k, 0), size)
 
     def trace(self) -> Any:
         """Return the sum of the diagonal."""
-        return sum_axes(take(self._numbers("the trace"), self._on_the_diagonal(0)), (0,))
+        numbers = self._numbers("the trace")
+        return sum_axes(self.diagonal() if is_spread(numbers) else take(numbers, self._on_the_diagonal(0)), (0,))
 
     def sum(self, axis: int | None = None) -> Any:
         """Return the sum of all entries; with ``axis`` 0 or −2 of each column, with 1 or −1 of each row, as a vector.
@@ -319,7 +324,7 @@ class SparseMatrix(FlatProducts):
         if hasattr(type(x), "_matmat"):  # SciPy's operators
             raise _lazy("product", x)
         x = x if is_array(x) else array_of_numbers(x, "a product with a sparse matrix")
-        if len(x.shape) == 1 and x.shape[0] == self.shape[1] and (is_spread(self.data) or is_spread(x)):
+        if len(x.shape) in (1, 2) and x.shape[0] == self.shape[1] and (is_spread(self.data) or is_spread(x)):
             A, shift = (self, times_shifted) if self._mirror is None else (self._mirror, pulled_shifted)
             shifted = shift(A.pattern, A._numbers("a product"), x, A.domain, A.codomain)
             if shifted is not None:

@@ -18,7 +18,16 @@ import numpy as np
 from backsolve.algebra.arrays import add, concat, multiply, reshape, take
 from backsolve.sparse.pattern import Pattern, from_entries, transposed, with_filled
 
-__all__ = ["MANY", "colours", "equal_rows", "pulled_shifted", "times_shifted", "transposed_shifted", "width"]
+__all__ = [
+    "MANY",
+    "colours",
+    "equal_rows",
+    "main_diagonal",
+    "pulled_shifted",
+    "times_shifted",
+    "transposed_shifted",
+    "width",
+]
 
 Index = np.ndarray[Any, Any]
 
@@ -133,33 +142,35 @@ def _greedy(tables: Sequence[Index], n: int) -> Index:
 
 
 def times_shifted(pattern: Pattern, data: Any, x: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Any:
-    """The product with a vector as a sum of shifted vectors; None where the matrix is not one of a few diagonals.
+    """The product with a vector, or several side by side, as a sum of shifted ones; None where there are many diagonals.
 
     What a diagonal does not hold in a row does not meet the vector, whose entry there may be infinite.
     """
     plan = _plan(pattern, domain, codomain)
     if plan is None:
         return None
-    whole = reshape(x, domain)
+    more = tuple(x.shape)[1:]
+    whole = reshape(x, (*domain, *more))
     shifted: dict[tuple[int, ...], Any] = {}
     total: Any = None
-    numbers = _numbers_of(plan, pattern, data, domain)
+    numbers = _numbers_of(plan, pattern, data, (*domain, *(1,) * len(more)))
     for diagonal in plan:
         term = diagonal.times(numbers[diagonal.offset], _shifted(whole, diagonal.offset, shifted))
         total = term if total is None else add(total, term)
-    return reshape(total, (pattern.shape[0],))
+    return reshape(total, (pattern.shape[0], *more))
 
 
 def pulled_shifted(pattern: Pattern, data: Any, x: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Any:
-    """The product of the transpose with a vector: each diagonal's is shifted back, those that go equally far together.
+    """The product of the transpose with a vector, or several: each diagonal's is shifted back, equally far ones together.
 
     None as in `times_shifted`.
     """
     plan = _plan(pattern, domain, codomain)
     if plan is None:
         return None
-    whole = reshape(x, domain)
-    numbers = _numbers_of(plan, pattern, data, domain)
+    more = tuple(x.shape)[1:]
+    whole = reshape(x, (*domain, *more))
+    numbers = _numbers_of(plan, pattern, data, (*domain, *(1,) * len(more)))
     terms = {diagonal.offset: diagonal.times(numbers[diagonal.offset], whole) for diagonal in plan}
     for axis in reversed(range(len(domain))):
         together: dict[tuple[int, ...], Any] = {}
@@ -167,7 +178,13 @@ def pulled_shifted(pattern: Pattern, data: Any, x: Any, domain: tuple[int, ...],
             moved, before = _rolled(term, axis, -offset[axis] % domain[axis]), offset[:axis]
             together[before] = add(together[before], moved) if before in together else moved
         terms = together
-    return reshape(terms[()], (pattern.shape[1],))
+    return reshape(terms[()], (pattern.shape[1], *more))
+
+
+def main_diagonal(pattern: Pattern, data: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Any:
+    """The numbers of the main diagonal, each where its row is; None as in `times_shifted`, and where there is none."""
+    plan = _plan(pattern, domain, codomain)
+    return None if plan is None else _numbers_of(plan, pattern, data, (pattern.shape[0],)).get((0,) * len(domain))
 
 
 def transposed_shifted(pattern: Pattern, data: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Any:

@@ -6,7 +6,7 @@ can say how a result is spread, and has its operands whole on every device where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from backsolve.tracing import series
 from backsolve.tracing.series import NO_CONTEXT, is_spread, layout_of
 
 __all__ = [
+    "alike_beside",
     "context_of",
     "mesh_of",
     "on_mesh",
@@ -73,6 +74,20 @@ def settled_alike(a: Value, b: Value) -> tuple[Value, Value]:
 def _names(at: Any) -> tuple[Any, ...]:
     """The axes of a mesh over which one axis of an array is spread."""
     return at if isinstance(at, tuple) else () if at is None else (at,)
+
+
+def alike_beside(axis: int, xs: Sequence[Value]) -> list[Value]:
+    """Arrays that are joined along an axis, those in one piece spread as the first of the others is, if not along the axis.
+
+    Which takes a part of what each device has, and moves nothing.
+    """
+    layouts = [layout_of(jax.typeof(x)) for x in xs]
+    spread = next((layout for layout in layouts if layout is not None and any(layout.spec)), None)
+    if spread is None or spread.spec[axis] is not None:
+        return list(xs)
+    return [
+        x if layout is not None and any(layout.spec) else settle(x, spread) for x, layout in zip(xs, layouts, strict=True)
+    ]
 
 
 def whole(x: Value) -> Value:

@@ -38,6 +38,7 @@ __all__ = [
     "Tracer",
     "ad",
     "batching",
+    "beside",
     "bind_primitive",
     "check_series",
     "constant_of",
@@ -326,3 +327,21 @@ def mesh_context(x: Any) -> Any:
     if own is current or own.empty or current.empty:
         return NO_CONTEXT
     return jax.sharding.use_abstract_mesh(own)
+
+
+def beside(values: Iterable[Any]) -> Any:
+    """The mesh with explicit axes of the first of these concrete arrays as that of the context, where that has none.
+
+    Of numbers that a program holds beside its arrays, their types say that mesh, and JAX evaluates them nowhere else.
+    """
+    if not jax.sharding.get_abstract_mesh().empty or next(transforms()) is not eval_trace:
+        return NO_CONTEXT
+    for x in values:
+        held = None if isinstance(x, Tracer) else getattr(x, "sharding", None)
+        if (
+            isinstance(held, jax.sharding.NamedSharding)
+            and isinstance(held.mesh, jax.sharding.Mesh)
+            and held.mesh.explicit_axes
+        ):
+            return jax.set_mesh(held.mesh)
+    return NO_CONTEXT

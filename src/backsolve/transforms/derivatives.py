@@ -23,6 +23,7 @@ from backsolve.planning.plan import Choice, Plan
 from backsolve.system.system import FORMATS, check_chunk
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import has_own_rules
+from backsolve.tracing.series import beside
 from backsolve.transforms.sparse import LAYOUTS, pattern_of, sparse_derivative
 from backsolve.xla.materialize import GRADIENT, JACOBIAN, Policy, concerns, materialized
 
@@ -488,7 +489,8 @@ def _compiled_well(program: Traced, derivative: Callable[[Linearized, Any], Any]
     """``derivative(system, aux)`` of a traced function, rewritten for the compiler where it is being compiled."""
 
     def at(*inputs: Any) -> Any:
-        return derivative(*replace(program, inputs=list(inputs)).system())
+        with beside((*inputs, *program.consts)):
+            return derivative(*replace(program, inputs=list(inputs)).system())
 
     if program.known is not None or not jx.is_compiling() or not concerns(program.jaxpr, policy):
         return at(*program.inputs)

@@ -17,7 +17,7 @@ from backsolve.capture.solving import bordered_system
 from backsolve.engines import ENGINES, FORMED, require_package
 from backsolve.system.bordered import Bordered, Inverse
 from backsolve.system.least_squares import least_squares
-from backsolve.tracing.series import held_by
+from backsolve.tracing.series import beside, held_by
 from backsolve.transforms.pairs import joined
 
 __all__ = ["Repeated", "column_norms", "held_step", "real_leaves"]
@@ -76,10 +76,19 @@ class Repeated:
             self._matrix[damping is not None, free is not None] = bordered
             return bordered.data
 
-        self._values = jax.jit(values)
-        self._numbers = jax.jit(matrix)
-        self._change = jax.jit(lambda x, d: jax.jvp(self.flat_value, (x,), (d,))[1])
-        self._norms = jax.jit(lambda x: column_norms(self.flat_value, x))
+        def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+            run = jax.jit(function)
+
+            def at(*args: Any) -> Any:
+                with beside(leaves):  # where F may hold further arrays
+                    return run(*args)
+
+            return at
+
+        self._values = compiled(values)
+        self._numbers = compiled(matrix)
+        self._change = compiled(lambda x, d: jax.jvp(self.flat_value, (x,), (d,))[1])
+        self._norms = compiled(lambda x: column_norms(self.flat_value, x))
 
     def value(self, x: Array) -> Array:
         """F(x), flat."""
