@@ -33,7 +33,7 @@ from backsolve.operators.moves import flattened, unflattened
 from backsolve.planning.costs import Sharing
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.bordered import Inverse
-from backsolve.system.system import FORMATS, Plans, System, check_chunk
+from backsolve.system.system import FORMATS, Plans, System, check_chunk, check_loops
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
 from backsolve.tracing.derivative import linearized
@@ -43,7 +43,6 @@ __all__ = [
     "Leaves",
     "Linearized",
     "Traced",
-    "check_loops",
     "flat",
     "linearize",
     "linearize_with_aux",
@@ -181,12 +180,6 @@ def flat(tree: Any, dtype: Any = None) -> Any:
     """The leaves of any pytree as one vector, one after the other, of at least this dtype (None: JAX's own)."""
     leaves = (jnp.zeros(0, dtype), *map(jnp.asarray, jax.tree_util.tree_leaves(tree)))
     return flattened(leaves, space_of(leaves))
-
-
-def check_loops(loops: Any) -> None:
-    """Raise `ValueError` for what is neither step after step nor all steps side by side."""
-    if not isinstance(loops, str) or loops not in ("sequential", "parallel"):
-        raise ValueError(f"unknown loops={loops!r}; use one of 'sequential', 'parallel'.")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

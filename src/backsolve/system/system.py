@@ -26,7 +26,7 @@ from backsolve.planning.plan import Choice, Plan, choose_order, make_plan
 from backsolve.sparse.operator import as_sparse
 from backsolve.system.bordered import Inverse, bordered, require_square, with_operators
 
-__all__ = ["FORMATS", "System", "check_chunk"]
+__all__ = ["FORMATS", "System", "check_chunk", "check_loops"]
 
 FORMATS = ("array", "operator", "sparse")  # of a Jacobian
 
@@ -302,3 +302,9 @@ def check_chunk(chunk: Any, format: str) -> None:
         raise ValueError(f"chunk={chunk!r} is for format='array'; {format!r} is not worked out in parts.")
     if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1):
         raise ValueError(f"chunk is how many rows or columns are worked out at a time, 1 or more, got {chunk!r}.")
+
+
+def check_loops(loops: Any) -> None:
+    """Raise `ValueError` for what is neither step after step nor all steps side by side."""
+    if not isinstance(loops, str) or loops not in ("sequential", "parallel"):
+        raise ValueError(f"unknown loops={loops!r}; use one of 'sequential', 'parallel'.")

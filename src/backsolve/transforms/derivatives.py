@@ -17,10 +17,10 @@ import numpy as np
 from backsolve.algebra.arrays import is_number
 from backsolve.algebra.elements import short
 from backsolve.capture import Traced, linearize_with_aux, traced
-from backsolve.capture.linearized import Linearized, check_loops, name_of, normalized_argnums
+from backsolve.capture.linearized import Linearized, name_of, normalized_argnums
 from backsolve.capture.names import Point
 from backsolve.planning.plan import Choice, Plan
-from backsolve.system.system import FORMATS, check_chunk
+from backsolve.system.system import FORMATS, check_chunk, check_loops
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import has_own_rules
 from backsolve.tracing.series import beside

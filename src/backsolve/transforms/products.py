@@ -9,7 +9,8 @@ import jax
 
 from backsolve.algebra.elements import short
 from backsolve.capture import linearize_with_aux
-from backsolve.capture.linearized import Linearized, check_loops
+from backsolve.capture.linearized import Linearized
+from backsolve.system.system import check_loops
 from backsolve.transforms.derivatives import Argnums, grad
 
 __all__ = ["hvp", "jvp", "vjp"]
