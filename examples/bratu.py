@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import petsc4py
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from matplotlib.figure import Figure
 
 from backsolve.interop import petsc
@@ -42,8 +42,12 @@ def bratu(u: Any, strength: Any) -> Any:
 
 
 def nothing(side: int) -> Any:
-    """Zeros in side³ inner points, spread over all devices by their first axis."""
-    sharding = NamedSharding(jax.make_mesh((jax.device_count(),), ("x",)), PartitionSpec("x"))
+    """Zeros in side³ inner points, spread over all devices by their first axis.
+
+    An automatic one: with the zeros around it, the cube is not divisible by the devices, which explicit axes ask for.
+    """
+    mesh = jax.make_mesh((jax.device_count(),), ("x",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("x"))
     return jax.make_array_from_callback((side,) * 3, sharding, lambda index: np.zeros((side,) * 3)[index])
 
 

@@ -364,7 +364,7 @@ def test_the_page(count, tmp_path):
     assert told.count("snes: converged in") == 2
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, 2, 4])
 def test_the_example(count, tmp_path):
     picture = tmp_path / "b.png"
     told = on_processes(count, ROOT / "examples" / "bratu.py", "--small", "-o", picture, "-snes_rtol", "1e-10")
