@@ -31,7 +31,7 @@ from backsolve.engines.front_layout import CONSTANTS, Batch, Block, IntArray, La
 from backsolve.sparse.materialize import common_dtype, concatenate, same_library
 from backsolve.sparse.materialize import take as gather
 
-__all__ = ["Block", "FrontFactors", "FrontPlan"]
+__all__ = ["Block", "FrontFactors", "FrontPlan", "cut", "product"]
 
 
 class FrontPlan:
@@ -114,15 +114,15 @@ class FrontPlan:
             count, (r, n, c) = len(batch.fronts), batch.shape
             own = take(flat, batch.entries[:1], batch.entries[1:])
             F = reshape(batch.assembly([constants, own], rests), (count, r, c))
-            Q, R = xp.linalg.qr(_cut(F, 2, 0, n), mode="complete" if r > n else "reduced")
-            R = _cut(R, 1, 0, n)
+            Q, R = xp.linalg.qr(cut(F, 2, 0, n), mode="complete" if r > n else "reduced")
+            R = cut(R, 1, 0, n)
             self._check_pivots(R, batch)
             arrays += [Q, R]
             rest: Any = None
             if c > n:
-                T = _product(conjugate(Q), (0, 2, 1), _cut(F, 2, n, c))
-                arrays.append(_cut(T, 1, 0, n))
-                rest = reshape(_cut(T, 1, n, r), (count * (r - n) * (c - n),)) if r > n else None
+                T = product(conjugate(Q), (0, 2, 1), cut(F, 2, n, c))
+                arrays.append(cut(T, 1, 0, n))
+                rest = reshape(cut(T, 1, n, r), (count * (r - n) * (c - n),)) if r > n else None
             rests.append(rest)
         return FrontFactors(self, arrays)
 
@@ -156,10 +156,10 @@ class FrontFactors:
         rests: list[Any] = []
         for batch, (Q, _, _) in zip(batches, factors, strict=True):
             count, (r, n, _) = len(batch.fronts), batch.shape
-            own = reshape(batch.down([_cut(b, 0, *batch.rows)], rests), (count, r, k))
-            y = _product(conjugate(Q), (0, 2, 1), own)
-            tops.append(_cut(y, 1, 0, n))
-            rests.append(reshape(_cut(y, 1, n, r), (count * (r - n), k)) if r > n else None)
+            own = reshape(batch.down([cut(b, 0, *batch.rows)], rests), (count, r, k))
+            y = product(conjugate(Q), (0, 2, 1), own)
+            tops.append(cut(y, 1, 0, n))
+            rests.append(reshape(cut(y, 1, n, r), (count * (r - n), k)) if r > n else None)
         known: list[Any] = [None] * len(batches)
         parts: list[Any] = [None] * len(batches)
         for g in reversed(range(len(batches))):
@@ -169,7 +169,7 @@ class FrontFactors:
                 x = whole = solve_triangular(R, y)
             else:
                 rest = reshape(batch.back([], known), (count, c - n, k))
-                x = solve_triangular(R, subtract(y, _product(U, (0, 1, 2), rest)))
+                x = solve_triangular(R, subtract(y, product(U, (0, 1, 2), rest)))
                 whole = concat([x, rest], 1)
             parts[g] = reshape(x, (count * n, k))
             known[g] = reshape(whole, (count * c, k))
@@ -186,14 +186,14 @@ class FrontFactors:
         updates: list[Any] = []
         for batch, (_, R, U) in zip(batches, factors, strict=True):
             count, (_, n, c) = len(batch.fronts), batch.shape
-            z, rest = reshape(_cut(b, 0, *batch.pivots), (count, n, k)), None
+            z, rest = reshape(cut(b, 0, *batch.pivots), (count, n, k)), None
             if batch.updates is not None:
                 update = reshape(batch.updates([], updates), (count, c, k))
-                z, rest = subtract(z, _cut(update, 1, 0, n)), _cut(update, 1, n, c)
+                z, rest = subtract(z, cut(update, 1, 0, n)), cut(update, 1, n, c)
             z = solve_triangular(R, z, transposed=True)
             tops.append(z)
             if c > n:
-                own = _product(U, (0, 2, 1), z)
+                own = product(U, (0, 2, 1), z)
                 rest = reshape(own if rest is None else add(own, rest), (count * (c - n), k))
             updates.append(rest)
         parts: list[Any] = [None] * len(batches)
@@ -202,7 +202,7 @@ class FrontFactors:
             count, (r, n, _) = len(batch.fronts), batch.shape
             if batch.up is not None:
                 z = concat([z, reshape(batch.up([], parts), (count, r - n, k))], 1)
-            parts[g] = reshape(_product(conjugate(Q), (0, 1, 2), z), (count * r, k))
+            parts[g] = reshape(product(conjugate(Q), (0, 1, 2), z), (count * r, k))
         return finish(parts, self.plan.y_order)
 
     def slogdet(self) -> tuple[Any, Any]:
@@ -242,7 +242,7 @@ class FrontFactors:
         return gather(b, order), factors, finish
 
 
-def _cut(x: Any, axis: int, start: int, stop: int) -> Any:
+def cut(x: Any, axis: int, start: int, stop: int) -> Any:
     """Start … stop of one axis."""
     if (start, stop) == (0, x.shape[axis]):
         return x
@@ -251,7 +251,6 @@ def _cut(x: Any, axis: int, start: int, stop: int) -> Any:
     return take(x, tuple(starts), tuple(stops))
 
 
-def _product(A: Any, labels: tuple[int, int, int], x: Any) -> Any:
+def product(A: Any, labels: tuple[int, int, int], x: Any) -> Any:
     """A stack of matrix products; labels (0, 1, 2) are A x, (0, 2, 1) are Aᵀ x."""
-    product, _ = contract(A, labels, x, (0, 2, 3), (0, 1, 3))
-    return product
+    return contract(A, labels, x, (0, 2, 3), (0, 1, 3))[0]
