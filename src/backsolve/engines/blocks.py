@@ -14,6 +14,7 @@ import numpy as np
 from backsolve.algebra.arrays import astype, namespace
 from backsolve.algebra.spaces import require_memory
 from backsolve.engines.base import parity
+from backsolve.engines.chain import ChainFactors, chain_of
 from backsolve.engines.fronts import Block, FrontFactors, FrontPlan
 from backsolve.engines.layout import Layout, Part
 from backsolve.sparse.materialize import take
@@ -36,24 +37,31 @@ class Split(NamedTuple):
     cols: Index
 
 
-def block_factors(layout: Layout, data: Sequence[Any]) -> Permuted:
+def block_factors(layout: Layout, data: Sequence[Any]) -> Permuted | ChainFactors:
     """Return the factors of a matrix in sparse blocks.
 
     The plan is worked out once a layout.
     Raises `SingularError`, naming an unknown, where the pattern alone makes the matrix singular, and `PatternTooLargeError`
     (a `MemoryError`) where the factors would not fit into memory.
-    Cost: see `FrontPlan.factor`.
+    Cost: see `FrontPlan.factor`, and `ChainPlan.factor` where the matrix is a chain.
     """
-    split = _split_of(layout)
-    require_memory(split.plan.nbytes // 8, 8, f"the factors of a matrix of {layout.size:,} unknowns")
-    numbers = take(layout.numbers(data), split.entries)
+    chain = chain_of(layout)
+    split = _split_of(layout) if chain is None else None
+    plan: Any = chain if split is None else split.plan
+    require_memory(plan.nbytes // 8, 8, f"the factors of a matrix of {layout.size:,} unknowns")
+    numbers = layout.numbers(data)
     if numbers.dtype.itemsize < 4:  # no library factors half precision
         numbers = astype(numbers, namespace(numbers).float32)
-    return Permuted(split, split.plan.factor_flat(numbers))
+    if split is None:
+        return plan.factor(numbers)  # type: ignore[no-any-return]
+    return Permuted(split, split.plan.factor_flat(take(numbers, split.entries)))
 
 
-def factors_of(layout: Layout, arrays: Sequence[Any]) -> Permuted:
+def factors_of(layout: Layout, arrays: Sequence[Any]) -> Permuted | ChainFactors:
     """The factors of a matrix of this layout again, of their ``arrays``."""
+    chain = chain_of(layout)
+    if chain is not None:
+        return ChainFactors(chain, arrays)
     split = _split_of(layout)
     return Permuted(split, FrontFactors(split.plan, arrays))
 
