@@ -314,8 +314,8 @@ class Linearized(System):
 
         The nodes of a loop are block bidiagonal in the matrix: each step depends on the one before and on what the loop is
         given, by blocks that hold the non-zeros alone.  Left as they are: loops without a carry or of unknown length, loops
-        inside of others, functions of which only the pullback is known, and programs that are taken as pairs of real numbers
-        (those with a loop over complex ones, see `over_reals`).
+        inside of others, functions of which only the pullback is known, and loops over complex numbers that are not linear
+        over these (that conjugate, say, or carry real numbers beside complex ones).
         Cost: one linearization of each loop's body, all steps at once, and a node for each step.
 
         Example:
@@ -350,8 +350,6 @@ class Linearized(System):
         return self.in_parallel() if loops == "parallel" else self
 
     def _taken_apart(self, *, parallel: bool) -> Linearized:
-        if self.over_reals is not self:
-            return self
         M, L, S = unfolded(self, sparse_edge, parallel=parallel)
         return Linearized(M, L, S, self.value, inputs=self.inputs, outputs=self.outputs, point=self.point)
 

@@ -27,6 +27,8 @@ from backsolve.operators.lazy import Product, Sum
 from backsolve.operators.moves import Component, Parts, Reshape, Slice
 from backsolve.sparse.operator import Sparse, compose_sparse, sparse
 from backsolve.system.system import System
+from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.series import scan_counts
 
 __all__ = [
     "Translated",
@@ -36,6 +38,7 @@ __all__ = [
     "in_pairs",
     "joined_array",
     "joined_sparse",
+    "loop_over_one_field",
     "needs_reals",
     "over_reals",
     "pairs",
@@ -139,6 +142,35 @@ COMPLEX_LINEAR = frozenset(
 )  # fmt: skip
 
 
+# The same of those that are linear in all their operands together.
+JOINTLY_LINEAR = frozenset(("add", "add_any", "sub", "neg", "copy", "squeeze", "expand_dims", "convert_element_type"))
+
+
+def loop_over_one_field(eqn: Any, active: Sequence[bool]) -> bool:
+    """Whether all that moves in a linear `lax.scan` is real, or all of it complex and linear over the complex numbers.
+
+    The latter as far as the primitives of its body tell, which may call others, but hold no loops and branches.
+    """
+    fixed, carried = scan_counts(eqn.params)
+    moves = jx.dependent(eqn, active)[:carried]
+    fields: set[bool] = set()
+    linear = True
+    waiting = [(eqn.params["jaxpr"].jaxpr, [*active[:fixed], *moves, *active[fixed + carried :]])]
+    while waiting:
+        jaxpr, active = waiting.pop()
+        moving = {v for v, a in zip(jaxpr.invars, active, strict=True) if a}
+        for inner in jaxpr.eqns:
+            operands = [not jx.is_literal(v) and v in moving for v in inner.invars]
+            moving.update(v for v, a in zip(inner.outvars, jx.dependent(inner, operands), strict=True) if a)
+            body = jx.inner_jaxpr(inner)
+            if body is not None:
+                waiting.append((body[0], operands))
+            elif any(operands):
+                linear = linear and inner.primitive.name in COMPLEX_LINEAR | JOINTLY_LINEAR
+        fields.update(jnp.issubdtype(v.aval.dtype, np.complexfloating) for v in moving)
+    return fields <= {False} or (fields == {True} and linear)
+
+
 def needs_reals(system: System) -> bool:
     """Whether complex numbers occur in a system and some edge may be linear over the reals alone."""
     for A, outs, ins in (
@@ -159,7 +191,9 @@ def _complex_linear(op: Any) -> bool:
         return all(map(_complex_linear, op.factors if isinstance(op, Product) else op.terms))
     if not (_wholly_complex(op.domain) and _wholly_complex(op.codomain)):
         return False
-    return not isinstance(op, LinearEquation) or op.eqn.primitive.name in COMPLEX_LINEAR
+    if not isinstance(op, LinearEquation) or op.eqn.primitive.name in COMPLEX_LINEAR:
+        return True
+    return op.eqn.primitive.name == "scan" and loop_over_one_field(op.eqn, [x is None for x in op.operands])
 
 
 def _wholly_complex(space: Space) -> bool:

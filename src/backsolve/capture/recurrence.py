@@ -22,6 +22,7 @@ from backsolve.algebra.spaces import ArraySpace, TupleSpace
 from backsolve.capture.bidiagonal import bidiagonal_inverse
 from backsolve.capture.inside import PatternOf, moving_carry, scanned_pattern
 from backsolve.capture.opaque import LinearEquation
+from backsolve.capture.reals import loop_over_one_field
 from backsolve.capture.walk import Program, walk
 from backsolve.elimination.sparse_edges import Recurrence, accumulate_sparse
 from backsolve.matrices.matrix import OperatorMatrix
@@ -57,6 +58,8 @@ def recurrence(op: LinearEquation, edge: PatternOf, *, always: bool = False) -> 
     loop = _Loop(forward)
     if not any(loop.moving) or loop.counts:
         return None
+    if not loop_over_one_field(forward.eqn, [x is None for x in forward.operands]):
+        return None  # its blocks are linear over the reals alone
     try:
         apart = loop.taken_apart(edge)
     except _OpaqueError:
