@@ -28,6 +28,7 @@ from backsolve.operators.moves import Component, Parts, Reshape, Slice
 from backsolve.sparse.operator import Sparse, compose_sparse, sparse
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.derivative import dependent
 from backsolve.tracing.series import scan_counts
 
 __all__ = [
@@ -152,7 +153,7 @@ def loop_over_one_field(eqn: Any, active: Sequence[bool]) -> bool:
     The latter as far as the primitives of its body tell, which may call others, but hold no loops and branches.
     """
     fixed, carried = scan_counts(eqn.params)
-    moves = jx.dependent(eqn, active)[:carried]
+    moves = dependent(eqn, active)[:carried]
     fields: set[bool] = set()
     linear = True
     waiting = [(eqn.params["jaxpr"].jaxpr, [*active[:fixed], *moves, *active[fixed + carried :]])]
@@ -161,7 +162,7 @@ def loop_over_one_field(eqn: Any, active: Sequence[bool]) -> bool:
         moving = {v for v, a in zip(jaxpr.invars, active, strict=True) if a}
         for inner in jaxpr.eqns:
             operands = [not jx.is_literal(v) and v in moving for v in inner.invars]
-            moving.update(v for v, a in zip(inner.outvars, jx.dependent(inner, operands), strict=True) if a)
+            moving.update(v for v, a in zip(inner.outvars, dependent(inner, operands), strict=True) if a)
             body = jx.inner_jaxpr(inner)
             if body is not None:
                 waiting.append((body[0], operands))
