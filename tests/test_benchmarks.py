@@ -4,6 +4,7 @@ import re
 import sys
 import time
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -238,7 +239,8 @@ def test_case_runs_and_its_answers_agree(name, small_gradients):
     assert section.rows
     assert section.machine.count("numpy") == 1
     told = {headline.column for headline in headlines.HEADLINES if headline.section == name}
-    assert told <= {column.name for column in section.ratios}
+    absent = set() if find_spec("asdex") else {column for column in told if "asdex" in column}
+    assert told - absent <= {column.name for column in section.ratios}
     report.picture(section)
 
 
