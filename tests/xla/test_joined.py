@@ -37,10 +37,17 @@ def of_vectors(x):
     return jnp.concatenate([x[:3] * x[3], jnp.array([x[0] * x[1], jnp.sin(x[2])])])
 
 
+def with_a_known_row(x):
+    """As a rate whose last entry is one of the state: that row of the Jacobian is known while tracing."""
+    a, b, c, d = x
+    return jnp.stack([a * jnp.sin(b), jnp.exp(c) / a, b * jnp.cos(a) * d, d])
+
+
 FUNCTIONS = {
     "an option": (option, 5),
     "a neuron": (neuron, 5),
     "constants": (with_constants, 3),
+    "a known row": (with_a_known_row, 4),
     "turned": (turned, 4),
     "repeated": (repeated, 3),
     "vectors": (of_vectors, 4),
@@ -90,7 +97,7 @@ def test_nan_and_infinity_stay_where_they_are():
 
 
 @ON_CPU
-@pytest.mark.parametrize("name", ["an option", "a neuron"])
+@pytest.mark.parametrize("name", ["an option", "a neuron", "a known row"])
 def test_no_loop_branches_at_every_entry(name):
     f, n = FUNCTIONS[name]
     X = jnp.asarray(RNG.uniform(0.5, 1.5, (1000, n)), jnp.float32)

@@ -361,6 +361,11 @@ def is_literal(atom: Any) -> bool:
     return isinstance(atom, series.Literal)
 
 
+def literal(number: Any) -> Any:
+    """A number of NumPy's as a literal constant."""
+    return series.Literal(number, jax.typeof(number))  # type: ignore[no-untyped-call]
+
+
 def literal_value(atom: Any) -> Any:
     """The value of an operand that is a literal constant."""
     return series.plain(atom.val)

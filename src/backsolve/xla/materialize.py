@@ -95,7 +95,8 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
     jaxpr, consts, _ = jx.trace(of_arrays, arrays)
     live = [eqn for eqn, _ in jx.live_equations(jaxpr)]
     batched = jx.is_batched_here()
-    joined = numbers_of(live, jaxpr.outvars) if policy.numbers and batched else {}
+    known = {v: c for v, c in zip(jaxpr.constvars, consts, strict=True) if not jx.is_traced(c)}
+    joined = numbers_of(live, jaxpr.outvars, known) if policy.numbers and batched else {}
     outputs = [atom for v in jaxpr.outvars for atom in (() if jx.is_literal(v) else joined.get(v, [v]))]
     if joined:
         live = _leading_to(outputs, live)
