@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backsolve import I, O, OperatorMatrix, System, hadamard, left_mul, matrix
+from backsolve import I, O, OperatorMatrix, System, hadamard, left_mul, matrix, right_mul, tdot
 from backsolve.operators import ArraySpace, Identity, einsum
 from backsolve.planning.plan import ORDERS, choose_order, make_plan
 
@@ -290,3 +290,15 @@ def test_a_system_without_nodes_to_eliminate():
         assert system.jacobian(order).entries == {(0, 0): 3.0}
     plan = system.plan()
     assert (plan.multiplications, plan.cost, plan.steps, plan.order) == (0, 0, (), (0,))
+
+
+def test_of_orders_that_cost_the_same_the_fewest_multiplications_are_taken():
+    """A matrix net: products of its factors are kept as factors, so that no order has anything to write between."""
+    X, W, Y = np.ones((4, 8)), np.ones((3, 5)), np.ones((3, 8))
+    L = matrix([[O, O], [hadamard(Y) @ left_mul(W), O]])
+    M = matrix([[hadamard(np.ones((5, 8))) @ right_mul(X), O], [O, hadamard(Y) @ right_mul(np.ones((5, 8)))]])
+    system = System(M, L, matrix([[O, tdot(Y)]]))
+    costs = {order: system.plan(order).cost for order in ("forward", "reverse")}
+    assert costs["forward"] == costs["reverse"] == system.plan().cost
+    counts = {order: system.plan(order).multiplications for order in ("forward", "reverse")}
+    assert system.plan().multiplications == min(counts.values()) < max(counts.values())

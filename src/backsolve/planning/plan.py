@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
+from operator import itemgetter
 from typing import Any
 
 from backsolve.display import ShowablePlan, plural
@@ -208,13 +209,17 @@ def _chosen(costs: _Costs, order: Any, search: float | None) -> tuple[list[int],
 
 def _best(costs: _Costs, known: dict[str, list[int]], search: float | None) -> list[int]:
     """The cheapest of the known orders, improved by search from the best two."""
-    ranked = sorted([*known.values(), *costs.greedy_starts()], key=costs.price)
+    priced = sorted([(costs.price(order), order) for order in (*known.values(), *costs.greedy_starts())], key=itemgetter(0))
+    least = [order for price, order in priced if price == priced[0][0]]
+    if len(least) > 1:  # many cost nothing where products are kept as factors
+        least.sort(key=costs.multiplications)
+    ranked = [*least, *(order for _, order in priced[len(least) :])]
     first = ranked[0]
     if len(first) < 2 or search == 0 or len(first) > LARGE:
         return first
     progress = _progress(search)
     best_order = first
-    best = costs.price(first)
+    best = priced[0][0]
     for seed, start in enumerate(ranked[:2] if search else ranked[:1]):
         share = None if search is None else search / 2
         new = costs.improved(start, share, seed, progress)
