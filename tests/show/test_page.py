@@ -378,7 +378,7 @@ def test_a_page_of_5000_nodes_is_quick(browser, tmp_path, make):
     print(f"first paint {paint:.0f} ms, a step {times[len(times) // 2]:.0f} ms in the median, {times[-1]:.0f} ms at most")
     assert paint < 2_000
     assert times[len(times) // 2] < 50
-    assert times[-1] < 1_000  # while the machine does other things besides
+    assert times[-1] < 200  # while the machine does other things besides
 
 
 def test_beyond_what_is_stepped_through_it_says_so(opened):

@@ -90,6 +90,23 @@ def test_derivatives_of_them(name):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
+def test_constants_that_are_no_floating_point_numbers():
+    """Keys, integers and masks that the function holds, taken apart and joined."""
+    keys, index, mask = jax.random.split(jax.random.key(0), 4), jnp.arange(6), jnp.arange(4) > 1
+
+    def f(x):
+        more = jax.lax.concatenate([keys.reshape(2, 2)[1], keys[:1]], 0)
+        n = jax.random.normal(more[2], (3,)) * index.reshape(2, 3)[1]
+        numbers = jnp.stack([x[0] * jnp.sin(x[1]), x[1] * n[0], x[2] ** 2 * n[2], x[0] * x[2]])
+        return jnp.where(mask.reshape(2, 2).reshape(4), numbers, x[1] * numbers)
+
+    X = RNG.uniform(0.5, 1.5, (5, 3))
+    expected = jax.vmap(jax.jacfwd(f))(X)
+    J = jax.vmap(bs.jacobian(f))
+    numbers_equal(jax.jit(J)(X), expected)
+    numbers_equal(J(X), expected)
+
+
 def test_nan_and_infinity_stay_where_they_are():
     X = jnp.array([[0.0, 1.0, 2.0], [jnp.inf, 1.0, 2.0], [1.0, jnp.nan, 1.0], [0.5, 0.5, 0.5]])
     one_by_one = [bs.jacobian(with_constants)(x) for x in X]

@@ -73,7 +73,7 @@ def numbers_of(live: Sequence[Any], outputs: Sequence[Any], constants: Mapping[A
             return of_atom(atom) if prod(atom.aval.shape) == 1 else None
         if atom not in places and prod(getattr(atom.aval, "shape", (0,))) == 1:
             places[atom] = of_atom(atom)
-        if atom not in places and atom in constants and prod(atom.aval.shape) <= _LARGEST:
+        if atom not in places and atom in constants and _are_numbers(atom.aval):
             places[atom] = of_constant(constants[atom])
         return places.get(atom)
 
@@ -90,6 +90,11 @@ def numbers_of(live: Sequence[Any], outputs: Sequence[Any], constants: Mapping[A
         if x is not None and x.size > JOINED and all(atoms[k].aval.dtype == v.aval.dtype for k in np.unique(x)):
             joined[v] = [atoms[k] for k in x.ravel()]
     return joined
+
+
+def _are_numbers(aval: Any) -> bool:
+    """Whether an array has floating-point numbers (keys of random numbers are none), and not too many."""
+    return prod(aval.shape) <= _LARGEST and bool(jnp.issubdtype(aval.dtype, jnp.inexact))
 
 
 def join(numbers: Sequence[Any], aval: Any) -> Any:
