@@ -33,9 +33,9 @@ def traced(n, x):
 def seconds(n):
     x = jnp.float64(0.3)
     f = traced(n, x)
-    start = time.perf_counter()
+    start = time.process_time()
     jax.make_jaxpr(bs.grad(lambda v: f(v)[0]))(x)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def test_fifty_thousand_equations_in_linear_time():
