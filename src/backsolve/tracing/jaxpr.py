@@ -462,15 +462,25 @@ def every_equation(jaxpr: Any) -> Iterator[Any]:
 _IDENTITIES: set[Any] = set()
 
 
-def identity_primitive(name: str, on_cpu: Callable[..., Any]) -> Any:
+def last_axis(x: Value, axis: int) -> tuple[Value, int]:
+    """An array with this axis moved behind the others, and where it is then."""
+    return jnp.moveaxis(x, axis, -1), x.ndim - 1
+
+
+def identity_primitive(name: str, on_cpu: Callable[..., Any], batch: Callable[..., Any] = lambda x, axis: (x, axis)) -> Any:
     """A primitive that is the identity to all of JAX, and is compiled on a CPU as this function, an identity too.
 
-    Its parameters are handed to that function.
+    Its parameters are handed to that function; ``batch(x, axis)`` may move the axis of ``vmap`` before.
     """
     primitive: Any = series.Primitive(name)
     primitive.def_impl(lambda x, **params: x)
     primitive.def_abstract_eval(lambda x, **params: x)
-    batching.primitive_batchers[primitive] = lambda args, axes, **params: (primitive.bind(args[0], **params), axes[0])
+
+    def batched(args: Any, axes: Any, **params: Any) -> Any:
+        x, axis = batch(args[0], axes[0])
+        return primitive.bind(x, **params), axis
+
+    batching.primitive_batchers[primitive] = batched
     ad.primitive_jvps[primitive] = lambda primals, tangents, **params: (primitive.bind(primals[0], **params), tangents[0])
     mlir.register_lowering(primitive, lambda context, x, **params: [x])
     mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")

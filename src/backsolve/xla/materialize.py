@@ -12,26 +12,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, inf, prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of
-from backsolve.xla.joined import JOINED, join, numbers_of
+from backsolve.xla.joined import JOINED, is_one_loop, join, numbers_of
+from backsolve.xla.numbers import in_numbers, is_small
 from backsolve.xla.small_products import small_product
 from backsolve.xla.turned import turned
-from backsolve.xla.written import written
+from backsolve.xla.written import in_rows, written
 
 __all__ = ["GRADIENT", "JACOBIAN", "SPARSE", "Policy", "concerns", "materialized"]
 
 _MOVES = (Kind.MOVES, Kind.JOINS, Kind.PICKS)
 _SINE = 25.0  # 1.6 ns an entry in float32, 7 in float64
 _WRITTEN = 8.0  # to write an entry and read it again: 0.4 ns in float32, 0.6 to 1.6 in float64
+_FEW = 32  # points, of which loops of their own take longer than what they save
 _LOOP = 3000.0  # to start one more loop: 0.1 to 0.6 µs
 
 
@@ -93,16 +96,22 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
         return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
 
     jaxpr, consts, _ = jx.trace(of_arrays, arrays)
-    live = [eqn for eqn, _ in jx.live_equations(jaxpr)]
     batched = jx.is_batched_here()
-    known = {v: c for v, c in zip(jaxpr.constvars, consts, strict=True) if not jx.is_traced(c)}
-    joined = numbers_of(live, jaxpr.outvars, known) if policy.numbers and batched else {}
-    outputs = [atom for v in jaxpr.outvars for atom in (() if jx.is_literal(v) else joined.get(v, [v]))]
-    if joined:
-        live = _leading_to(outputs, live)
+    program = _joined_from_numbers(jaxpr, consts, arrays) if policy.numbers and batched else _as_it_is(jaxpr, consts)
+    live = program.live
     equations, names = _without_repetition(live)
-    chosen = _chosen(equations, [v if jx.is_literal(v) else names.get(v, v) for v in outputs], policy, batched)
-    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arrays), strict=True))
+    chosen = _chosen(equations, [_named(v, names) for v in program.outputs], policy, batched)
+    values = dict(zip((*program.jaxpr.constvars, *program.jaxpr.invars), (*program.consts, *arrays), strict=True))
+    in_one_loop = [
+        numbers is None
+        or not program.apart
+        or not jnp.issubdtype(aval.dtype, np.floating)
+        or (len(numbers) <= JOINED and is_one_loop(equations, [_named(v, names) for v in numbers], chosen))
+        for aval, numbers in zip(program.avals, program.joined, strict=True)
+    ]
+    if not all(in_one_loop):
+        several = [(v, prod(v.aval.shape)) for v in program.jaxpr.invars if prod(v.aval.shape) > 1]
+        values.update((v, in_rows(values[v], _FEW * n)) for v, n in several)
 
     def read(atom: Any) -> Any:
         return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
@@ -119,14 +128,70 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
             name = names.get(v, v)
             values[v] = written(value, chosen[name]) if name in chosen else value
     tree, others = results[-1]
+    dear = {v for eqn, _ in equations if _is_written_anyway(eqn) for v in eqn.outvars}
 
-    def result(v: Any) -> Any:
-        if not jx.is_literal(v) and v in joined:
-            return join(list(map(read, joined[v])), v.aval)
-        return jx.as_array(read(v), v.aval)  # a literal is none
+    def number(atom: Any, one_loop: bool) -> Any:
+        """One of those that an array is joined from; written down, once, where it has a loop of its own."""
+        value = read(atom)
+        name = _named(atom, names)
+        return value if one_loop or jx.is_literal(atom) or name in chosen or name in dear else written(value, _FEW)
 
-    moving = map(result, jaxpr.outvars)
+    def result(v: Any, aval: Any, numbers: Any, one_loop: bool) -> Any:
+        if numbers is None:
+            return jx.as_array(read(v), aval)  # a literal is none
+        if not aval.shape:
+            return jx.as_array(read(numbers[0]), aval)
+        alone = one_loop or len(numbers) > JOINED  # of more of them XLA writes each down
+        return join([number(atom, alone) for atom in numbers], aval, one_loop)
+
+    moving = map(result, jaxpr.outvars, program.avals, program.joined, in_one_loop)
     return jx.unflatten(tree, [next(moving) if leaf is None else leaf for leaf in others])
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A traced program; of each output the numbers that it is joined from, or None; and whether all was taken apart."""
+
+    jaxpr: Any
+    consts: Sequence[Any]
+    live: Sequence[Any]
+    outputs: Sequence[Any]  # arrays, and the numbers of those that are joined
+    avals: Sequence[Any]  # of the arrays
+    joined: Sequence[list[Any] | None]
+    apart: bool = False
+
+
+def _as_it_is(jaxpr: Any, consts: Sequence[Any]) -> _Program:
+    live = [eqn for eqn, _ in jx.live_equations(jaxpr)]
+    avals = [v.aval for v in jaxpr.outvars]
+    return _Program(jaxpr, consts, live, jaxpr.outvars, avals, [None] * len(avals))
+
+
+def _joined_from_numbers(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any]) -> _Program:
+    """A program that may be taken apart into its numbers, in whole or where its outputs are joined from some."""
+    plain = _as_it_is(jaxpr, consts)
+    if is_small(plain.live, jaxpr.outvars):
+        jaxpr, consts, _ = jx.trace(lambda *arrays: in_numbers(jaxpr, plain.live, consts, arrays), arrays)
+        atoms = iter(jaxpr.outvars)
+        joined = [[next(atoms) for _ in range(prod(aval.shape))] for aval in plain.avals]
+        return replace(_as_it_is(jaxpr, consts), avals=plain.avals, joined=joined, apart=True)
+    known = {v: c for v, c in zip(jaxpr.constvars, consts, strict=True) if not jx.is_traced(c)}
+    found = numbers_of(plain.live, jaxpr.outvars, known)
+    if not found:
+        return plain
+    numbers = [None if jx.is_literal(v) else found.get(v) for v in jaxpr.outvars]
+    outputs = [atom for v, several in zip(jaxpr.outvars, numbers, strict=True) for atom in several or [v]]
+    return replace(plain, live=_leading_to(outputs, plain.live), outputs=outputs, joined=numbers)
+
+
+def _is_written_anyway(eqn: Any) -> bool:
+    """Whether XLA writes down what is read repeatedly of an equation; it multiplies where the divisor is known."""
+    return kind_of(eqn.primitive.name) is Kind.DEAR and eqn.primitive is not lax.div_p
+
+
+def _named(atom: Any, names: dict[Any, Any]) -> Any:
+    """What stands for a value after repetitions are left out."""
+    return atom if jx.is_literal(atom) else names.get(atom, atom)
 
 
 def _leading_to(outputs: Sequence[Any], live: Sequence[Any]) -> list[Any]:

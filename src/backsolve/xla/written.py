@@ -14,7 +14,7 @@ from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 
-__all__ = ["written"]
+__all__ = ["in_rows", "written"]
 
 
 def _on_cpu(y: Any, *, smallest: int) -> Any:
@@ -31,3 +31,14 @@ _written = jx.identity_primitive("written", _on_cpu)
 def written(x: Any, smallest: int = 1) -> Any:
     """Return x, real numbers; XLA writes it down where it has as many entries as `smallest`, with all axes of `vmap`."""
     return _written.bind(x, smallest=smallest)
+
+
+_in_rows = jx.identity_primitive("in_rows", _on_cpu, jx.last_axis)
+
+
+def in_rows(x: Any, smallest: int) -> Any:
+    """Return x; under `vmap` XLA writes it down with the points along the last axis, where it has so many entries.
+
+    What is read of each point one entry at a time, from points that lie one after the other, is no vector for the processor.
+    """
+    return _in_rows.bind(x, smallest=smallest)

@@ -1,0 +1,200 @@
+"""Under `vmap`, a program of small arrays as one of their numbers: each is a row over the points, as all loops then are.
+
+Of small arrays at many points XLA's CPU compiler makes loops over the points and, innermost, over the few entries of one,
+which are too short to be vectorised, with index arithmetic for each entry.  Of numbers alone it makes loops over the points,
+which are.  Jacobians and Hessians of small arrays, in the time of before (float32, 10,000 points, jaxlib 0.10.2, two cores):
+a Runge–Kutta step of two populations 0.09, a quadrotor 0.3, a flux 0.4, an arm of six joints and a camera 0.5, Kepler
+orbits 0.6; their compilation takes 0.3 to 1.9 of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.jaxpr import Kind, kind_of, record_of
+from backsolve.tracing.series import is_spread
+
+__all__ = ["in_numbers", "is_small"]
+
+_LARGEST = 1024  # numbers of an array
+_EACH = 6  # numbers an equation, on the average: so much longer the program may become
+_ENTRYWISE = (Kind.CHEAP, Kind.SINE, Kind.DEAR)
+_MOVES = (Kind.MOVES, Kind.JOINS)
+_HALF = (jnp.bfloat16, jnp.float16)
+_FOLDED = {
+    "reduce_sum": lax.add_p,
+    "reduce_prod": lax.mul_p,
+    "reduce_max": lax.max_p,
+    "reduce_min": lax.min_p,
+    "reduce_and": lax.and_p,
+    "reduce_or": lax.or_p,
+}
+
+Numbers = np.ndarray[Any, Any]  # of objects: the entries of an array, NumPy's numbers where they are known while tracing
+
+
+def is_small(live: Sequence[Any], outputs: Sequence[Any]) -> bool:
+    """Whether a program of these equations is worth taking apart: small arrays, and of nothing but operations on entries."""
+    work = 0
+    if not all(map(_is_small_array, outputs)):
+        return False
+    for eqn in live:
+        if not all(map(_is_small_array, (*eqn.invars, *eqn.outvars))) or eqn.effects or (count := _count(eqn)) is None:
+            return False
+        work += count
+    return work <= _EACH * len(live)
+
+
+def _is_small_array(atom: Any) -> bool:
+    aval = atom.aval
+    is_array = hasattr(aval, "shape") and hasattr(aval, "dtype") and not jnp.issubdtype(aval.dtype, jax.dtypes.extended)
+    return is_array and prod(aval.shape) <= _LARGEST and not is_spread(aval)
+
+
+def _count(eqn: Any) -> int | None:
+    """Operations on numbers that an equation becomes; None where it is no operation on entries."""
+    name = eqn.primitive.name
+    kind = kind_of(name)
+    if kind in _MOVES or name == "iota":
+        return None if record_of(name).evaluate is None else 0
+    if len(eqn.outvars) != 1:
+        return None
+    out = eqn.outvars[0].aval
+    size: int = prod(out.shape)
+    if name in _FOLDED or eqn.primitive is lax.dot_general_p:
+        sizes: list[int] = [prod(v.aval.shape) for v in eqn.invars]
+        if 0 in sizes or out.dtype in _HALF or any(v.aval.dtype != out.dtype for v in eqn.invars):
+            return None  # sums of half precision are added up in single precision
+        if name in _FOLDED:
+            return sizes[0]
+        (summed, _), _ = eqn.params["dimension_numbers"]
+        summands: int = prod(eqn.invars[0].aval.shape[k] for k in summed)
+        return 2 * size * summands
+    if kind in _ENTRYWISE and np.broadcast_shapes(*(v.aval.shape for v in eqn.invars)) == out.shape:
+        return size
+    return None
+
+
+def in_numbers(jaxpr: Any, live: Sequence[Any], consts: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+    """The numbers of all outputs of a program that `is_small`, one after the other.
+
+    Rounding aside they are those of the program: sums are added up from the first to the last, as XLA's loops do.
+    """
+    given = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arrays), strict=True))
+    values: dict[Any, Numbers] = {}
+
+    def read(atom: Any) -> Numbers:
+        if jx.is_literal(atom):
+            return _apart(jx.literal_value(atom), atom.aval)
+        if atom not in values:  # an argument or a constant, read for the first time
+            values[atom] = _apart(given[atom], atom.aval)
+        return values[atom]
+
+    for eqn in live:
+        with jx.equation_context(eqn):
+            values.update(zip(eqn.outvars, _evaluated(eqn, list(map(read, eqn.invars))), strict=True))
+    return [x for v in jaxpr.outvars for x in read(v).ravel()]
+
+
+def _apart(x: Any, aval: Any) -> Numbers:
+    """The entries of an array."""
+    if not jx.is_traced(x):
+        known = np.asarray(x, aval.dtype)
+        return _array(list(known.ravel()), aval.shape)
+    if not aval.shape:
+        return _array([x], ())
+    row = lax.reshape(x, (prod(aval.shape),))
+    return _array([lax.squeeze(lax.slice_in_dim(row, i, i + 1), (0,)) for i in range(row.size)], aval.shape)
+
+
+def _array(entries: Sequence[Any], shape: tuple[int, ...]) -> Numbers:
+    """An array of objects, none of which NumPy looks into."""
+    out = np.empty(len(entries), object)
+    for i, entry in enumerate(entries):
+        out[i] = entry
+    return out.reshape(shape)
+
+
+def _evaluated(eqn: Any, operands: list[Numbers]) -> Sequence[Numbers]:
+    """The outputs of an equation."""
+    name, params = eqn.primitive.name, eqn.params
+    evaluate = record_of(name).evaluate
+    if name == "iota":
+        known = evaluate(params) if evaluate is not None else None
+        return [_apart(known, eqn.outvars[0].aval)]
+    if kind_of(name) in _MOVES and evaluate is not None:
+        moved = evaluate(params, *operands)
+        return moved if eqn.primitive.multiple_results else [moved]
+    if name in _FOLDED:
+        axes = params["axes"]
+        return [_folded(_FOLDED[name], np.moveaxis(operands[0], axes, range(len(axes))), len(axes))]
+    if eqn.primitive is lax.dot_general_p:
+        return [_product(params["dimension_numbers"], *operands)]
+    shape = eqn.outvars[0].aval.shape
+    seen: dict[Any, Any] = {}  # numbers that are repeated are worked out once
+    entries = []
+    for numbers in zip(*(np.broadcast_to(x, shape).ravel() for x in operands), strict=True):
+        key = tuple((x.dtype, x.tobytes()) if _is_known(x) else id(x) for x in numbers)
+        if key not in seen:
+            seen[key] = _number(eqn.primitive, params, eqn.outvars[0].aval.dtype, numbers)
+        entries.append(seen[key])
+    return [_array(entries, shape)]
+
+
+def _folded(primitive: Any, x: Numbers, axes: int) -> Numbers:
+    """The first axes of an array by one operation of two numbers after the other."""
+    first, *others = x.reshape(-1, *x.shape[axes:])
+    total = first.ravel()
+    for other in others:
+        total = [_number(primitive, {}, a.dtype, (a, b)) for a, b in zip(total, other.ravel(), strict=True)]
+    return _array(total, first.shape)
+
+
+def _product(numbers: Any, a: Numbers, b: Numbers) -> Numbers:
+    """A product of two arrays: `lax.dot_general`."""
+    (summed_a, summed_b), (batch_a, batch_b) = numbers
+    free_a = [k for k in range(a.ndim) if k not in summed_a and k not in batch_a]
+    free_b = [k for k in range(b.ndim) if k not in summed_b and k not in batch_b]
+    a, b = a.transpose(*summed_a, *batch_a, *free_a), b.transpose(*summed_b, *batch_b, *free_b)
+    ways = len(summed_a)
+    batch = a.shape[ways : ways + len(batch_a)]
+    rows, columns = a.shape[ways + len(batch_a) :], b.shape[ways + len(batch_b) :]
+    a = a.reshape(-1, *batch, *rows, *(1,) * len(columns))
+    b = b.reshape(-1, *batch, *(1,) * len(rows), *columns)
+    a, b = np.broadcast_arrays(a, b)
+    terms = [_number(lax.mul_p, {}, x.dtype, (x, y)) for x, y in zip(a.ravel(), b.ravel(), strict=True)]
+    return _folded(lax.add_p, _array(terms, a.shape), 1)
+
+
+def _is_known(x: Any) -> bool:
+    return isinstance(x, np.generic)
+
+
+def _number(primitive: Any, params: Any, dtype: Any, operands: Sequence[Any]) -> Any:
+    """One number by an operation on others; zeros and ones that are known while tracing are neither added nor multiplied.
+
+    A product with a zero stays: of what is not finite it is NaN.
+    """
+    name = primitive.name
+    known = list(map(_is_known, operands))
+    if all(known):
+        evaluate = record_of(name).evaluate
+        value = NotImplemented if evaluate is None else evaluate(params, *map(np.asarray, operands))
+        if value is not NotImplemented:
+            return np.asarray(value, dtype)[()]
+    elif any(known) and name in ("add", "add_any", "sub", "mul") and not jnp.issubdtype(dtype, np.complexfloating):
+        one, other = operands
+        neutral = 1 if name == "mul" else 0
+        if known[1] and other == neutral:
+            return one
+        if known[0] and one == neutral and name != "sub":
+            return other
+    return primitive.bind(*operands, **params)
