@@ -1,0 +1,216 @@
+"""Programs of small arrays, taken apart into their numbers under vmap: the same derivatives, and loops over points alone."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import backsolve as bs
+
+ON_CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere arrays are left to XLA")
+RNG = np.random.default_rng(26)
+
+
+def runge_kutta(rate, y, h):
+    a = rate(y)
+    b = rate(y + h / 2 * a)
+    c = rate(y + h / 2 * b)
+    return y + h / 6 * (a + 2 * b + 2 * c + rate(y + h * c))
+
+
+def populations(y):
+    """A step of arrays of two, joined from numbers in every stage."""
+    return runge_kutta(lambda y: jnp.stack([y[0] * (1.1 - 0.4 * y[1]), y[1] * (0.1 * y[0] - 0.4)]), y, 0.1)
+
+
+def oscillator(y):
+    for _ in range(2):
+        y = runge_kutta(lambda y: jnp.array([y[1], (1 - y[0] ** 2) * y[1] - y[0]]), y, 0.1)
+    return y
+
+
+def chained(z):
+    """One number, to which the ways double at every step."""
+    x = z[0]
+    for _ in range(6):
+        x = jnp.tanh(x * z[1] + 0.1) + jnp.exp(-x * z[2])
+    return x
+
+
+def membrane(z):
+    v, m = z
+    opened = lambda v: 0.1 * (v + 4.0) / (1 - jnp.exp(-(v + 4.0) / 10))  # noqa: E731
+    for _ in range(3):
+        v, m = v + 0.05 * (-(v - 0.5) * m**3 - 0.3 * (v + 5.0)), m + 0.05 * (opened(v) * (1 - m) - jnp.exp(-v / 18) * m)
+    return jnp.array([v, m])
+
+
+def rotated(z):
+    """A matrix made of sines, its products, a cross product, a norm."""
+    c, s = jnp.cos(z[0]), jnp.sin(z[0])
+    R = jnp.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    p = R @ R.T @ (R @ z[1:4])
+    return jnp.cross(p, z[2:5]) / jnp.linalg.norm(p)
+
+
+def moved(x):
+    """Reversed, padded, repeated, turned, taken apart and joined."""
+    m = jnp.pad(jnp.flip(x[:4]), (1, 1), constant_values=2.0).reshape(2, 3)
+    return jnp.concatenate([(m.T @ m).ravel(), jnp.tile(x[:2], 2) * x[-1], jnp.split(x, 2)[1]])
+
+
+def reduced(x):
+    """Sums, products, the largest and the smallest, along axes and of all."""
+    m = jnp.outer(x, x[:2]) + 1.0
+    return jnp.stack([m.sum(), m.prod(0)[1], x.reshape(2, 2).max(1)[1], x.min(), jnp.mean(m**2), jnp.std(x)])
+
+
+def chosen(x):
+    """Masks, comparisons, whole numbers and a clip."""
+    k = jnp.argsort(jnp.array([3.0, 1.0, 2.0]))
+    y = jnp.where(x > 0.9, x**2, jnp.sin(x)) * jnp.arange(x.size)
+    return jnp.clip(y, 0.1, 2.0)[::-1] + jnp.sign(x) * k[0] + (x > 1.0).astype(x.dtype) * x
+
+
+def turned_by_i(x):
+    z = jax.lax.complex(x[0], x[1]) * jnp.exp(1j * x[2]) ** 2
+    return jnp.stack([z.real, z.imag, jnp.abs(z)])
+
+
+def partly_constant(x):
+    return jnp.stack([jnp.stack([x[0], jnp.ones(()), x[0] * x[1]]), jnp.array([0.0, 2.0, -1.0]) * x[2]])
+
+
+def price(z):
+    spot, strike, rate, sigma, time = z
+    d = (jnp.log(spot / strike) + (rate + sigma**2 / 2) * time) / (sigma * jnp.sqrt(time))
+    cdf = jax.scipy.stats.norm.cdf
+    return spot * cdf(d) - strike * jnp.exp(-rate * time) * cdf(d - sigma * jnp.sqrt(time))
+
+
+PROGRAMS = {
+    "populations": (populations, 2),
+    "oscillator": (oscillator, 2),
+    "chained": (chained, 3),
+    "membrane": (membrane, 2),
+    "rotated": (rotated, 5),
+    "moved": (moved, 6),
+    "reduced": (reduced, 4),
+    "chosen": (chosen, 3),
+    "turned by i": (turned_by_i, 3),
+    "partly constant": (partly_constant, 3),
+    "price": (price, 5),
+    "softmax": (jax.nn.softmax, 3),
+    "two leaves": (lambda x: {"a": x[0] * x[1:], "b": x[0] ** 2, "c": jnp.arange(2.0)}, 3),
+    "the argument": (lambda x: x, 2),
+    "one number": (lambda x: jnp.sum(jnp.sin(x)), 1),
+}
+
+
+def points(n, count=40):
+    return RNG.uniform(0.5, 1.5, (count, n))
+
+
+def close(ours, theirs, rtol=1e-11, atol=1e-12):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs)):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_jacobians(name):
+    f, n = PROGRAMS[name]
+    X = points(n)
+    expected = jax.vmap(jax.jacfwd(f))(X)
+    close(jax.jit(jax.vmap(bs.jacobian(f, order="forward")))(X), expected)
+    value, J = jax.jit(jax.vmap(jax.vmap(bs.value_and_jacobian(f))))(X.reshape(4, 10, n))
+    close(jax.tree.map(lambda y: y.reshape(40, *y.shape[2:]), (value, J)), (jax.vmap(f)(X), expected))
+
+
+@pytest.mark.parametrize("name", ["populations", "chosen"])
+def test_eagerly(name):
+    f, n = PROGRAMS[name]
+    X = points(n, 3)
+    close(jax.vmap(bs.jacobian(f))(X), jax.vmap(jax.jacfwd(f))(X))
+
+
+@pytest.mark.parametrize("name", ["oscillator", "chained", "rotated", "reduced", "price", "softmax"])
+def test_hessians(name):
+    f, n = PROGRAMS[name]
+    X = points(n)
+    loss = lambda x: jnp.sum(jnp.cos(f(x)))  # noqa: E731
+    close(jax.jit(jax.vmap(bs.hessian(loss)))(X), jax.vmap(jax.hessian(loss))(X), 1e-9, 1e-10)
+
+
+@pytest.mark.parametrize("name", ["membrane", "rotated", "chosen"])
+def test_derivatives_of_jacobians(name):
+    f, n = PROGRAMS[name]
+    X = points(n)
+
+    def loss(jacobian, X):
+        return jnp.sum(jnp.sin(jax.vmap(jacobian(f))(X)))
+
+    ours, theirs = (jax.jit(jax.grad(loss, 1), static_argnums=0)(J, X) for J in (bs.jacobian, jax.jacfwd))
+    close(ours, theirs, 1e-9, 1e-10)
+
+
+def test_arguments_of_every_kind():
+    """Some with an axis of vmap, the last or the first, others without; whole numbers, masks and float32 among them."""
+
+    def f(x, y, k, mask, w):
+        return jnp.where(mask, x * y[0], x**2) * k + w.astype(x.dtype) @ x[:2]
+
+    x, y, k, w = points(3, 50).T, points(2, 1)[0], np.arange(50), points(2, 50).astype(np.float32)
+    mask = RNG.uniform(size=(50, 3)) > 0.5
+    axes = (1, None, 0, 0, 0)
+    for argnums in (0, 1, (0, 1), 4):
+        ours, theirs = (jax.jit(jax.vmap(J(f, argnums), axes))(x, y, k, mask, w) for J in (bs.jacobian, jax.jacrev))
+        close(ours, theirs)
+
+
+def test_half_precision_is_added_up_as_elsewhere():
+    X = points(6).astype(jnp.bfloat16)
+    f = lambda x: jnp.stack([jnp.sum(x * x), jnp.dot(x, x[::-1])])  # noqa: E731
+    ours, theirs = (np.asarray(jax.jit(jax.vmap(J(f)))(X), np.float32) for J in (bs.jacobian, jax.jacrev))
+    np.testing.assert_allclose(ours, theirs, rtol=2e-2)
+
+
+@pytest.mark.parametrize("name", ["populations", "price", "rotated", "partly constant"])
+def test_nan_and_infinity_are_where_jax_has_them(name):
+    """Where both of its modes have them, and where neither has them, the numbers."""
+    f, n = PROGRAMS[name]
+    X = points(n, 40)
+    X[::5, 0], X[1::5, -1], X[2::5, 0] = np.inf, np.nan, 0.0
+    ours, forward, reverse = (np.asarray(jax.jit(jax.vmap(J(f)))(X)) for J in (bs.jacobian, jax.jacfwd, jax.jacrev))
+    finite = np.isfinite(forward), np.isfinite(reverse)
+    assert not np.isfinite(ours[~finite[0] & ~finite[1]]).any()
+    np.testing.assert_allclose(ours[finite[0] & finite[1]], forward[finite[0] & finite[1]], rtol=1e-11, atol=1e-12)
+
+
+@ON_CPU
+@pytest.mark.parametrize("name", ["populations", "oscillator", "membrane", "rotated"])
+def test_every_loop_is_over_the_points(name):
+    """But for the last one, which joins the numbers of each point."""
+    f, n = PROGRAMS[name]
+    X = jnp.asarray(points(n, 1000), jnp.float32)
+    text = jax.jit(jax.vmap(bs.jacobian(f))).lower(X).compile().as_text()
+    entry = text[text.index("\nENTRY") :]
+    loops = re.findall(r"= f32\[([\d,]*)\]\S* fusion\(", entry)
+    assert loops
+    assert [shape for shape in loops[:-1] if "1000" not in shape or re.search(r"1000,[^1]", shape)] == []
+
+
+@ON_CPU
+@pytest.mark.parametrize(("name", "exponentials", "tangents"), [("chained", 6, 6), ("price", None, 0), ("membrane", 6, 0)])
+def test_what_is_dear_is_worked_out_once(name, exponentials, tangents):
+    """However many ways lead to it: the exponentials and hyperbolic tangents of the compiled program are the function's."""
+    f, n = PROGRAMS[name]
+    X = jnp.asarray(points(n, 1000), jnp.float32)
+    texts = [jax.jit(jax.vmap(g)).lower(X).compile().as_text() for g in (bs.jacobian(f), f)]
+    ours, of_the_function = ([text.count(f" {op}(") for op in ("exponential", "tanh", "log")] for text in texts)
+    assert ours[1] == tangents
+    assert exponentials is None or ours[0] <= exponentials
+    assert ours[2] <= of_the_function[2]
