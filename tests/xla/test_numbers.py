@@ -171,6 +171,17 @@ def test_arguments_of_every_kind():
         close(ours, theirs)
 
 
+def test_arguments_of_whole_numbers_and_masks_beside_rows():
+    """So many points and results that each number has a row of its own."""
+
+    def f(x, k, mask):
+        return jnp.stack([jnp.where(mask, x * k, x**2)[i] * jnp.exp(x[1 - i]) for i in range(2)] * 3)
+
+    x, k, mask = points(2, 100), RNG.integers(1, 5, (100, 2)), RNG.uniform(size=(100, 2)) > 0.5
+    ours, theirs = (jax.jit(jax.vmap(J(f)))(x, k, mask) for J in (bs.jacobian, jax.jacfwd))
+    close(ours, theirs)
+
+
 def test_half_precision_is_added_up_as_elsewhere():
     X = points(6).astype(jnp.bfloat16)
     f = lambda x: jnp.stack([jnp.sum(x * x), jnp.dot(x, x[::-1])])  # noqa: E731
