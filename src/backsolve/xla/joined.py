@@ -32,7 +32,7 @@ __all__ = ["JOINED", "is_one_loop", "join", "numbers_of"]
 JOINED = 8  # arrays of a concatenation that become one loop; more of them are written first
 _LARGEST = 1024  # numbers of an array
 _PLACES = (Kind.MOVES, Kind.JOINS, Kind.PICKS)
-_OPERATIONS = {Kind.SINE: 60.0, Kind.DEAR: 25.0}  # of the processor, about
+_OPERATIONS = {Kind.SINE: 60.0, Kind.DEAR: 25.0}  # of the processor, about, for four bytes
 
 Places = np.ndarray[Any, Any]  # of each entry of an array, which atom it is
 
@@ -134,7 +134,7 @@ def is_one_loop(equations: Sequence[tuple[Any, list[Any]]], numbers: Sequence[An
             operations.append(0.0)
         if eqn.outvars[0] not in border:
             for k in needed if not moves else ():
-                operations[k] += _OPERATIONS.get(kind_of(eqn.primitive.name), 1.0)
+                operations[k] += _operations(eqn)
             for v in operands:
                 if not jx.is_literal(v):
                     readers[v] |= needed
@@ -143,6 +143,12 @@ def is_one_loop(equations: Sequence[tuple[Any, list[Any]]], numbers: Sequence[An
         within[k] = reduce(or_, (within[j] for j in called[k]), 1 << k)
     branches = within[: len(numbers)]
     return all(sum(n for k, n in enumerate(operations) if branch >> k & 1) <= _INLINED for branch in branches)
+
+
+def _operations(eqn: Any) -> float:
+    """Those of the processor: an exponential of eight bytes takes twice as many as one of four."""
+    several = _OPERATIONS.get(kind_of(eqn.primitive.name))
+    return 1.0 if several is None else several * max(1.0, eqn.outvars[0].aval.dtype.itemsize / 4)
 
 
 def join(numbers: Sequence[Any], aval: Any, one_loop: bool = True) -> Any:
