@@ -50,6 +50,23 @@ def test_integers_are_folded_under_jit_as_jax_computes_them(number):
     np.testing.assert_array_equal(np.asarray(known[0]), np.asarray(want))
 
 
+def test_folding_in_numpy_compiles_nothing():
+    """JAX makes an array of a NumPy one by a program of its own, one for each shape, unless it is told the dtype."""
+    eqn = jax.make_jaxpr(lambda i: i + 5)(jnp.arange(23)).eqns[0]  # no other test has this many
+    events = []
+
+    def listener(event, seconds, **more):
+        events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        (made,) = fold(eqn, [np.arange(23, dtype=np.int32), 5])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+    np.testing.assert_array_equal(made, np.arange(5, 28))
+    assert not [event for event in events if "compile" in event]
+
+
 def test_what_is_traced_or_rounded_otherwise_is_not_folded():
     eqn = jax.make_jaxpr(lambda i: i + 5)(1).eqns[0]
     assert jax.jit(lambda i: float(fold(eqn, [i, 5]) is None))(1) == 1.0

@@ -61,7 +61,7 @@ def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
     if outputs is None:
         return None
     with jax.ensure_compile_time_eval():
-        return [jnp.asarray(y) for y in outputs]
+        return [jnp.asarray(y, y.dtype) for y in outputs]  # without the dtype JAX compiles a program for each shape
 
 
 def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
