@@ -103,8 +103,8 @@ def test_at_one_point_all_is_worked_out_once(monkeypatch):
     """cyipopt's callers ask for the parts one after the other."""
     p = hs071()
     ran = []
-    call = ipopt._Compiled.__call__
-    monkeypatch.setattr(ipopt._Compiled, "__call__", lambda program, *given: ran.append(program) or call(program, *given))
+    call = ipopt.Compiled.__call__
+    monkeypatch.setattr(ipopt.Compiled, "__call__", lambda program, *given: ran.append(program) or call(program, *given))
     x = np.full(4, 2.0)
     assert p.objective(x) == 26
     np.testing.assert_array_equal(p.constraints(x), [16, 16])

@@ -18,12 +18,11 @@ import numpy as np
 
 from backsolve.algebra.elements import short
 from backsolve.capture.linearized import flat
+from backsolve.interop.compiled import Compiled
 from backsolve.interop.vectors import jacobian_of, value_and_jacobian_of
-from backsolve.sparse.matrix import SparseMatrix
 from backsolve.tracing.derivative import has_own_rules
 from backsolve.transforms.derivatives import grad, value_and_grad
 from backsolve.xla.inline import inline
-from backsolve.xla.quick import quickly_compiled
 
 __all__ = ["Iterate", "Problem", "Result"]
 
@@ -238,7 +237,7 @@ class Problem:
 
     # ---- compiled once ------------------------------------------------------------------------------------------------
     @cached_property
-    def _first(self) -> _Compiled:
+    def _first(self) -> Compiled:
         """f, g, the gradient of f and the numbers of the Jacobian of g: one program, for all are asked for at a point."""
 
         def first(x: Any, parameters: Any) -> Any:
@@ -248,10 +247,10 @@ class Problem:
             g, J = value_and_jacobian_of(lambda x: self._constraints(x, parameters), x)
             return (value, g, slope, J.data), J
 
-        return _Compiled(first, self.n, self._parameters)
+        return Compiled(first, self.n, self._parameters)
 
     @cached_property
-    def _curvature(self) -> _Compiled:
+    def _curvature(self) -> Compiled:
         def curvature(point: Any, parameters: Any) -> Any:
             x, weights, factor = point[: self.n], point[self.n : -1], point[-1]
 
@@ -263,7 +262,7 @@ class Problem:
             low = H.lower()
             return (low.data,), low
 
-        return _Compiled(curvature, self.n + self.m + 1, self._parameters)
+        return Compiled(curvature, self.n + self.m + 1, self._parameters)
 
     def _objective(self, x: Any, parameters: Any) -> Any:
         value = self._f(x) if parameters is None else self._f(x, parameters)
@@ -363,53 +362,6 @@ class Problem:
         if guarded.error is not None:
             raise guarded.error
         return Result(x, self.objective(x), self.constraints(x), *multipliers, int(status), tuple(guarded.history))
-
-
-class _Compiled:
-    """A function of a vector and parameters, in double precision, that is traced once and compiled once.
-
-    It returns vectors and numbers, and a matrix or None.  The program has one array for all of these: what a call costs
-    besides its arithmetic, it costs for each array (2 µs for one that goes in, as much for one that comes out).
-    """
-
-    def __init__(self, function: Callable[..., Any], size: int, parameters: Any) -> None:
-        matrices: list[SparseMatrix | None] = []
-        sizes: list[int] = []
-
-        def kept(vector: Any, parameters: Any) -> Any:
-            arrays, matrix = function(vector, parameters)
-            matrices.append(matrix)
-            sizes.extend(a.size for a in arrays)
-            # Each is made first, and then copied; else XLA makes all in one loop, in which it chooses at every entry.
-            apart = jax.lax.optimization_barrier(arrays)  # type: ignore[no-untyped-call]
-            return jnp.concatenate([jnp.ravel(a) for a in apart])
-
-        with jax.enable_x64(True):
-            vector = jax.ShapeDtypeStruct((size,), np.float64)  # type: ignore[no-untyped-call]
-            self._traced = jax.jit(kept).trace(vector, parameters)
-        self._run: Any = None
-        self.sizes = tuple(sizes)
-        ends = np.cumsum([0, *sizes]).tolist()
-        self._parts = tuple(map(slice, ends, ends[1:]))
-        nowhere = np.zeros(0, np.int64)
-        self.places = (nowhere, nowhere) if matrices[0] is None else (matrices[0].rows, matrices[0].cols)
-
-    @cached_property
-    def lowered(self) -> Any:
-        """The program as the compiler gets it, for the device that is JAX's own in the thread that asks."""
-        with jax.enable_x64(True):
-            return self._traced.lower()
-
-    def compile(self, lowered: Any) -> Any:
-        """Compile it, unless it is; from any thread."""
-        if self._run is None:
-            self._run = quickly_compiled(lowered)
-        return self._run
-
-    def __call__(self, vector: Array, parameters: Any) -> Sequence[Array]:
-        """What the function returns, as vectors that cannot be written into; to be called where JAX is set to double."""
-        found = np.asarray((self._run or self.compile(self.lowered))(vector, parameters))
-        return [found[part] for part in self._parts]
 
 
 def _doubled(name: str, value: Any) -> Any:
