@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from backsolve.interop import ipopt
+from backsolve.interop import compiled, ipopt
 from backsolve.interop.ipopt import Problem
 from tests import reference
 
@@ -244,6 +244,17 @@ def test_collocation_ends_where_casadi_s_ipopt_does(unknowns):
     found = p.solve(np.full(unknowns, 0.5), options=QUIET, library="ipyopt")
     assert found.converged
     assert found.objective == pytest.approx(in_casadi(unknowns), rel=1e-8)
+
+
+def test_optimised_programs_take_over_between_two_evaluations(monkeypatch, as_users_compile):
+    """The same evaluations have the same results, bit by bit; the other programs' last bits are others."""
+    monkeypatch.setattr(compiled, "evaluations_before_optimizing", lambda jaxpr: 1)
+    found = [Problem(*collocation(30), n=30).solve(np.full(30, 0.5), options=QUIET) for _ in range(2)]
+    assert found[0].steps > 2
+    np.testing.assert_array_equal(found[0].x, found[1].x)
+    monkeypatch.undo()
+    first = Problem(*collocation(30), n=30).solve(np.full(30, 0.5), options=QUIET)
+    np.testing.assert_allclose(found[0].x, first.x, rtol=1e-9, atol=1e-12)
 
 
 # ---- parameters, warm starts, callbacks -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A function of a vector and parameters, in double precision, traced once and compiled once."""
+"""A function of a vector and parameters, in double precision, traced once and lowered once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.sparse.matrix import SparseMatrix
-from backsolve.xla.quick import quickly_compiled
+from backsolve.xla.quick import OptimizedLater, evaluations_before_optimizing
 
 __all__ = ["Compiled"]
 
@@ -19,10 +19,11 @@ Array = np.ndarray[Any, Any]
 
 
 class Compiled:
-    """A function of a vector and parameters, in double precision, that is traced once and compiled once.
+    """A function of a vector and parameters, in double precision, that is traced once and lowered once.
 
     It returns vectors and numbers, and a matrix or None.  The program has one array for all of these: what a call costs
     besides its arithmetic, it costs for each array (2 µs for one that goes in, as much for one that comes out).
+    It is compiled quickly at first, and optimised once it has been evaluated often.
     """
 
     def __init__(self, function: Callable[..., Any], size: int, parameters: Any) -> None:
@@ -56,7 +57,7 @@ class Compiled:
     def compile(self, lowered: Any) -> Any:
         """Compile it, unless it is; from any thread."""
         if self._run is None:
-            self._run = quickly_compiled(lowered)
+            self._run = OptimizedLater(lowered, evaluations_before_optimizing(self._traced.jaxpr.jaxpr))
         return self._run
 
     def __call__(self, vector: Array, parameters: Any) -> Sequence[Array]:

@@ -122,6 +122,9 @@ class Problem:
     where parameters have other shapes than at first.
     Cost: tracing f, g and their derivatives, and compiling two programs, each when it is first asked for: one gives f, g
     and their first derivatives at a point, so that what is asked for at the same x as before costs nothing; one the Hessian.
+    On a CPU they are compiled without LLVM's optimisation first, and with it, in another thread, once they have been
+    evaluated so often that it pays (some thousand times, fewer of long vectors; at once with a loop inside).  When that is
+    depends on the evaluations and not on the clock; from there on results may differ in their last bits.
     Source: Wächter and Biegler, *On the implementation of an interior-point filter line-search algorithm for large-scale
     nonlinear programming*, 2006.
 
