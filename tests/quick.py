@@ -7,9 +7,11 @@ threads.  XLA's own passes over the program, which simplify, fuse and order it, 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 import jax
@@ -18,6 +20,8 @@ from jax._src.interpreters import mlir
 from jax._src.lib.mlir import ir
 
 OPTIMIZED = "jax_disable_most_optimizations"
+LATELY = 1000  # executables that are kept
+LONG = 200_000  # characters of a module; longer ones are compiled as ever
 
 
 @cache
@@ -77,12 +81,46 @@ def _one_context_for_many_modules() -> None:
     mlir.make_ir_context = make_ir_context
 
 
+@cache
+def _equal_modules_are_compiled_once() -> None:
+    """From now on a module that was compiled lately is not compiled again, wherever JAX compiles without most optimisations.
+
+    Many programs are the same to XLA, in tests that write a program anew for each order, or compare with the same one: a
+    tenth of the CPU time of all tests.  They are traced and lowered each.  What calls back knows its Python function by more
+    than its text, and what is long holds long arrays.
+    """
+    as_users_have_it = compiler.backend_compile_and_load
+    lately: OrderedDict[bytes, Any] = OrderedDict()
+    lock = threading.Lock()
+
+    def backend_compile_and_load(backend: Any, module: Any, devices: Any, options: Any, *more: Any) -> Any:
+        if not jax.config.values[OPTIMIZED]:
+            return as_users_have_it(backend, module, devices, options, *more)
+        text = module.operation.get_asm()
+        if any(more) or "callback" in text or len(text) > LONG:
+            return as_users_have_it(backend, module, devices, options, *more)
+        parts = (text.encode(), options.SerializeAsString(), repr((backend.platform, id(backend), devices)).encode())
+        key = sha256(b"|".join(parts)).digest()
+        with lock:
+            executable = lately.pop(key, None)
+        if executable is None:
+            executable = as_users_have_it(backend, module, devices, options, *more)
+        with lock:
+            lately[key] = executable
+            if len(lately) > LATELY:
+                lately.popitem(last=False)
+        return executable
+
+    compiler.backend_compile_and_load = backend_compile_and_load
+
+
 @contextmanager
 def compilation(*, quick: bool) -> Iterator[None]:
     """Compile quickly, or with all optimisations, inside the ``with``."""
     options()
     _told_to_xla()
     _one_context_for_many_modules()
+    _equal_modules_are_compiled_once()
     before = jax.config.values[OPTIMIZED]
     jax.config.update(OPTIMIZED, quick)
     try:

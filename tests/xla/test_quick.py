@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from backsolve.xla import quick
+from tests.quick import compilation
 
 
 def f(x):
@@ -114,3 +115,27 @@ def test_long_vectors_and_loops_are_optimised_earlier():
     assert after(lambda x: jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(x), x), 2) == 0
     assert after(lambda x: jax.jit(lambda x: jax.lax.while_loop(lambda x: x < 3, lambda x: x + 1, x))(x)) == 0
     assert after(lambda x: x) == 0
+
+
+# ---- tests/quick.py: how tests compile ------------------------------------------------------------------------------------
+def executable(f, *args):
+    return jax.jit(f).lower(*args).compile().runtime_executable()
+
+
+def test_tests_compile_equal_programs_once():
+    x = jnp.ones(7)
+    with compilation(quick=True):
+        first = executable(lambda x: jnp.cos(x) + 2, x)
+        assert executable(lambda y: jnp.cos(y) + 2, x) is first
+        assert executable(lambda x: jnp.cos(x) + 3, x) is not first
+        assert executable(lambda x: jnp.cos(x) + 2, jnp.ones(8)) is not first
+    with compilation(quick=False):
+        assert executable(lambda x: jnp.cos(x) + 2, x) is not first
+
+
+def test_tests_compile_what_calls_back_each_time():
+    def calling(number):
+        return jax.jit(lambda x: jax.pure_callback(lambda x: x + number, x, x, vmap_method="sequential"))
+
+    with compilation(quick=True):
+        assert [float(calling(number)(jnp.float32(1.0))) for number in (1, 2, 3)] == [2.0, 3.0, 4.0]
