@@ -133,7 +133,7 @@ def relative_difference(ours: Any, theirs: Any) -> float:
 
 @dataclass
 class Runner:
-    """Runs contests. `quick` means small sizes and two rounds: a test of the benchmarks, not a measurement.
+    """Runs contests. `quick` means small sizes and two rounds of single calls: a test of the benchmarks, not a measurement.
 
     `rounds` overrules the number of rounds; `only` asks a case for the rows whose name contains it.
     """
@@ -164,8 +164,9 @@ class Runner:
         ours = next(iter(contestants))
         if ours not in present:
             raise ValueError(f"{name}: the first contestant, {ours!r}, is ours and cannot be absent")
-        differences, durations = _warm_up(name, present, ours, tolerance, difference)
-        counts = {key: max(1, math.ceil(MINIMUM_SAMPLE / max(durations[key], 1e-9))) for key in present}
+        settle, least = (0.0, 0.0) if self.quick else (SETTLE, MINIMUM_SAMPLE)
+        differences, durations = _warm_up(name, present, ours, tolerance, difference, settle)
+        counts = {key: max(1, math.ceil(least / max(durations[key], 1e-9))) for key in present}
         samples: dict[str, list[float]] = {key: [] for key in present}
         rounds = self.rounds or (2 if self.quick else rounds)
         for i in tqdm(range(rounds), desc=name, unit="round", leave=False, disable=None):
@@ -173,7 +174,7 @@ class Runner:
                 list(present), len(present)
             ):  # who comes before has warmed caches and threads
                 time.sleep(PAUSE)
-                if seconds is None and durations[key] < SETTLE:
+                if seconds is None and durations[key] < settle:
                     present[key]()
                 samples[key].append(_sample(present[key], counts[key], seconds))
         mine = samples[ours]
@@ -199,7 +200,12 @@ class Runner:
 
 
 def _warm_up(
-    name: str, present: Mapping[str, Contestant], ours: str, tolerance: float, difference: Callable[[Any, Any], float]
+    name: str,
+    present: Mapping[str, Contestant],
+    ours: str,
+    tolerance: float,
+    difference: Callable[[Any, Any], float],
+    settle: float,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Run every contestant once or twice; return how far its answer is from ours, and about how long it takes."""
     answer: Any = None
@@ -209,7 +215,7 @@ def _warm_up(
         start = time.perf_counter()
         theirs = present[key]()
         durations[key] = time.perf_counter() - start
-        if durations[key] < SETTLE:  # a first call may be slow for its own reasons
+        if durations[key] < settle:  # a first call may be slow for its own reasons
             durations[key] = _sample(present[key], 1, None)
         if key == ours:
             answer = theirs

@@ -66,6 +66,14 @@ def test_medians_ratios_and_a_missed_target():
     assert "**missed**" in page
 
 
+def test_quick_contests_call_once_a_round_and_once_before():
+    called = []
+    Runner(quick=True).contest("t", {"ours": lambda: called.append(1) or np.ones(1)}, tolerance=0)
+    assert len(called) == 3
+    Runner(rounds=1).contest("t", {"ours": lambda: called.append(1) or np.ones(1)}, tolerance=0)
+    assert len(called) > 100
+
+
 def test_target_in_seconds_and_time_read_off_the_answer():
     contestants = {"ours": lambda: 0.25, "peer": lambda: 0.5}
     row = Runner(quick=True).contest(
