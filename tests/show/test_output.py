@@ -8,6 +8,7 @@ import webbrowser
 import zipfile
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
@@ -43,6 +44,14 @@ def test_save(tmp_path, name, ending):
 @pytest.mark.filterwarnings("ignore:Glyph")  # matplotlib's fonts lack one of the characters
 def test_save_keeps_any_name(tmp_path, ending):
     assert Graph({(NASTY, "b"): 1, ("b", NASTY + "2"): 2}).save(tmp_path / f"it.{ending}", title=NASTY).exists()
+
+
+def test_a_page_of_pieces_whose_sizes_are_numbers_of_numpys(tmp_path):
+    def joined(x):
+        a, b = jnp.split(x, np.cumsum([1, 2])[:1])
+        return jnp.pad(b[: np.int64(1)] * a, (np.int64(1), 0)) * b
+
+    assert linearize(joined, jnp.arange(3.0)).save(tmp_path / "it.html").stat().st_size > 100
 
 
 def test_save_of_another_ending(tmp_path):

@@ -128,7 +128,8 @@ def _slice(eq: Equation, k: int) -> LinearOperator:
     strides = eq.params["strides"]
     if strides is not None and any(step != 1 for step in strides):
         return linear(eq, k)
-    return Slice(eq.in_shape(k), tuple(eq.params["start_indices"]), tuple(eq.params["limit_indices"]), eq.dtype)
+    starts, stops = (tuple(map(int, eq.params[name])) for name in ("start_indices", "limit_indices"))  # NumPy's, they may be
+    return Slice(eq.in_shape(k), starts, stops, eq.dtype)
 
 
 def _concatenate(eq: Equation, k: int) -> LinearOperator:
@@ -152,8 +153,8 @@ def _pad(eq: Equation, k: int) -> LinearOperator:
         widths = eq.params["padding_config"]
         if any(before < 0 or after < 0 or inner != 0 for before, after, inner in widths):
             return jointly(eq, 0)
-        starts = tuple(before for before, _, _ in widths)
-        stops = tuple(before + n for (before, _, _), n in zip(widths, eq.in_shape(0), strict=True))
+        starts = tuple(int(before) for before, _, _ in widths)
+        stops = tuple(int(before) + n for (before, _, _), n in zip(widths, eq.in_shape(0), strict=True))
         return Slice(eq.shape, starts, stops, eq.dtype).transpose()
     inside = lax.full(eq.in_shape(0), 0, eq.dtype)
     return diagonal(eq, 1, lax.pad(inside, eq.dtype.type(1), eq.params["padding_config"]))
@@ -194,7 +195,7 @@ def _split(eq: Equation) -> list[LinearOperator]:
     shape, axis = eq.in_shape(0), eq.params["axis"]
     edges: list[LinearOperator] = []
     start = 0
-    for size in eq.params["sizes"]:
+    for size in map(int, eq.params["sizes"]):
         edges.append(Slice.along(shape, axis, start, start + size, eq.in_dtype(0)))
         start += size
     return edges
