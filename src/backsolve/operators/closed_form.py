@@ -29,6 +29,7 @@ from backsolve.operators.einsum_rules import (
     regroup_before,
     slice_after_einsum,
 )
+from backsolve.operators.known import known_array
 from backsolve.operators.lazy import Product, Sum
 from backsolve.operators.moves import Component, Reshape, Slice, meet_slices, split_ends
 
@@ -45,6 +46,8 @@ __all__ = [
     "is_opaque",
     "opaque_among",
 ]
+
+FEW = 4_096  # entries of a matrix that is multiplied out sooner than SciPy's sparse matrices are made
 
 
 def _look_up(table: dict[tuple[type, type], Rule], a: Any, b: Any) -> Any:
@@ -315,6 +318,8 @@ def as_dense_einsum(op: LinearOperator) -> Einsum:
 def dense_array(op: LinearOperator) -> Any:
     """The array of op, of shape codomain + domain; structure is used where there is some."""
     _refuse_real_products(op)
+    if _array_ends(op) and op.domain.size * op.codomain.size > FEW and (known := known_array(op)) is not None:
+        return known
     if isinstance(op, Sum):
         first, *rest = (dense_array(term) for term in op.terms)
         for array in rest:
