@@ -26,6 +26,14 @@ FOLDED = [
     lambda i: lax.pad(i[0], i.dtype.type(7), []),
     lambda i: lax.select_n(i.astype(np.int32), *(k * i for k in range(40))),
     lambda i: (i > 1).astype(float),
+    lambda i: jnp.floor((i - 1) / 3.0).astype(int),
+    lambda i: jnp.ceil(i / jnp.array([0.7, 0.0, -1.1])),
+    lambda i: lax.round(i - 2.5, lax.RoundingMethod.TO_NEAREST_EVEN),
+    lambda i: lax.round(i - 2.5, lax.RoundingMethod.AWAY_FROM_ZERO),
+    lambda i: lax.round(0.49999999999999994 * (i - 2.0), lax.RoundingMethod.AWAY_FROM_ZERO),
+    lambda i: jnp.sqrt(i**2 * 0.7 - 0.1) + jnp.square(i / 7.0),
+    lambda i: jnp.mod(i / 2.0 - 1.3, 0.7),
+    lambda i: (i / 3.0).astype(jnp.float32),
 ]
 
 

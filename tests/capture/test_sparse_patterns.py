@@ -59,6 +59,44 @@ def test_numbers_known_to_be_zero_are_left_out():
     assert_same(A, reference.jacobian(f)(jnp.asarray(normal(6))))
 
 
+def test_exponents_known_to_be_zero_are_left_out():
+    """The law of mass action: a species that takes no part in a reaction has the power 0."""
+    orders = jnp.array([[1.0, 0.0, 2.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+
+    def rates(c):
+        return jnp.prod(c**orders, axis=1)
+
+    c = jnp.array([0.5, 2.0, 1.5, 3.0])
+    assert bs.sparsity(rates, c).toarray().tolist() == (orders > 0).tolist()
+    for J in (bs.jacobian(rates, format="sparse"), jax.jit(bs.jacobian(rates, format="sparse"))):
+        assert_same(J(c), reference.jacobian(rates)(c))
+    np.testing.assert_allclose(jax.jit(bs.jacobian(rates))(c), reference.jacobian(rates)(c), rtol=1e-12)
+    np.testing.assert_allclose(
+        bs.hessian(lambda c: jnp.sum(rates(c)))(c), reference.hessian(lambda c: jnp.sum(rates(c)))(c), rtol=1e-12
+    )
+
+
+def test_indices_worked_out_from_known_places_are_known():
+    """Interpolation between the points of a grid: cells by floor, by rounding, by conversion."""
+    t = jnp.linspace(0.0, 6.9, 20)
+
+    def between(c):
+        i = jnp.floor(t).astype(int)
+        return (1 - (t - i)) * c[i] + (t - i) * c[i + 1]
+
+    def nearest(c):
+        return c[jnp.round(t / 1.1).astype(int)] * c[(t % 3.0).astype(int)]
+
+    def near(c):
+        return jnp.maximum(1 - jnp.sqrt((jnp.arange(8.0)[:, None] - t) ** 2), 0).T @ c
+
+    c = jnp.asarray(normal(8))
+    for f, most in ((between, 2), (nearest, 2), (near, 2)):
+        for J in (bs.jacobian(f, format="sparse"), jax.jit(bs.jacobian(f, format="sparse"))):
+            assert np.bincount(J(c).rows).max() <= most
+            assert_same(J(c), reference.jacobian(f)(c))
+
+
 def test_known_indices_and_masks_are_exact_under_jit():
     odd = np.arange(8) % 2 == 1
 

@@ -67,10 +67,10 @@ def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
 def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
     if eqn.effects:
         return None
-    evaluate = record_of(eqn.primitive.name).evaluate
+    evaluate, body = record_of(eqn.primitive.name).evaluate, inner_jaxpr(eqn)
     floating = any(_kind(getattr(v.aval, "dtype", None)) not in "iub" for v in eqn.outvars)
     masks = bool(inputs) and all(_kind(getattr(x, "dtype", None)) == "b" for x in inputs)
-    if floating and (evaluate is None or not (masks or all(map(_is_exact, eqn.outvars)))):
+    if floating and ((evaluate is None and body is None) or not (masks or all(map(_is_exact, eqn.outvars)))):
         return None
     if any(_kind(getattr(x, "dtype", np.dtype(int))) not in "iubf" for x in inputs):
         return None
@@ -78,10 +78,10 @@ def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | Non
     known = [np.asarray(x, v.aval.dtype) for x, v in zip(values, eqn.invars, strict=True) if x is not None]
     if len(known) < len(values) or any(_kind(v.dtype) not in "iubf" for v in known):
         return None
-    body = inner_jaxpr(eqn)
     if body is not None:
         return _fold_body(*body, known)
-    out = NotImplemented if evaluate is None else evaluate(eqn.params, *known)
+    with np.errstate(all="ignore"):  # XLA warns of nothing either
+        out = NotImplemented if evaluate is None else evaluate(eqn.params, *known)
     if out is NotImplemented and floating and not masks:
         return None
     if out is NotImplemented:

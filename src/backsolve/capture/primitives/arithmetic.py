@@ -22,6 +22,7 @@ from backsolve.algebra.arrays import Labels
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.capture import index_maps
 from backsolve.capture.batch_axes import all_but
+from backsolve.capture.folding import known_value
 from backsolve.capture.index_maps import moved
 from backsolve.capture.opaque import jointly, linear
 from backsolve.operators import Einsum, Identity, LinearOperator, Scaling
@@ -183,10 +184,14 @@ def _quotient(eq: Equation, k: int) -> LinearOperator:
 
 
 def _power(eq: Equation, k: int) -> LinearOperator | None:
-    """d(x^p) = p x^(p−1) dx where p is fixed."""
+    """d(x^p) = p x^(p−1) dx where p is fixed; where p is known to be 0, as in the orders of a reaction, it is no entry."""
     if eq.active[1]:
         return FALLBACK  # type: ignore[no-any-return]
-    return diagonal(eq, k, _power_base(eq.inputs[0], eq.inputs[1], eq.output))
+    slope = _power_base(eq.inputs[0], eq.inputs[1], eq.output)
+    exponents = known_value(eq.inputs[1])
+    if exponents is None or not exponents.ndim or exponents.all():
+        return diagonal(eq, k, slope)
+    return diagonal(eq, k, (slope, np.broadcast_to(exponents != 0, eq.shape)))
 
 
 def _polynomial(eq: Equation, k: int) -> LinearOperator:
@@ -216,16 +221,29 @@ def _sign(eq: Equation, k: int) -> LinearOperator | None:
     return FALLBACK if eq.in_dtype(k).kind == "c" else None
 
 
-# ---- of integers and booleans, in NumPy --------------------------------------------------------------------------------
+# ---- of known numbers, in NumPy, as XLA rounds them ---------------------------------------------------------------------
 def _divide(a: Any, b: Any) -> Any:
-    """Integer division towards zero, as XLA's; NumPy leaves division by zero to itself."""
-    if a.dtype.kind == "f" or not np.all(b):
+    """Division, of integers towards zero, as XLA's; NumPy leaves theirs by zero to itself."""
+    if a.dtype.kind == "f":
+        return a / b
+    if not np.all(b):
         return NotImplemented
     return (np.abs(a) // np.abs(b)) * np.sign(a) * np.sign(b) if a.dtype.kind == "i" else a // b
 
 
+def _squared(params: dict[str, Any], x: Any) -> Any:
+    return np.square(x) if params["y"] == 2 else NotImplemented
+
+
+def _rounded(params: dict[str, Any], x: Any) -> Any:
+    if params["rounding_method"] == lax.RoundingMethod.TO_NEAREST_EVEN:
+        return np.round(x)
+    whole = np.trunc(x)
+    return whole + np.copysign(np.abs(x - whole) >= 0.5, x)
+
+
 def _remainder(a: Any, b: Any) -> Any:
-    return np.fmod(a, b) if a.dtype.kind != "f" and np.all(b) else NotImplemented
+    return np.fmod(a, b) if a.dtype.kind == "f" or np.all(b) else NotImplemented
 
 
 # ---- the records -------------------------------------------------------------------------------------------------------
@@ -275,7 +293,7 @@ ELEMENTWISE: dict[str, Primitive] = {
     "log": Primitive(lambda eq, k: _divided(eq, eq.inputs[0]), kind=Kind.DEAR),
     "log2": Primitive(lambda eq, k: _divided(eq, lax.mul(eq.inputs[0], _k(eq.inputs[0], math.log(2.0)))), kind=Kind.DEAR),
     "log1p": _unary(lambda x, y: lax.div(_k(x, 1), lax.add(x, _k(x, 1)))),
-    "sqrt": _unary(lambda x, y: lax.div(_k(y, 0.5), y)),
+    "sqrt": replace(_unary(lambda x, y: lax.div(_k(y, 0.5), y)), evaluate=each(np.sqrt)),
     "rsqrt": _unary(lambda x, y: lax.mul(_k(y, -0.5), lax.div(y, x))),
     "cbrt": _unary(lambda x, y: lax.mul(_k(x, 1 / 3), lax.integer_pow(y, -2))),
     "logistic": _unary(lambda x, y: lax.mul(y, lax.sub(_k(y, 1), y))),
@@ -283,10 +301,10 @@ ELEMENTWISE: dict[str, Primitive] = {
     "erfc": _unary(lambda x, y: lax.mul(_k(x, -2 / math.sqrt(math.pi)), lax.exp(lax.neg(lax.mul(x, x))))),
     "erf_inv": _unary(lambda x, y: lax.mul(_k(x, math.sqrt(math.pi) / 2), lax.exp(lax.mul(y, y)))),
     "lgamma": _unary(lambda x, y: lax.digamma(x)),
-    "square": _unary(lambda x, y: lax.mul(_k(x, 2), x), Kind.CHEAP),
+    "square": replace(_unary(lambda x, y: lax.mul(_k(x, 2), x), Kind.CHEAP), evaluate=each(np.square)),
     "one_minus_square": _unary(lambda x, y: lax.mul(_k(x, -2), x), Kind.CHEAP),
     "polynomial": Primitive(_polynomial, range(1, sys.maxsize), kind=Kind.DEAR),
-    "integer_pow": Primitive(_integer_power, kind=Kind.CHEAP),
+    "integer_pow": Primitive(_integer_power, kind=Kind.CHEAP, evaluate=_squared),
     "pow": Primitive(_power, kind=Kind.DEAR),
     "abs": _cheap(np.abs, _absolute),
     "neg": _scaled(np.negative, -1),
@@ -314,7 +332,10 @@ ELEMENTWISE: dict[str, Primitive] = {
     "reduce_precision": Primitive(linear, (0,), Kind.CHEAP),
     "sign": Primitive(_sign, None, Kind.CHEAP, each(np.sign), constant=lambda eqn: eqn.invars[0].aval.dtype.kind != "c"),
     "stop_gradient": _zero(np.asarray),
-    **dict.fromkeys(("floor", "ceil", "round", "nextafter", "is_finite", "population_count", "clz"), _zero()),
+    "floor": _zero(np.floor),
+    "ceil": _zero(np.ceil),
+    "round": replace(_zero(), evaluate=_rounded),
+    **dict.fromkeys(("nextafter", "is_finite", "population_count", "clz"), _zero()),
     "eq": _cheap(np.equal),
     "ne": _cheap(np.not_equal),
     "lt": _cheap(np.less),

@@ -93,7 +93,8 @@ def _reshaped(params: dict[str, Any], x: Any) -> Any:
 
 
 def _converted(params: dict[str, Any], x: Any) -> Any:
-    return x.astype(params["new_dtype"]) if x.dtype.kind in "iub" else NotImplemented
+    """Of floating-point numbers only to such: to integers XLA has a way of its own with those that are out of range."""
+    return x.astype(params["new_dtype"]) if x.dtype.kind in "iub" or params["new_dtype"].kind == "f" else NotImplemented
 
 
 def _each_to_itself(eqn: Any, k: int) -> Pattern:
