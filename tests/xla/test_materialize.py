@@ -120,3 +120,23 @@ def test_sines_of_short_arrays_are_computed_once_in_a_batch():
     text = hlo(jax.vmap(bs.jacobian(_two_axles)), X)
     assert text.count(" sine(") == text.count(" cosine(") == 2
     assert_close(jax.jit(jax.vmap(bs.jacobian(_two_axles)))(X), jax.vmap(jax.jacfwd(_two_axles))(X))
+
+
+@ON_CPU
+def test_what_a_batch_shares_and_is_dear_is_written_down():
+    """Random weights drawn inside of a net: else XLA draws them again for each example."""
+    weights = jnp.asarray(normal(4, 4, seed=1))
+
+    def net(x, W):
+        return jnp.tanh(weights @ jnp.tanh(W @ x))
+
+    def drawn(x):
+        return net(x, 0.5 * jax.random.normal(jax.random.key(0), (4, 4)))
+
+    def borders(f, X):
+        return [e for e in jax.make_jaxpr(jax.vmap(bs.jacobian(f)))(X).eqns if e.primitive.name == "written"]
+
+    X = jnp.asarray(normal(5, 4))
+    assert [e.outvars[0].aval.shape for e in borders(drawn, X)] == [(4, 4)]
+    assert not borders(lambda x: net(x, 0.5 * weights), X)
+    assert_same(jax.jit(jax.vmap(bs.jacobian(drawn)))(X), jax.jit(jax.vmap(jax.jacobian(drawn)))(X))

@@ -508,6 +508,11 @@ def is_batched_here() -> bool:
     return isinstance(next(series.transforms(), None), series.BatchTrace)
 
 
+def is_batched(x: Value) -> bool:
+    """Whether `jax.vmap`, as far as it is at work here, has one of these for each example."""
+    return is_traced(x) and isinstance(x._trace, series.BatchTrace)
+
+
 def as_array(x: Value, aval: Aval) -> Value:
     """A value as an array of JAX's (or a tracer) and of this type's dtype: literals and NumPy arrays are none."""
     if isinstance(x, jax.Array) and x.dtype == aval.dtype:

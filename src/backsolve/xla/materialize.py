@@ -119,10 +119,13 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
     def read(atom: Any) -> Any:
         return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
 
+    dear: set[Any] = set()
     for eqn in live:
         if policy.merged and eqn.outvars and eqn.outvars[0] in names:
             values.update((v, values[names[v]]) for v in eqn.outvars)
             continue
+        if batched:
+            values.update({v: written(values[v]) for v in _shared(eqn, values, dear)})
         operands = list(map(read, eqn.invars))
         product = small_product(eqn, operands) if batched else None
         if batched and product is None:
@@ -131,13 +134,13 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
             name = names.get(v, v)
             values[v] = written(value, chosen[name]) if name in chosen else value
     tree, others = results[-1]
-    dear = {v for eqn, _ in equations if _is_written_anyway(eqn) for v in eqn.outvars}
+    anyway = {v for eqn, _ in equations if _is_written_anyway(eqn) for v in eqn.outvars}
 
     def number(atom: Any, one_loop: bool) -> Any:
         """One of those that an array is joined from; written down, once, where it has a loop of its own."""
         value = read(atom)
         name = _named(atom, names)
-        return value if one_loop or jx.is_literal(atom) or name in chosen or name in dear else written(value, _FEW)
+        return value if one_loop or jx.is_literal(atom) or name in chosen or name in anyway else written(value, _FEW)
 
     def result(v: Any, aval: Any, numbers: Any, one_loop: bool) -> Any:
         if numbers is None:
@@ -195,6 +198,26 @@ def _is_written_anyway(eqn: Any) -> bool:
 def _named(atom: Any, names: dict[Any, Any]) -> Any:
     """What stands for a value after repetitions are left out."""
     return atom if jx.is_literal(atom) else names.get(atom, atom)
+
+
+def _shared(eqn: Any, values: dict[Any, Any], dear: set[Any]) -> list[Any]:
+    """The operands that all examples of a batch share and that XLA would work out again for each of them; these are dear.
+
+    An equation of the batch reads them in its loop, which XLA copies a drawing of random numbers into, say: a Jacobian of a
+    net of five numbers with random weights, at 2,000 points, in 0.1 ms for 2.8.  What is behind a product, a reduction or an
+    operation that XLA itself counts as dear is computed once.
+    """
+    kind = kind_of(eqn.primitive.name)
+    operands = [v for v in eqn.invars if not jx.is_literal(v)]
+    if any(jx.is_batched(values[v]) for v in operands):
+        if not _fused(eqn) and eqn.primitive is not jax.lax.dot_general_p:
+            return []
+        found = [v for v in dict.fromkeys(operands) if v in dear and jnp.issubdtype(v.aval.dtype, jnp.floating)]
+        dear.difference_update(found)
+        return [v for v in found if not jx.is_batched(values[v])]
+    if kind in (Kind.SINE, Kind.OTHER) or (_fused(eqn) and kind is not Kind.DEAR and not dear.isdisjoint(operands)):
+        dear.update(eqn.outvars)
+    return []
 
 
 def _leading_to(outputs: Sequence[Any], live: Sequence[Any]) -> list[Any]:
