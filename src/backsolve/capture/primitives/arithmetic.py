@@ -191,7 +191,8 @@ def _power(eq: Equation, k: int) -> LinearOperator | None:
     exponents = known_value(eq.inputs[1])
     if exponents is None or not exponents.ndim or exponents.all():
         return diagonal(eq, k, slope)
-    return diagonal(eq, k, (slope, np.broadcast_to(exponents != 0, eq.shape)))
+    ones = np.broadcast_to((exponents != 0).astype(eq.dtype), eq.shape)  # no mask: 0⁰ has JAX's NaN in an array
+    return diagonal(eq, k, (slope, ones))
 
 
 def _polynomial(eq: Equation, k: int) -> LinearOperator:
