@@ -34,6 +34,7 @@ FOLDED = [
     lambda i: jnp.sqrt(i**2 * 0.7 - 0.1) + jnp.square(i / 7.0),
     lambda i: jnp.mod(i / 2.0 - 1.3, 0.7),
     lambda i: (i / 3.0).astype(jnp.float32),
+    lambda i: jnp.max(i / 3.0) - jnp.min(i[:, None] - 0.5, axis=0) + jnp.sum(i / 7.0),
 ]
 
 

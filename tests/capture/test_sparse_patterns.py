@@ -97,6 +97,30 @@ def test_indices_worked_out_from_known_places_are_known():
             assert_same(J(c), reference.jacobian(f)(c))
 
 
+def test_weights_and_bins_worked_out_from_known_numbers_are_known():
+    def enlarged(x):
+        return jax.image.resize(x, (12,), "linear")  # weights that are divided by their sums
+
+    def counted(x):
+        return jnp.histogram(jnp.array([0.1, 0.4, 0.5, 0.9, 0.2, 0.3]), bins=4, range=(0.0, 1.0), weights=x)[0]
+
+    x = jnp.asarray(normal(6))
+    for f, count in ((enlarged, 22), (counted, 6)):
+        A = jax.jit(bs.jacobian(f, format="sparse"))(x)
+        assert A.nnz == count
+        assert_same(A, reference.jacobian(f)(x))
+
+
+@pytest.mark.parametrize("precision", ["highest", "default"])
+def test_products_with_a_precision_that_changes_nothing_keep_their_structure(precision):
+    B = jnp.eye(5) + jnp.eye(5, k=1)
+    X = jnp.asarray(normal(4, 5))
+    with jax.default_matmul_precision(precision):
+        assert bs.sparsity(lambda X: jnp.tanh(X @ B), X).nnz == 4 * 9
+        (op,) = bs.jacobian(lambda X: jnp.tanh(X @ B) @ B, format="operator")(X).entries.values()
+    assert max(f.array.size for f in op.factors) <= 25
+
+
 def test_known_indices_and_masks_are_exact_under_jit():
     odd = np.arange(8) % 2 == 1
 

@@ -45,8 +45,8 @@ def known_value(x: Any) -> np.ndarray[Any, Any] | None:
 def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
     """Return the outputs of an equation, one for each, where all are integers or booleans that follow from known operands.
 
-    So are a known mask as numbers, and a few numbers (`MANY`) that are moved, added or multiplied.  They are concrete, also
-    under ``jit``.
+    So are a known mask as numbers, and a few numbers (`MANY`) that are moved, added, multiplied, divided or rounded.  They are
+    concrete, also under ``jit``.
 
     None where an operand is traced, an output is of another kind, or the equation has effects.  Common primitives are done
     in NumPy; others by JAX itself, which compiles each of them once.
@@ -67,10 +67,11 @@ def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
 def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
     if eqn.effects:
         return None
-    evaluate, body = record_of(eqn.primitive.name).evaluate, inner_jaxpr(eqn)
+    record, body = record_of(eqn.primitive.name), inner_jaxpr(eqn)
+    evaluate, adds = record.evaluate, record.kind is Kind.REDUCES  # in an order of JAX's own
     floating = any(_kind(getattr(v.aval, "dtype", None)) not in "iub" for v in eqn.outvars)
     masks = bool(inputs) and all(_kind(getattr(x, "dtype", None)) == "b" for x in inputs)
-    if floating and ((evaluate is None and body is None) or not (masks or all(map(_is_exact, eqn.outvars)))):
+    if floating and ((evaluate is None and body is None and not adds) or not (masks or all(map(_is_exact, eqn.outvars)))):
         return None
     if any(_kind(getattr(x, "dtype", np.dtype(int))) not in "iubf" for x in inputs):
         return None
@@ -82,7 +83,7 @@ def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | Non
         return _fold_body(*body, known)
     with np.errstate(all="ignore"):  # XLA warns of nothing either
         out = NotImplemented if evaluate is None else evaluate(eqn.params, *known)
-    if out is NotImplemented and floating and not masks:
+    if out is NotImplemented and floating and not masks and not adds:
         return None
     if out is NotImplemented:
         with jax.ensure_compile_time_eval():

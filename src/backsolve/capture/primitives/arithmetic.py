@@ -354,10 +354,10 @@ ELEMENTWISE: dict[str, Primitive] = {
 def _dot_general(eq: Equation, k: int) -> LinearOperator:
     """The edge of operand k of a contraction: an `Einsum` whose one factor is the other operand.
 
-    With a precision, a sharding or an accumulation dtype of its own, the primitive itself.
+    With a precision that changes something, a sharding or an accumulation dtype of its own, the primitive itself.
     """
     params, other = eq.params, as_array(eq.inputs[1 - k], eq.eqn.invars[1 - k].aval)
-    plain = params.get("precision") is None and params.get("out_sharding") is None
+    plain = _is_usual(params.get("precision"), eq.dtype) and params.get("out_sharding") is None
     if not plain or other.dtype != eq.in_dtype(k) or eq.dtype != eq.in_dtype(k):
         return linear(eq, k)
     (contract_l, contract_r), (batch_l, batch_r) = params["dimension_numbers"]
@@ -366,6 +366,14 @@ def _dot_general(eq: Equation, k: int) -> LinearOperator:
     sizes: dict[int, int | None] = dict(zip(into, eq.in_shape(k), strict=True))
     sizes |= dict(zip(fixed, other.shape, strict=True))
     return Einsum((Factor(other, fixed, given=True),), out, into, sizes, 1, (eq.in_dtype(k), eq.dtype))
+
+
+def _is_usual(precision: Any, dtype: Any) -> bool:
+    """Whether products are computed as without this precision: a CPU and double precision know but one of JAX's three."""
+    if precision is None:
+        return True
+    named = all(isinstance(p, lax.Precision) for p in (precision if isinstance(precision, tuple) else (precision,)))
+    return named and (dtype in (np.float64, np.complex128) or (dtype.itemsize >= 4 and jax.default_backend() == "cpu"))
 
 
 def _product_axes(eq: Equation, k: int) -> dict[int, int]:
@@ -430,7 +438,14 @@ def _solved_axes(eq: Equation, k: int) -> dict[int, int]:
     return {a: a for a in (*range(axes - 2), axes - 1 if eq.params["left_side"] else axes - 2)} if k == 1 else {}
 
 
+def _extreme(function: Callable[..., Any]) -> Primitive:
+    """A maximum or minimum along axes."""
+    return Primitive(evaluate=lambda p, x: function(x, axis=tuple(p["axes"])) if x.size else NotImplemented)
+
+
 REDUCTION: dict[str, Primitive] = {
+    "reduce_max": _extreme(np.max),
+    "reduce_min": _extreme(np.min),
     "reduce_sum": Primitive(_reduce_sum, (0,), Kind.REDUCES),
     "reduce_window_sum": Primitive(linear, (0,), index_map=index_maps.window_sum),
     "cumsum": Primitive(linear, (0,), index_map=index_maps.running_sum, axes=all_but("axis")),
