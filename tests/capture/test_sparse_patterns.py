@@ -104,8 +104,11 @@ def test_weights_and_bins_worked_out_from_known_numbers_are_known():
     def counted(x):
         return jnp.histogram(jnp.array([0.1, 0.4, 0.5, 0.9, 0.2, 0.3]), bins=4, range=(0.0, 1.0), weights=x)[0]
 
+    def ordered(x):
+        return x[jnp.argsort(jnp.array([3.0, 1.0, 2.0, 5.0, 4.0, 0.0]))]
+
     x = jnp.asarray(normal(6))
-    for f, count in ((enlarged, 22), (counted, 6)):
+    for f, count in ((enlarged, 22), (counted, 6), (ordered, 6)):
         A = jax.jit(bs.jacobian(f, format="sparse"))(x)
         assert A.nnz == count
         assert_same(A, reference.jacobian(f)(x))

@@ -45,8 +45,8 @@ def known_value(x: Any) -> np.ndarray[Any, Any] | None:
 def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
     """Return the outputs of an equation, one for each, where all are integers or booleans that follow from known operands.
 
-    So are a known mask as numbers, and a few numbers (`MANY`) that are moved, added, multiplied, divided or rounded.  They are
-    concrete, also under ``jit``.
+    So are a known mask as numbers, and a few numbers (`MANY`) that are moved, sorted, added, multiplied, divided or rounded.
+    They are concrete, also under ``jit``.
 
     None where an operand is traced, an output is of another kind, or the equation has effects.  Common primitives are done
     in NumPy; others by JAX itself, which compiles each of them once.
@@ -68,7 +68,7 @@ def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | Non
     if eqn.effects:
         return None
     record, body = record_of(eqn.primitive.name), inner_jaxpr(eqn)
-    evaluate, adds = record.evaluate, record.kind is Kind.REDUCES  # in an order of JAX's own
+    evaluate, adds = record.evaluate, record.kind is Kind.REDUCES or eqn.primitive.name == "sort"  # in JAX's own order
     floating = any(_kind(getattr(v.aval, "dtype", None)) not in "iub" for v in eqn.outvars)
     masks = bool(inputs) and all(_kind(getattr(x, "dtype", None)) == "b" for x in inputs)
     if floating and ((evaluate is None and body is None and not adds) or not (masks or all(map(_is_exact, eqn.outvars)))):
@@ -95,7 +95,8 @@ def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | Non
 
 def _is_exact(v: Any) -> bool:
     """Whether NumPy's numbers are XLA's, and few enough to stand in a program."""
-    return getattr(v.aval, "dtype", None) in _EXACT and prod(v.aval.shape) <= MANY
+    dtype = getattr(v.aval, "dtype", None)
+    return _kind(dtype) in "iub" or (dtype in _EXACT and prod(v.aval.shape) <= MANY)
 
 
 def _kind(dtype: Any) -> str:
