@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from scipy.sparse import csr_array
 
-from backsolve.capture.folding import known_value
+from backsolve.capture.folding import known_value, partly_known
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.walk import Program, walk
 from backsolve.elimination.sparse_edges import accumulate_sparse
@@ -32,7 +32,7 @@ from backsolve.tracing.derivative import dependent, dependent_outputs, pull_cota
 from backsolve.tracing.jaxpr import record_of
 from backsolve.tracing.series import scan_counts
 
-__all__ = ["RULES", "PatternOf", "equation_pattern", "moving_carry", "scanned_pattern"]
+__all__ = ["RULES", "PatternOf", "equation_pattern", "moving_carry", "scanned_pattern", "value_or_type"]
 
 Index = np.ndarray[Any, Any]
 PatternOf = Callable[[LinearOperator], Sparse | Pattern | None]
@@ -113,10 +113,15 @@ def _pattern(A: csr_array) -> Pattern:
     return from_entries(entries.row, entries.col, A.shape)[0]
 
 
-def _type(v: Any, x: Any = None) -> Any:
-    """A value that is known, or the type alone."""
+def value_or_type(v: Any, x: Any = None) -> Any:
+    """A value that is known (of indices also where they follow from what is), or the type alone."""
     struct: Any = jax.ShapeDtypeStruct
-    return struct(v.aval.shape, v.aval.dtype) if known_value(x) is None else jx.as_array(x, v.aval)
+    if known_value(x) is not None:
+        return jx.as_array(x, v.aval)
+    part = partly_known(x) if x is not None and getattr(v.aval.dtype, "kind", "?") in "iub" else None
+    if part is not None and part.known.all():
+        return np.asarray(part.numbers, v.aval.dtype)
+    return struct(v.aval.shape, v.aval.dtype)
 
 
 # ---- what has a body -----------------------------------------------------------------------------------------------------
@@ -125,7 +130,7 @@ def _called(op: LinearEquation, edge: PatternOf) -> Pattern:
     jaxpr = op.eqn.params["jaxpr"]
     consts = getattr(jaxpr, "consts", ())
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    inputs = [None if x is None else _type(v, x) for v, x in zip(op.eqn.invars, op.operands, strict=True)]
+    inputs = [None if x is None else value_or_type(v, x) for v, x in zip(op.eqn.invars, op.operands, strict=True)]
     return _pattern(_blocks(jaxpr, consts, inputs, edge))
 
 
@@ -136,14 +141,14 @@ def _branches(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     total: Any = None
     for branch in op.eqn.params["branches"]:
         pairs = zip(op.eqn.invars[1:], op.operands[1:], strict=True)
-        matrix = _blocks(branch.jaxpr, branch.consts, [None if x is None else _type(v, x) for v, x in pairs], edge)
+        matrix = _blocks(branch.jaxpr, branch.consts, [None if x is None else value_or_type(v, x) for v, x in pairs], edge)
         total = matrix if total is None else total + matrix
     return _pattern(total.astype(bool))
 
 
 def _pulled(op: LinearEquation, edge: PatternOf) -> Pattern:
     """A function of which only the pullback is known, a linear program of the cotangent."""
-    types = [_type(v) for v in op.eqn.outvars]
+    types = [value_or_type(v) for v in op.eqn.outvars]
     closed = jax.make_jaxpr(lambda *cts: pull_cotangents(op.eqn, op.operands, op.params, cts))(*types)
     matrix = _blocks(closed.jaxpr, closed.consts, [None] * len(types), edge)
     return transposed(_pattern(matrix))[0]
@@ -173,8 +178,8 @@ class _Body:
         jaxpr, count = closed.jaxpr, len(constants)
         invars = jaxpr.invars
         self.moving = moving_carry(op, carried)[1]
-        inputs = [None if x is None else _type(v, x) for v, x in zip(invars, constants, strict=False)]
-        inputs += [None if m else _type(v) for v, m in zip(invars[count:], [*self.moving, *sliced], strict=True)]
+        inputs = [None if x is None else value_or_type(v, x) for v, x in zip(invars, constants, strict=False)]
+        inputs += [None if m else value_or_type(v) for v, m in zip(invars[count:], [*self.moving, *sliced], strict=True)]
         B = _blocks(jaxpr, closed.consts, inputs, edge)
         sizes, out = ([prod(v.aval.shape) for v in variables] for variables in (invars, jaxpr.outvars))
         self.consts = sum(n for n, x in zip(sizes, constants, strict=False) if x is None)
