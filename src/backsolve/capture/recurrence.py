@@ -35,7 +35,7 @@ from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.series import scan_counts
 
-__all__ = ["recurrence", "unfolded"]
+__all__ = ["Loop", "recurrence", "unfolded"]
 
 Index = np.ndarray[Any, Any]
 Part = tuple[Sparse, Index, Index]  # a block, and where its rows and its columns lie
@@ -48,18 +48,10 @@ def recurrence(op: LinearEquation, edge: PatternOf, *, always: bool = False) -> 
     its pullback.  With ``always`` it may have more, and `PatternTooLargeError` is raised where that would not fit.
     ``edge`` gives the operators of what is inside.  Cost: one linearization of the body, over all steps at once.
     """
-    params = op.eqn.params
-    if op.eqn.primitive.name != "scan" or params["length"] < 2:
+    loop = Loop.of(op)
+    if loop is None:
         return None
-    if any(eqn.primitive.name == "custom_lin" for eqn in jx.every_equation(params["jaxpr"].jaxpr)):
-        return None  # it can be neither pushed nor batched
-    forward = op.transpose() if op.transposed else op
-    assert isinstance(forward, LinearEquation)
-    loop = _Loop(forward)
-    if not any(loop.moving) or loop.counts:
-        return None
-    if not loop_over_one_field(forward.eqn, [x is None for x in forward.operands]):
-        return None  # its blocks are linear over the reals alone
+    forward = loop.op
     try:
         apart = loop.taken_apart(edge)
     except _OpaqueError:
@@ -86,7 +78,7 @@ class _OpaqueError(Exception):
     """An edge inside of which not even the pattern is known."""
 
 
-class _Loop:
+class Loop:
     """A linear scan: which of its body's inputs move, and where they lie among what enters and leaves it."""
 
     def __init__(self, op: LinearEquation) -> None:
@@ -105,6 +97,23 @@ class _Loop:
         self.size = sum(at.size for at in each)  # of all that is carried and moves
         steps = self.size * np.arange(self.length)[:, None]
         self.carry = [steps + at for at in each]
+
+    @staticmethod
+    def of(op: LinearEquation) -> Loop | None:
+        """That of an equation or of its transpose; None where it is no loop that can be taken apart."""
+        params = op.eqn.params
+        if op.eqn.primitive.name != "scan" or params["length"] < 2:
+            return None
+        if any(eqn.primitive.name == "custom_lin" for eqn in jx.every_equation(params["jaxpr"].jaxpr)):
+            return None  # it can be neither pushed nor batched
+        forward = op.transpose() if op.transposed else op
+        assert isinstance(forward, LinearEquation)
+        loop = Loop(forward)
+        if not any(loop.moving) or loop.counts:
+            return None
+        if not loop_over_one_field(forward.eqn, [x is None for x in forward.operands]):
+            return None  # its blocks are linear over the reals alone
+        return loop
 
     def taken_apart(self, edge: PatternOf) -> Recurrence:
         """The blocks of all steps, placed."""
@@ -167,8 +176,7 @@ class _Loop:
             for v, axis in zip(jaxpr.invars, axes, strict=True)
         ]
         every = jax.make_jaxpr(jax.vmap(lambda *xs: jx.evaluated(closed, xs), in_axes=axes))(*types)
-        given = [*self.op.operands[: self.consts], *self._carries(), *self.op.operands[self.after :]]
-        values = [None if moves else x for x, moves in zip(given, self.active, strict=True)]
+        values = self.given()
         count = iter(range(len(values)))
         numbers = [next(count) if moves else None for moves in self.active]
         moving = [t for t, moves in zip(types, self.active, strict=True) if moves]
@@ -181,6 +189,16 @@ class _Loop:
             parts = jax.tree_util.tree_map(np.asarray, parts)
         M, L, S = parts
         return accumulate_sparse(M, L, S, known)
+
+    def carries(self, number: int) -> bool:
+        """Whether a moving input of the body, by its number among these, is carried."""
+        inputs = [k for k, moves in enumerate(self.active) if moves]
+        return self.consts <= inputs[number] < self.after
+
+    def given(self) -> list[Any]:
+        """What the body is given at all steps, those along a first axis that differ; None for what moves."""
+        given = [*self.op.operands[: self.consts], *self._carries(), *self.op.operands[self.after :]]
+        return [None if moves else x for x, moves in zip(given, self.active, strict=True)]
 
     def _carries(self) -> list[Any]:
         """The carries before all steps, of those that do not move; nothing of the others."""
