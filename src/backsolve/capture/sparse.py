@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.spaces import is_complex
+from backsolve.capture.columns_last import columns_last
 from backsolve.capture.folding import known_value
 from backsolve.capture.index_maps import index_operator
 from backsolve.capture.inside import equation_pattern
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Translated, joined_sparse
 from backsolve.capture.row_blocks import by_row_blocks
+from backsolve.capture.step_blocks import by_step_blocks
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator, Space, TupleSpace
 from backsolve.operators.dispatch import operation
@@ -29,7 +31,7 @@ from backsolve.sparse.operator import Sparse, as_sparse, join_sparse, mirror_spa
 from backsolve.sparse.pattern import Pattern, from_entries, run_starts
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.series import is_spread
+from backsolve.tracing.series import explicit_mesh, is_spread
 
 __all__ = ["sparse_edge", "sparse_jacobian"]
 
@@ -55,6 +57,17 @@ def sparse_edge(op: LinearOperator, limit: int | None = None) -> Sparse | Patter
     inner = op.inner if paired else op  # type: ignore[attr-defined]
     pattern = equation_pattern(inner, sparse_edge) if isinstance(inner, LinearEquation) else None
     return _pattern_of_pairs(pattern, inner) if paired and pattern is not None else pattern
+
+
+@operation
+def images(op: LinearOperator, columns: Any) -> Any:
+    """The images of the columns of an n × k array, all together; None where each is best had by itself."""
+    if not isinstance(op, LinearEquation) or op.eqn.primitive.name != "scan":
+        return None
+    if explicit_mesh([columns, *(x for x in op.operands if x is not None)]) is not None:
+        return None  # each array has its own layout
+    blocks = by_step_blocks(op, columns, sparse_edge)
+    return columns_last(op, columns) if blocks is None else blocks
 
 
 def _pattern_of_pairs(pattern: Pattern, op: LinearOperator) -> Pattern:

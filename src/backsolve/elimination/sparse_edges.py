@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -22,6 +23,7 @@ from backsolve.elimination.graph import EliminationGraph, cheapest_first
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators import LinearOperator
 from backsolve.operators.closed_form import attempt, first_of, opaque_among
+from backsolve.operators.dispatch import OPERATIONS
 from backsolve.operators.moves import flat_space, flattened, unflattened
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Keep, Sparse, add_sparse, columns_of, compose_sparse, join_sparse, rows_of
@@ -79,15 +81,18 @@ class OpaqueEdge:
     def _mapped(self, columns: Any, terms: Sequence[LinearOperator]) -> Any:
         if isinstance(columns, np.ndarray):
             columns = opaque_among(self.terms).lifted(columns)
+        together = [OPERATIONS["images"](term, columns) if "images" in OPERATIONS else None for term in terms]
+        single = [term for term, done in zip(terms, together, strict=True) if done is None]
 
         def image(x: Any) -> Any:
             total: Any = None
-            for term in terms:
+            for term in single:
                 y = flattened(term.apply(unflattened(x, term.domain)), term.codomain)
                 total = y if total is None else add(total, y)
             return total
 
-        return map_columns(image, columns)
+        images = [done for done in together if done is not None]
+        return reduce(add, images if not single else [map_columns(image, columns), *images])
 
     def require(self, entries: int) -> None:
         """Raise `PatternTooLargeError` where so many entries of a product with this edge would not fit into memory."""

@@ -1,0 +1,48 @@
+"""Several columns through a loop together, along the last axis of all its arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from backsolve.capture.opaque import LinearEquation
+from backsolve.operators import TupleSpace
+from backsolve.operators.moves import Parts
+from backsolve.xla.last_axis import evaluated_last, serves_last
+
+__all__ = ["columns_last"]
+
+FEW = 8  # columns, fewer are pushed along a first axis
+
+
+def columns_last(op: LinearEquation, columns: Any) -> Any | None:
+    """The images of the columns of an n × k array, the columns along the last axis of all arrays.
+
+    None where they are few, and where something inside is done by JAX along a first axis alone.
+    Cost: the equations are traced, and traced again with the columns.
+    """
+    width = columns.shape[1]
+    if width < FEW:
+        return None
+    spaces: Any = op.domain.parts if isinstance(op.domain, TupleSpace) else (op.domain,)
+    types: list[Any] = [jax.ShapeDtypeStruct(space.shape, space.dtype) for space in spaces]  # type: ignore[no-untyped-call]
+
+    def applied(*parts: Any) -> list[Any]:
+        image = op.apply(Parts(parts) if isinstance(op.domain, TupleSpace) else parts[0])
+        return list(image) if isinstance(op.codomain, TupleSpace) else [image]
+
+    closed = jax.make_jaxpr(applied)(*types)
+    moving = [True] * len(types)
+    if not serves_last(closed.jaxpr, moving):
+        return None
+    ends = np.cumsum([space.size for space in spaces]).tolist()
+    parts = [
+        jnp.reshape(columns[end - space.size : end], (*space.shape, width)).astype(space.dtype)
+        for end, space in zip(ends, spaces, strict=True)
+    ]
+    found, there = evaluated_last(closed.jaxpr, closed.consts, parts, moving, width)
+    images = [x if m else jnp.broadcast_to(x[..., None], (*x.shape, width)) for x, m in zip(found, there, strict=True)]
+    return jnp.concatenate([jnp.reshape(x, (-1, width)) for x in images])

@@ -1,0 +1,102 @@
+"""What a loop has put down at each of its steps, worked out again from what it carries: for many steps side by side.
+
+A derivative reads dozens of arrays that the loop before it wrote entry by entry.  Where little is carried, that alone is
+written, by a loop that does nothing else, and the rest is made of it where it is read, all steps at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.series import made_by, scan_counts
+
+__all__ = ["Recomputed"]
+
+CARRIED = 64  # numbers carried, at most
+
+
+class Recomputed:
+    """Arrays of a slice for each step, as functions of a step's slices of fewer arrays, ``stacks``.
+
+    Those that a ``scan`` of the program being traced has put out are made of its carry before each step and of what it is
+    given there, which in turn may have been put out by another.  The others are taken as they are.
+    """
+
+    def __init__(self, arrays: Sequence[Any], length: int) -> None:
+        self.length = length
+        self.stacks: list[Any] = []
+        self._loops: list[tuple[Any, list[int], list[Any]]] = []  # an equation, places of its carries, and of its slices
+        self._numbers: dict[int, int] = {}  # of an equation among these
+        self._places = [self._place(x) for x in arrays]
+
+    def _place(self, x: Any) -> Any:
+        """A number of a stack, or of a loop and its output."""
+        source = made_by(x)
+        if source is None or not self._is_short(source[0]):
+            self.stacks.append(x)
+            return len(self.stacks) - 1
+        eqn, k = source
+        if k < scan_counts(eqn.params)[1]:
+            self.stacks.append(x)
+            return len(self.stacks) - 1
+        if id(eqn) not in self._numbers:
+            consts, carried = scan_counts(eqn.params)
+            slices = [self._place(x) for x in eqn.invars[consts + carried :]]
+            carries = _carries(eqn, self._every(slices))
+            begin = len(self.stacks)
+            self.stacks += carries
+            self._numbers[id(eqn)] = len(self._loops)
+            self._loops.append((eqn, list(range(begin, begin + carried)), slices))
+        return self._numbers[id(eqn)], k
+
+    def _is_short(self, eqn: Any) -> bool:
+        """Whether a loop carries little, and holds no others."""
+        if eqn.primitive.name != "scan" or eqn.params["length"] != self.length or eqn.effects:
+            return False
+        consts, carried = scan_counts(eqn.params)
+        if not 0 < sum(prod(v.aval.shape) for v in eqn.invars[consts : consts + carried]) <= CARRIED:
+            return False
+        return not any(e.primitive.name in ("scan", "while") for e in jx.every_equation(eqn.params["jaxpr"].jaxpr))
+
+    def at(self, slices: Sequence[Any]) -> list[Any]:
+        """The arrays' slices of one step, from those of the stacks."""
+        return self._evaluated(self._places, slices)
+
+    def _evaluated(self, places: Sequence[Any], slices: Sequence[Any]) -> list[Any]:
+        made: list[list[Any]] = []
+
+        def read(place: Any) -> Any:
+            return slices[place] if isinstance(place, int) else made[place[0]][place[1]]
+
+        for eqn, carries, given in self._loops:
+            fixed = eqn.invars[: scan_counts(eqn.params)[0]]
+            inputs = [*fixed, *(slices[c] for c in carries), *map(read, given)]
+            made.append(jx.evaluated(eqn.params["jaxpr"], inputs))
+        return list(map(read, places))
+
+    def _every(self, places: Sequence[Any]) -> list[Any]:
+        """What is at some places, all steps side by side."""
+        if all(isinstance(place, int) for place in places):
+            return [self.stacks[place] for place in places]
+        return jax.vmap(lambda *xs: self._evaluated(places, xs))(*self.stacks)
+
+
+def _carries(eqn: Any, slices: Sequence[Any]) -> list[Any]:
+    """What a loop carries before each step."""
+    params = eqn.params
+    consts, carried = scan_counts(params)
+    fixed, start = eqn.invars[:consts], eqn.invars[consts : consts + carried]
+
+    def step(carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], Sequence[Any]]:
+        return jx.evaluated(params["jaxpr"], [*fixed, *carry, *xs])[:carried], carry
+
+    first = [jnp.asarray(x) for x in start]
+    _, before = lax.scan(step, first, list(slices), length=params["length"], reverse=params["reverse"])
+    return list(before)
