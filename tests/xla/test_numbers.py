@@ -182,6 +182,18 @@ def test_arguments_of_whole_numbers_and_masks_beside_rows():
     close(ours, theirs)
 
 
+def test_known_numbers_that_are_not_finite():
+    """Worked out while tracing, without a warning, and as JAX has them."""
+    scale = jnp.array([[0.0, 1.0], [2.0, 0.0]])
+
+    def f(x):
+        held = jnp.where(jnp.isfinite(1.0 / scale), scale, jnp.eye(2) / jnp.zeros(2))
+        return jnp.concatenate([jnp.nan_to_num(held, posinf=3.0) @ x, held[0] / held[1] * x])
+
+    X = points(2)
+    np.testing.assert_allclose(jax.jit(jax.vmap(bs.jacobian(f)))(X), jax.vmap(jax.jacfwd(f))(X), rtol=1e-11)
+
+
 def test_half_precision_is_added_up_as_elsewhere():
     X = points(6).astype(jnp.bfloat16)
     f = lambda x: jnp.stack([jnp.sum(x * x), jnp.dot(x, x[::-1])])  # noqa: E731
