@@ -177,7 +177,7 @@ def _joined_from_numbers(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any
     """A program that may be taken apart into its numbers, in whole or where its outputs are joined from some."""
     plain = _as_it_is(jaxpr, consts)
     if is_small(plain.live, jaxpr.outvars):
-        jaxpr, consts, _ = jx.trace(lambda *arrays: in_numbers(jaxpr, plain.live, consts, arrays), arrays)
+        jaxpr, consts, _ = jx.trace(lambda *arrays: in_numbers(plain.jaxpr, plain.live, plain.consts, arrays), arrays)
         atoms = iter(jaxpr.outvars)
         joined = [[next(atoms) for _ in range(prod(aval.shape))] for aval in plain.avals]
         return replace(_as_it_is(jaxpr, consts), avals=plain.avals, joined=joined, apart=True)
