@@ -34,7 +34,8 @@ __all__ = ["GRADIENT", "JACOBIAN", "SPARSE", "Policy", "concerns", "materialized
 _MOVES = (Kind.MOVES, Kind.JOINS, Kind.PICKS)
 _SINE = 25.0  # 1.6 ns an entry in float32, 7 in float64
 _WRITTEN = 8.0  # to write an entry and read it again: 0.4 ns in float32, 0.6 to 1.6 in float64
-_ROW = 300.0  # a row of its own for a value of numbers: it is one more loop to compile, which takes some 5 ms
+_ROW = 30.0  # to make a row of a value in one of several loops over 100 points: its start, for the most part
+_ROWS = 24  # such rows at most: each is one more loop to compile, which takes some 5 ms
 _FEW = 32  # points, of which loops of their own take longer than what they save
 _LOOP = 3000.0  # to start one more loop: 0.1 to 0.6 µs
 
@@ -315,8 +316,9 @@ def _chosen(
 ) -> dict[Any, int]:
     """The values that get a border, each with the number of entries from where it pays; ``batched``: under `vmap`.
 
-    With ``in_rows`` sums and products of numbers get one too, where these are rows over the points and very many read them:
-    a step of a neuron in 0.85 of the time.  With a tenth of the cost 0.65 of the time, and 1.3 times as long to compile.
+    With ``in_rows`` the sums and products of numbers that save most get one too: these are rows over the points.  Steps of
+    three neurons took 0.6 to 0.75 of the time (and 1.1 to 1.3 times as long to compile); without a limit to their count
+    others, of a camera and an arm, were no quicker, and compiled 1.3 times as long.
     """
     computed, kept = _loops(equations, outputs)
     slow = 0  # bits of the equations that are slow
@@ -335,40 +337,41 @@ def _chosen(
             copies = computed[out] / prod(shape) - 1 if may and prod(shape) else 0.0
             steps.append((out, [v for v in operands if not jx.is_literal(v)], bit, copies))
 
-    def sweep(least: float) -> tuple[dict[Any, float], list[float]]:
-        """What saves more than this, an entry, from the first to the last; and what all values would save.
+    def sweep(least: float) -> tuple[dict[Any, float], list[float], int]:
+        """What saves more than this, an entry, from the first to the last; what each value would save; the room that takes.
 
         Behind a border nothing is computed again.
         """
         behind: dict[Any, int] = {}
-        saved, gains = {}, []
+        saved, gains, rows = {}, [], 0
         for out, operands, bit, copies in steps:
             work = bit
             for v in operands:
                 work |= behind.get(v, 0)
             if copies > 0:
-                cost = _ROW if in_rows and not bit & slow else _WRITTEN
+                is_row = in_rows and not bit & slow
+                cost = _ROW if is_row else _WRITTEN
                 gain = copies * (_SINE * (work & slow).bit_count() + (work & ~slow).bit_count()) - cost
                 size = prod(out.aval.shape)
                 if gain > 0 and (size == 1 or (batched and bit & slow) or gain * size > _LOOP):  # a batch has many
-                    gains.append(gain)
-                    if gain > least:
+                    limited = is_row or not in_rows  # a sine has its row in any case
+                    if limited:
+                        gains.append(gain)
+                    if gain > least or not limited:
                         saved[out] = gain
+                        rows += is_row
                         work = 0
             behind[out] = work
-        return saved, gains
+        return saved, gains, rows if in_rows else sum(prod(v.aval.shape) for v in saved)
 
-    def entries(saved: dict[Any, float]) -> int:
-        return sum(prod(v.aval.shape) for v in saved)
-
-    saved, _ = sweep(0.0)
-    room = inf if policy.room == inf else policy.room * sum(kept.values())
-    if entries(saved) > room:
+    saved, _, taken = sweep(0.0)
+    room = _ROWS if in_rows else inf if policy.room == inf else policy.room * sum(kept.values())
+    if taken > room:
         bounds = sorted(sweep(inf)[1], reverse=True)
         low, high = 0, len(bounds)  # nothing saves more than the first
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if entries(sweep(bounds[middle])[0]) <= room else (low, middle)
-        saved, _ = sweep(bounds[low])
+            low, high = (middle, high) if sweep(bounds[middle])[2] <= room else (low, middle)
+        saved, *_ = sweep(bounds[low])
     # At one point another loop takes longer than a sine.
     return {v: max(2, ceil(_LOOP / gain)) for v, gain in saved.items()}
