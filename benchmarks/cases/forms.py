@@ -24,11 +24,12 @@ TOLERANCE = 2e-3  # float32, and another order of multiplications
 POINTS = (1, 1_000, 10_000, 100_000)
 MANY = POINTS[1:3]  # what the means are over
 FEW = (1, 3)
-ROUNDS = 9
+ROUNDS, FEWER = 9, 3  # fewer at the most points, where a result has hundreds of megabytes
 TEXT = (
     "`jax.jit(jacobian(f))(x)` at one point and `jax.jit(jax.vmap(jacobian(f)))(X)` over many, for f from one vector to one "
     "vector (for Hessians to a number), in float32, everyone from the same plain JAX function. The first set of functions "
-    "may be looked at while plans are tuned; the second, whose rows begin with *telling*, is only measured. Ratios are "
+    "may be looked at while plans are tuned; the second, whose rows begin with *telling*, is only measured, and at 100,000 "
+    "points too. Ratios are "
     "ours / the better of jacfwd and jacrev (for Hessians: `jax.hessian`); the means are over 1,000 and 10,000 points. The "
     "floor is f itself and an array as large as the result. Tracing and compiling start from a function that JAX has not "
     f"seen before. XLA uses {cores()} threads."
@@ -49,14 +50,16 @@ def measure(runner: Runner) -> Section:
         if runner.only not in model.name:
             continue
         transforms = HESSIANS if model.second else JACOBIANS
-        for count in [count for count in (FEW if runner.quick else POINTS) if count <= model.most]:
+        counts = FEW if runner.quick else POINTS if told else POINTS[:-1]
+        for count in [count for count in counts if count <= model.most]:
             name = f"{'telling: ' if told else ''}{model.name}, {'one point' if count == 1 else f'{count:,} points'}"
             x = model.points(count)[0] if count == 1 else model.points(count)
             calls: dict[str, Contestant | None] = {
                 key: partial(called, _jitted(model, transform, count), x) for key, transform in transforms.items()
             }
             calls["floor"] = partial(_waited_for, _floor(model, count), x)
-            row = runner.contest(name, calls, tolerance=TOLERANCE, rounds=ROUNDS, difference=_difference)
+            rounds = FEWER if count == POINTS[-1] else ROUNDS
+            row = runner.contest(name, calls, tolerance=TOLERANCE, rounds=rounds, difference=_difference)
             rows.append(row)
             kind = "Hessians" if model.second else "Jacobians"
             if count not in (*MANY, FEW[1]):
