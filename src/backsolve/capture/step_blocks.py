@@ -282,6 +282,25 @@ class _System(NamedTuple):
     summed_direct: Blocks
 
 
+# Which of these a block of the loop is, by what it goes to and comes from; and which its transpose is.
+_FORWARD = {
+    ("carry", "carry"): "own",
+    ("carry", "slice"): "entering",
+    ("carry", "const"): "always",
+    ("out", "carry"): "leaving",
+    ("out", "slice"): "direct",
+    ("out", "const"): "leaving_always",
+}
+_BACKWARD = {
+    ("carry", "carry"): "own",
+    ("carry", "slice"): "leaving",
+    ("carry", "const"): "summed",
+    ("out", "carry"): "entering",
+    ("out", "slice"): "direct",
+    ("out", "const"): "summed_direct",
+}
+
+
 class _Task(NamedTuple):
     """What a loop is given, with the columns along a last axis, and the sizes of what it gives."""
 
@@ -400,34 +419,16 @@ def _mapped(step: _Step, loop: Loop, columns: Array, transposed: bool) -> Array:
     each_out = {k: prod(v.aval.shape) for k, v in enumerate(loop.body.jaxpr.outvars)}
 
     def arranged(blocks: Blocks) -> _System:
-        parts: list[dict[Place, _Block]] = [{} for _ in _System._fields]
+        parts: dict[str, dict[Place, _Block]] = {field: {} for field in _System._fields}
         for (i, number), block in blocks.items():
             k = inputs[number]
-            to_carry, carried = i < loop.carried, loop.consts <= k < loop.after
-            j = k - loop.consts if carried else k
-            if not transposed:
-                which = (
-                    (0 if to_carry else 3)
-                    if carried
-                    else (2 if to_carry else 5)
-                    if k < loop.consts
-                    else 1
-                    if to_carry
-                    else 4
-                )
-                parts[which][i, j] = block
-            else:
-                which = (
-                    (0 if to_carry else 1)
-                    if carried
-                    else (6 if to_carry else 7)
-                    if k < loop.consts
-                    else 3
-                    if to_carry
-                    else 4
-                )
-                parts[which][j, i] = block.turned()
-        return _System(*parts)
+            source = "const" if k < loop.consts else "carry" if k < loop.after else "slice"
+            j = k - loop.consts if source == "carry" else k
+            ways = _BACKWARD if transposed else _FORWARD
+            parts[ways["carry" if i < loop.carried else "out", source]][(j, i) if transposed else (i, j)] = (
+                block.turned() if transposed else block
+            )
+        return _System(**parts)
 
     def part(at: Index, m: int, steps: bool) -> Array:
         x = lax.slice(columns, (int(at[0]), 0), (int(at[-1]) + 1, width)) if at.size else jnp.zeros((0, width), dtype)

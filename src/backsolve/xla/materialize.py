@@ -115,7 +115,7 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
     if not all(in_one_loop):
         several = [v for v in program.jaxpr.invars if prod(v.aval.shape) > 1 and jnp.issubdtype(v.aval.dtype, np.floating)]
         values.update((v, in_rows(values[v], _FEW * prod(v.aval.shape))) for v in several)
-        chosen = _chosen(equations, outputs, policy, batched, in_rows=True)
+        chosen = _chosen(equations, outputs, policy, batched, as_rows=True)
 
     def read(atom: Any) -> Any:
         return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
@@ -312,11 +312,11 @@ def _loops(equations: Equations, outputs: Sequence[Any]) -> tuple[dict[Any, floa
 
 
 def _chosen(
-    equations: Equations, outputs: Sequence[Any], policy: Policy, batched: bool, in_rows: bool = False
+    equations: Equations, outputs: Sequence[Any], policy: Policy, batched: bool, as_rows: bool = False
 ) -> dict[Any, int]:
     """The values that get a border, each with the number of entries from where it pays; ``batched``: under `vmap`.
 
-    With ``in_rows`` the sums and products of numbers that save most get one too: these are rows over the points.  Steps of
+    With ``as_rows`` the sums and products of numbers that save most get one too: these are rows over the points.  Steps of
     three neurons took 0.6 to 0.75 of the time (and 1.1 to 1.3 times as long to compile); without a limit to their count
     others, of a camera and an arm, were no quicker, and compiled 1.3 times as long.
     """
@@ -331,7 +331,7 @@ def _chosen(
         slow |= bit if kind is Kind.SINE else 0
         for out in eqn.outvars:
             shape = out.aval.shape
-            arithmetic = policy.arithmetic or (batched and policy.numbers and bool(shape)) or in_rows
+            arithmetic = policy.arithmetic or (batched and policy.numbers and bool(shape)) or as_rows
             may = kind is Kind.SINE or (arithmetic and bool(bit))
             may = may and not (policy.numbers and shape and not batched) and jnp.issubdtype(out.aval.dtype, jnp.floating)
             copies = computed[out] / prod(shape) - 1 if may and prod(shape) else 0.0
@@ -349,12 +349,12 @@ def _chosen(
             for v in operands:
                 work |= behind.get(v, 0)
             if copies > 0:
-                is_row = in_rows and not bit & slow
+                is_row = as_rows and not bit & slow
                 cost = _ROW if is_row else _WRITTEN
                 gain = copies * (_SINE * (work & slow).bit_count() + (work & ~slow).bit_count()) - cost
                 size = prod(out.aval.shape)
                 if gain > 0 and (size == 1 or (batched and bit & slow) or gain * size > _LOOP):  # a batch has many
-                    limited = is_row or not in_rows  # a sine has its row in any case
+                    limited = is_row or not as_rows  # a sine has its row in any case
                     if limited:
                         gains.append(gain)
                     if gain > least or not limited:
@@ -362,10 +362,10 @@ def _chosen(
                         rows += is_row
                         work = 0
             behind[out] = work
-        return saved, gains, rows if in_rows else sum(prod(v.aval.shape) for v in saved)
+        return saved, gains, rows if as_rows else sum(prod(v.aval.shape) for v in saved)
 
     saved, _, taken = sweep(0.0)
-    room = _ROWS if in_rows else inf if policy.room == inf else policy.room * sum(kept.values())
+    room = _ROWS if as_rows else inf if policy.room == inf else policy.room * sum(kept.values())
     if taken > room:
         bounds = sorted(sweep(inf)[1], reverse=True)
         low, high = 0, len(bounds)  # nothing saves more than the first

@@ -4,7 +4,7 @@ Of small arrays at many points XLA's CPU compiler makes loops over the points an
 which are too short to be vectorised, with index arithmetic for each entry.  Of numbers alone it makes loops over the points,
 which are.  Jacobians and Hessians of small arrays, in the time of before (float32, 10,000 points, jaxlib 0.10.2, two cores):
 a Runge–Kutta step of two populations 0.09, a quadrotor 0.3, a flux 0.4, an arm of six joints and a camera 0.5, Kepler
-orbits 0.6; their compilation takes 0.3 to 1.9 of the time.
+orbits 0.6; their compilation takes 0.3 to 2.1 of the time.
 """
 
 from __future__ import annotations
