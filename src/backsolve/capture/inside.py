@@ -16,26 +16,19 @@ import jax
 import numpy as np
 from scipy.sparse import csr_array
 
+from backsolve.capture.blocks import PatternOf, blocks_of, pattern_of, placed, places_matrix
 from backsolve.capture.folding import known_value, partly_known
 from backsolve.capture.opaque import LinearEquation
-from backsolve.capture.walk import Program, walk
-from backsolve.elimination.sparse_edges import accumulate_sparse
-from backsolve.operators import LinearOperator
-from backsolve.operators.moves import flat_space
 from backsolve.sparse.boolean import BYTES, MOST, foresee, powers, product, require, same
-from backsolve.sparse.lazy_values import LazyValues
-from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries, from_labels, run_starts, transposed
-from backsolve.sparse.pattern import dense as dense_pattern
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import dependent, dependent_outputs, pull_cotangents
 from backsolve.tracing.jaxpr import record_of
 from backsolve.tracing.series import scan_counts
 
-__all__ = ["RULES", "PatternOf", "equation_pattern", "moving_carry", "scanned_pattern", "value_or_type"]
+__all__ = ["RULES", "equation_pattern", "moving_carry", "scanned_pattern", "value_or_type"]
 
 Index = np.ndarray[Any, Any]
-PatternOf = Callable[[LinearOperator], Sparse | Pattern | None]
 
 
 def equation_pattern(op: LinearEquation, edge: PatternOf) -> Pattern | None:
@@ -52,65 +45,6 @@ def equation_pattern(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     except PatternTooLargeError:
         return None
     return transposed(pattern)[0] if op.transposed and pattern is not None else pattern
-
-
-# ---- blocks of a program -----------------------------------------------------------------------------------------------
-def _blocks(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: PatternOf) -> csr_array:
-    """Which entries of a jaxpr's outputs depend on which of its inputs that are None; of the others the value is given, or
-    the type alone.
-    """
-    moving = [k for k, x in enumerate(inputs) if x is None]
-    abstract = [isinstance(x, jax.ShapeDtypeStruct) for x in inputs]
-    spaces = [jx.space_of_aval(jaxpr.invars[k].aval) for k in moving]
-    out = [jx.space_of_aval(v.aval) for v in jaxpr.outvars]
-    jacobians: list[Any] = []
-
-    def look(*given: Any) -> tuple[()]:
-        it = iter(given)
-        values = [next(it) if a else x for x, a in zip(inputs, abstract, strict=True)]
-        numbers = iter(range(len(moving)))
-        program = Program(spaces, fold=True)
-        _, nodes = walk(jaxpr, consts, values, program, [next(numbers) if x is None else None for x in inputs])
-        M, L, S = program.matrices(nodes, out)
-        jacobians.append(accumulate_sparse(M, L, S, lambda op: _of_ones(op, edge)))
-        return ()
-
-    jax.eval_shape(look, *[x for x, a in zip(inputs, abstract, strict=True) if a])
-    return _placed({place: op.pattern for place, op in jacobians[-1].items()}, _sizes(out), _sizes(spaces))
-
-
-def _of_ones(op: LinearOperator, edge: PatternOf) -> Sparse:
-    """An edge with ones for its numbers: of the inside only the places matter."""
-    known = edge(op)
-    into, out = flat_space(op.domain), flat_space(op.codomain)
-    if known is None:
-        known = dense_pattern(out.size, into.size, MOST)
-    pattern = known.pattern if isinstance(known, Sparse) else known
-    return Sparse(pattern, LazyValues.of(None, pattern.nnz), into, out)
-
-
-def _sizes(spaces: Sequence[Any]) -> list[int]:
-    return [space.size for space in spaces]
-
-
-def _placed(patterns: dict[tuple[int, int], Pattern], rows: Sequence[int], cols: Sequence[int]) -> csr_array:
-    """Patterns of pairs of leaves as one boolean matrix."""
-    below, before = run_starts(rows), run_starts(cols)
-    nowhere = np.zeros(0, np.int64)
-    i = np.concatenate([nowhere, *(p.rows + below[a] for (a, _), p in patterns.items())])
-    j = np.concatenate([nowhere, *(p.cols + before[b] for (_, b), p in patterns.items())])
-    return _matrix(i, j, (int(below[-1]), int(before[-1])))
-
-
-def _matrix(rows: Index, cols: Index, shape: tuple[int, int]) -> csr_array:
-    A = csr_array((np.ones(rows.size, bool), (rows, cols)), shape=shape)
-    A.sum_duplicates()
-    return A
-
-
-def _pattern(A: csr_array) -> Pattern:
-    entries = A.tocoo()
-    return from_entries(entries.row, entries.col, A.shape)[0]
 
 
 def value_or_type(v: Any, x: Any = None) -> Any:
@@ -131,7 +65,7 @@ def _called(op: LinearEquation, edge: PatternOf) -> Pattern:
     consts = getattr(jaxpr, "consts", ())
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     inputs = [None if x is None else value_or_type(v, x) for v, x in zip(op.eqn.invars, op.operands, strict=True)]
-    return _pattern(_blocks(jaxpr, consts, inputs, edge))
+    return pattern_of(blocks_of(jaxpr, consts, inputs, edge))
 
 
 def _branches(op: LinearEquation, edge: PatternOf) -> Pattern | None:
@@ -141,17 +75,17 @@ def _branches(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     total: Any = None
     for branch in op.eqn.params["branches"]:
         pairs = zip(op.eqn.invars[1:], op.operands[1:], strict=True)
-        matrix = _blocks(branch.jaxpr, branch.consts, [None if x is None else value_or_type(v, x) for v, x in pairs], edge)
+        matrix = blocks_of(branch.jaxpr, branch.consts, [None if x is None else value_or_type(v, x) for v, x in pairs], edge)
         total = matrix if total is None else total + matrix
-    return _pattern(total.astype(bool))
+    return pattern_of(total.astype(bool))
 
 
 def _pulled(op: LinearEquation, edge: PatternOf) -> Pattern:
     """A function of which only the pullback is known, a linear program of the cotangent."""
     types = [value_or_type(v) for v in op.eqn.outvars]
     closed = jax.make_jaxpr(lambda *cts: pull_cotangents(op.eqn, op.operands, op.params, cts))(*types)
-    matrix = _blocks(closed.jaxpr, closed.consts, [None] * len(types), edge)
-    return transposed(_pattern(matrix))[0]
+    matrix = blocks_of(closed.jaxpr, closed.consts, [None] * len(types), edge)
+    return transposed(pattern_of(matrix))[0]
 
 
 def moving_carry(op: LinearEquation, carried: int) -> tuple[list[bool], list[bool]]:
@@ -180,7 +114,7 @@ class _Body:
         self.moving = moving_carry(op, carried)[1]
         inputs = [None if x is None else value_or_type(v, x) for v, x in zip(invars, constants, strict=False)]
         inputs += [None if m else value_or_type(v) for v, m in zip(invars[count:], [*self.moving, *sliced], strict=True)]
-        B = _blocks(jaxpr, closed.consts, inputs, edge)
+        B = blocks_of(jaxpr, closed.consts, inputs, edge)
         sizes, out = ([prod(v.aval.shape) for v in variables] for variables in (invars, jaxpr.outvars))
         self.consts = sum(n for n, x in zip(sizes, constants, strict=False) if x is None)
         self.carry = sum(n for n, m in zip(sizes[count:], self.moving, strict=False) if m)
@@ -199,7 +133,7 @@ class _Body:
                 rows.append(np.arange(at, at + n))
             at += n if moves else 0
         every = np.concatenate([np.zeros(0, np.int64), *rows])
-        return _matrix(every, np.arange(every.size), (self.carry, every.size))
+        return places_matrix(every, np.arange(every.size), (self.carry, every.size))
 
 
 class _Places:
@@ -327,7 +261,7 @@ def _repeated(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     out = sum(prod(v.aval.shape) for v in op.eqn.outvars)
     places = _Places((out, before + body.consts + start.shape[1]))
     once = np.arange(body.carry)
-    A = body.A + _matrix(once, once, body.A.shape)
+    A = body.A + places_matrix(once, once, body.A.shape)
     for part, at in ((start, before + body.consts), (body.by_consts, before)):
         total = powers(A, part, None, None)
         entries = total.tocoo()
@@ -361,7 +295,7 @@ def _by_axes(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     if not known:
         return None
     into = [prod(op.eqn.invars[k].aval.shape) for k in moving]
-    return _pattern(_placed(blocks, [prod(w.aval.shape) for w in op.eqn.outvars], into))
+    return pattern_of(placed(blocks, [prod(w.aval.shape) for w in op.eqn.outvars], into))
 
 
 def _side_by_side(out: tuple[int, ...], into: tuple[int, ...], pairs: frozenset[tuple[int, int]]) -> Pattern:
