@@ -6,24 +6,28 @@ The program is linearized once, abstractly: nothing is computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import jax
 import numpy as np
 from scipy.sparse import csr_array
 
+from backsolve.capture.folding import known_value, partly_known
+from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.walk import Program, walk
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import LinearOperator
 from backsolve.operators.moves import flat_space
-from backsolve.sparse.boolean import MOST
+from backsolve.sparse.boolean import BYTES, MOST, require
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, from_entries, run_starts
 from backsolve.sparse.pattern import dense as dense_pattern
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.derivative import dependent
 
-__all__ = ["PatternOf", "blocks_of", "pattern_of", "placed", "places_matrix"]
+__all__ = ["PatternOf", "Places", "blocks_of", "moving_carry", "pattern_of", "placed", "places_matrix", "value_or_type"]
 
 Index = np.ndarray[Any, Any]
 PatternOf = Callable[[LinearOperator], Sparse | Pattern | None]
@@ -87,3 +91,44 @@ def pattern_of(A: csr_array) -> Pattern:
     """The places of a boolean matrix."""
     entries = A.tocoo()
     return from_entries(entries.row, entries.col, A.shape)[0]
+
+
+class Places:
+    """Places of a matrix, gathered; refused where they become too many."""
+
+    def __init__(self, shape: tuple[int, int], most: int = MOST) -> None:
+        self.shape = shape
+        self.most = most
+        self.rows: list[Index] = [np.zeros(0, np.int64)]
+        self.cols: list[Index] = [np.zeros(0, np.int64)]
+        self.count = 0
+
+    def add(self, rows: Index, cols: Index) -> None:
+        """Places, of arrays that are broadcast to one shape."""
+        shape = np.broadcast_shapes(rows.shape, cols.shape)
+        self.count += prod(shape)
+        require(self.count, BYTES, "the matrix of a loop", self.most)
+        self.rows.append(np.broadcast_to(rows, shape).reshape(-1))
+        self.cols.append(np.broadcast_to(cols, shape).reshape(-1))
+
+    def pattern(self) -> Pattern:
+        """All of them."""
+        return from_entries(np.concatenate(self.rows), np.concatenate(self.cols), self.shape)[0]
+
+
+# ---- what a body is given
+def value_or_type(v: Any, x: Any = None) -> Any:
+    """A value that is known (of indices also where they follow from what is), or the type alone."""
+    struct: Any = jax.ShapeDtypeStruct
+    if known_value(x) is not None:
+        return jx.as_array(x, v.aval)
+    part = partly_known(x) if x is not None and getattr(v.aval.dtype, "kind", "?") in "iub" else None
+    if part is not None and part.known.all():
+        return np.asarray(part.numbers, v.aval.dtype)
+    return struct(v.aval.shape, v.aval.dtype)
+
+
+def moving_carry(op: LinearEquation, carried: int) -> tuple[list[bool], list[bool]]:
+    """Of what a loop carries, its first outputs: what follows from operands that move, and what of that has derivatives."""
+    follows = dependent(op.eqn, [x is None for x in op.operands])[:carried]
+    return follows, [f and jx.carries_derivatives(v.aval) for f, v in zip(follows, op.eqn.outvars, strict=False)]

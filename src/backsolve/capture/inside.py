@@ -16,17 +16,24 @@ import jax
 import numpy as np
 from scipy.sparse import csr_array
 
-from backsolve.capture.blocks import PatternOf, blocks_of, pattern_of, placed, places_matrix
-from backsolve.capture.folding import known_value, partly_known
+from backsolve.capture.blocks import (
+    PatternOf,
+    Places,
+    blocks_of,
+    moving_carry,
+    pattern_of,
+    placed,
+    places_matrix,
+    value_or_type,
+)
 from backsolve.capture.opaque import LinearEquation
 from backsolve.sparse.boolean import BYTES, MOST, foresee, powers, product, require, same
-from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries, from_labels, run_starts, transposed
-from backsolve.tracing import jaxpr as jx
+from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_labels, run_starts, transposed
 from backsolve.tracing.derivative import dependent, dependent_outputs, pull_cotangents
 from backsolve.tracing.jaxpr import record_of
 from backsolve.tracing.series import scan_counts
 
-__all__ = ["RULES", "equation_pattern", "moving_carry", "scanned_pattern", "value_or_type"]
+__all__ = ["RULES", "equation_pattern", "scanned_pattern"]
 
 Index = np.ndarray[Any, Any]
 
@@ -45,17 +52,6 @@ def equation_pattern(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     except PatternTooLargeError:
         return None
     return transposed(pattern)[0] if op.transposed and pattern is not None else pattern
-
-
-def value_or_type(v: Any, x: Any = None) -> Any:
-    """A value that is known (of indices also where they follow from what is), or the type alone."""
-    struct: Any = jax.ShapeDtypeStruct
-    if known_value(x) is not None:
-        return jx.as_array(x, v.aval)
-    part = partly_known(x) if x is not None and getattr(v.aval.dtype, "kind", "?") in "iub" else None
-    if part is not None and part.known.all():
-        return np.asarray(part.numbers, v.aval.dtype)
-    return struct(v.aval.shape, v.aval.dtype)
 
 
 # ---- what has a body -----------------------------------------------------------------------------------------------------
@@ -86,12 +82,6 @@ def _pulled(op: LinearEquation, edge: PatternOf) -> Pattern:
     closed = jax.make_jaxpr(lambda *cts: pull_cotangents(op.eqn, op.operands, op.params, cts))(*types)
     matrix = blocks_of(closed.jaxpr, closed.consts, [None] * len(types), edge)
     return transposed(pattern_of(matrix))[0]
-
-
-def moving_carry(op: LinearEquation, carried: int) -> tuple[list[bool], list[bool]]:
-    """Of what a loop carries, its first outputs: what follows from operands that move, and what of that has derivatives."""
-    follows = dependent(op.eqn, [x is None for x in op.operands])[:carried]
-    return follows, [f and jx.carries_derivatives(v.aval) for f, v in zip(follows, op.eqn.outvars, strict=False)]
 
 
 class _Body:
@@ -136,29 +126,6 @@ class _Body:
         return places_matrix(every, np.arange(every.size), (self.carry, every.size))
 
 
-class _Places:
-    """Places of a matrix, gathered; refused where they become too many."""
-
-    def __init__(self, shape: tuple[int, int], most: int = MOST) -> None:
-        self.shape = shape
-        self.most = most
-        self.rows: list[Index] = [np.zeros(0, np.int64)]
-        self.cols: list[Index] = [np.zeros(0, np.int64)]
-        self.count = 0
-
-    def add(self, rows: Index, cols: Index) -> None:
-        """Places, of arrays that are broadcast to one shape."""
-        shape = np.broadcast_shapes(rows.shape, cols.shape)
-        self.count += prod(shape)
-        require(self.count, BYTES, "the matrix of a loop", self.most)
-        self.rows.append(np.broadcast_to(rows, shape).reshape(-1))
-        self.cols.append(np.broadcast_to(cols, shape).reshape(-1))
-
-    def pattern(self) -> Pattern:
-        """All of them."""
-        return from_entries(np.concatenate(self.rows), np.concatenate(self.cols), self.shape)[0]
-
-
 def scanned_pattern(op: LinearEquation, edge: PatternOf, most: int = MOST) -> Pattern:
     """The places of a scan's matrix: c' = A c + B x + K k and y = C c + D x + E k at each of T steps.
 
@@ -173,7 +140,7 @@ def scanned_pattern(op: LinearEquation, edge: PatternOf, most: int = MOST) -> Pa
     start = body.starting(sizes[count : count + carried], active[count : count + carried])
     out = [prod(v.aval.shape) for v in op.eqn.outvars]
     widths = [n for n, a in zip(sizes[count + carried :], sliced, strict=True) if a]
-    places = _Places((sum(out), sum(n for n, a in zip(sizes, active, strict=True) if a)), most)
+    places = Places((sum(out), sum(n for n, a in zip(sizes, active, strict=True) if a)), most)
     if not T:
         moved = start.tocoo()
         places.add(body.rows[moved.row], moved.col + body.consts)
@@ -259,7 +226,7 @@ def _repeated(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     start = body.starting([prod(v.aval.shape) for v in invars[count:]], active[count:])
     before = sum(prod(v.aval.shape) for v, a in zip(invars[:begin], active, strict=False) if a)
     out = sum(prod(v.aval.shape) for v in op.eqn.outvars)
-    places = _Places((out, before + body.consts + start.shape[1]))
+    places = Places((out, before + body.consts + start.shape[1]))
     once = np.arange(body.carry)
     A = body.A + places_matrix(once, once, body.A.shape)
     for part, at in ((start, before + body.consts), (body.by_consts, before)):

@@ -20,8 +20,8 @@ from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace, TupleSpace
 from backsolve.capture.bidiagonal import bidiagonal_inverse
-from backsolve.capture.blocks import PatternOf
-from backsolve.capture.inside import moving_carry, scanned_pattern
+from backsolve.capture.blocks import PatternOf, moving_carry
+from backsolve.capture.inside import scanned_pattern
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import loop_over_one_field
 from backsolve.capture.walk import Program, walk

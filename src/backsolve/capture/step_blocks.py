@@ -20,8 +20,7 @@ import numpy as np
 from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace
-from backsolve.capture.blocks import PatternOf
-from backsolve.capture.inside import value_or_type
+from backsolve.capture.blocks import PatternOf, value_or_type
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.recomputed import Recomputed
 from backsolve.capture.recurrence import Loop
