@@ -13,10 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from backsolve.tracing.jaxpr import Kind, inner_jaxpr, is_literal, is_traced, literal_value, record_of
-from backsolve.tracing.series import bind_primitive, constant_of, made_by
+from backsolve.tracing.derivative import dependent
+from backsolve.tracing.jaxpr import (
+    Kind,
+    bind,
+    inner_jaxpr,
+    is_literal,
+    is_traced,
+    literal_value,
+    live_equations,
+    record_of,
+    zeros,
+)
+from backsolve.tracing.series import bind_primitive, constant_of, made_by, scan_counts
 
-__all__ = ["MANY", "Partly", "fold", "known_value", "partly_known"]
+__all__ = ["MANY", "Partly", "fold", "known_value", "partly_known", "partly_known_each"]
 
 _EXACT = (np.dtype("float32"), np.dtype("float64"))  # whose sums and products NumPy rounds as XLA does
 MANY = 2**18  # floating-point numbers that are written into a program as a constant
@@ -135,31 +146,39 @@ def partly_known(x: Any) -> Partly | None:
         [[ True  True  True]
          [False False False]]
     """
+    return partly_known_each([x])[0]
+
+
+def partly_known_each(xs: Sequence[Any]) -> list[Partly | None]:
+    """The same of several arrays, for which an equation that made more than one of them is worked out once."""
     parts: dict[int, Partly | None] = {}
     equations: dict[int, tuple[Any, int]] = {}
-    waiting = [x]
+    waiting = list(xs)
     for at in waiting:  # it grows meanwhile
         if id(at) in parts or id(at) in equations:
             continue
         whole = _at_once(at)
-        source = _read_back(at) if whole is None and len(equations) < FAR else None
+        source = _read_back(at) if whole is None and len(equations) < FAR * len(xs) else None
         if source is None:
             parts[id(at)] = whole
         else:
             equations[id(at)] = source
             waiting.extend(source[0].invars)
-    stack = [x]
+    made: dict[int, Sequence[Partly | None]] = {}  # by equation
+    stack = list(xs)
     while stack:
         at = stack[-1]
         if id(at) not in parts:
             eqn, number = equations[id(at)]
-            missing = [v for v in eqn.invars if id(v) not in parts]
-            if missing:
-                stack.extend(missing)
-                continue
-            parts[id(at)] = _partly(eqn, [parts[id(v)] for v in eqn.invars])[number]
+            if id(eqn) not in made:
+                missing = [v for v in eqn.invars if id(v) not in parts]
+                if missing:
+                    stack.extend(missing)
+                    continue
+                made[id(eqn)] = _partly(eqn, [parts[id(v)] for v in eqn.invars])
+            parts[id(at)] = made[id(eqn)][number]
         stack.pop()
-    return parts[id(x)]
+    return [parts[id(x)] for x in xs]
 
 
 def _at_once(x: Any) -> Partly | None:
@@ -172,9 +191,11 @@ def _at_once(x: Any) -> Partly | None:
 def _read_back(x: Any) -> tuple[Any, int] | None:
     """The equation that made integers or booleans and which of its outputs they are, where it is known what it does."""
     source = made_by(x) if _kind(getattr(x, "dtype", None)) in "iub" else None
-    if source is None or (inner_jaxpr(source[0]) is None and record_of(source[0].primitive.name).evaluate is None):
+    if source is None:
         return None
-    return source
+    eqn = source[0]
+    told = eqn.primitive.name == "scan" or inner_jaxpr(eqn) is not None or record_of(eqn.primitive.name).evaluate is not None
+    return source if told else None
 
 
 def _wholly(value: np.ndarray[Any, Any]) -> Partly:
@@ -188,7 +209,11 @@ def _partly(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly | No
     if len(known) == len(operands) and all(x.known.all() for x in known):
         outputs = _folded(eqn, [x.numbers for x in known])
         return nothing if outputs is None else list(map(_wholly, outputs))
-    if eqn.effects or not known:
+    if eqn.effects:
+        return nothing
+    if eqn.primitive.name == "scan":
+        return _partly_loop(eqn, operands)
+    if not known:
         return nothing
     body = inner_jaxpr(eqn)
     return _partly_entries(eqn, operands) if body is None else _partly_body(*body, operands)
@@ -226,3 +251,53 @@ def _partly_body(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Partly | No
     for eqn in jaxpr.eqns:
         values.update(zip(eqn.outvars, _partly(eqn, list(map(read, eqn.invars))), strict=True))
     return list(map(read, jaxpr.outvars))
+
+
+def _partly_loop(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly | None]:
+    """The outputs of a loop that follow from known operands alone, such as what it counts.
+
+    Cost: the loop's turns, of what these outputs need, compiled.
+    """
+    params, (consts, carried) = eqn.params, scan_counts(eqn.params)
+    jaxpr, after = params["jaxpr"].jaxpr, consts + carried
+    unknown = [x is None or not x.known.all() for x in operands]
+    follows = dependent(eqn, unknown)
+    wanted = [not f and _kind(getattr(v.aval, "dtype", None)) in "iub" for f, v in zip(follows, eqn.outvars, strict=True)]
+    if not any(wanted):
+        return [None] * len(wanted)
+    needed = list(wanted)
+    while True:  # what is carried to them
+        equations = [e for e, _ in live_equations(jaxpr, needed)]
+        read = {v for e in equations for v in e.invars if not is_literal(v)}
+        read |= {v for v, n in zip(jaxpr.outvars, needed, strict=True) if n and not is_literal(v)}
+        more = [k for k in range(carried) if not needed[k] and jaxpr.invars[consts + k] in read]
+        if not more:
+            break
+        needed = [n or k in more for k, n in enumerate(needed)]
+    kept = [k for k in range(carried) if needed[k]]
+    cut = [k for k in range(after, len(unknown)) if jaxpr.invars[k] in read]
+
+    def number(k: int) -> Any:
+        """Operand k; what is not known of it does not matter, though an equation may take it."""
+        x, v = operands[k], eqn.invars[k]
+        return zeros(v.aval) if x is None or unknown[k] else jnp.asarray(x.numbers, v.aval.dtype)
+
+    def step(carry: Sequence[Any], slices: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        values: dict[Any, Any] = dict(constants)
+        values.update(zip([jaxpr.invars[k] for k in [*(consts + k for k in kept), *cut]], [*carry, *slices], strict=True))
+
+        def at(v: Any) -> Any:
+            return literal_value(v) if is_literal(v) else values[v]
+
+        for e in equations:
+            values.update(zip(e.outvars, bind(e, list(map(at, e.invars))), strict=True))
+        stacked = zip(jaxpr.outvars[carried:], needed[carried:], strict=True)
+        return [at(jaxpr.outvars[k]) for k in kept], [at(v) for v, n in stacked if n]
+
+    with jax.ensure_compile_time_eval():
+        constants = {v: number(k) for k, v in enumerate(jaxpr.invars[:consts]) if v in read}
+        constants.update(zip(jaxpr.constvars, params["jaxpr"].consts, strict=True))
+        start, slices = [number(consts + k) for k in kept], list(map(number, cut))
+        last, stacked = jax.lax.scan(step, start, slices, length=params["length"], reverse=params["reverse"])
+    found = dict(zip([k for k, n in enumerate(needed) if n], [*last, *stacked], strict=True))
+    return [_wholly(np.asarray(found[k])) if w else None for k, w in enumerate(wanted)]

@@ -26,6 +26,7 @@ from backsolve.capture.blocks import (
     places_matrix,
     value_or_type,
 )
+from backsolve.capture.each_step import by_each_step
 from backsolve.capture.opaque import LinearEquation
 from backsolve.sparse.boolean import BYTES, MOST, foresee, powers, product, require, same
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_labels, run_starts, transposed
@@ -131,6 +132,9 @@ def scanned_pattern(op: LinearEquation, edge: PatternOf, most: int = MOST) -> Pa
 
     Raises `PatternTooLargeError` where they would take more than ``most`` bytes.
     """
+    exact = by_each_step(op, edge, most)
+    if exact is not None:
+        return exact
     params, invars, operands = op.eqn.params, op.eqn.invars, op.operands
     (count, carried), T = scan_counts(params), params["length"]
     active = [x is None for x in operands]
