@@ -265,3 +265,30 @@ def test_no_more_than_the_nearest_equations_are_read():
 
     jax.jit(look)(jnp.arange(3))
     assert lengths == [3, 3, 3, 0]
+
+
+def test_what_a_loop_counts_is_known():
+    """Of its outputs those that follow from what is known alone, forwards and backwards, nested, stacked or last."""
+    found = []
+
+    def f(x):
+        def step(carry, k):
+            y, i, total = carry
+            j = (i + k) % 6
+            inner, _ = lax.scan(lambda c, m: (c + m, None), j, jnp.arange(3))
+            return (y.at[i].set(x[j]), i + 1, total + jnp.int32(x[i])), (j, x[i] > 0, inner, total)
+
+        for reverse in (False, True):
+            (y, i, total), (j, positive, inner, totals) = lax.scan(step, (x, 0, 0), jnp.arange(4), reverse=reverse)
+            found.append([partly_known(v) for v in (i, j, inner, total, positive, totals)])
+        return y
+
+    jax.make_jaxpr(f)(jnp.ones(8))
+    for reverse, (i, j, inner, *others) in zip((False, True), found, strict=True):
+        counted = np.array([(c + k) % 6 for c, k in zip(range(4), range(4)[::-1] if reverse else range(4), strict=True)])
+        counted = counted[::-1] if reverse else counted
+        assert [part.known.all() for part in (i, j, inner)] == [True] * 3
+        assert i.numbers == 4
+        assert j.numbers.tolist() == counted.tolist()
+        assert inner.numbers.tolist() == (counted + 3).tolist()
+        assert others == [None] * 3

@@ -2,7 +2,7 @@
 
 With c the carry, x what is sliced, k what stays, step t of a loop is c' = A_t c + B_t x + K_t k, y = C_t c + D_t x + E_t k.
 The body is linearized once, all steps side by side, which gives the blocks of each.  Which entries of what enters the
-loop the carry depends on is then found by forward substitution, one step after the other, a bit for each of them.
+loop the carry depends on is then found by forward substitution, one step after the other.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from scipy.sparse import csr_array
 
-from backsolve.capture.blocks import PatternOf, Places, blocks_of, moving_carry, value_or_type
-from backsolve.capture.folding import partly_known_each
+from backsolve.capture.blocks import PatternOf, Places, blocks_of, moving_carry, places_matrix, value_or_type
+from backsolve.capture.folding import wholly_known
 from backsolve.capture.opaque import LinearEquation
-from backsolve.sparse.boolean import MOST
+from backsolve.sparse.boolean import MOST, product
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError, run_starts
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import dependent
@@ -29,9 +30,9 @@ __all__ = ["by_each_step"]
 Index = np.ndarray[Any, Any]
 Bits = np.ndarray[Any, np.dtype[np.uint64]]
 
-HELD = MOST // 8  # bytes of what the carry depends on
+HELD = 1 << 25  # bytes of what the carry depends on, as bits; beyond, a sparse matrix
+STEPS = 1 << 24  # numbers that are carried at all steps together
 GATHERED = 1 << 25  # bytes of rows that are joined at a time
-WORDS = 1 << 34  # that are read in all steps together, at most: some ten seconds
 
 _NOWHERE = np.zeros(0, np.int64)
 
@@ -51,10 +52,11 @@ def by_each_step(op: LinearEquation, edge: PatternOf, most: int = MOST) -> Patte
     moving = [x is None for x in operands]
     moving[consts:after] = moving_carry(op, carried)[1]
     held = [k for k in range(after, len(moving)) if not moving[k] and _is_exact(jaxpr.invars[k])]
-    if T < 2 or not _matters(jaxpr, moving, held):
+    size = sum(prod(v.aval.shape) for v, m in zip(jaxpr.invars[consts:after], moving[consts:after], strict=True) if m)
+    if not 2 <= T <= STEPS // max(size, 1) or not _matters(jaxpr, moving, held):
         return None
-    parts = zip(held, partly_known_each([operands[k] for k in held]), strict=True)
-    known = {k: part.numbers for k, part in parts if part is not None and part.known.all()}
+    numbers = zip(held, wholly_known([operands[k] for k in held]), strict=True)
+    known = {k: own for k, own in numbers if own is not None}
     if not _matters(jaxpr, moving, list(known)) or any(e.primitive.name == "custom_lin" for e in jx.every_equation(jaxpr)):
         return None
     types: list[Any] = [v.aval if k < consts else _stacked(v.aval, T) for k, v in enumerate(jaxpr.invars)]
@@ -167,57 +169,36 @@ def _substituted(layout: _Layout, i: Index, j: Index, places: Places) -> Pattern
     given_by = np.concatenate([layout.cols.own[j[entering]], layout.start[started]])
     enters, number = np.unique(given_by, return_inverse=True)
     own, leaving = carried_to & carried_from, ~carried_to & carried_from
-    T, size, words = layout.steps.size, layout.carry, -(-enters.size // 64)
+    T, size = layout.steps.size, layout.carry
     own_row, own_col = layout.rows.carry[i[own]], layout.cols.carry[j[own]]
-    counts = np.bincount(step[own] * size + own_row, minlength=T * size)
-    stays = np.bincount(step[own] * size + own_row, own_row == own_col, minlength=T * size) == 1
+    place = step[own] * size + own_row
     given = step[entering] * size + layout.rows.carry[i[entering]]
-    changes = ~(stays & (counts == 1))
-    changes[given] = True
-    changed = changes[step[own] * size + own_row]
-    if size * words * 8 > HELD or (int(changed.sum()) + int(leaving.sum()) + int(changes.sum())) * words > WORDS:
-        return None
-    substitution = _Rows(
-        _by_step(T, np.flatnonzero(changes) // size, np.flatnonzero(changes) % size),
+    stays = np.bincount(place, minlength=T * size) == 1
+    stays &= np.bincount(place[own_row == own_col], minlength=T * size) == 1
+    stays[given] = False
+    few = size * enters.size <= 8 * HELD
+    if not few:
+        stays[:] = False
+    changes, changed = np.flatnonzero(~stays), ~stays[place]
+    blocks = zip(
+        _by_step(T, changes // size, changes % size),
         _by_step(T, step[own][changed], own_row[changed], own_col[changed]),
         _by_step(T, step[entering], layout.rows.carry[i[entering]], number[: given.size]),
         _by_step(T, step[leaving], layout.rows.own[i[leaving]], layout.cols.carry[j[leaving]]),
+        strict=True,
     )
-    reached: Bits = np.zeros((size, words), np.uint64)
-    _set(reached, started, number[given.size :])
+    reached: _Bits | _Matrix = (_Bits if few else _Matrix)(size, enters.size)
+    reached.replace(np.arange(size), reached.sums(np.arange(size), _NONE, (started, number[given.size :])))
+    ordered = list(blocks)
     for t in layout.steps:
-        rows, left = substitution.leaving(int(t), reached)
-        _unpacked(left, rows, enters, places)
-        substitution.advance(int(t), reached)
-    _unpacked(reached, layout.end, enters, places)
+        (rows,), own_entries, given_entries, left = ordered[t]
+        leaves = np.unique(left[0])
+        at, cols = reached.places(reached.sums(leaves, left, _NONE))
+        places.add(leaves[at], enters[cols])
+        reached.replace(rows, reached.sums(rows, own_entries, given_entries))
+    at, cols = reached.places(reached.rows)
+    places.add(layout.end[at], enters[cols])
     return places.pattern()
-
-
-class _Rows(NamedTuple):
-    """The blocks of each step, their entries by row: which rows of the carry change, and from what."""
-
-    changes: list[tuple[Index, ...]]
-    own: list[tuple[Index, ...]]
-    entering: list[tuple[Index, ...]]
-    left: list[tuple[Index, ...]]
-
-    def advance(self, t: int, reached: Bits) -> None:
-        """What the carry depends on after a step, in place of before."""
-        (changed,) = self.changes[t]
-        new: Bits = np.zeros((changed.size, reached.shape[1]), np.uint64)
-        rows, cols = self.own[t]
-        _joined(new, np.searchsorted(changed, rows), reached, cols)
-        rows, bits = self.entering[t]
-        _set(new, np.searchsorted(changed, rows), bits)
-        reached[changed] = new
-
-    def leaving(self, t: int, reached: Bits) -> tuple[Index, Bits]:
-        """Which rows of the loop's matrix a step puts out of its carry, and what they depend on."""
-        rows, cols = self.left[t]
-        own, number = np.unique(rows, return_inverse=True)
-        new: Bits = np.zeros((own.size, reached.shape[1]), np.uint64)
-        _joined(new, number, reached, cols)
-        return own, new
 
 
 def _by_step(T: int, step: Index, *parts: Index) -> list[tuple[Index, ...]]:
@@ -228,27 +209,60 @@ def _by_step(T: int, step: Index, *parts: Index) -> list[tuple[Index, ...]]:
     return [tuple(part[a:b] for part in parts) for a, b in itertools.pairwise(ends)]
 
 
-def _set(bits: Bits, rows: Index, places: Index) -> None:
-    np.bitwise_or.at(bits, (rows, places // 64), np.uint64(1) << (places % 64).astype(np.uint64))
+# ---- what the carry depends on -------------------------------------------------------------------------------------------
+Entries = tuple[Index, ...]  # rows, that ascend, and columns
+_NONE = (_NOWHERE, _NOWHERE)
 
 
-def _joined(new: Bits, rows: Index, bits: Bits, cols: Index) -> None:
-    """Rows of bits are joined into those of ``new``; ``rows`` ascend."""
-    if not rows.size:
-        return
-    each = max(GATHERED // (8 * max(bits.shape[1], 1)), 1)
-    for at in range(0, rows.size, each):
-        part, own = rows[at : at + each], cols[at : at + each]
-        starts = np.flatnonzero(np.diff(part, prepend=-1))
-        new[part[starts]] |= np.bitwise_or.reduceat(bits[own], starts, axis=0)
+class _Matrix:
+    """Which of so many columns each number that is carried depends on, as a sparse matrix."""
+
+    def __init__(self, size: int, columns: int) -> None:
+        self.rows = places_matrix(_NOWHERE, _NOWHERE, (size, columns))
+
+    def sums(self, targets: Index, own: Entries, given: Entries) -> csr_array:
+        """What rows depend on that are sums of those of ``own``, and of the columns of ``given``."""
+        A = places_matrix(np.searchsorted(targets, own[0]), own[1], (targets.size, self.rows.shape[0]))
+        G = places_matrix(np.searchsorted(targets, given[0]), given[1], (targets.size, self.rows.shape[1]))
+        return (product(A, self.rows) + G).astype(bool)
+
+    def replace(self, targets: Index, block: csr_array) -> None:
+        """All rows are replaced."""
+        self.rows = block
+
+    @staticmethod
+    def places(block: csr_array) -> tuple[Index, Index]:
+        """The rows and columns of the places of a block."""
+        entries = block.tocoo()
+        return entries.row, entries.col
 
 
-def _unpacked(bits: Bits, rows: Index, cols: Index, places: Places) -> None:
-    """The places that rows of bits mean, of which bit k stands for column ``cols[k]``."""
-    if not bits.size:
-        return
-    each = max(GATHERED // (64 * bits.shape[1]), 1)
-    for at in range(0, rows.size, each):
-        flags = np.unpackbits(bits[at : at + each].astype("<u8").view(np.uint8), axis=1, bitorder="little")
-        row, number = np.nonzero(flags)
-        places.add(rows[at : at + each][row], cols[number])
+class _Bits:
+    """The same with a bit for each column, 64 a number: only the rows that change are touched."""
+
+    def __init__(self, size: int, columns: int) -> None:
+        self.rows: Bits = np.zeros((size, -(-columns // 64)), np.uint64)
+
+    def sums(self, targets: Index, own: Entries, given: Entries) -> Bits:
+        """What rows depend on that are sums of those of ``own``, and of the columns of ``given``."""
+        new: Bits = np.zeros((targets.size, self.rows.shape[1]), np.uint64)
+        each = max(GATHERED // (8 * max(new.shape[1], 1)), 1)
+        for at in range(0, own[0].size, each):
+            rows, cols = (part[at : at + each] for part in own)
+            starts = np.flatnonzero(np.diff(rows, prepend=-1))
+            new[np.searchsorted(targets, rows[starts])] |= np.bitwise_or.reduceat(self.rows[cols], starts, axis=0)
+        rows, cols = given
+        np.bitwise_or.at(new, (np.searchsorted(targets, rows), cols // 64), np.uint64(1) << (cols % 64).astype(np.uint64))
+        return new
+
+    def replace(self, targets: Index, block: Bits) -> None:
+        """Rows become those of a block."""
+        self.rows[targets] = block
+
+    @staticmethod
+    def places(block: Bits) -> tuple[Index, Index]:
+        """The rows and columns of the places of a block."""
+        rows, words = np.nonzero(block)
+        flags = np.unpackbits(block[rows, words].astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
+        at, bit = np.nonzero(flags)
+        return rows[at], 64 * words[at] + bit

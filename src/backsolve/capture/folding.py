@@ -23,11 +23,10 @@ from backsolve.tracing.jaxpr import (
     literal_value,
     live_equations,
     record_of,
-    zeros,
 )
 from backsolve.tracing.series import bind_primitive, constant_of, made_by, scan_counts
 
-__all__ = ["MANY", "Partly", "fold", "known_value", "partly_known", "partly_known_each"]
+__all__ = ["MANY", "Partly", "fold", "known_value", "partly_known", "wholly_known"]
 
 _EXACT = (np.dtype("float32"), np.dtype("float64"))  # whose sums and products NumPy rounds as XLA does
 MANY = 2**18  # floating-point numbers that are written into a program as a constant
@@ -146,10 +145,10 @@ def partly_known(x: Any) -> Partly | None:
         [[ True  True  True]
          [False False False]]
     """
-    return partly_known_each([x])[0]
+    return _parts_of([x])[0]
 
 
-def partly_known_each(xs: Sequence[Any]) -> list[Partly | None]:
+def _parts_of(xs: Sequence[Any]) -> list[Partly | None]:
     """The same of several arrays, for which an equation that made more than one of them is worked out once."""
     parts: dict[int, Partly | None] = {}
     equations: dict[int, tuple[Any, int]] = {}
@@ -179,6 +178,11 @@ def partly_known_each(xs: Sequence[Any]) -> list[Partly | None]:
             parts[id(at)] = made[id(eqn)][number]
         stack.pop()
     return [parts[id(x)] for x in xs]
+
+
+def wholly_known(xs: Sequence[Any]) -> list[np.ndarray[Any, Any] | None]:
+    """The numbers of arrays of integers or booleans of which all are known, None of others."""
+    return [None if part is None or not part.known.all() else part.numbers for part in _parts_of(xs)]
 
 
 def _at_once(x: Any) -> Partly | None:
@@ -280,24 +284,27 @@ def _partly_loop(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly
     def number(k: int) -> Any:
         """Operand k; what is not known of it does not matter, though an equation may take it."""
         x, v = operands[k], eqn.invars[k]
-        return zeros(v.aval) if x is None or unknown[k] else jnp.asarray(x.numbers, v.aval.dtype)
+        return np.zeros(v.aval.shape, v.aval.dtype) if x is None or unknown[k] else np.asarray(x.numbers, v.aval.dtype)
 
-    def step(carry: Sequence[Any], slices: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        values: dict[Any, Any] = dict(constants)
-        values.update(zip([jaxpr.invars[k] for k in [*(consts + k for k in kept), *cut]], [*carry, *slices], strict=True))
+    fixed = [k for k in range(consts) if jaxpr.invars[k] in read]
 
-        def at(v: Any) -> Any:
-            return literal_value(v) if is_literal(v) else values[v]
+    def turned(start: Sequence[Any], slices: Sequence[Any], constants: Sequence[Any]) -> Any:
+        def step(carry: Sequence[Any], given: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+            numbers = [*(consts + k for k in kept), *cut, *fixed]
+            values: dict[Any, Any] = dict(zip([jaxpr.invars[k] for k in numbers], [*carry, *given, *constants], strict=True))
+            values.update(zip(jaxpr.constvars, params["jaxpr"].consts, strict=True))
 
-        for e in equations:
-            values.update(zip(e.outvars, bind(e, list(map(at, e.invars))), strict=True))
-        stacked = zip(jaxpr.outvars[carried:], needed[carried:], strict=True)
-        return [at(jaxpr.outvars[k]) for k in kept], [at(v) for v, n in stacked if n]
+            def at(v: Any) -> Any:
+                return literal_value(v) if is_literal(v) else values[v]
 
-    with jax.ensure_compile_time_eval():
-        constants = {v: number(k) for k, v in enumerate(jaxpr.invars[:consts]) if v in read}
-        constants.update(zip(jaxpr.constvars, params["jaxpr"].consts, strict=True))
-        start, slices = [number(consts + k) for k in kept], list(map(number, cut))
-        last, stacked = jax.lax.scan(step, start, slices, length=params["length"], reverse=params["reverse"])
+            for e in equations:
+                values.update(zip(e.outvars, bind(e, list(map(at, e.invars))), strict=True))
+            stacked = zip(jaxpr.outvars[carried:], needed[carried:], strict=True)
+            return [at(jaxpr.outvars[k]) for k in kept], [at(v) for v, n in stacked if n]
+
+        return jax.lax.scan(step, start, slices, length=params["length"], reverse=params["reverse"])
+
+    inputs = [number(consts + k) for k in kept], list(map(number, cut)), list(map(number, fixed))
+    last, stacked = jax.jit(turned).lower(*inputs).compile()(*inputs)  # at once, whatever is being traced
     found = dict(zip([k for k, n in enumerate(needed) if n], [*last, *stacked], strict=True))
     return [_wholly(np.asarray(found[k])) if w else None for k, w in enumerate(wanted)]

@@ -21,7 +21,7 @@ from jax import lax
 from backsolve.algebra.spaces import ArraySpace, TupleSpace
 from backsolve.capture.bidiagonal import bidiagonal_inverse
 from backsolve.capture.blocks import PatternOf, moving_carry
-from backsolve.capture.folding import partly_known_each
+from backsolve.capture.folding import wholly_known
 from backsolve.capture.inside import scanned_pattern
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import loop_over_one_field
@@ -178,7 +178,8 @@ class Loop:
             for v, axis in zip(jaxpr.invars, axes, strict=True)
         ]
         every = jax.make_jaxpr(jax.vmap(lambda *xs: jx.evaluated(closed, xs), in_axes=axes))(*types)
-        values = self.given()
+        given = self.given()
+        values = [x if numbers is None else numbers for x, numbers in zip(given, wholly_known(given), strict=True)]
         count = iter(range(len(values)))
         numbers = [next(count) if moves else None for moves in self.active]
         moving = [t for t, moves in zip(types, self.active, strict=True) if moves]
@@ -200,9 +201,7 @@ class Loop:
     def given(self) -> list[Any]:
         """What the body is given at all steps, those along a first axis that differ; None for what moves."""
         given = [*self.op.operands[: self.consts], *self._carries(), *self.op.operands[self.after :]]
-        parts = partly_known_each(given)
-        known = [x if part is None or not part.known.all() else part.numbers for x, part in zip(given, parts, strict=True)]
-        return [None if moves else x for x, moves in zip(known, self.active, strict=True)]
+        return [None if moves else x for x, moves in zip(given, self.active, strict=True)]
 
     def _carries(self) -> list[Any]:
         """The carries before all steps, of those that do not move; nothing of the others."""
