@@ -8,7 +8,7 @@ loop the carry depends on is then found by forward substitution, one step after 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -28,11 +28,9 @@ from backsolve.tracing.series import scan_counts
 __all__ = ["by_each_step"]
 
 Index = np.ndarray[Any, Any]
-Bits = np.ndarray[Any, np.dtype[np.uint64]]
 
-HELD = 1 << 25  # bytes of what the carry depends on, as bits; beyond, a sparse matrix
+HELD = 1 << 25  # bytes of what the carry depends on, as integers; beyond, a sparse matrix
 STEPS = 1 << 24  # numbers that are carried at all steps together
-GATHERED = 1 << 25  # bytes of rows that are joined at a time
 
 _NOWHERE = np.zeros(0, np.int64)
 
@@ -169,100 +167,120 @@ def _substituted(layout: _Layout, i: Index, j: Index, places: Places) -> Pattern
     given_by = np.concatenate([layout.cols.own[j[entering]], layout.start[started]])
     enters, number = np.unique(given_by, return_inverse=True)
     own, leaving = carried_to & carried_from, ~carried_to & carried_from
-    T, size = layout.steps.size, layout.carry
-    own_row, own_col = layout.rows.carry[i[own]], layout.cols.carry[j[own]]
-    place = step[own] * size + own_row
-    given = step[entering] * size + layout.rows.carry[i[entering]]
-    stays = np.bincount(place, minlength=T * size) == 1
-    stays &= np.bincount(place[own_row == own_col], minlength=T * size) == 1
-    stays[given] = False
-    few = size * enters.size <= 8 * HELD
-    if not few:
-        stays[:] = False
-    changes, changed = np.flatnonzero(~stays), ~stays[place]
-    blocks = zip(
-        _by_step(T, changes // size, changes % size),
-        _by_step(T, step[own][changed], own_row[changed], own_col[changed]),
-        _by_step(T, step[entering], layout.rows.carry[i[entering]], number[: given.size]),
-        _by_step(T, step[leaving], layout.rows.own[i[leaving]], layout.cols.carry[j[leaving]]),
-        strict=True,
+    blocks = _Carried(
+        (step[own], layout.rows.carry[i[own]], layout.cols.carry[j[own]]),
+        (step[entering], layout.rows.carry[i[entering]], number[: number.size - started.size]),
+        (step[leaving], layout.rows.own[i[leaving]], layout.cols.carry[j[leaving]]),
+        (started, number[number.size - started.size :]),
+        (layout.carry, enters.size),
     )
-    reached: _Bits | _Matrix = (_Bits if few else _Matrix)(size, enters.size)
-    reached.replace(np.arange(size), reached.sums(np.arange(size), _NONE, (started, number[given.size :])))
-    ordered = list(blocks)
-    for t in layout.steps:
-        (rows,), own_entries, given_entries, left = ordered[t]
-        leaves = np.unique(left[0])
-        at, cols = reached.places(reached.sums(leaves, left, _NONE))
-        places.add(leaves[at], enters[cols])
-        reached.replace(rows, reached.sums(rows, own_entries, given_entries))
-    at, cols = reached.places(reached.rows)
-    places.add(layout.end[at], enters[cols])
+    few = layout.carry * enters.size <= 8 * HELD
+    for rows, columns in (_by_integers if few else _by_products)(blocks, layout.steps, layout.end):
+        places.add(rows, enters[columns])
     return places.pattern()
 
 
-def _by_step(T: int, step: Index, *parts: Index) -> list[tuple[Index, ...]]:
-    """Entries, those of each step by their first part."""
-    order = np.lexsort((parts[0], step))
-    ends = np.searchsorted(step[order], np.arange(T + 1))
-    parts = tuple(part[order] for part in parts)
-    return [tuple(part[a:b] for part in parts) for a, b in itertools.pairwise(ends)]
-
-
 # ---- what the carry depends on -------------------------------------------------------------------------------------------
-Entries = tuple[Index, ...]  # rows, that ascend, and columns
-_NONE = (_NOWHERE, _NOWHERE)
+class _Carried(NamedTuple):
+    """The blocks of all steps that the carry has to do with: steps, rows and columns of their places."""
+
+    own: tuple[Index, Index, Index]
+    entering: tuple[Index, Index, Index]  # from the columns that enter
+    leaving: tuple[Index, Index, Index]  # to rows of the loop's matrix
+    start: tuple[Index, Index]  # rows of the carry, and columns that enter there before all steps
+    shape: tuple[int, int]  # how many numbers are carried, and how many columns enter
 
 
-class _Matrix:
-    """Which of so many columns each number that is carried depends on, as a sparse matrix."""
+def _by_integers(blocks: _Carried, steps: Index, end: Index) -> Iterator[tuple[Index, Index]]:
+    """Rows of the loop's matrix and the columns they depend on, by forward substitution.
 
-    def __init__(self, size: int, columns: int) -> None:
-        self.rows = places_matrix(_NOWHERE, _NOWHERE, (size, columns))
+    Each number that is carried has an integer, with a bit for each column it depends on.  What a step leaves as it is costs
+    nothing.
+    """
+    size, columns = blocks.shape
+    T = steps.size
+    step, row, col = blocks.own
+    at, entered = step * size + row, blocks.entering[0] * size + blocks.entering[1]
+    alone = np.bincount(at, minlength=T * size) == 1
+    alone &= np.bincount(at[row == col], minlength=T * size) == 1
+    alone[entered] = False
+    changes = np.flatnonzero(~alone)
+    changed, after = (changes % size).tolist(), np.searchsorted(changes, size * np.arange(T + 1)).tolist()
+    own, given = _grouped(at, col, changes), _grouped(entered, blocks.entering[2], changes)
+    step, row, col = blocks.leaving
+    width = int(row.max(initial=0)) + 1
+    leaves = np.unique(step * width + row)
+    left, gone = _grouped(step * width + row, col, leaves), np.searchsorted(leaves, width * np.arange(T + 1)).tolist()
+    reached = [0] * size
+    for r, bit in zip(*(part.tolist() for part in blocks.start), strict=True):
+        reached[r] |= 1 << bit
+    out: list[int] = []
+    order: list[int] = []
+    for t in steps.tolist():
+        for k in range(gone[t], gone[t + 1]):
+            out.append(_joined(reached, left(k)))
+            order.append(k)
+        new = []
+        for k in range(after[t], after[t + 1]):
+            bits = _joined(reached, own(k))
+            for bit in given(k):
+                bits |= 1 << bit
+            new.append(bits)
+        for r, bits in zip(changed[after[t] : after[t + 1]], new, strict=True):
+            reached[r] = bits
+    yield from _bits(out, leaves[order] % width, columns)
+    yield from _bits(reached, end, columns)
 
-    def sums(self, targets: Index, own: Entries, given: Entries) -> csr_array:
-        """What rows depend on that are sums of those of ``own``, and of the columns of ``given``."""
-        A = places_matrix(np.searchsorted(targets, own[0]), own[1], (targets.size, self.rows.shape[0]))
-        G = places_matrix(np.searchsorted(targets, given[0]), given[1], (targets.size, self.rows.shape[1]))
-        return (product(A, self.rows) + G).astype(bool)
 
-    def replace(self, targets: Index, block: csr_array) -> None:
-        """All rows are replaced."""
-        self.rows = block
-
-    @staticmethod
-    def places(block: csr_array) -> tuple[Index, Index]:
-        """The rows and columns of the places of a block."""
-        entries = block.tocoo()
-        return entries.row, entries.col
+def _joined(reached: Sequence[int], rows: Sequence[int]) -> int:
+    bits = 0
+    for r in rows:
+        bits |= reached[r]
+    return bits
 
 
-class _Bits:
-    """The same with a bit for each column, 64 a number: only the rows that change are touched."""
+def _grouped(keys: Index, values: Index, wanted: Index) -> Callable[[int], list[int]]:
+    """The values of the key that has a number among those that are wanted, which ascend."""
+    order = np.argsort(keys, kind="stable")
+    ends = np.searchsorted(keys[order], wanted), np.searchsorted(keys[order], wanted, side="right")
+    begins, finishes = (end.tolist() for end in ends)
+    ordered = values[order].tolist()
+    return lambda k: ordered[begins[k] : finishes[k]]
 
-    def __init__(self, size: int, columns: int) -> None:
-        self.rows: Bits = np.zeros((size, -(-columns // 64)), np.uint64)
 
-    def sums(self, targets: Index, own: Entries, given: Entries) -> Bits:
-        """What rows depend on that are sums of those of ``own``, and of the columns of ``given``."""
-        new: Bits = np.zeros((targets.size, self.rows.shape[1]), np.uint64)
-        each = max(GATHERED // (8 * max(new.shape[1], 1)), 1)
-        for at in range(0, own[0].size, each):
-            rows, cols = (part[at : at + each] for part in own)
-            starts = np.flatnonzero(np.diff(rows, prepend=-1))
-            new[np.searchsorted(targets, rows[starts])] |= np.bitwise_or.reduceat(self.rows[cols], starts, axis=0)
-        rows, cols = given
-        np.bitwise_or.at(new, (np.searchsorted(targets, rows), cols // 64), np.uint64(1) << (cols % 64).astype(np.uint64))
-        return new
+def _bits(numbers: Sequence[int], rows: Index, columns: int) -> Iterator[tuple[Index, Index]]:
+    """The rows and the columns that bits of integers mean, one integer a row, some at a time."""
+    words = -(-columns // 64)
+    each = max(HELD // (8 * max(words, 1)), 1)
+    for at in range(0, len(numbers), each):
+        some = b"".join(n.to_bytes(8 * words, "little") for n in numbers[at : at + each])
+        flat = np.frombuffer(some, "<u8")
+        there = np.flatnonzero(flat)
+        flags = np.unpackbits(flat[there].view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
+        word, bit = np.nonzero(flags)
+        yield rows[at + there[word] // words], 64 * (there[word] % words) + bit
 
-    def replace(self, targets: Index, block: Bits) -> None:
-        """Rows become those of a block."""
-        self.rows[targets] = block
 
-    @staticmethod
-    def places(block: Bits) -> tuple[Index, Index]:
-        """The rows and columns of the places of a block."""
-        rows, words = np.nonzero(block)
-        flags = np.unpackbits(block[rows, words].astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
-        at, bit = np.nonzero(flags)
-        return rows[at], 64 * words[at] + bit
+def _by_products(blocks: _Carried, steps: Index, end: Index) -> Iterator[tuple[Index, Index]]:
+    """The same, where the integers would be too long, by sparse products."""
+    size, columns = blocks.shape
+    own = _by_step(steps.size, blocks.own, (size, size))
+    entering = _by_step(steps.size, blocks.entering, (size, columns))
+    leaving = _by_step(steps.size, blocks.leaving, (int(blocks.leaving[1].max(initial=0)) + 1, size))
+    rows, cols = blocks.start
+    reached = places_matrix(rows, cols, (size, columns))
+    for t in steps.tolist():
+        left = product(leaving[t], reached).tocoo()
+        yield left.row, left.col
+        reached = (product(own[t], reached) + entering[t]).astype(bool)
+        reached.sort_indices()
+    left = reached.tocoo()
+    yield end[left.row], left.col
+
+
+def _by_step(T: int, entries: tuple[Index, Index, Index], shape: tuple[int, int]) -> list[csr_array]:
+    """The matrix of each step."""
+    order = np.argsort(entries[0], kind="stable")
+    step, rows, cols = (part[order] for part in entries)
+    ends = np.searchsorted(step, np.arange(T + 1))
+    return [places_matrix(rows[a:b], cols[a:b], shape) for a, b in itertools.pairwise(ends)]
