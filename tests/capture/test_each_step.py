@@ -13,6 +13,7 @@ from backsolve.capture import each_step
 from tests import reference
 
 N = 8
+BAND = np.diag(np.arange(1.0, N + 1)) + np.diag(np.ones(N - 1), 1)
 CASES = {}
 
 
@@ -268,6 +269,46 @@ def custom_inside(x):
         return y.at[i].set(sq(x[i]) + y[i - 1])
 
     return lax.fori_loop(1, N, body, jnp.ones(N))
+
+
+@case
+def rows_of_a_matrix(x):
+    return lax.scan(lambda c, row: (c, row @ x**2), 0.0, BAND)[1]
+
+
+@case
+def rows_by_number(x):
+    return lax.fori_loop(0, N, lambda i, y: y.at[i].set(jnp.asarray(BAND)[i] @ x), jnp.zeros(N))
+
+
+@case
+def masks(x):
+    return lax.map(lambda row: jnp.sum(jnp.where(row, jnp.sin(x), 0.0)), BAND > 0)
+
+
+@case
+def lower(x):
+    return lax.map(lambda i: jnp.sum(jnp.where(jnp.arange(N) <= i, x**2, 0.0)), jnp.arange(N))
+
+
+@case
+def factors_of_steps(x):
+    """Known while tracing to be zero at every second step."""
+
+    def step(c, i):
+        w = jnp.where(i % 2 == 0, 1.0, 0.0)
+        return w * x * c + (1 - w) * c, c
+
+    return lax.scan(step, jnp.ones(N), jnp.arange(4))[1]
+
+
+@case
+def solved_apart(x):
+    """Two systems at once, of which neither knows of the other."""
+    A = np.kron(np.eye(2), 4 * np.eye(N // 2) + np.diag(np.ones(N // 2 - 1), 1) + np.diag(np.ones(N // 2 - 1), -1))
+    return lax.custom_linear_solve(
+        lambda v: A @ v, x**2, lambda _, b: jnp.linalg.solve(A, b), lambda _, b: jnp.linalg.solve(A.T, b)
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -49,12 +49,12 @@ def by_each_step(op: LinearEquation, edge: PatternOf, most: int = MOST) -> Patte
     jaxpr, after = params["jaxpr"].jaxpr, consts + carried
     moving = [x is None for x in operands]
     moving[consts:after] = moving_carry(op, carried)[1]
-    held = [k for k in range(after, len(moving)) if not moving[k] and _is_exact(jaxpr.invars[k])]
+    held = [k for k in range(after, len(moving)) if not moving[k]]
     size = sum(prod(v.aval.shape) for v, m in zip(jaxpr.invars[consts:after], moving[consts:after], strict=True) if m)
     if not 2 <= T <= STEPS // max(size, 1) or not _matters(jaxpr, moving, held):
         return None
     numbers = zip(held, wholly_known([operands[k] for k in held]), strict=True)
-    known = {k: own for k, own in numbers if own is not None}
+    known = {k: own for k, own in numbers if own is not None and _tells(own)}
     if not _matters(jaxpr, moving, list(known)) or any(e.primitive.name == "custom_lin" for e in jx.every_equation(jaxpr)):
         return None
     types: list[Any] = [v.aval if k < consts else _stacked(v.aval, T) for k, v in enumerate(jaxpr.invars)]
@@ -73,8 +73,13 @@ def by_each_step(op: LinearEquation, edge: PatternOf, most: int = MOST) -> Patte
     return _substituted(layout, B.row.astype(np.int64), B.col.astype(np.int64), Places(layout.shape, most))
 
 
-def _is_exact(v: Any) -> bool:
-    return getattr(v.aval.dtype, "kind", "?") in "iub"
+def _kind(x: Any) -> str:
+    return getattr(getattr(x, "dtype", None), "kind", "?")
+
+
+def _tells(numbers: Index) -> bool:
+    """Whether they may be indices or masks, or factors of which many are zero."""
+    return numbers.dtype.kind in "iub" or 2 * int(np.count_nonzero(numbers)) <= numbers.size
 
 
 def _stacked(aval: Any, T: int) -> Any:
@@ -83,15 +88,17 @@ def _stacked(aval: Any, T: int) -> Any:
 
 
 def _matters(jaxpr: Any, moving: Sequence[bool], known: Sequence[int]) -> bool:
-    """Whether known inputs of a body are indices or masks of what moves, or make such."""
+    """Whether known inputs of a body, or what follows from them, are indices, masks or factors of what moves."""
     moves = {v for v, m in zip(jaxpr.invars, moving, strict=True) if m}
-    follows = {jaxpr.invars[k] for k in known}
+    tell = {jaxpr.invars[k] for k in known}
     for eqn in jaxpr.eqns:
-        active, given = ([not jx.is_literal(v) and v in those for v in eqn.invars] for those in (moves, follows))
-        if any(active) and any(g and _is_exact(v) for v, g in zip(eqn.invars, given, strict=True)):
+        active, given = ([not jx.is_literal(v) and v in those for v in eqn.invars] for those in (moves, tell))
+        if any(active) and any(given):
             return True
         moves.update(v for v, a in zip(eqn.outvars, dependent(eqn, active), strict=True) if a)
-        follows.update(v for v, g in zip(eqn.outvars, dependent(eqn, given), strict=True) if g and v not in moves)
+        numbers = not any(g and _kind(v.aval) in "bfc" for v, g in zip(eqn.invars, given, strict=True))  # counted ones
+        follows = zip(eqn.outvars, dependent(eqn, given), strict=True)
+        tell.update(v for v, g in follows if g and v not in moves and (_kind(v.aval) in "iub" or not numbers))
     return False
 
 

@@ -17,6 +17,7 @@ from backsolve.tracing.derivative import dependent
 from backsolve.tracing.jaxpr import (
     Kind,
     bind,
+    inner_equations,
     inner_jaxpr,
     is_literal,
     is_traced,
@@ -32,6 +33,7 @@ _EXACT = (np.dtype("float32"), np.dtype("float64"))  # whose sums and products N
 MANY = 2**18  # floating-point numbers that are written into a program as a constant
 FAR = 100  # equations that are read back from an index: some twelve make one of each axis
 
+_COPIES = ("select_n", "convert_element_type", "gather", "dynamic_slice", "dynamic_update_slice", "scatter")
 _ENTRYWISE = (Kind.CHEAP, Kind.SINE, Kind.DEAR)
 
 
@@ -105,8 +107,7 @@ def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | Non
 
 def _is_exact(v: Any) -> bool:
     """Whether NumPy's numbers are XLA's, and few enough to stand in a program."""
-    dtype = getattr(v.aval, "dtype", None)
-    return _kind(dtype) in "iub" or (dtype in _EXACT and prod(v.aval.shape) <= MANY)
+    return _tells(v.aval)
 
 
 def _kind(dtype: Any) -> str:
@@ -145,11 +146,14 @@ def partly_known(x: Any) -> Partly | None:
         [[ True  True  True]
          [False False False]]
     """
-    return _parts_of([x])[0]
+    return _parts_of([x])[0] if _kind(getattr(x, "dtype", None)) in "iub" else None
 
 
 def _parts_of(xs: Sequence[Any]) -> list[Partly | None]:
-    """The same of several arrays, for which an equation that made more than one of them is worked out once."""
+    """The same of several arrays, for which an equation that made more than one of them is worked out once.
+
+    Of a few floating-point numbers too (`MANY`), where they are moved, or rounded as XLA does it.
+    """
     parts: dict[int, Partly | None] = {}
     equations: dict[int, tuple[Any, int]] = {}
     waiting = list(xs)
@@ -181,20 +185,26 @@ def _parts_of(xs: Sequence[Any]) -> list[Partly | None]:
 
 
 def wholly_known(xs: Sequence[Any]) -> list[np.ndarray[Any, Any] | None]:
-    """The numbers of arrays of integers or booleans of which all are known, None of others."""
+    """The numbers of arrays of which all are known, of floating-point ones where they are few; None of others."""
     return [None if part is None or not part.known.all() else part.numbers for part in _parts_of(xs)]
 
 
 def _at_once(x: Any) -> Partly | None:
-    """Integers or booleans that are known, or that the program being traced has as a constant."""
+    """Numbers that are known, or that the program being traced has as a constant."""
     value = known_value(x)
     value = known_value(constant_of(x)) if value is None else value
-    return None if value is None or _kind(value.dtype) not in "iub" else _wholly(value)
+    return _wholly(value) if value is not None and _tells(value) else None
+
+
+def _tells(x: Any) -> bool:
+    """Whether these are integers or booleans, or a few floating-point numbers."""
+    kind = _kind(getattr(x, "dtype", None))
+    return kind in "iub" or (kind == "f" and x.dtype in _EXACT and prod(x.shape) <= MANY)
 
 
 def _read_back(x: Any) -> tuple[Any, int] | None:
-    """The equation that made integers or booleans and which of its outputs they are, where it is known what it does."""
-    source = made_by(x) if _kind(getattr(x, "dtype", None)) in "iub" else None
+    """The equation that made numbers and which of its outputs they are, where it is known what it does."""
+    source = made_by(x) if _tells(x) else None
     if source is None:
         return None
     eqn = source[0]
@@ -227,7 +237,7 @@ def _partly_entries(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Par
     """The same, of an operation on each entry by itself, or one that moves entries: known is what comes from known ones."""
     record, avals = record_of(eqn.primitive.name), [v.aval for v in eqn.outvars]
     nothing = [None] * len(avals)
-    if record.evaluate is None or not all(_kind(getattr(aval, "dtype", None)) in "iub" for aval in avals):
+    if record.evaluate is None or not all(map(_tells, avals)):
         return nothing
     given = [
         Partly(np.zeros(v.aval.shape, v.aval.dtype), np.zeros(v.aval.shape, bool)) if x is None else x
@@ -266,18 +276,13 @@ def _partly_loop(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly
     jaxpr, after = params["jaxpr"].jaxpr, consts + carried
     unknown = [x is None or not x.known.all() for x in operands]
     follows = dependent(eqn, unknown)
-    wanted = [not f and _kind(getattr(v.aval, "dtype", None)) in "iub" for f, v in zip(follows, eqn.outvars, strict=True)]
+    wanted = [not f and _tells(v.aval) for f, v in zip(follows, eqn.outvars, strict=True)]
+    equations, needed, read = _needed(jaxpr, consts, carried, wanted)
+    if any(map(_rounds, equations)):  # XLA may do it in another way elsewhere
+        wanted = [w and _kind(v.aval.dtype) in "iub" for w, v in zip(wanted, eqn.outvars, strict=True)]
+        equations, needed, read = _needed(jaxpr, consts, carried, wanted)
     if not any(wanted):
         return [None] * len(wanted)
-    needed = list(wanted)
-    while True:  # what is carried to them
-        equations = [e for e, _ in live_equations(jaxpr, needed)]
-        read = {v for e in equations for v in e.invars if not is_literal(v)}
-        read |= {v for v, n in zip(jaxpr.outvars, needed, strict=True) if n and not is_literal(v)}
-        more = [k for k in range(carried) if not needed[k] and jaxpr.invars[consts + k] in read]
-        if not more:
-            break
-        needed = [n or k in more for k, n in enumerate(needed)]
     kept = [k for k in range(carried) if needed[k]]
     cut = [k for k in range(after, len(unknown)) if jaxpr.invars[k] in read]
 
@@ -308,3 +313,26 @@ def _partly_loop(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly
     last, stacked = jax.jit(turned).lower(*inputs).compile()(*inputs)  # at once, whatever is being traced
     found = dict(zip([k for k, n in enumerate(needed) if n], [*last, *stacked], strict=True))
     return [_wholly(np.asarray(found[k])) if w else None for k, w in enumerate(wanted)]
+
+
+def _needed(jaxpr: Any, consts: int, carried: int, wanted: Sequence[bool]) -> tuple[list[Any], list[bool], set[Any]]:
+    """The equations of a loop's body that its wanted outputs need, with what is carried to them; and what these read."""
+    needed = list(wanted)
+    while True:
+        equations = [e for e, _ in live_equations(jaxpr, needed)]
+        read = {v for e in equations for v in e.invars if not is_literal(v)}
+        read |= {v for v, n in zip(jaxpr.outvars, needed, strict=True) if n and not is_literal(v)}
+        more = {k for k in range(carried) if not needed[k] and jaxpr.invars[consts + k] in read}
+        if not more:
+            return equations, needed, read
+        needed = [n or k in more for k, n in enumerate(needed)]
+
+
+def _rounds(eqn: Any) -> bool:
+    """Whether an equation may round floating-point numbers."""
+    inner = inner_equations(eqn.params)
+    if inner:
+        return any(map(_rounds, inner))
+    moves = record_of(eqn.primitive.name).kind in (Kind.MOVES, Kind.JOINS, Kind.PICKS)
+    floating = any(_kind(getattr(v.aval, "dtype", None)) not in "iub" for v in eqn.outvars)
+    return floating and not moves and eqn.primitive.name not in _COPIES

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from backsolve.capture.blocks import (
     PatternOf,
@@ -29,7 +30,7 @@ from backsolve.capture.blocks import (
 from backsolve.capture.each_step import by_each_step
 from backsolve.capture.opaque import LinearEquation
 from backsolve.sparse.boolean import BYTES, MOST, foresee, powers, product, require, same
-from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_labels, run_starts, transposed
+from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries, from_labels, run_starts, transposed
 from backsolve.tracing.derivative import dependent, dependent_outputs, pull_cotangents
 from backsolve.tracing.jaxpr import record_of
 from backsolve.tracing.series import scan_counts
@@ -240,6 +241,30 @@ def _repeated(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     return places.pattern()
 
 
+def _solved(op: LinearEquation, edge: PatternOf) -> Pattern | None:
+    """x = A⁻¹ b: the inverse is a polynomial in A, so that it has none but the places between entries that A connects.
+
+    Where that is all, or where A moves, as of an equation of which nothing is known.
+    """
+    params, operands = op.eqn.params, op.operands
+    matvec, lengths = params["jaxprs"].matvec, params["const_lengths"]
+    count = sum(lengths)
+    if any(x is None for x in operands[:count]) or any(x is not None for x in operands[count:]):
+        return _by_axes(op, edge)
+    constants = list(map(value_or_type, matvec.jaxpr.invars, operands[: lengths.matvec]))
+    A = blocks_of(matvec.jaxpr, matvec.consts, [*constants, *operands[count:]], edge)
+    parts, part = connected_components(A, directed=False)
+    if parts == 1:
+        return _by_axes(op, edge)
+    order = np.argsort(part, kind="stable")
+    sizes = np.bincount(part)
+    require(int((sizes**2).sum()), BYTES, "the inverse of what is solved", MOST)
+    starts = run_starts(sizes)[part[order]]
+    width = sizes[part[order]]
+    within = np.arange(int(width.sum())) - np.repeat(np.cumsum(width) - width, width)
+    return from_entries(np.repeat(order, width), order[np.repeat(starts, width) + within], A.shape)[0]
+
+
 RULES: dict[str, Callable[[LinearEquation, PatternOf], Pattern | None]] = {
     "scan": scanned_pattern,
     "while": _repeated,
@@ -247,6 +272,7 @@ RULES: dict[str, Callable[[LinearEquation, PatternOf], Pattern | None]] = {
     "checkpoint": _called,
     "remat2": _called,
     "custom_lin": _pulled,
+    "custom_linear_solve": _solved,
 }
 
 
