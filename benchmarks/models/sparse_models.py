@@ -237,6 +237,44 @@ def mesh(nodes: int) -> SparseModel:
     return SparseModel(f"mesh, {nodes:,} nodes", function, _uniform(nodes), of_casadi=of_casadi)
 
 
+def power_flow(buses: int) -> SparseModel:
+    """What flows out of each bus of a random network, by complex voltages and a constant matrix of admittances."""
+    rng = np.random.default_rng(0)
+    lines = [(i, int(rng.integers(0, i))) for i in range(1, buses)]
+    lines += [(int(i), int(j)) for i, j in (rng.choice(buses, 2, replace=False) for _ in range(buses // 2))]
+    Y = np.zeros((buses, buses), complex)
+    for i, j in lines:
+        admittance = rng.uniform(0.5, 2) - 1j * rng.uniform(3, 10)
+        Y[[i, j], [i, j]] += admittance
+        Y[[i, j], [j, i]] -= admittance
+
+    def function(x: Array) -> Array:
+        V = x[buses:] * jnp.exp(1j * x[:buses])
+        S = V * jnp.conj(jnp.asarray(Y) @ V)
+        return jnp.concatenate([S.real, S.imag])
+
+    point = np.concatenate([0.1 * rng.normal(size=buses), 1 + 0.05 * rng.normal(size=buses)])
+    return SparseModel(f"power flow, {buses} buses", function, point)
+
+
+def circuit(nodes: int) -> SparseModel:
+    """Currents into the nodes of a random circuit of resistors and diodes, each a number of its own."""
+    rng = np.random.default_rng(0)
+    branches = [(i, int(rng.integers(0, i))) for i in range(1, nodes)]
+    branches += [(int(i), int(j)) for i, j in (rng.choice(nodes, 2, replace=False) for _ in range(nodes))]
+    resistances = rng.uniform(1, 5, len(branches))
+
+    def function(v: Array) -> Array:
+        into = [1e-3 * v[k] ** 3 for k in range(nodes)]
+        for number, (i, j) in enumerate(branches):
+            drop = v[i] - v[j]
+            current = drop / resistances[number] if number % 2 else 1e-3 * (jnp.exp(drop / 0.5) - 1)
+            into[i], into[j] = into[i] + current, into[j] - current
+        return jnp.stack(into)
+
+    return SparseModel(f"circuit, {nodes} nodes", function, 0.3 * rng.normal(size=nodes))
+
+
 # ---- Hessians ---------------------------------------------------------------------------------------------------------
 def rosenbrock(n: int) -> SparseModel:
     """Chained Rosenbrock: a tridiagonal Hessian."""
@@ -258,6 +296,35 @@ def rosenbrock(n: int) -> SparseModel:
         return ca.sum1(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
     return SparseModel(f"Rosenbrock, n = {n:,}", function, _uniform(n), second=True, by_hand=by_hand, of_casadi=of_casadi)
+
+
+def freudenstein_roth(n: int) -> SparseModel:
+    """The extended function of Freudenstein and Roth: a sum of squares of polynomials of two neighbours."""
+
+    def function(x: Array) -> Array:
+        a, b = x[:-1], x[1:]
+        return jnp.sum((a - 13 + ((5 - b) * b - 2) * b) ** 2 + (a - 29 + ((b + 1) * b - 14) * b) ** 2)
+
+    def of_casadi(ca: Any, x: Any) -> Any:
+        a, b = x[:-1], x[1:]
+        return ca.sum1((a - 13 + ((5 - b) * b - 2) * b) ** 2 + (a - 29 + ((b + 1) * b - 14) * b) ** 2)
+
+    return SparseModel(f"Freudenstein and Roth, n = {n:,}", function, _uniform(n), second=True, of_casadi=of_casadi)
+
+
+def minimal_surface(side: int) -> SparseModel:
+    """The area above a square of linear triangles."""
+    nodes = np.arange(side**2).reshape(side, side)
+    below = np.stack([nodes[:-1, :-1], nodes[1:, :-1], nodes[:-1, 1:]], axis=-1).reshape(-1, 3)
+    above = np.stack([nodes[1:, 1:], nodes[:-1, 1:], nodes[1:, :-1]], axis=-1).reshape(-1, 3)
+    corners = np.concatenate([below, above])
+
+    def function(u: Array) -> Array:
+        height = u[corners]
+        slopes = (height[:, 1:] - height[:, :1]) * (side - 1)
+        return jnp.sum(jnp.sqrt(1 + jnp.sum(slopes**2, axis=1))) / (2 * (side - 1) ** 2)
+
+    return SparseModel(f"minimal surface, {side}²", function, _uniform(side**2), second=True)
 
 
 def separable(n: int) -> SparseModel:

@@ -38,6 +38,23 @@ def test_inside(name):
     assert_everywhere(bs.jacobian, f, (x,), reference.jacobian(f)(x))
 
 
+def test_constant_matrices_have_their_own_pattern():
+    """Each in pairs, of which the zeros of a constant matrix have none: a network's power flow, say."""
+    Y = np.diag([1 + 1j, 2 - 1j, 1 + 3j, 4 + 1j]) + np.diag([1j, 2 - 1j, 1], 1)
+    given, x = jnp.asarray(Y), jnp.asarray(X)
+
+    def power(x):
+        V = x * jnp.exp(1j * x)
+        S = V * jnp.conj(given @ V)
+        return jnp.concatenate([S.real, S.imag])
+
+    for f in (power, lambda x: (Y @ (x * jnp.exp(1j * x))).real, lambda x: jnp.abs((x + 2j * x**2) @ given)):
+        expected = reference.jacobian(f)(x)
+        found = jax.jit(bs.jacobian(f, format="sparse"))(x)
+        np.testing.assert_allclose(found.todense(), expected, rtol=1e-9, atol=1e-12)
+        assert found.nnz == np.count_nonzero(expected)
+
+
 @pytest.mark.parametrize("name", ["irfft", "spectrum", "products", "masked"])
 def test_hessians(name):
     def energy(x):

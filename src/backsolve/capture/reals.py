@@ -18,6 +18,7 @@ from jax import lax
 from backsolve.algebra.arrays import is_number, namespace
 from backsolve.algebra.elements import is_zero
 from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace, is_complex
+from backsolve.capture.folding import known_value
 from backsolve.capture.opaque import LinearEquation
 from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.operators.base import Identity, LinearOperator, Scaling, Zero
@@ -129,7 +130,9 @@ def _einsum(op: Einsum) -> Einsum:
 
 
 def _blocks(x: Any) -> Any:
-    """[[re, −im], [im, re]] for each entry, along two last axes."""
+    """[[re, −im], [im, re]] for each entry, along two last axes; known numbers stay known."""
+    known = known_value(x)
+    x = x if known is None else known
     xp = namespace(x)
     re, im = xp.real(x), xp.imag(x)
     return xp.stack([xp.stack([re, -im], axis=-1), xp.stack([im, re], axis=-1)], axis=-2)

@@ -315,7 +315,7 @@ def common_dtype(arrays: Sequence[Any], dtype: Any) -> list[Any]:
 
 Index = np.ndarray[Any, Any]
 
-_TERMS = 8  # an entry with more terms is of no kind
+_TERMS = 32  # an entry with more terms is of no kind
 _KINDS = 16  # kinds that are made by themselves
 _LOOKED_AT = 64  # kinds that are told apart
 _SMALLEST = 64  # entries of a kind; fewer are not worth its operations
