@@ -64,13 +64,13 @@ SMALL: tuple[Callable[[], SparseModel], ...] = (
     partial(models.rosenbrock, 30),
 )
 TEXT = (
-    "All non-zeros of the Jacobian of a function of one vector (of the Hessian for Rosenbrock, the partially separable sum, "
-    "Freudenstein and Roth, and the minimal surface), in float64, everyone from the same plain JAX function; CasADi from "
-    "the same formula in its own words. asdex detects and colours, sparsejac is handed our pattern and colours. By hand are "
-    "the non-zeros as one would write them; empty is a jitted function that writes as many copies of one number, and so what no "
-    "derivative under `jax.jit` can be faster than. Preparation is from a function that JAX has not seen before to machine "
-    "code: trace, pattern, (colours,) compile. Bytes are the result and the temporaries by XLA's own count. XLA uses "
-    f"{cores()} threads."
+    "All non-zeros of the Jacobian of a function of one vector (of the Hessian for Rosenbrock, the partially "
+    "separable sum, Freudenstein and Roth, and the minimal surface), in float64, everyone from the same plain JAX "
+    "function; CasADi from the same formula in its own words. asdex detects and colours, sparsejac is handed our "
+    "pattern and colours. By hand are the non-zeros as one would write them; empty is a jitted function that writes "
+    "as many copies of one number, and so what no derivative under `jax.jit` can be faster than. Preparation is from "
+    "a function that JAX has not seen before to machine code: trace, pattern, (colours,) compile. Bytes are the "
+    f"result and the temporaries by XLA's own count. XLA uses {cores()} threads."
 )
 PEERS = ("asdex", "sparsejac", "CasADi", "CasADi C", "dense", "by hand", "empty")
 

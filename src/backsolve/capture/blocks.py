@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from backsolve.capture.folding import known_value, partly_known
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.walk import Program, walk
+from backsolve.elimination.dependence import dependence
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import LinearOperator
 from backsolve.operators.moves import flat_space
@@ -41,7 +42,7 @@ def blocks_of(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: Pa
     abstract = [isinstance(x, jax.ShapeDtypeStruct) for x in inputs]
     spaces = [jx.space_of_aval(jaxpr.invars[k].aval) for k in moving]
     out = [jx.space_of_aval(v.aval) for v in jaxpr.outvars]
-    jacobians: list[Any] = []
+    patterns: list[Any] = []
 
     def look(*given: Any) -> tuple[()]:
         it = iter(given)
@@ -50,11 +51,14 @@ def blocks_of(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: Pa
         program = Program(spaces, fold=True)
         _, nodes = walk(jaxpr, consts, values, program, [next(numbers) if x is None else None for x in inputs])
         M, L, S = program.matrices(nodes, out)
-        jacobians.append(accumulate_sparse(M, L, S, lambda op: _of_ones(op, edge)))
+        found = dependence(M, L, S, edge)
+        if found is None:
+            found = {place: op.pattern for place, op in accumulate_sparse(M, L, S, lambda op: _of_ones(op, edge)).items()}
+        patterns.append(found)
         return ()
 
     jax.eval_shape(look, *[x for x, a in zip(inputs, abstract, strict=True) if a])
-    return placed({place: op.pattern for place, op in jacobians[-1].items()}, _sizes(out), _sizes(spaces))
+    return placed(patterns[-1], _sizes(out), _sizes(spaces))
 
 
 def _of_ones(op: LinearOperator, edge: PatternOf) -> Sparse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import prod
 from typing import Any
 
@@ -19,6 +19,7 @@ from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Translated, joined_sparse
 from backsolve.capture.row_blocks import by_row_blocks
 from backsolve.capture.step_blocks import by_step_blocks
+from backsolve.elimination.dependence import dependence
 from backsolve.elimination.sparse_edges import accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator, Space, TupleSpace
 from backsolve.operators.dispatch import operation
@@ -33,7 +34,7 @@ from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.series import explicit_mesh, is_spread
 
-__all__ = ["sparse_edge", "sparse_jacobian"]
+__all__ = ["sparse_edge", "sparse_jacobian", "sparse_pattern"]
 
 
 @operation
@@ -152,13 +153,7 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
     nodes = None if isinstance(order, str) and order == "auto" else _nodes(order, system)
     whole = system.over_reals
     lower = lower and not any(map(is_complex, inputs))  # pairs of a complex Hessian are not symmetric
-    known: dict[int, tuple[Any, Any]] = {}  # by an operator's id, the operator and what is known of it
-
-    def edge(op: LinearOperator) -> Sparse | Pattern | None:
-        if id(op) not in known:
-            known[id(op)] = op, sparse_edge(op)
-        return known[id(op)][1]  # type: ignore[no-any-return]
-
+    edge = _edges()
     blocks = accumulate_sparse(whole.M, whole.L, whole.sinks, edge, nodes, lower=lower)
     if whole is not system:
         blocks = {(i, j): joined_sparse(op, outputs[i], inputs[j]) for (i, j), op in blocks.items()}
@@ -178,6 +173,38 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
         [spread[i, j] if (i, j) in spread else _matrix(op, out, into) for j, (op, into) in enumerate(zip(row, inputs))]
         for i, (row, out) in enumerate(zip(made, outputs))
     ]
+
+
+def sparse_pattern(system: System) -> list[list[SparseMatrix]]:
+    """The patterns of `sparse_jacobian` as matrices of booleans.
+
+    Cost: as of `dependence` where no node depends on much, and there are no complex numbers; else an elimination.
+    """
+    whole = system.over_reals
+    blocks = dependence(system.M, system.L, system.sinks, _edges()) if whole is system else None
+    if blocks is None:
+        rows = sparse_jacobian(system)
+        return [[SparseMatrix(A.pattern, np.ones(A.nnz, bool), A.domain, A.codomain) for A in row] for row in rows]
+
+    def block(i: int, out: Any, j: int, into: Any) -> SparseMatrix:
+        nowhere = np.zeros(0, np.int64)
+        pattern = blocks.get((i, j), Pattern(nowhere, nowhere, (out.size, into.size)))
+        return SparseMatrix(pattern, np.ones(pattern.nnz, bool), tuple(into.shape), tuple(out.shape))
+
+    inputs = list(enumerate(system.M.col_spaces))
+    return [[block(i, out, j, into) for j, into in inputs] for i, out in enumerate(system.sinks.row_spaces)]
+
+
+def _edges() -> Callable[[LinearOperator], Sparse | Pattern | None]:
+    """`sparse_edge`, each operator looked at once."""
+    known: dict[int, tuple[Any, Any]] = {}  # by an operator's id, the operator and what is known of it
+
+    def edge(op: LinearOperator) -> Sparse | Pattern | None:
+        if id(op) not in known:
+            known[id(op)] = op, sparse_edge(op)
+        return known[id(op)][1]  # type: ignore[no-any-return]
+
+    return edge
 
 
 def _nodes(order: Any, system: System) -> Iterable[int]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.capture.linearized import Linearized
-from backsolve.capture.sparse import sparse_jacobian
+from backsolve.capture.sparse import sparse_jacobian, sparse_pattern
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.tracing import jaxpr as jx
 from backsolve.xla.materialize import SPARSE, materialized
@@ -156,12 +156,8 @@ def pattern_of(build: Build, primals: Sequence[Any]) -> Any:
 
     def traced(*arrays: Any) -> Any:
         system, _, _ = build(arrays, {})
-        J = system.jacobian(format="sparse")
-        patterns.append(jax.tree_util.tree_map(_boolean, J, is_leaf=lambda x: isinstance(x, SparseMatrix)))
+        patterns.append(system.nested(sparse_pattern(system)))
         return ()
-
-    def _boolean(A: SparseMatrix) -> SparseMatrix:
-        return SparseMatrix(A.pattern, np.ones(A.nnz, bool), A.domain, A.codomain)
 
     jax.eval_shape(traced, *primals)
     return patterns[0]
