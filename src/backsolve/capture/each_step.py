@@ -30,7 +30,7 @@ __all__ = ["by_each_step"]
 Index = np.ndarray[Any, Any]
 
 HELD = 1 << 25  # bytes of what the carry depends on, as integers; beyond, a sparse matrix
-STEPS = 1 << 24  # numbers that are carried at all steps together
+STEPS = 1 << 22  # numbers that are carried at all steps together
 
 _NOWHERE = np.zeros(0, np.int64)
 

@@ -19,7 +19,7 @@ from backsolve.sparse.pattern import Pattern, from_entries, run_starts
 
 __all__ = ["dependence"]
 
-MANY = 2**22  # places of all nodes together, beyond which an elimination may have fewer
+MANY = 2**23  # pairs of places that meet, beyond which fewer may in an elimination
 
 
 def dependence(
@@ -28,7 +28,7 @@ def dependence(
     """The places of the blocks (output, source) of S (I − L)⁻¹ M; a block without a path is absent.
 
     ``edge`` gives an edge as a sparse operator, its pattern, or None where all may depend on all.
-    None where the nodes depend on more than `MANY` sources' entries together.
+    None where more than `MANY` pairs of places meet.
     Cost: a product of boolean matrices for each edge.
     """
     starts = run_starts([space.size for space in M.col_spaces])
@@ -42,21 +42,31 @@ def dependence(
             patterns[id(op)] = None if found is None else _boolean(found)
         return patterns[id(op)]
 
+    left = MANY
+
+    def row(terms: list[tuple[LinearOperator, csr_array]]) -> csr_array | None:
+        """The sum of products; None where too many pairs meet."""
+        nonlocal left
+        factors = [(pattern(op), op, rows) for op, rows in terms]
+        left -= sum(_work(*factor) for factor in factors)
+        return _sum([_times(*factor) for factor in factors]) if left >= 0 else None
+
     nodes: dict[int, csr_array] = {}
-    total = 0
     for i in topological_order(L.shape[0], L.row, L.name):
         terms = [(op, sources[k]) for k, op in M.row(i)] + [(op, nodes[k]) for k, op in L.row(i) if k in nodes]
         if terms:
-            nodes[i] = _sum([_times(pattern(op), op, rows) for op, rows in terms])
-            total += nodes[i].nnz
-        if total > MANY:
-            return None
+            nodes[i] = row(terms)
+            if nodes[i] is None:
+                return None
     blocks: dict[tuple[int, int], Pattern] = {}
     for i in range(S.shape[0]):
         terms = [(op, nodes[k]) for k, op in S.row(i) if k in nodes]
         if not terms:
             continue
-        entries = _sum([_times(pattern(op), op, rows) for op, rows in terms]).tocoo()
+        total = row(terms)
+        if total is None:
+            return None
+        entries = total.tocoo()
         for j, space in enumerate(M.col_spaces):
             own = (entries.col >= starts[j]) & (entries.col < starts[j + 1])
             if own.any():
@@ -73,6 +83,13 @@ def _placed(start: int, size: int, total: int) -> csr_array:
 def _boolean(pattern: Pattern) -> csr_array:
     starts, cols = pattern.compressed
     return csr_array((np.ones(pattern.nnz, bool), cols, starts), shape=pattern.shape)
+
+
+def _work(A: csr_array | None, op: LinearOperator, rows: csr_array) -> int:
+    """How many pairs of places meet in a product."""
+    if A is None:
+        return int(op.codomain.size * rows.nnz)
+    return rows.nnz if A.shape == (1, 1) else int(np.diff(rows.indptr)[A.indices].sum())
 
 
 def _times(A: csr_array | None, op: LinearOperator, rows: csr_array) -> csr_array:
