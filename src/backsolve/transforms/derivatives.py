@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
+from itertools import islice
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ from backsolve.tracing.derivative import has_own_rules
 from backsolve.tracing.series import beside
 from backsolve.transforms.sparse import LAYOUTS, pattern_of, sparse_derivative
 from backsolve.xla.materialize import GRADIENT, JACOBIAN, Policy, concerns, materialized
+from backsolve.xla.packed import MANY, in_vectors, packed
 
 __all__ = [
     "grad",
@@ -407,7 +409,9 @@ def _sparse_hessian(
     fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool, form: _Form, *, value: bool
 ) -> Callable[..., Any]:
     """The Hessian alone, or with ``value`` ((gradient, value), Hessian)."""
-    inner = (_gradient_with_value if value else grad)(fun, argnums, has_aux, holomorphic)
+
+    def derivative_of(fun: Any) -> Callable[..., Any]:
+        return (_gradient_with_value if value else grad)(fun, argnums, has_aux, holomorphic)
 
     def build(args: Any, kwargs: Any) -> tuple[Linearized, Any, bool]:
         if not callable(fun):
@@ -423,6 +427,7 @@ def _sparse_hessian(
                 f"hessian with format={form.format!r} needs a scalar output, but {name_of(fun)} returns shape "
                 f"{shape.shape}; reduce it (jnp.sum), or take format='array'."
             )
+        inner = derivative_of(fun if has_aux or _packed(program.jaxpr, program.consts) is None else in_vectors(fun))
         system, aux = _system(inner, args, kwargs, argnums, "hessian", has_aux or value, holomorphic, False, fold=True)
         _check_real_output(inner, system.value, holomorphic)
         return system, aux, not has_own_rules(program.jaxpr)
@@ -466,7 +471,16 @@ def _system(
     *,
     fold: bool = False,
 ) -> tuple[Linearized, Any]:
-    return _traced(fun, args, kwargs, argnums, what, has_aux, holomorphic, allow_int).system(fold=fold)
+    program = _traced(fun, args, kwargs, argnums, what, has_aux, holomorphic, allow_int)
+    closed = _packed(program.jaxpr, program.consts) if fold and program.known is None else None
+    if closed is not None:
+        program = replace(program, jaxpr=closed.jaxpr, consts=closed.consts)
+    return program.system(fold=fold)
+
+
+def _packed(jaxpr: Any, consts: Sequence[Any]) -> Any:
+    """The program with equations of numbers that are alike done together; None of a short one, or where few are."""
+    return packed(jaxpr, consts) if sum(1 for _ in islice(jx.every_equation(jaxpr), MANY)) == MANY else None
 
 
 def _traced(
