@@ -41,7 +41,7 @@ def choices(x):
 def with_arrays(x):
     """Numbers of whole arrays, and arrays joined of numbers."""
     A = jnp.outer(x, jnp.sin(x)) + jnp.arange(float(N))
-    out = [A[i, j] * x[i] + jnp.cos(A[j, i]) for i, j in LINES]
+    out = [A[i, j] * x[i] + jnp.cos(A[j, i]) - x[j] ** 2 / (2.0 + A[i, i]) for i, j in LINES]
     joined = jnp.array(out[: N * 2]).reshape(2, N)
     return jnp.tanh(joined) @ x + jnp.sum(jnp.stack(out))
 
