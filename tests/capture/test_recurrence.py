@@ -131,6 +131,31 @@ def two_at_once(x):
     return over(dense_step)(x) + over(lambda c, u: (0.9 * c + u, jnp.sin(c) * 0.2), C0)(x)
 
 
+def handed_on(x):
+    """Outputs of the carries after the step, one of which follows from the other."""
+
+    def step(carry, u):
+        a, b = carry
+        b = 0.3 * b + u * jnp.sin(a)
+        a = 0.2 * jnp.cos(a) + 0.5 * b
+        return (a, b), (jnp.sin(jnp.roll(a, 1)) * b, u + a)
+
+    y, z = lax.scan(step, (C0, 0.4 * C0), x)[1]
+    return y + 2 * z
+
+
+def history(x):
+    """The last states are carried: one carry is another's of before, one of them twice."""
+
+    def step(carry, u):
+        new, before, _ = carry
+        after = jnp.sin(new) * 0.5 - 0.2 * before + u
+        return (after, new, after), (after + jnp.sin(new), jnp.cumsum(after))
+
+    y, z = lax.scan(step, (C0, C0, C0), x)[1]
+    return y + z
+
+
 PROGRAMS = {
     "dense": over(dense_step),
     "reverse": over(dense_step, reverse=True),
@@ -148,6 +173,8 @@ PROGRAMS = {
     "there and back": there_and_back,
     "unrolled": unrolled,
     "two": two_at_once,
+    "handed on": handed_on,
+    "history": history,
 }
 
 
@@ -388,6 +415,7 @@ def test_optimal_control_is_linear_in_its_steps():
         u = jnp.asarray(0.1 * RNG.standard_normal(steps))
         matrix = bordered_system(bs.linearize(bs.grad(rollout), u))
         entries[steps] = matrix.layout.nnz
+        assert matrix.layout.size == 5 * steps  # state, costate and torque of each
     assert entries[200] - entries[100] == (entries[10_000] - entries[200]) / 98
     u, v = jnp.asarray(0.1 * RNG.standard_normal(10_000)), jnp.asarray(RNG.standard_normal(10_000))
     x = bs.inverse_hvp(rollout, (u,), v)

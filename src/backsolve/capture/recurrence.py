@@ -1,11 +1,12 @@
 """Loops taken apart: the carry of all steps as unknowns of a matrix that is block bidiagonal in time.
 
-With c the carry, x what is sliced, k what stays, and a body c' = A c + B x + K k, y = C c + D x + E k, the carries after
-all steps are one vector c with
+With c the carry, x what is sliced, k what stays, and a body c' = A c + B x + K k, y = C c + D x + E k + F c', the carries
+after all steps are one vector c with
 
     (I − own) c = entering · (k, c₀, x),    (c_T, y) = leaving · c + direct · (k, c₀, x)
 
-where ``own`` holds the blocks A, each a step below the diagonal.  The body is linearized once, all steps side by side.
+where ``own`` holds the blocks A, each a step below the diagonal.  The body is linearized once, all steps side by side.  What
+y has of the carry after the step stays F c': of a loop that hands out its carry it is the identity, not A and B once more.
 """
 
 from __future__ import annotations
@@ -128,6 +129,9 @@ class Loop:
         for (i, j), block in self._blocks(edge).items():
             to_carry = i < self.carried
             rows = self.carry[i].reshape(-1) if to_carry else self.leaving[i]
+            if j >= len(inputs):
+                leaving.append((block, rows, self.carry[carried[j - len(inputs)]].reshape(-1)))
+                continue
             k = inputs[j] - self.consts
             if not 0 <= k < self.carried:
                 (entering if to_carry else direct).append((block, rows, self.entering[inputs[j]]))
@@ -163,7 +167,10 @@ class Loop:
         return np.roll(after, -1 if self.reverse else 1, axis=0).reshape(-1), first.reshape(-1)
 
     def _blocks(self, edge: PatternOf) -> dict[tuple[int, int], Sparse]:
-        """What the body's outputs depend on, all steps side by side: blocks by number of output and of moving input."""
+        """What the body's outputs depend on, all steps side by side: blocks by number of output and of moving input.
+
+        Behind the inputs come the carries that move, as they are after the step, for what is not carried.
+        """
 
         def known(op: LinearOperator) -> Sparse | Pattern:
             weight = edge(op)
@@ -172,17 +179,26 @@ class Loop:
             return weight
 
         jaxpr, closed = self.body.jaxpr, self.body
-        axes = [None] * self.consts + [0] * (len(jaxpr.invars) - self.consts)
+        after = [v for v, moves in zip(jaxpr.outvars, self.moving, strict=False) if moves]
+        invars = [*jaxpr.invars, *after]
+
+        def step(*xs: Any) -> list[Any]:
+            given, then = xs[: len(jaxpr.invars)], xs[len(jaxpr.invars) :]
+            return [*jx.evaluated(closed, given)[: self.carried], *_after(closed, given, after, then)[self.carried :]]
+
+        axes = [None] * self.consts + [0] * (len(invars) - self.consts)
         types: list[Any] = [
             jax.ShapeDtypeStruct(v.aval.shape if axis is None else (self.length, *v.aval.shape), v.aval.dtype)  # type: ignore[no-untyped-call]
-            for v, axis in zip(jaxpr.invars, axes, strict=True)
+            for v, axis in zip(invars, axes, strict=True)
         ]
-        every = jax.make_jaxpr(jax.vmap(lambda *xs: jx.evaluated(closed, xs), in_axes=axes))(*types)
+        every = jax.make_jaxpr(jax.vmap(step, in_axes=axes))(*types)
         given = self.given()
         values = [x if numbers is None else numbers for x, numbers in zip(given, wholly_known(given), strict=True)]
+        values.extend(None for _ in after)
         count = iter(range(len(values)))
-        numbers = [next(count) if moves else None for moves in self.active]
-        moving = [t for t, moves in zip(types, self.active, strict=True) if moves]
+        active = [*self.active, *(True for _ in after)]
+        numbers = [next(count) if moves else None for moves in active]
+        moving = [t for t, moves in zip(types, active, strict=True) if moves]
         program = Program([ArraySpace(t.shape, t.dtype) for t in moving], fold=True)
         _, nodes = walk(every.jaxpr, every.consts, values, program, numbers)
         wanted = [k >= self.carried or self.moving[k] for k in range(len(nodes))]
@@ -218,6 +234,21 @@ class Loop:
         _, known = lax.scan(step, start, given[self.after :], length=self.length, reverse=self.reverse)
         it = iter(known)
         return [None if moves else next(it) for moves in self.moving]
+
+
+def _after(closed: Any, args: Sequence[Any], variables: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+    """The outputs of a jaxpr in which equations set these variables to these values, not to their own results."""
+    jaxpr = closed.jaxpr
+    given = {v: x for v, x in zip(variables, values, strict=True) if not jx.is_literal(v)}
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *args), strict=True))
+
+    def read(atom: Any) -> Any:
+        return jx.literal_value(atom) if jx.is_literal(atom) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        results = zip(eqn.outvars, jx.bind(eqn, [read(v) for v in eqn.invars]), strict=True)
+        known.update((v, given.get(v, x)) for v, x in results)
+    return [read(v) for v in jaxpr.outvars]
 
 
 def _numbered(sizes: Sequence[int], chosen: Sequence[bool]) -> list[Index]:
