@@ -1,9 +1,12 @@
-"""Engines for concrete numbers: what they share (refinement, care, what an error names), and SciPy's SuperLU."""
+"""Engines for concrete numbers: what they share (refinement, care, what an error names), and SciPy's SuperLU.
+
+A matrix inside a narrow band, such as that of a loop taken apart, is LAPACK's.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,9 +165,51 @@ class HostFactors(ABC):
 
 PAIRED = 0.02  # share of places with a mirror image from which rows and columns may belong together
 BAND = 20  # times the entries of the matrix inside a band: factored in it
+DENSE = 4  # times the entries of the factors in a band of one width: LAPACK takes one in a quarter of SuperLU's time
 FULL = 30  # times the entries of the matrix in its factors: worth trying another order
 TRIED = 5_000_000  # entries of factors up to which another order is tried
 GENTLE = 0.01  # a pivot on the diagonal is taken if it is so many times the largest of its column
+
+
+class Band(NamedTuple):
+    """How many diagonals of a matrix there are below and above its main one, and where LAPACK has each entry."""
+
+    below: int
+    above: int
+    places: Array
+
+    def factor(self, numbers: Array, n: int) -> BandFactors:
+        """Factor.  Raises `RuntimeError` for a singular matrix, as SuperLU does."""
+        from scipy.linalg import get_lapack_funcs
+
+        diagonals = np.zeros((n, 2 * self.below + self.above + 1), numbers.dtype)
+        diagonals.reshape(-1)[self.places] = numbers
+        gbtrf, gbtrs = get_lapack_funcs(("gbtrf", "gbtrs"), (diagonals,))
+        lu, swaps, info = gbtrf(diagonals.T, self.below, self.above, overwrite_ab=True)
+        if info > 0:
+            raise RuntimeError(f"singular: pivot {info} is 0")
+        return BandFactors(self, lu, swaps, gbtrs)
+
+
+class BandFactors:
+    """P L U of a matrix inside a band, by LAPACK: ``lu`` as it stores them, row k swapped with row ``swaps[k]``."""
+
+    def __init__(self, band: Band, lu: Array, swaps: Array, substituted: Callable[..., tuple[Array, int]]) -> None:
+        self.band = band
+        self.lu = lu
+        self.swaps = swaps
+        self.nnz = lu.size
+        self._substituted = substituted
+
+    def solve(self, b: Array, trans: str) -> Array:
+        """The x with A x = b, or Aᵀ x = b where ``trans`` is "T"."""
+        return self._substituted(self.lu, self.band.below, self.band.above, b, self.swaps, trans=int(trans == "T"))[0]
+
+    def slogdet(self) -> tuple[Any, Any]:
+        """The sign (of complex numbers, the phase) of the determinant, and the logarithm of its size."""
+        pivots = self.lu[self.band.below + self.band.above]
+        swapped = np.count_nonzero(self.swaps != np.arange(self.swaps.size))
+        return np.prod(pivots / np.abs(pivots)) * (1 - 2 * (swapped % 2)), np.log(np.abs(pivots)).sum()
 
 
 class Order(NamedTuple):
@@ -175,7 +220,8 @@ class Order(NamedTuple):
     cols: Array
     paired: bool  # pivots on the diagonal are preferred, so that rows and columns are ordered alike
     final: bool  # whether the order is fill-reducing already
-    narrow: bool = False  # a band, whose columns are too short for SuperLU to take several at a time
+    narrow: bool = False  # inside a band, whose columns are too short for SuperLU to take several at a time
+    band: Band | None = None  # where it is of about one width
 
 
 class SuperLU(HostFactors):
@@ -183,6 +229,7 @@ class SuperLU(HostFactors):
 
     Where rows and columns belong together (nodes with nodes, sources with outputs), pivots on the diagonal are preferred,
     which keeps the fill small; where such factors do not solve well, partial pivoting takes over.  Long rows are stretched.
+    A matrix inside a band of about one width, as chains have, is factored by LAPACK, by partial pivoting too.
     Raises `SingularError`, naming the unknown whose pivot is missing, and `PatternTooLargeError` where the factors do not
     fit into memory.
     Source: Demmel, Eisenstat, Gilbert, Li and Liu, *A supernodal approach to sparse partial pivoting*, 1999 (SuperLU); Li
@@ -198,16 +245,15 @@ class SuperLU(HostFactors):
         self._factor(orders[0] if orders else _first_order(self._stretched))
 
     def _factor(self, order: Order) -> None:
-        from scipy.sparse import csc_array
         from scipy.sparse.linalg import splu
 
-        N = self._stretched.size
-        numbers = self._stretched.numbers(self.matrix.data)[order.columns.order]
-        A = csc_array((numbers, order.columns.indices, order.columns.indptr), shape=(N, N))
-        spec = "NATURAL" if order.final else "MMD_AT_PLUS_A" if order.paired else "COLAMD"
-        gentle: dict[str, Any] = {"diag_pivot_thresh": GENTLE, "options": {"SymmetricMode": True}} if order.paired else {}
+        N, A = self._stretched.size, None
         try:
-            self._lu = splu(for_superlu(A), permc_spec=spec, panel_size=1 if order.narrow else None, **gentle)
+            if order.band is None:
+                A = self._ordered(order)
+                self._lu = _by_superlu(A, order)
+            else:
+                self._lu = order.band.factor(self._numbers(order), N)
         except RuntimeError as error:
             if "singular" not in str(error) and "failed to factorize" not in str(error):  # what it says inside a supernode
                 raise
@@ -216,13 +262,27 @@ class SuperLU(HostFactors):
                 return
             raise self._singular() from None
         except MemoryError:
-            raise self._too_large(N, A.nnz) from None
+            raise self._too_large(N, order.columns.indices.size) from None
         self._order = order
         orders: list[Order] = self.layout.remember("order", list)
+        if A is None:
+            orders[:] = [order]
+            return
         orders[:] = [order if order.final else _reordered(order, np.argsort(self._lu.perm_c))]
         worse = FULL * A.nnz < self._lu.nnz < TRIED  # beyond that a second order might fill the memory
         if order.paired and not order.final and worse and splu(for_superlu(A)).nnz < self._lu.nnz / 2:
             self._with_all_pivots()
+
+    def _numbers(self, order: Order) -> Array:
+        numbers: Array = self._stretched.numbers(self.matrix.data)[order.columns.order]
+        return numbers
+
+    def _ordered(self, order: Order) -> Any:
+        """The stretched matrix in this order."""
+        from scipy.sparse import csc_array
+
+        N = self._stretched.size
+        return csc_array((self._numbers(order), order.columns.indices, order.columns.indptr), shape=(N, N))
 
     def _with_all_pivots(self) -> None:
         """Factor again by partial pivoting, now and for later numbers."""
@@ -236,15 +296,14 @@ class SuperLU(HostFactors):
 
     def slogdet(self) -> tuple[Any, Any]:
         """As `HostFactors.slogdet`, from the factors.  Each link of a stretched row is a factor of −1."""
-        sign, size = _slogdet(self._lu)
+        sign, size = self._lu.slogdet() if isinstance(self._lu, BandFactors) else _slogdet(self._lu)
         links = self._stretched.size - self.layout.size
         return sign * parity(self._order.rows) * parity(self._order.cols) * (1 - 2 * (links % 2)), size
 
     def inverse_entries(self, rows: Array, cols: Array) -> Array | None:
         """(A⁻¹)[rows[k], cols[k]], from the factors; None where substitutions are the better way."""
-        order, lu = self._order, self._lu
-        n = self._stretched.size
-        numbers = self._stretched.numbers(self.matrix.data)[order.columns.order]
+        order, n, numbers = self._order, self._stretched.size, self._numbers(self._order)
+        lu = self._lu if order.band is None else _by_superlu(self._ordered(order), order)
         col = np.repeat(np.arange(n), np.diff(order.columns.indptr))
         A = _csc(numbers, lu.perm_r[order.columns.indices], lu.perm_c[col], n)
         # Row k of the inverse belongs to column k of the matrix.
@@ -265,6 +324,15 @@ class SuperLU(HostFactors):
         x[after] = y
         solution: Array = x[: b.shape[0]]
         return solution
+
+
+def _by_superlu(A: Any, order: Order) -> Any:
+    """SuperLU's factors of a matrix in this order."""
+    from scipy.sparse.linalg import splu
+
+    spec = "NATURAL" if order.final else "MMD_AT_PLUS_A" if order.paired else "COLAMD"
+    gentle: dict[str, Any] = {"diag_pivot_thresh": GENTLE, "options": {"SymmetricMode": True}} if order.paired else {}
+    return splu(for_superlu(A), permc_spec=spec, panel_size=1 if order.narrow else None, **gentle)
 
 
 def _csc(numbers: Array, rows: Array, cols: Array, n: int) -> Any:
@@ -317,12 +385,21 @@ def _banded(matrix: Stretched) -> Order | None:
     i, j = at[paired[row]], at[col]
     first = np.arange(n)
     np.minimum.at(first, np.maximum(i, j), np.minimum(i, j))
-    if 2 * (np.arange(n) - first)[: n - full.sum()].sum() > BAND * row.size:
+    inside = (np.arange(n) - first)[: n - full.sum()].sum()
+    if 2 * inside > BAND * row.size:
         return None
     here = Order(matrix.columns._replace(order=np.arange(row.size)), mate, np.arange(n), True, False)
-    return _reordered(here._replace(columns=here.columns._replace(indices=paired[row])), by)._replace(
-        paired=False, narrow=True
-    )
+    order = _reordered(here._replace(columns=here.columns._replace(indices=paired[row])), by)
+    return order._replace(paired=False, narrow=True, band=_band(order.columns, n, int(3 * inside + n)))
+
+
+def _band(columns: Columns, n: int, entries: int) -> Band | None:
+    """The band that a matrix is inside; None where that is much more than the entries of its factors."""
+    col = np.repeat(np.arange(n), np.diff(columns.indptr))
+    under = columns.indices - col
+    below, above = int(under.max(initial=0)), int(-under.min(initial=0))
+    height = 2 * below + above + 1
+    return Band(below, above, col * height + below + above + under) if height * n <= DENSE * entries else None
 
 
 def _reordered(order: Order, by: Array) -> Order:
