@@ -46,7 +46,7 @@ class HostFactors(ABC):
         numbers = numbers.astype(np.result_type(numbers.dtype, np.float64), copy=False)
         if not np.isfinite(numbers).all():
             raise SingularError(f"the matrix has entries that are NaN or infinite, in {self._where_not_finite(numbers)}.")
-        self._sizes: tuple[Array, Array] | None = None  # Σⱼ |Aᵢⱼ| and Σᵢ |Aᵢⱼ|
+        self._sizes: dict[str, Array] = {}  # Σⱼ |Aᵢⱼ| ("N") and Σᵢ |Aᵢⱼ| ("T")
         self.matrix = csc_array((numbers, layout.columns.indices, layout.columns.indptr), shape=(n, n))
 
     @abstractmethod
@@ -106,10 +106,11 @@ class HostFactors(ABC):
 
     def _is_rounding(self, left: Array, x: Array, b: Array, trans: str) -> bool:
         """Whether each |b − A x|ᵢ is within a few units of the last place of ‖Aᵢ‖₁ ‖x‖ + |bᵢ|."""
-        if self._sizes is None:
-            size = abs(self.matrix)
-            self._sizes = size.sum(axis=1), size.sum(axis=0)
-        rows = self._sizes[trans == "T"].reshape(-1, *[1] * (b.ndim - 1))
+        if trans not in self._sizes:
+            A = self.matrix
+            at = A.indices if trans == "N" else np.repeat(np.arange(A.shape[0]), np.diff(A.indptr))
+            self._sizes[trans] = np.bincount(at, np.abs(A.data), A.shape[0])
+        rows = self._sizes[trans].reshape(-1, *[1] * (b.ndim - 1))
         expected = rows * np.abs(x).max(axis=0, initial=0.0) + np.abs(b)
         return bool((np.abs(left) <= ROUNDING * np.finfo(b.dtype).eps * expected).all())
 
