@@ -49,6 +49,23 @@ def boundary_value(stages, size, left):
     return A
 
 
+def optimal_control(steps):
+    """States, costates and torques, each kind by itself, as loops that are taken apart have them."""
+    rng = np.random.default_rng(4)
+    state = 2 * np.arange(steps)[:, None] + np.arange(2)
+    costate, torque = state + 2 * steps, 4 * steps + np.arange(steps)
+    A = np.eye(5 * steps)
+    for t in range(steps):
+        A[np.ix_(state[t], [torque[t]])] = rng.standard_normal((2, 1))
+        A[np.ix_(costate[t], state[t])] = rng.standard_normal((2, 2))
+        if t:
+            A[np.ix_(state[t], state[t - 1])] = A[np.ix_(costate[t], state[t - 1])] = rng.standard_normal((2, 2)) / 2
+        if t < steps - 1:
+            A[np.ix_(costate[t], costate[t + 1])] = rng.standard_normal((2, 2)) / 2
+            A[np.ix_([torque[t]], costate[t + 1])] = rng.standard_normal((1, 2))
+    return A
+
+
 MATRICES = {
     "tridiagonal": banded(200, 1, 1),
     "lower": banded(301, 3, 0) + 4 * np.eye(301),
@@ -60,6 +77,7 @@ MATRICES = {
     "from the start": boundary_value(65, 3, 3),
     "from the end, shuffled": shuffled(boundary_value(99, 2, 0)),
     "two chains": np.kron(np.eye(2), banded(160, 1, 1)),
+    "control": optimal_control(80),
     "numbers alone": np.diag(np.arange(1.0, 101.0)),
 }
 
@@ -72,11 +90,16 @@ def laid_out(A):
     return layout, A[pattern.rows, pattern.cols]
 
 
+def test_a_chain_is_as_narrow_as_its_stages():
+    assert chain_of(laid_out(MATRICES["control"])[0]).width == 5
+    assert chain_of(laid_out(shuffled(boundary_value(70, 4, 2)))[0]).width == 4
+
+
 def residual(A, x, b):
     return np.linalg.norm(A @ x - b) / (np.linalg.norm(A) * np.linalg.norm(x) + np.linalg.norm(b))
 
 
-TRACED = ("tridiagonal", "complex", "from the end, shuffled")
+TRACED = ("tridiagonal", "control", "complex", "from the end, shuffled")
 
 
 @pytest.mark.parametrize(("name", "traced"), [*((name, False) for name in MATRICES), *((name, True) for name in TRACED)])

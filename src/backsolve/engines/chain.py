@@ -29,6 +29,7 @@ Index = np.ndarray[Any, Any]
 
 NARROW = 32  # unknowns of a neighbourhood, at most: each takes operations in the square of that
 LONG = 64  # neighbourhoods, at least: fewer are one dense front, or a few kinds of them
+SWEEPS = 8  # of moving rows and columns amid those that they meet
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,9 @@ class ChainPlan:
     """How a matrix is cut into a chain, worked out once.
 
     ``width`` is w; ``rows`` and ``cols`` are the numbers of the matrix's rows and columns in the order of the chain, those
-    beyond its ``size`` being of an identity that fills it up; the first ``first`` rows, and as many of the last as make up
-    w, meet X₀ and X_B alone.  ``entries`` says where the number of each place of the stretches comes from, and then those of
-    the ends: 0 and 1 stand before the matrix's own.
+    beyond its ``size`` being of an identity that fills up both ends; the first ``first`` rows, and as many of the last as
+    make up w, meet X₀ and X_B alone.  ``entries`` says where the number of each place of the stretches comes from, and then
+    those of the ends: 0 and 1 stand before the matrix's own.
     """
 
     layout: Layout
@@ -284,18 +285,19 @@ def _planned(layout: Layout) -> ChainPlan | None:
         return None
     col = np.repeat(np.arange(n), np.diff(indptr))
     A = csr_array((np.ones(row.size, np.int8), (row, col)), shape=(n, n))
-    if not np.diff(A.indptr).all() or A.nnz > 2 * NARROW * n:
+    turned = csr_array(A.T)
+    if not (np.diff(A.indptr).all() and np.diff(turned.indptr).all()) or A.nnz > 2 * NARROW * n:
         return None
-    both = reverse_cuthill_mckee(csr_array(block_array([[None, A], [A.T, None]])), symmetric_mode=True)
-    orders = np.arange(n), both[both >= n].astype(np.int64) - n
-    found = [(parts, cols) for cols in orders if (parts := _cut(A, cols)) is not None]
+    both = reverse_cuthill_mckee(csr_array(block_array([[None, A], [turned, None]])), symmetric_mode=True)
+    near = both[both >= n].astype(np.int64) - n
+    orders = np.arange(n), near, _amid(A, turned, near)
+    found = [parts for cols in orders if (parts := _cut(A, cols)) is not None]
     if not found:
         return None
-    (w, first, rows), cols = min(found, key=lambda each: each[0][0])
+    w, first, rows, cols = min(found, key=lambda each: each[0])
     if (maximum_bipartite_matching(A, perm_type="row") < 0).any():
         return None
     more = np.arange(n, rows.size)
-    cols = np.concatenate([cols, more])
     at_row, at_col = np.argsort(rows), np.argsort(cols)
     source = np.concatenate([2 + np.arange(row.size), np.ones(more.size, np.int64)])
     i, j = at_row[np.concatenate([row, more])], at_col[np.concatenate([col, more])]
@@ -309,20 +311,43 @@ def _planned(layout: Layout) -> ChainPlan | None:
     return ChainPlan(layout, w, first, rows, cols, entries)
 
 
-def _cut(A: Any, cols: Index) -> tuple[int, int, Index] | None:
+def _amid(A: Any, turned: Any, cols: Index) -> Index:
+    """The columns in an order in which rows, and columns, lie amid the first and the last that they meet, of both."""
+    at = np.argsort(cols)
+    for _ in range(SWEEPS):
+        for matrix in (A, turned):
+            low, high = _ends(matrix, at)
+            at = np.argsort(np.argsort(low + high, kind="stable"))
+    return np.argsort(at)
+
+
+def _ends(A: Any, at: Index) -> tuple[Index, Index]:
+    """The first and the last place of the columns that each row meets."""
+    places = at[A.indices]
+    return np.minimum.reduceat(places, A.indptr[:-1]), np.maximum.reduceat(places, A.indptr[:-1])
+
+
+def _cut(A: Any, cols: Index) -> tuple[int, int, Index, Index] | None:
     """The least width by which a matrix with its columns in this order is a chain, how many rows meet its first
-    neighbourhood alone, and its rows in order, filled up; None where there is none that is narrow and leaves it long.
+    neighbourhood alone, and its rows and columns in order, filled up; None where there is none that is narrow and leaves
+    it long.
     """
-    n, at = cols.size, np.argsort(cols)[A.indices]
-    low, high = np.minimum.reduceat(at, A.indptr[:-1]), np.maximum.reduceat(at, A.indptr[:-1])
+    n = cols.size
+    low, high = _ends(A, np.argsort(cols))
     span = int((high - low).max()) + 1
     for w in range(max((span + 1) // 2, 1), min(span, NARROW, n // LONG) + 1):
-        size = -(-n // w) * w
-        filled = [np.concatenate([part, np.arange(n, size)]) for part in (low, high)]
-        rows = np.argsort(filled[0] + filled[1], kind="stable")
-        down, up = (part[rows] // w for part in filled)
-        number = np.arange(size)
-        least, most = int((number - (down + 1) * w).max()) + 1, int((number - (up - 1) * w).min())
-        if max(least, 0) <= min(most, w):
-            return w, max(least, 0), rows
+        for before in range(w):  # entries of the identity in front of the first column
+            if ((high + before) // w > (low + before) // w + 1).any():
+                continue
+            size = -(-(n + before) // w) * w
+            front, back = np.arange(before), np.arange(n + before, size)
+            filled = [np.concatenate([front, part + before, back]) for part in (low, high)]
+            rows = np.argsort(filled[0] + filled[1], kind="stable")
+            down, up = (part[rows] // w for part in filled)
+            number = np.arange(size)
+            least, most = int((number - (down + 1) * w).max()) + 1, int((number - (up - 1) * w).min())
+            if max(least, 0) <= min(most, w):
+                more = np.arange(n, size)
+                every = np.concatenate([more[:before], np.arange(n), more[before:]])
+                return w, max(least, 0), every[rows], np.concatenate([more[:before], cols, more[before:]])
     return None
