@@ -422,6 +422,29 @@ def test_optimal_control_is_linear_in_its_steps():
     np.testing.assert_allclose(jax.jvp(jax.grad(rollout), (u,), (x,))[1], v, atol=1e-10)
 
 
+def test_stages_of_a_step_are_no_unknowns():
+    """The stages of a Runge-Kutta method, which the pullback reads too, add no entry where they are eliminated."""
+
+    def rate(state, torque):
+        return jnp.stack([state[1], torque - jnp.sin(state[0])])
+
+    def f(torques):
+        def step(s, u):
+            k1 = rate(s, u)
+            k2 = rate(s + 0.05 * k1, u)
+            k3 = rate(s + 0.05 * k2, u)
+            s = s + 0.1 / 6 * (k1 + 2 * k2 + 2 * k3 + rate(s + 0.1 * k3, u))
+            return s, s @ s + 0.1 * u**2
+
+        return jnp.sum(lax.scan(step, jnp.array([1.0, 0.0]), torques)[1])
+
+    u, v = jnp.asarray(0.1 * RNG.standard_normal(40)), RNG.standard_normal(40)
+    assert bordered_system(bs.linearize(bs.grad(f), u)).layout.size == 5 * 40
+    H = np.asarray(reference.hessian(f)(u))
+    for product in (bs.inverse_hvp, jax.jit(bs.inverse_hvp, static_argnums=0)):
+        np.testing.assert_allclose(product(f, (u,), v), np.linalg.solve(H, v), rtol=1e-9)
+
+
 def test_newton_through_a_loop():
     """All states of an implicit scheme as unknowns of a loop that checks them."""
 

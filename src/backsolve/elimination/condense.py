@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from backsolve.elimination.graph import cheapest_first
 from backsolve.elimination.sparse_edges import Edge, OpaqueEdge, SparseEdges, meetings
 from backsolve.sparse.operator import Sparse
+from backsolve.sparse.pattern import product, union
 
 __all__ = ["condense", "condensed_fully"]
 
@@ -23,16 +25,44 @@ def condense(work: SparseEdges) -> None:
     """Eliminate the vertices that leave no more entries than they take away, the most profitable first.
 
     Of two alike the one with fewer products goes first: a long sum is then halved and halved, not joined one by one.  Those
-    stay whose elimination takes far more products than that saves, such as one between two large dense blocks.
+    stay whose elimination takes far more products than that saves, such as one between two large dense blocks.  How many
+    entries there are is bounded first, then counted.
     """
     graph = work.graph
+    for count in (fill_in, _counted):
 
-    def cost(v: int) -> tuple[float, int]:
-        return fill_in(work, v), graph.markowitz_degree(v)
+        def cost(v: int, count: Callable[[SparseEdges, int], float] = count) -> tuple[float, int]:
+            return count(work, v), graph.markowitz_degree(v)
 
-    for v in cheapest_first(work.network.inner, cost, graph.neighbours, limit=(0, np.inf)):
-        if not _is_dear(work, v):
-            work.eliminate(v)
+        left = [v for v in work.network.inner if v in graph.into or graph.out_of.get(v)]
+        for v in cheapest_first(left, cost, graph.neighbours, limit=(0, np.inf)):
+            if not _is_dear(work, v):
+                work.eliminate(v)
+
+
+def _counted(work: SparseEdges, v: int) -> float:
+    """How many entries more there are once v is eliminated, of its edges and of the identity in its place.
+
+    Infinity where they are too many to be counted, or edges are opaque.
+    """
+    bound = fill_in(work, v)
+    into, n = work.graph.into, work.spaces[v].size
+    ins, outs = into.get(v, {}), {i: into[i][v] for i in work.graph.out_of.get(v, ())}
+    removed = n + _size(ins.values()) + _size(outs.values())
+    if bound <= 0:
+        return bound
+    if bound + removed > SLACK * removed or not all(isinstance(op, Sparse) for op in (*ins.values(), *outs.values())):
+        return np.inf
+    added = 0
+    for i, left in outs.items():
+        for j, right in ins.items():
+            new = product(left.pattern, right.pattern).pattern
+            there = [op for op in (into[i].get(j), *work.ends.get((i, j), ())) if op is not None]
+            if any(op.pattern is None for op in there):
+                continue  # it is full already
+            known = reduce(lambda a, b: union(a, b.pattern).pattern, there[1:], there[0].pattern) if there else None
+            added += new.nnz if known is None else union(known, new).pattern.nnz - known.nnz
+    return float(added - removed)
 
 
 def _is_dear(work: SparseEdges, v: int) -> bool:
