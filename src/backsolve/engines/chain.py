@@ -19,7 +19,7 @@ from backsolve.algebra.arrays import add, concat, conjugate, namespace, pad, res
 from backsolve.engines.base import SingularError, parity
 from backsolve.engines.block_order import qr_flops
 from backsolve.engines.fronts import cut, product
-from backsolve.engines.layout import Layout
+from backsolve.engines.layout import Layout, amid, ends_of_rows
 from backsolve.sparse.materialize import common_dtype, concatenate, same_library
 from backsolve.sparse.materialize import take as gather
 
@@ -29,7 +29,6 @@ Index = np.ndarray[Any, Any]
 
 NARROW = 32  # unknowns of a neighbourhood, at most: each takes operations in the square of that
 LONG = 64  # neighbourhoods, at least: fewer are one dense front, or a few kinds of them
-SWEEPS = 8  # of moving rows and columns amid those that they meet
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +289,7 @@ def _planned(layout: Layout) -> ChainPlan | None:
         return None
     both = reverse_cuthill_mckee(csr_array(block_array([[None, A], [turned, None]])), symmetric_mode=True)
     near = both[both >= n].astype(np.int64) - n
-    orders = np.arange(n), near, _amid(A, turned, near)
+    orders = np.arange(n), near, amid(A, turned, near)[1]
     found = [parts for cols in orders if (parts := _cut(A, cols)) is not None]
     if not found:
         return None
@@ -311,29 +310,13 @@ def _planned(layout: Layout) -> ChainPlan | None:
     return ChainPlan(layout, w, first, rows, cols, entries)
 
 
-def _amid(A: Any, turned: Any, cols: Index) -> Index:
-    """The columns in an order in which rows, and columns, lie amid the first and the last that they meet, of both."""
-    at = np.argsort(cols)
-    for _ in range(SWEEPS):
-        for matrix in (A, turned):
-            low, high = _ends(matrix, at)
-            at = np.argsort(np.argsort(low + high, kind="stable"))
-    return np.argsort(at)
-
-
-def _ends(A: Any, at: Index) -> tuple[Index, Index]:
-    """The first and the last place of the columns that each row meets."""
-    places = at[A.indices]
-    return np.minimum.reduceat(places, A.indptr[:-1]), np.maximum.reduceat(places, A.indptr[:-1])
-
-
 def _cut(A: Any, cols: Index) -> tuple[int, int, Index, Index] | None:
     """The least width by which a matrix with its columns in this order is a chain, how many rows meet its first
     neighbourhood alone, and its rows and columns in order, filled up; None where there is none that is narrow and leaves
     it long.
     """
     n = cols.size
-    low, high = _ends(A, np.argsort(cols))
+    low, high = ends_of_rows(A, np.argsort(cols))
     span = int((high - low).max()) + 1
     for w in range(max((span + 1) // 2, 1), min(span, NARROW, n // LONG) + 1):
         for before in range(w):  # entries of the identity in front of the first column

@@ -13,7 +13,7 @@ import numpy as np
 
 from backsolve.algebra.spaces import PatternTooLargeError
 from backsolve.engines.base import SingularError, SingularMatrixError, parity
-from backsolve.engines.layout import LONG, Columns, Layout, Stretched, compressed
+from backsolve.engines.layout import LONG, Columns, Layout, Stretched, amid, compressed
 from backsolve.engines.selected import selected_inverse
 from backsolve.matrices.solve import for_superlu
 
@@ -391,16 +391,27 @@ def _banded(matrix: Stretched) -> Order | None:
         return None
     here = Order(matrix.columns._replace(order=np.arange(row.size)), mate, np.arange(n), True, False)
     order = _reordered(here._replace(columns=here.columns._replace(indices=paired[row])), by)
-    return order._replace(paired=False, narrow=True, band=_band(order.columns, n, int(3 * inside + n)))
+    order = order._replace(paired=False, narrow=True)
+    return order if full.any() else _in_one_band(matrix, by, int(3 * inside + n)) or order
 
 
-def _band(columns: Columns, n: int, entries: int) -> Band | None:
-    """The band that a matrix is inside; None where that is much more than the entries of its factors."""
+def _in_one_band(matrix: Stretched, cols: Array, entries: int) -> Order | None:
+    """An order of rows and columns inside a band; None where that is much more than the entries of its factors."""
+    from scipy.sparse import csr_array
+
+    n, (indptr, row, _) = matrix.size, matrix.columns
+    col = np.repeat(np.arange(n), np.diff(indptr))
+    A = csr_array((np.ones(row.size, np.int8), (row, col)), shape=(n, n))
+    rows, cols = amid(A, csr_array(A.T), cols)
+    columns = compressed(np.argsort(rows)[row], np.argsort(cols)[col], n, np.arange(row.size))
     col = np.repeat(np.arange(n), np.diff(columns.indptr))
     under = columns.indices - col
     below, above = int(under.max(initial=0)), int(-under.min(initial=0))
     height = 2 * below + above + 1
-    return Band(below, above, col * height + below + above + under) if height * n <= DENSE * entries else None
+    if height * n > DENSE * entries:
+        return None
+    band = Band(below, above, col * height + below + above + under)
+    return Order(columns, rows, cols, paired=False, final=True, narrow=True, band=band)
 
 
 def _reordered(order: Order, by: Array) -> Order:

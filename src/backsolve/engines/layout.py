@@ -12,7 +12,7 @@ import numpy as np
 from backsolve.sparse.materialize import common_dtype, concatenate, take
 from backsolve.sparse.pattern import Pattern, run_starts
 
-__all__ = ["Columns", "Layout", "Part", "Stretched", "compressed"]
+__all__ = ["Columns", "Layout", "Part", "Stretched", "amid", "compressed", "ends_of_rows"]
 
 
 Index = np.ndarray[Any, Any]
@@ -187,3 +187,32 @@ class Stretched:
     def padded(self, b: Any) -> Any:
         """A right-hand side with zeros for the links."""
         return np.concatenate([b, np.zeros((self.size - b.shape[0], *b.shape[1:]), b.dtype)])
+
+
+# ---- orders of a narrow matrix ----------------------------------------------------------------------------------------
+SWEEPS = 8  # of moving rows and columns amid those that they meet
+
+
+def amid(A: Any, turned: Any, cols: Index) -> tuple[Index, Index]:
+    """Orders of rows and of columns in which each lies amid the first and the last that it meets, of both.
+
+    ``A`` is a SciPy matrix of compressed rows without an empty row or column, ``turned`` its transpose, ``cols`` the order
+    of the columns to begin with.  What meets little is moved to where its neighbours are, which narrows a band.
+    """
+    at = np.argsort(cols)
+    rows = at
+    for _ in range(SWEEPS):
+        rows = _ranks(A, at)
+        at = _ranks(turned, rows)
+    return np.argsort(rows), np.argsort(at)
+
+
+def _ranks(A: Any, at: Index) -> Index:
+    low, high = ends_of_rows(A, at)
+    return np.argsort(np.argsort(low + high, kind="stable"))
+
+
+def ends_of_rows(A: Any, at: Index) -> tuple[Index, Index]:
+    """The first and the last place of the columns that each row meets; column k is at ``at[k]``."""
+    places = at[A.indices]
+    return np.minimum.reduceat(places, A.indptr[:-1]), np.maximum.reduceat(places, A.indptr[:-1])
