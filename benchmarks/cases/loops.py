@@ -50,8 +50,10 @@ TEXT = (
     "In float64, everyone from the same plain JAX function with a `lax.scan`, `fori_loop` or `map` inside. First all "
     "non-zeros of the Jacobian (for the filter, of the Hessian) under `jax.jit`; asdex detects and colours. Preparation is "
     "from a function that JAX has not seen before to machine code: trace, pattern, (colours,) compile. Then optimal control "
-    "by the torques that a `scan` rolls out: a step of Newton's method is gradient, matrix, factors and solution at a new "
-    "point, dense a jitted Hessian and `jnp.linalg.solve`. Then gradients beside `jax.grad`: operations and temporary bytes "
+    "by the torques on a pendulum (two states, one torque), or the thrusts of a quadrotor (six states, two thrusts, "
+    "Runge–Kutta), that a `scan` rolls out: a step of Newton's method is gradient, matrix, factors and solution at a new "
+    "point, dense a jitted Hessian and `jnp.linalg.solve`. Of the pendulum a compiled gradient alone takes about a sixtieth "
+    "of dense. Then gradients beside `jax.grad`: operations and temporary bytes "
     f"by XLA's own count, time, tracing. XLA uses {cores()} threads."
 )
 
@@ -71,10 +73,11 @@ def measure(runner: Runner) -> Section:
                     column.values[model.name] = ratio
             if rows[-1].ratios["asdex"] is not None:
                 build.values[model.name] = preparation(model, jnp.asarray(model.point), runner)
-        for steps in (4, 8) if runner.quick else STEPS:
-            model = models.rollout(steps)
-            if runner.only in model.name:
-                rows.append(_newton(model, steps, runner))
+        for make, series in ((models.rollout, "Newton step"), (models.flight, "Newton step, quadrotor")):
+            for steps in (4, 8) if runner.quick else STEPS:
+                model = make(steps)
+                if runner.only in model.name:
+                    rows.append(_newton(model, steps, series, runner))
         columns = [run, beside, build, *_gradients(chosen, runner)]
     return Section("loops", TITLE, TEXT, rows, "step", ratios=[column for column in columns if column.values])
 
@@ -89,7 +92,7 @@ def _sparse(model: SparseModel, runner: Runner) -> Row:
     return runner.contest(model.name, calls, tolerance=TOLERANCE, difference=difference)
 
 
-def _newton(model: SparseModel, steps: int, runner: Runner) -> Row:
+def _newton(model: SparseModel, steps: int, series: str, runner: Runner) -> Row:
     """A step of Newton's method at the point."""
     x = model.point
     work = Repeated(backsolve.grad(model.function), x)
@@ -103,7 +106,7 @@ def _newton(model: SparseModel, steps: int, runner: Runner) -> Row:
     calls["dense"] = (lambda: np.asarray(both(x))) if steps <= DENSE_STEPS else None
     target = None if steps > DENSE_STEPS or runner.quick else Target(1 / 50, ("dense",))
     row = runner.contest(model.name, calls, tolerance=TOLERANCE, target=target)
-    row.series, row.size = "Newton step", steps
+    row.series, row.size = series, steps
     return row
 
 

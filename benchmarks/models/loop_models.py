@@ -129,5 +129,27 @@ def rollout(steps: int) -> SparseModel:
     return SparseModel(f"optimal control, {steps:,} steps", function, 0.1 * _normal(steps), second=True)
 
 
+def flight(steps: int) -> SparseModel:
+    """The cost of the two thrusts of a planar quadrotor, from which a `scan` of Runge–Kutta steps rolls out its path."""
+
+    def rate(state: Array, thrusts: Array) -> Array:
+        both, tilt = thrusts[0] + thrusts[1], state[2]
+        forces = [-both * jnp.sin(tilt), both * jnp.cos(tilt) - 1, thrusts[1] - thrusts[0]]
+        return jnp.concatenate([state[3:], jnp.stack(forces)])
+
+    def function(thrusts: Array) -> Array:
+        def step(s: Array, u: Array) -> tuple[Array, Array]:
+            k1 = rate(s, u)
+            k2 = rate(s + STEP / 2 * k1, u)
+            k3 = rate(s + STEP / 2 * k2, u)
+            s = s + STEP / 6 * (k1 + 2 * k2 + 2 * k3 + rate(s + STEP * k3, u))
+            return s, s @ s + 0.01 * (u - 0.5) @ (u - 0.5)
+
+        end, costs = lax.scan(step, jnp.full(6, 0.3, thrusts.dtype), thrusts.reshape(steps, 2))
+        return jnp.sum(costs) + 10 * end @ end
+
+    return SparseModel(f"quadrotor, {steps:,} steps", function, 0.5 + 0.1 * _normal(2 * steps), second=True)
+
+
 def _normal(n: int) -> Array:
     return np.random.default_rng(0).standard_normal(n)
