@@ -317,6 +317,19 @@ def test_derivatives_with_loops_in_parallel(name, compiled):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
 
 
+def test_weights_in_parallel_take_no_more_memory_than_their_steps():
+    """The gradient by the weights of a narrow net with many inputs: no block of step, row and weight is held."""
+    steps, width, inputs = 500, 2, 200
+    V, x = RNG.standard_normal((width, inputs)), 0.1 * RNG.standard_normal((steps, inputs))
+
+    def f(V):
+        return jnp.sum(lax.scan(lambda c, u: (jnp.tanh(0.5 * jnp.flip(c) + V @ u), c), jnp.zeros(width), x)[1] ** 2)
+
+    gradient = jax.jit(bs.grad(f, loops="parallel")).lower(V).compile()
+    np.testing.assert_allclose(gradient(V), reference.grad(f)(V), rtol=1e-9, atol=1e-12)
+    assert gradient.memory_analysis().temp_size_in_bytes < 8 * steps * width * inputs / 2
+
+
 def test_loops_in_parallel_under_vmap():
     batch = np.stack([X, 0.5 * X, -X])
     ours = jax.jit(jax.vmap(bs.grad(loss_of("several leaves"), loops="parallel")))(batch)

@@ -330,7 +330,8 @@ class Linearized(System):
         """Return the same system with its loops' steps done side by side: `vjp` and `jvp` have logarithmic depth in them.
 
         A loop that carries n numbers becomes a linear recurrence, solved by an associative scan: T products of n × n blocks
-        (of diagonals, where the carry's entries do not mix) in place of T products with vectors. That pays for a carry that
+        (of diagonals, where the carry's entries do not mix) in place of T products with vectors. What enters and leaves the
+        steps is the loop's body, applied to all of them together. That pays for a carry that
         is small or diagonal, and is meant for accelerators, where a step takes longer to start than to do. What `unfolded`
         leaves as it is, so does this.
         Raises `PatternTooLargeError` (a `MemoryError`), with the bytes, where the blocks of all steps would not fit.
