@@ -336,9 +336,29 @@ def test_loops_in_parallel_under_vmap():
     np.testing.assert_allclose(ours, jax.jit(jax.vmap(jax.grad(loss_of("several leaves"))))(batch), rtol=1e-9, atol=1e-11)
 
 
+def test_loops_are_chosen_by_cost(monkeypatch):
+    """On a processor all as they are; elsewhere those that carry little are in parallel, and the gradient is the same."""
+
+    def f(x):
+        narrow = over(dense_step)(x)
+        wide = lax.scan(lambda c, u: (jnp.sin(c) * 0.5 + jnp.sum(u), None), jnp.ones(33), narrow)[0]
+        return jnp.sum(wide**2)
+
+    def labels():
+        system = bs.linearize(f, X, loops="auto")
+        return [op.label for A in (system.M, system.L) for op in A.entries.values()]
+
+    expected = reference.grad(f)(X)
+    assert labels().count("scan") == 2
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert labels().count("scan") == 1
+    assert labels().count("(I − A)⁻¹") == 1
+    np.testing.assert_allclose(bs.grad(f, loops="auto")(X), expected, rtol=1e-9)
+
+
 def test_unknown_words_for_loops_are_refused():
     f = loss_of("dense")
-    unknown = "unknown loops='fast'; use one of 'sequential', 'parallel'"
+    unknown = "unknown loops='fast'; use one of 'sequential', 'parallel', 'auto'"
     with pytest.raises(ValueError, match=unknown):
         bs.grad(f, loops="fast")
     with pytest.raises(ValueError, match=unknown):

@@ -19,7 +19,7 @@ from backsolve.algebra.spaces import TupleSpace, is_complex, space_of
 from backsolve.capture.names import Point
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import as_operators, as_pairs, from_pairs, in_pairs, joined_array, needs_reals, pairs
-from backsolve.capture.recurrence import unfolded
+from backsolve.capture.recurrence import NARROW, unfolded
 from backsolve.capture.solving import inverse_of, is_concrete, require_engine, require_number, require_solvable, solution
 from backsolve.capture.sparse import sparse_edge, sparse_jacobian
 from backsolve.capture.substitution import by_columns, by_rows
@@ -346,12 +346,14 @@ class Linearized(System):
         return self._taken_apart(parallel=True)
 
     def with_loops(self, loops: str) -> Linearized:
-        """The same system with its loops applied as this option says: as they are, or `in_parallel`."""
+        """The same system with its loops applied as this option says: as they are, `in_parallel`, or by cost."""
         check_loops(loops)
-        return self.in_parallel() if loops == "parallel" else self
+        if loops == "sequential" or (loops == "auto" and jax.default_backend() == "cpu"):
+            return self
+        return self._taken_apart(parallel=True, most=NARROW if loops == "auto" else None)
 
-    def _taken_apart(self, *, parallel: bool) -> Linearized:
-        M, L, S = unfolded(self, sparse_edge, parallel=parallel)
+    def _taken_apart(self, *, parallel: bool, most: int | None = None) -> Linearized:
+        M, L, S = unfolded(self, sparse_edge, parallel=parallel, most=most)
         return Linearized(M, L, S, self.value, inputs=self.inputs, outputs=self.outputs, point=self.point)
 
     @property
@@ -413,7 +415,7 @@ def linearize(
     f is any function JAX can trace, its inputs and output pytrees of arrays; ``.value`` is f(*primals).  ``.vjp(g)`` takes
     a pytree like the output and returns one like the argument (a tuple of them for several ``argnums``), ``.jvp(t)`` the
     other way round.  Works on concrete arrays and under ``jax.jit``, ``vmap`` and ``grad``.
-    With ``loops="parallel"`` the steps of a loop are applied side by side, see `Linearized.in_parallel`; f runs as written.
+    ``loops`` is that of `grad`, see `Linearized.in_parallel`; f runs as written.
 
     Raises `TypeError` where f is not callable, cannot be traced, or an argument is no array, `ValueError` for argnums out
     of range and for other loops.

@@ -305,6 +305,6 @@ def check_chunk(chunk: Any, format: str) -> None:
 
 
 def check_loops(loops: Any) -> None:
-    """Raise `ValueError` for what is neither step after step nor all steps side by side."""
-    if not isinstance(loops, str) or loops not in ("sequential", "parallel"):
-        raise ValueError(f"unknown loops={loops!r}; use one of 'sequential', 'parallel'.")
+    """Raise `ValueError` for what is neither step after step, nor all steps side by side, nor a choice between the two."""
+    if not isinstance(loops, str) or loops not in ("sequential", "parallel", "auto"):
+        raise ValueError(f"unknown loops={loops!r}; use one of 'sequential', 'parallel', 'auto'.")

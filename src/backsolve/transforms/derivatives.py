@@ -86,7 +86,8 @@ def grad(
     ``loops`` says how the transpose of a loop (`lax.scan`, `lax.fori_loop` of known length) is applied: "sequential", step
     after step, or "parallel", all steps by an associative scan of logarithmic depth, which multiplies n × n blocks for a
     carry of n numbers (or diagonals, where its entries do not mix): for accelerators, and carries that are small or
-    diagonal.  fun itself is evaluated as it is written.
+    diagonal; or "auto", by cost: on a processor as "sequential", elsewhere in parallel where at most 32 numbers are carried.
+    fun itself is evaluated as it is written.
     Raises `TypeError` where the output is no real scalar (or no complex one if ``holomorphic``) or an input is an integer
     (unless ``allow_int``), `ValueError` for argnums out of range and for other loops, `PatternTooLargeError` (a
     `MemoryError`) where the blocks of a loop in parallel do not fit into memory.
