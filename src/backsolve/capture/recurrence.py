@@ -12,19 +12,15 @@ y has of the carry after the step stays F c': of a loop that hands out its carry
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.tree_util import Partial
 
-from backsolve.algebra.elements import is_zero
 from backsolve.algebra.spaces import ArraySpace, TupleSpace
-from backsolve.capture.bidiagonal import bidiagonal_inverse
+from backsolve.capture.bidiagonal import SideBySide, Steps, bidiagonal_inverse, parts_of
 from backsolve.capture.blocks import PatternOf, moving_carry
 from backsolve.capture.folding import wholly_known
 from backsolve.capture.inside import scanned_pattern
@@ -33,14 +29,13 @@ from backsolve.capture.reals import loop_over_one_field
 from backsolve.capture.walk import Program, walk
 from backsolve.elimination.sparse_edges import Recurrence, accumulate_sparse
 from backsolve.matrices.matrix import OperatorMatrix
-from backsolve.operators import Identity, LinearMap, LinearOperator
-from backsolve.operators.moves import Component, Parts, flat_space
+from backsolve.operators import Identity, LinearOperator
+from backsolve.operators.moves import Component, flat_space
 from backsolve.sparse.boolean import BYTES
 from backsolve.sparse.operator import Keep, Sparse, columns_of, join_sparse, rows_of, sparse
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.derivative import dependent_outputs
 from backsolve.tracing.series import scan_counts
 
 __all__ = ["NARROW", "Loop", "recurrence", "unfolded"]
@@ -198,7 +193,7 @@ class Loop:
         label = f"the carry of {jx.where(self.op.eqn)}"
         inverse = bidiagonal_inverse(join_sparse(own, between, between), self.length, _loop(label))
         starts = [x is None for x in self.op.operands[self.consts : self.after]]
-        steps = _Steps(self.body, self.consts, self.moving, self.active, starts, self.length, self.reverse)
+        steps = Steps(self.body, self.consts, self.moving, self.active, starts, self.length, self.reverse)
         values = [x for x, moves in zip(self.given(), self.active, strict=True) if not moves]
         spaces = self.op.domain, between, self.op.codomain
         ends = {"entering": (0, 1), "leaving": (1, 2), "direct": (0, 2)}
@@ -285,131 +280,6 @@ class Loop:
         _, known = lax.scan(step, start, given[self.after :], length=self.length, reverse=self.reverse)
         it = iter(known)
         return [None if moves else next(it) for moves in self.moving]
-
-
-class SideBySide(NamedTuple):
-    """A loop's matrix as  leaving ∘ inverse ∘ entering + direct,  between which lies what is carried after all steps.
-
-    ``label`` is the name of that.
-    """
-
-    inverse: LinearOperator
-    entering: LinearOperator
-    leaving: LinearOperator
-    direct: LinearOperator
-    label: str
-
-    def transpose(self) -> SideBySide:
-        """That of the transposed loop: what left enters."""
-        inverse, entering, leaving, direct = (op.transpose() for op in self[:4])
-        return SideBySide(inverse, leaving, entering, direct, self.label)
-
-
-class _Steps:
-    """A linear loop's body at all steps together, none of which knows of the one before.
-
-    Vectors between steps hold what is carried and moves, step after step.
-    """
-
-    def __init__(
-        self, body: Any, consts: int, moving: list[bool], active: list[bool], starts: list[bool], length: int, reverse: bool
-    ) -> None:
-        self.body, self.consts, self.length, self.reverse = body, consts, length, reverse
-        self.moving, self.active = moving, active
-        self.starts = [s for s, m in zip(starts, moving, strict=True) if m]  # of the carries that move
-        self.axes = [None] * consts + [0] * (len(active) - consts)
-        self.depends = dependent_outputs(body.jaxpr, active)
-        outvars = body.jaxpr.outvars[: len(moving)]
-        self.avals = [v.aval for v, m in zip(outvars, moving, strict=True) if m]
-
-    def operator(self, way: str, values: list[Any], into: Any, out: Any) -> LinearMap:
-        """One of the three ways as an operator, with these values of what does not move."""
-        run = partial(_pushed, getattr(self, way), out)
-        back = partial(_pulled_back, getattr(self, way), into, out)
-        turns = self.length * sum(prod(v.aval.shape) for eqn in self.body.jaxpr.eqns for v in eqn.outvars)
-        apply, transpose_apply = (Partial(f, values) for f in (run, back))  # type: ignore[no-untyped-call]
-        return LinearMap(apply, transpose_apply, into, out, f"{way} steps", work=float(turns), lift=jnp.asarray)
-
-    def entering(self, values: list[Any], given: list[Any]) -> list[Any]:
-        """(constants, starts, slices) ↦ what is carried after a step that began with nothing, the first with its start."""
-        return [self._packed(self._evaluated(values, *self._started(given))[: len(self.moving)])]
-
-    def direct(self, values: list[Any], given: list[Any]) -> list[Any]:
-        """The same to what leaves the loop."""
-        return self._left(None, self._evaluated(values, *self._started(given)))
-
-    def leaving(self, values: list[Any], given: list[Any]) -> list[Any]:
-        """What is carried after the steps ↦ what leaves the loop."""
-        (c,) = given
-        c = jnp.reshape(c, (self.length, -1))
-        nothing = jnp.zeros((1, c.shape[1]), c.dtype)
-        before = jnp.concatenate([c[1:], nothing] if self.reverse else [nothing, c[:-1]])
-        after = self.consts + len(self.moving)
-        consts, slices = self._nothing(0, self.consts), self._nothing(after, len(self.active))
-        return self._left(self._unpacked(c), self._evaluated(values, consts, self._unpacked(before), slices))
-
-    def _nothing(self, begin: int, end: int) -> list[Any]:
-        """Zeros for the inputs of the body among these that move, of all steps."""
-        avals = [v.aval for v, a in zip(self.body.jaxpr.invars[begin:end], self.active[begin:end], strict=True) if a]
-        return [jnp.zeros((self.length, *a.shape) if begin else a.shape, a.dtype) for a in avals]
-
-    def _started(self, given: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-        """What enters the loop as constants, carries before all steps and slices."""
-        fixed = sum(self.active[: self.consts])
-        it = iter(given[fixed:])
-        first = self.length - 1 if self.reverse else 0
-        zeros = [jnp.zeros((self.length, *a.shape), a.dtype) for a in self.avals]
-        carries = [z.at[first].set(next(it)) if s else z for z, s in zip(zeros, self.starts, strict=True)]
-        return given[:fixed], carries, list(it)
-
-    def _evaluated(self, values: list[Any], consts: list[Any], carries: list[Any], slices: list[Any]) -> list[Any]:
-        moving, known = iter([*consts, *carries, *slices]), iter(values)
-        given = [next(moving) if a else next(known) for a in self.active]
-        body = self.body
-        return jax.vmap(lambda *xs: jx.evaluated(body, xs), self.axes, axis_size=self.length)(*given)
-
-    def _packed(self, outputs: list[Any]) -> Any:
-        moving = [y for y, m in zip(outputs, self.moving, strict=True) if m]
-        return jnp.reshape(jnp.concatenate([jnp.reshape(y, (self.length, -1)) for y in moving], axis=1), (-1,))
-
-    def _unpacked(self, c: Any) -> list[Any]:
-        ends = np.cumsum([prod(a.shape) for a in self.avals])[:-1].tolist()
-        parts = zip(jnp.split(c, ends, axis=1), self.avals, strict=True)
-        return [jnp.reshape(part, (self.length, *a.shape)).astype(a.dtype) for part, a in parts]
-
-    def _left(self, after: list[Any] | None, outputs: list[Any]) -> list[Any]:
-        """What leaves the loop: the last of the carries after the steps (None: of none), and what outputs depend."""
-        it = iter([] if after is None else after)
-        last = 0 if self.reverse else self.length - 1
-        carries = [next(it)[last] if m and after is not None else None for m in self.moving]
-        stacked = [y if d else None for y, d in zip(outputs, self.depends, strict=True)][len(self.moving) :]
-        return [*carries, *stacked]
-
-
-def _pushed(way: Any, out: Any, values: list[Any], x: Any) -> Any:
-    """A way of a loop's steps, for the elements of spaces."""
-    return _element([_filled_in(y, part) for (_, part, _), y in zip(_parts(out), way(values, _leaves(x)), strict=True)], out)
-
-
-def _pulled_back(way: Any, into: Any, out: Any, values: list[Any], g: Any) -> Any:
-    """Its transpose."""
-    zeros = [jnp.zeros(part.shape, part.dtype) for _, part, _ in _parts(into)]
-    made, back = jax.vjp(partial(way, values), zeros)  # a branch under vmap holds what `linear_transpose` does not know
-    given = zip(_parts(out), _leaves(g), made, strict=True)
-    (found,) = back([None if y is None else _filled_in(ct, part).astype(y.dtype) for (_, part, _), ct, y in given])
-    return _element(found, into)
-
-
-def _leaves(x: Any) -> list[Any]:
-    return list(x) if isinstance(x, Parts) else [x]
-
-
-def _element(parts: Sequence[Any], space: Any) -> Any:
-    return Parts(parts) if isinstance(space, TupleSpace) else parts[0]
-
-
-def _filled_in(x: Any, space: ArraySpace) -> Any:
-    return jnp.zeros(space.shape, space.dtype) if x is None or is_zero(x) else x
 
 
 def _after(closed: Any, args: Sequence[Any], variables: Sequence[Any], values: Sequence[Any]) -> list[Any]:
@@ -516,16 +386,16 @@ class _Unfolding:
 
     def _steps(self, given: dict[int, int], op: LinearOperator, apart: Recurrence) -> dict[int, int]:
         """Put down the carry after each step as a node, then the parts of the loop's result; returns these."""
-        sources = [(given[k], part, start) for k, part, start in _parts(op.domain) if k in given]
-        out: dict[int, list[tuple[int, LinearOperator]]] = {k: [] for k, _, _ in _parts(op.codomain)}
+        sources = [(given[k], part, start) for k, part, start in parts_of(op.domain) if k in given]
+        out: dict[int, list[tuple[int, LinearOperator]]] = {k: [] for k, _, _ in parts_of(op.codomain)}
         for node, leaving in self._carries(sources, apart):
-            for k, part, start in _parts(op.codomain):
+            for k, part, start in parts_of(op.codomain):
                 out[k] += _filled([(node, rows_of(leaving, start, part))])
-        for k, part, start in _parts(op.codomain):
+        for k, part, start in parts_of(op.codomain):
             rows = rows_of(apart.direct, start, part)
             out[k] += _filled([(node, columns_of(rows, before, own)) for node, own, before in sources])
         return {
-            k: self.program.node(part, f"output {k} of {_loop(apart.label)}", out[k]) for k, part, _ in _parts(op.codomain)
+            k: self.program.node(part, f"output {k} of {_loop(apart.label)}", out[k]) for k, part, _ in parts_of(op.codomain)
         }
 
     def _put_side_by_side(self, i: int, source: int, steps: SideBySide) -> None:
@@ -560,9 +430,3 @@ def _loop(label: str) -> str:
 
 def _filled(edges: list[tuple[int, Sparse]]) -> list[tuple[int, LinearOperator]]:
     return [(node, op) for node, op in edges if op.nnz]
-
-
-def _parts(space: Any) -> list[tuple[int, ArraySpace, int]]:
-    """Number, space and first entry of each array among flat vectors."""
-    parts = space.parts if isinstance(space, TupleSpace) else (space,)
-    return [(k, part, sum(p.size for p in parts[:k])) for k, part in enumerate(parts)]
