@@ -455,6 +455,57 @@ def test_optimal_control_is_linear_in_its_steps():
     np.testing.assert_allclose(jax.jvp(jax.grad(rollout), (u,), (x,))[1], v, atol=1e-10)
 
 
+def pulled(bwd):
+    """A function that is sin, rolled by one, of which only this pullback is known, in a loop."""
+
+    @jax.custom_vjp
+    def rolled(x):
+        return jnp.roll(jnp.sin(x), 1)
+
+    rolled.defvjp(lambda x: (rolled(x), jnp.cos(x)), bwd)
+
+    def step(c, u):
+        c = 0.5 * rolled(c) + u
+        return c, c * 2 + rolled(u * c)
+
+    return over(step)
+
+
+def test_functions_known_by_their_pullback_are_taken_apart():
+    f = pulled(lambda slope, ct: (slope * jnp.roll(ct, -1),))
+
+    def plain(c, u):
+        c = 0.5 * jnp.roll(jnp.sin(c), 1) + u
+        return c, c * 2 + jnp.roll(jnp.sin(u * c), 1)
+
+    J = np.asarray(reference.jacobian(over(plain))(X)).reshape(X.size, X.size)
+    b, g = RNG.standard_normal((2, T, N))
+    system = bs.linearize(f, X)
+    assert T in parts(system)
+    np.testing.assert_allclose(np.ravel(system.solve(b)), np.linalg.solve(J, b.ravel()), rtol=1e-9)
+    for other in (system.unfolded(), system.in_parallel()):
+        np.testing.assert_allclose(np.ravel(other.vjp(g)), J.T @ g.ravel(), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(np.ravel(jax.jit(other.vjp)(g)), J.T @ g.ravel(), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(np.ravel(other.jvp(b)), J @ b.ravel(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(bs.jacobian(f, format="sparse")(X).todense().reshape(J.shape), J, atol=1e-12)
+
+    def loss(f):
+        return lambda x: jnp.sum(f(x) ** 2) + jnp.sum(jnp.cosh(x))
+
+    H = np.asarray(reference.hessian(loss(over(plain)))(X)).reshape(X.size, X.size)
+    product = bs.inverse_hvp(loss(f), (X,), b, damping=1.0)
+    np.testing.assert_allclose(np.ravel(product), np.linalg.solve(H + np.eye(X.size), b.ravel()), rtol=1e-8)
+
+
+def test_pullbacks_that_are_not_linear_keep_a_loop_whole():
+    for bwd in (
+        lambda slope, ct: (jnp.clip(slope * jnp.roll(ct, -1), -9, 9),),
+        lambda slope, ct: (slope * jnp.roll(ct, -1) / jnp.maximum(1.0, jnp.linalg.norm(ct)),),
+        lambda slope, ct: (slope * jnp.roll(ct, -1) * jnp.where(ct > 0, 1.0, 0.5),),
+    ):
+        assert parts(bs.linearize(pulled(bwd), X)) == []
+
+
 def test_stages_of_a_step_are_no_unknowns():
     """The stages of a Runge-Kutta method, which the pullback reads too, add no entry where they are eliminated."""
 

@@ -16,6 +16,7 @@ from math import prod
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -36,6 +37,7 @@ from backsolve.sparse.operator import Keep, Sparse, columns_of, join_sparse, row
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.derivative import dependent, dependent_outputs, pull_cotangents
 from backsolve.tracing.series import scan_counts
 
 __all__ = ["NARROW", "Loop", "recurrence", "unfolded"]
@@ -128,13 +130,15 @@ class Loop:
         params = op.eqn.params
         if op.eqn.primitive.name != "scan" or params["length"] < 2:
             return None
-        if any(eqn.primitive.name == "custom_lin" for eqn in jx.every_equation(params["jaxpr"].jaxpr)):
-            return None  # it can be neither pushed nor batched
         forward = op.transpose() if op.transposed else op
         assert isinstance(forward, LinearEquation)
         loop = Loop(forward)
         if not any(loop.moving) or loop.counts:
             return None
+        body = _pushable(loop.body, loop.active)
+        if body is None:
+            return None
+        loop.body = body
         if not loop_over_one_field(forward.eqn, [x is None for x in forward.operands]):
             return None  # its blocks are linear over the reals alone
         return loop
@@ -226,7 +230,11 @@ class Loop:
 
         def step(*xs: Any) -> list[Any]:
             given, then = xs[: len(jaxpr.invars)], xs[len(jaxpr.invars) :]
-            return [*jx.evaluated(closed, given)[: self.carried], *_after(closed, given, after, then)[self.carried :]]
+            known = {v: x for v, x in zip(after, then, strict=True) if not jx.is_literal(v)}
+            return [
+                *jx.evaluated(closed, given)[: self.carried],
+                *_after(closed, given, known)[self.carried :],
+            ]
 
         axes = [None] * self.consts + [0] * (len(invars) - self.consts)
         types: list[Any] = [
@@ -282,17 +290,58 @@ class Loop:
         return [None if moves else next(it) for moves in self.moving]
 
 
-def _after(closed: Any, args: Sequence[Any], variables: Sequence[Any], values: Sequence[Any]) -> list[Any]:
-    """The outputs of a jaxpr in which equations set these variables to these values, not to their own results."""
+def _pushable(body: Any, active: Sequence[bool]) -> Any:
+    """A linear body in which functions of which only the pullback is known are the transposes of that.
+
+    None where there is one inside of another call, of complex numbers (over which it need not be linear), or one whose
+    pullback is not linear, such as one that clips the cotangent.
+    """
+    jaxpr = body.jaxpr
+    pulled = [eqn for eqn in jx.every_equation(jaxpr) if eqn.primitive.name == "custom_lin"]
+    if not pulled:
+        return body
+    inner = len(pulled) > sum(eqn.primitive.name == "custom_lin" for eqn in jaxpr.eqns)
+    if inner or not all(jnp.issubdtype(v.aval.dtype, jnp.floating) for eqn in pulled for v in eqn.outvars):
+        return None
+    moving = {v for v, a in zip(jaxpr.invars, active, strict=True) if a}
+    for eqn in jaxpr.eqns:
+        depends = dependent(eqn, [not jx.is_literal(v) and v in moving for v in eqn.invars])
+        moving.update(v for v, d in zip(eqn.outvars, depends, strict=True) if d)
+
+    def pushed(eqn: Any, inputs: list[Any]) -> list[Any]:
+        if eqn.primitive.name != "custom_lin":
+            return jx.bind(eqn, inputs)
+        moves = [not jx.is_literal(v) and v in moving for v in eqn.invars]
+        operands = [None if m else x for x, m in zip(inputs, moves, strict=True)]
+        zeros = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
+
+        def pull(*cts: Any) -> list[Any]:
+            return pull_cotangents(eqn, operands, eqn.params, cts)
+
+        change = jax.make_jaxpr(lambda cts, ts: jax.jvp(pull, cts, ts)[1])(tuple(zeros), tuple(zeros))
+        at = [k < len(zeros) for k in range(2 * len(zeros))]
+        linear.append(not any(dependent_outputs(change.jaxpr, at)))
+        return list(jax.vjp(pull, *zeros)[1]([x for x, m in zip(inputs, moves, strict=True) if m]))
+
+    linear: list[bool] = []
+    given: list[Any] = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars]  # type: ignore[no-untyped-call]
+    pushable = jax.make_jaxpr(lambda *xs: _after(body, xs, {}, pushed))(*given)
+    return pushable if all(linear) else None
+
+
+def _after(closed: Any, args: Sequence[Any], given: dict[Any, Any], bind: Any = jx.bind) -> list[Any]:
+    """The outputs of a jaxpr in which equations set these variables to the values given, not to their own results.
+
+    ``bind`` evaluates an equation.
+    """
     jaxpr = closed.jaxpr
-    given = {v: x for v, x in zip(variables, values, strict=True) if not jx.is_literal(v)}
     known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *args), strict=True))
 
     def read(atom: Any) -> Any:
         return jx.literal_value(atom) if jx.is_literal(atom) else known[atom]
 
     for eqn in jaxpr.eqns:
-        results = zip(eqn.outvars, jx.bind(eqn, [read(v) for v in eqn.invars]), strict=True)
+        results = zip(eqn.outvars, bind(eqn, [read(v) for v in eqn.invars]), strict=True)
         known.update((v, given.get(v, x)) for v, x in results)
     return [read(v) for v in jaxpr.outvars]
 
