@@ -1,7 +1,7 @@
-"""One of two processes: `python one_dies.py NUMBER PORT FOLDER [SECONDS]`; number 1 is killed after the first Jacobian.
+"""One of two processes, of which number 1 is killed after the first Jacobian.
 
-Number 0 writes to FOLDER what it has before and after that; the second cannot be had.  SECONDS: how long one waits for the
-other one at the beginning.
+`python -m tests.devices.one_dies NUMBER PORT FOLDER [SECONDS]`: number 0 writes to FOLDER what it has before and after that;
+the second cannot be had.  SECONDS: how long one waits for the other one at the beginning.
 """
 
 import os
@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from one_of_several import N, stencil
 
 import backsolve as bs
+
+from ..quick import compilation
+from .one_of_several import N, stencil
 
 
 def loss(w, x):
@@ -28,6 +30,12 @@ def main(number: int, port: int, folder: Path, patience: int) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     address = f"127.0.0.1:{port}"
     jax.distributed.initialize(address, 2, number, initialization_timeout=patience, heartbeat_timeout_seconds=10)
+    with compilation(quick=True):
+        derivatives(number, folder)
+
+
+def derivatives(number: int, folder: Path) -> None:
+    """First both, then those that need the process that has died."""
     spread = NamedSharding(Mesh(np.array(jax.devices()), ("i",)), PartitionSpec("i"))
     full = np.arange(N, dtype=np.float32) / N
     x = jax.make_array_from_callback((N,), spread, lambda index: full[index])

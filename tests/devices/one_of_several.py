@@ -1,4 +1,7 @@
-"""One of several processes: `python one_of_several.py NUMBER PROCESSES DEVICES PORT` says "ok" where all is right."""
+"""One of several processes, which says "ok" where all is right.
+
+`python -m tests.devices.one_of_several NUMBER PROCESSES DEVICES PORT`
+"""
 
 import sys
 
@@ -8,6 +11,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import backsolve as bs
+
+from ..quick import compilation
 
 N = 64
 
@@ -58,10 +63,17 @@ def gmres(A, b, tol):
 
 
 def main(number: int, processes: int, devices: int, port: int) -> None:
-    """Sparse Jacobian, its product, Newton steps, a gradient and Jacobians of examples, each against one device's."""
+    """Everything, compiled quickly, once JAX knows of the other processes."""
     jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"127.0.0.1:{port}", processes, number)
+    with compilation(quick=True):
+        check_all(number, processes)
+    print("ok")
+
+
+def check_all(number: int, processes: int) -> None:
+    """Sparse Jacobian, its product, Newton steps, a gradient and Jacobians of examples, each against one device's."""
     spread = NamedSharding(Mesh(np.array(jax.devices()), ("i",)), PartitionSpec("i"))
 
     def put(full):
@@ -90,7 +102,6 @@ def main(number: int, processes: int, devices: int, port: int) -> None:
     each = jax.jit(jax.vmap(bs.jacobian(net, argnums=1), (None, 0)))(p, data)
     check(each, jax.vmap(jax.jacobian(net, argnums=1), (None, 0))(p, jnp.asarray(examples)))
     assert each.sharding.is_equivalent_to(spread, 3)
-    print("ok")
 
 
 if __name__ == "__main__":
