@@ -167,7 +167,7 @@ POINT = np.linspace(0.1, 1.0, N)
 
 def dense(f, x, pulled=False):
     """JAX's Jacobian, all outputs below each other."""
-    derivative = jax.jacrev if pulled else jax.jacfwd
+    derivative = reference.jacrev if pulled else reference.jacfwd
     return np.concatenate([np.asarray(J).reshape(-1, x.size) for J in jax.tree_util.tree_leaves(derivative(f)(x))])
 
 

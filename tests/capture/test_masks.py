@@ -11,6 +11,7 @@ import pytest
 import backsolve as bs
 from backsolve import hadamard
 
+from .. import reference
 from ..quick import optimized
 from .oracle import ORDERS, assert_close, assert_everywhere, normal
 
@@ -58,7 +59,7 @@ FUNCTIONS = {
 def test_jacobians(name):
     f, x = FUNCTIONS[name]
     x = jnp.asarray(x)
-    assert_everywhere(bs.jacobian, f, (x,), jax.jacobian(f)(x), alone=True)
+    assert_everywhere(bs.jacobian, f, (x,), reference.jacobian(f)(x), alone=True)
 
 
 def test_known_values():
@@ -139,7 +140,7 @@ HIDDEN = {
 def test_hidden_infinities(name):
     f, x = HIDDEN[name]
     x = jnp.asarray(x)
-    expected = jax.hessian(f)(x)
+    expected = reference.hessian(f)(x)
     assert np.isfinite(expected).all()
     assert_everywhere(bs.hessian, f, (x,), expected, alone=True)
     assert_close(jax.jacfwd(bs.jacobian(f))(x), expected)
@@ -169,11 +170,11 @@ def test_counts_of_masks_do_not_overflow():
         return x
 
     x = jnp.array([1.0, 2.0])
-    expected = jax.jacfwd(deep)(x)
+    expected = reference.jacfwd(deep)(x)
     assert expected[0, 0] == 2.0**40
     assert_everywhere(bs.jacobian, deep, (x,), expected, alone=True)
     doubled = lambda x: sum((jax.nn.relu(x) for _ in range(3)), deep(x))  # noqa: E731
-    assert_everywhere(bs.jacobian, doubled, (x,), jax.jacfwd(doubled)(x), alone=True)
+    assert_everywhere(bs.jacobian, doubled, (x,), reference.jacfwd(doubled)(x), alone=True)
     wide = lambda x: jnp.sum(jax.nn.relu(jnp.sum(jax.nn.relu(x)) + jnp.zeros(70_000)))  # noqa: E731
     many = jnp.ones(70_000, jnp.float32)  # 70,000² paths
     assert_close(bs.jacobian(wide, order="forward")(many), jax.grad(wide)(many), 1e-6)
