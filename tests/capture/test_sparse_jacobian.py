@@ -175,7 +175,7 @@ def test_orders(order):
     for model in MODELS[:6]:
         x = jnp.asarray(model.point)
         J = bs.jacobian(model.function, format="sparse", order=order)
-        assert_same(J(x), dense(model)(x))
+        assert_same(J(x), compiled(dense(model))(x))
 
 
 def test_a_plan_and_a_sequence_serve():
