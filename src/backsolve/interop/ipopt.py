@@ -23,6 +23,7 @@ from backsolve.interop.vectors import jacobian_of, value_and_jacobian_of
 from backsolve.tracing.derivative import has_own_rules
 from backsolve.transforms.derivatives import grad, value_and_grad
 from backsolve.xla.inline import inline
+from backsolve.xla.packed import in_vectors
 
 __all__ = ["Iterate", "Problem", "Result"]
 
@@ -244,10 +245,10 @@ class Problem:
         """f, g, the gradient of f and the numbers of the Jacobian of g: one program, for all are asked for at a point."""
 
         def first(x: Any, parameters: Any) -> Any:
-            value, slope = value_and_grad(self._objective)(x, parameters)
+            value, slope = value_and_grad(in_vectors(self._objective))(x, parameters)
             if self._g is None:
                 return (value, jnp.zeros(0), slope, jnp.zeros(0)), None
-            g, J = value_and_jacobian_of(lambda x: self._constraints(x, parameters), x)
+            g, J = value_and_jacobian_of(in_vectors(lambda x: self._constraints(x, parameters)), x)
             return (value, g, slope, J.data), J
 
         return Compiled(first, self.n, self._parameters)
@@ -261,7 +262,7 @@ class Problem:
                 return factor * self._objective(x, parameters) + jnp.sum(weights * self._constraints(x, parameters))
 
             symmetric = not has_own_rules(jax.make_jaxpr(lagrangian)(x).jaxpr)
-            H = jacobian_of(grad(lagrangian), x, lower=symmetric)
+            H = jacobian_of(grad(in_vectors(lagrangian)), x, lower=symmetric)
             low = H.lower()
             return (low.data,), low
 
