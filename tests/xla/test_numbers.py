@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
+from backsolve.xla.materialize import JACOBIAN, _chosen, _chosen_rows
 from tests import reference
 
 ON_CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere arrays are left to XLA")
@@ -239,3 +240,20 @@ def test_what_is_dear_is_worked_out_once(name, exponentials, tangents):
     assert ours[1] == tangents
     assert exponentials is None or ours[0] <= exponentials
     assert ours[2] <= of_the_function[2]
+
+
+def test_what_only_another_row_reads_is_no_row():
+    def f(x, y):
+        first = x
+        for _ in range(20):
+            first = first * y + x
+        second = first
+        for _ in range(20):
+            second = second * x + y
+        return [second * (x + k) for k in range(10)]
+
+    jaxpr = jax.make_jaxpr(f)(1.0, 2.0)
+    equations = [(eqn, list(eqn.invars)) for eqn in jaxpr.eqns]
+    first, second = jaxpr.eqns[39].outvars[0], jaxpr.eqns[79].outvars[0]
+    assert {first, second} <= set(_chosen(equations, jaxpr.jaxpr.outvars, JACOBIAN, True, as_rows=True))
+    assert set(_chosen_rows(equations, jaxpr.jaxpr.outvars, JACOBIAN)) == {second}
