@@ -325,7 +325,7 @@ def _chosen_rows(equations: Equations, outputs: Sequence[Any], policy: Policy) -
     Steps of three neurons took 0.6 to 0.75 of the time (and 1.1 to 1.3 times as long to compile); without a limit to their
     count others, of a camera and an arm, were no quicker, and compiled 1.3 times as long.  What only other rows read saves
     nothing, so all that would save by itself is chosen too, and of these what saves beside the others; taken is, by `_time`,
-    what should take less time.  A step of a neuron with three gates took 0.7 of the time of rows that were chosen at once.
+    what should take less time.  A step of a neuron with three gates took 0.87 of the time of rows that were chosen at once.
     """
     at_once = _chosen(equations, outputs, policy, True, as_rows=True)
     chosen: dict[Any, int] = {}
