@@ -23,6 +23,7 @@ from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of
+from backsolve.xla.in_turn import inexact, is_routine, later
 from backsolve.xla.joined import JOINED, is_one_loop, join, numbers_of
 from backsolve.xla.numbers import in_numbers, is_small
 from backsolve.xla.small_products import small_product
@@ -123,6 +124,7 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
         return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
 
     dear: set[Any] = set()
+    before: list[Any] = []  # results of the last routine of linear algebra
     for eqn in live:
         if (policy.merged or program.apart) and eqn.outvars and eqn.outvars[0] in names:
             values.update((v, values[names[v]]) for v in eqn.outvars)
@@ -130,12 +132,17 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
         if batched:
             values.update({v: written(values[v]) for v in _shared(eqn, values, dear)})
         operands = list(map(read, eqn.invars))
+        routine = batched and is_routine(eqn)
+        if routine:
+            operands = later(operands, before)
         product = small_product(eqn, operands) if batched else None
         if batched and product is None:
             product = turned(eqn, operands)
         for v, value in zip(eqn.outvars, jx.bind(eqn, operands) if product is None else [product], strict=True):
             name = names.get(v, v)
             values[v] = written(value, chosen[name]) if name in chosen else value
+        if routine:
+            before = inexact([values[v] for v in eqn.outvars])
     tree, others = results[-1]
     anyway = {v for eqn, _ in equations if _is_written_anyway(eqn) for v in eqn.outvars}
 
