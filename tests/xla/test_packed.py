@@ -178,3 +178,32 @@ def test_random_programs(seed):
     expected = reference.jacobian(f)(x)
     found = jax.jit(bs.jacobian(f, format="sparse"))(x)
     np.testing.assert_allclose(found.todense(), expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["network", "choices", "complex_numbers"])
+def test_dense_jacobians_under_jit(name):
+    """They are those entries in an array; so they are differentiated again, and under vmap."""
+    f, x = PROGRAMS[name], point()
+    expected = reference.jacobian(f)(x)
+    np.testing.assert_allclose(jax.jit(bs.jacobian(f))(x), expected, rtol=1e-9, atol=1e-11)
+    value, J = jax.jit(bs.value_and_jacobian(f))(x)
+    np.testing.assert_allclose(value, f(x), rtol=1e-12)
+    np.testing.assert_allclose(J, expected, rtol=1e-9, atol=1e-11)
+    X = jnp.stack([x, x + 0.1])
+    for batched in (jax.jit(jax.vmap(bs.jacobian(f))), jax.vmap(jax.jit(bs.jacobian(f)))):
+        np.testing.assert_allclose(batched(X), jax.vmap(reference.jacobian(f))(X), rtol=1e-9, atol=1e-11)
+    twice = jax.jit(jax.grad(lambda x: jnp.sum(bs.jacobian(f)(x) ** 2)))(x)
+    np.testing.assert_allclose(twice, reference.grad(lambda x: jnp.sum(jax.jacrev(f)(x) ** 2))(x), rtol=1e-8, atol=1e-8)
+
+
+def test_what_is_hidden_stays_hidden():
+    """An infinite derivative behind a mask, at the place where the mask hides it."""
+
+    def f(x):
+        return jnp.stack([jnp.where(x[i] > 0, jnp.log(x[i]) * x[j], x[j] ** 2) + jnp.sin(x[j]) for i, j in LINES * 2])
+
+    x = point().at[3].set(0.0)
+    expected = reference.jacfwd(f)(x)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(jax.jit(bs.jacobian(f))(x), expected, rtol=1e-9)
+    np.testing.assert_allclose(jax.jit(bs.jacobian(f, format="sparse"))(x).todense(), expected, rtol=1e-9)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import islice
+from math import prod
 from typing import Any
 
 import jax
@@ -20,13 +21,14 @@ from backsolve.algebra.elements import short
 from backsolve.capture import Traced, linearize_with_aux, traced
 from backsolve.capture.linearized import Linearized, name_of, normalized_argnums
 from backsolve.capture.names import Point
+from backsolve.capture.sparse import sparse_jacobian
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.system import FORMATS, check_chunk, check_loops
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import has_own_rules
 from backsolve.tracing.series import beside
 from backsolve.transforms.sparse import LAYOUTS, pattern_of, sparse_derivative
-from backsolve.xla.materialize import GRADIENT, JACOBIAN, Policy, concerns, materialized
+from backsolve.xla.materialize import GRADIENT, JACOBIAN, SPARSE, Policy, concerns, materialized
 from backsolve.xla.packed import MANY, in_vectors, packed
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 
+PLACES = 2**20  # of an array that is worked out as a sparse matrix
 Argnums = int | Sequence[int]
 
 
@@ -69,6 +72,11 @@ class _Form:
     def is_sparse(self) -> bool:
         """Whether the matrix is one with a pattern."""
         return self.format in ("sparse", "scipy")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether an array is asked for, in whatever order is best."""
+        return self.format == "array" and isinstance(self.order, str) and self.order == "auto" and self.chunk is None
 
 
 def grad(
@@ -233,14 +241,25 @@ def _jacobian(
     plans: dict[Any, Choice] = {}  # by structure: a function is planned once, however often it is traced
 
     def matrix(*args: Any, **kwargs: Any) -> Any:
+        def of_entries(system: Linearized, aux: Any) -> Any:
+            """The entries that are not zero, in an array: of a program written number by number, which has many nodes."""
+            rows = sparse_jacobian(system)
+            return put_together(system, aux, system.nested([[A.todense() for A in row] for row in rows]))
+
         def of_system(system: Linearized, aux: Any) -> Any:
+            return put_together(system, aux, system.jacobian(form.order, format=form.format, plans=plans, chunk=form.chunk))
+
+        def put_together(system: Linearized, aux: Any, J: Any) -> Any:
             _check_real_output(fun, system.value, holomorphic)
-            J = system.jacobian(form.order, format=form.format, plans=plans, chunk=form.chunk)
             if value:
                 return ((system.value, aux) if has_aux else system.value), J
             return (J, aux) if has_aux else J
 
         program = _traced(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
+        plain = form.is_plain and jx.is_compiling() and not jx.is_batching() and _is_small_and_real(program)
+        vectors = _in_vectors(program) if plain else None
+        if vectors is not None:
+            return _compiled_well(vectors, of_entries, SPARSE, fold=True)
         return _compiled_well(program, of_system, JACOBIAN) if form.format == "array" else of_system(*program.system())
 
     return matrix
@@ -473,15 +492,25 @@ def _system(
     fold: bool = False,
 ) -> tuple[Linearized, Any]:
     program = _traced(fun, args, kwargs, argnums, what, has_aux, holomorphic, allow_int)
-    closed = _packed(program.jaxpr, program.consts) if fold and program.known is None else None
-    if closed is not None:
-        program = replace(program, jaxpr=closed.jaxpr, consts=closed.consts)
-    return program.system(fold=fold)
+    return ((_in_vectors(program) if fold else None) or program).system(fold=fold)
 
 
 def _packed(jaxpr: Any, consts: Sequence[Any]) -> Any:
     """The program with equations of numbers that are alike done together; None of a short one, or where few are."""
     return packed(jaxpr, consts) if sum(1 for _ in islice(jx.every_equation(jaxpr), MANY)) == MANY else None
+
+
+def _in_vectors(program: Traced) -> Traced | None:
+    """The program with equations of numbers that are alike done together; None where that is not worth it."""
+    closed = _packed(program.jaxpr, program.consts) if program.known is None else None
+    return None if closed is None else replace(program, jaxpr=closed.jaxpr, consts=closed.consts)
+
+
+def _is_small_and_real(program: Traced) -> bool:
+    """Whether all of a Jacobian's places, of real numbers, may be worked out as those of a sparse one."""
+    types = [*program.in_avals, *(v.aval for v in program.jaxpr.outvars[: program.structure.num_leaves])]
+    sizes = [sum(prod(aval.shape) for aval in part) for part in (program.in_avals, types[len(program.in_avals) :])]
+    return sizes[0] * sizes[1] <= PLACES and all(jnp.issubdtype(aval.dtype, np.floating) for aval in types)
 
 
 def _traced(
@@ -500,12 +529,14 @@ def _traced(
     return program
 
 
-def _compiled_well(program: Traced, derivative: Callable[[Linearized, Any], Any], policy: Policy) -> Any:
+def _compiled_well(
+    program: Traced, derivative: Callable[[Linearized, Any], Any], policy: Policy, *, fold: bool = False
+) -> Any:
     """``derivative(system, aux)`` of a traced function, rewritten for the compiler where it is being compiled."""
 
     def at(*inputs: Any) -> Any:
         with beside((*inputs, *program.consts)):
-            return derivative(*replace(program, inputs=list(inputs)).system())
+            return derivative(*replace(program, inputs=list(inputs)).system(fold=fold))
 
     if program.known is not None or not jx.is_compiling() or not concerns(program.jaxpr, policy):
         return at(*program.inputs)
