@@ -398,6 +398,29 @@ def test_steps_too_many_to_be_gone_through(monkeypatch):
     np.testing.assert_allclose(matrix(J), dense(f, x), rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:the Jacobian of")
+def test_beside_what_is_no_number():
+    """A loop that counts and carries a random key in another one; a solve with auxiliary data."""
+
+    def with_keys(x):
+        def step(carry, k):
+            y, key = carry
+            inner = lambda s, _: ((s[0] + 1, jax.random.split(s[1])[0]), None)  # noqa: E731
+            (i, key), _ = lax.scan(inner, (k, key), None, length=2)
+            return (y.at[i % N].set(x[k] * jax.random.uniform(key)), key), None
+
+        return lax.scan(step, (jnp.zeros(N), jax.random.key(0)), jnp.arange(4))[0][0]
+
+    def with_data(x):
+        d = jnp.arange(1.0, N + 1)
+        solve = lambda _, b: (b / d, jnp.zeros(2, int))  # noqa: E731
+        return lax.custom_linear_solve(lambda v: v * d, x**2, solve, solve, has_aux=True)[0]
+
+    for f in (with_keys, with_data):
+        x = points(1)[0]
+        np.testing.assert_allclose(matrix(bs.jacobian(f, format="sparse")(x)), dense(f, x), rtol=1e-9, atol=1e-12)
+
+
 # ---- random loops --------------------------------------------------------------------------------------------------------
 OPERATIONS = [
     lambda a, b: lambda x, y, i: y.at[(a * i + b) % N].set(jnp.sin(x[i % N]) * y[(i + b) % N]),

@@ -207,3 +207,23 @@ def test_what_is_hidden_stays_hidden():
     assert np.isfinite(expected).all()
     np.testing.assert_allclose(jax.jit(bs.jacobian(f))(x), expected, rtol=1e-9)
     np.testing.assert_allclose(jax.jit(bs.jacobian(f, format="sparse"))(x).todense(), expected, rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:the Jacobian of")
+def test_random_keys_beside_numbers():
+    """A key that is closed over is no array of numbers: such a program is left as it is, as one with effects."""
+    key = jax.random.key(0)
+
+    def f(x):
+        return network(x) * jax.random.uniform(key, (N,)) + jnp.sum(network(x * 2))
+
+    x = point()
+    expected = reference.jacobian(f)(x)
+    np.testing.assert_allclose(jax.jit(bs.jacobian(f, format="sparse"))(x).todense(), expected, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(jax.jit(bs.jacobian(f))(x), expected, rtol=1e-9, atol=1e-11)
+
+    def printing(x):
+        jax.debug.print("{}", x[0], ordered=True)
+        return network(x) * 2
+
+    np.testing.assert_allclose(jax.jit(bs.jacobian(printing))(x), 2 * reference.jacobian(network)(x), rtol=1e-9, atol=1e-11)

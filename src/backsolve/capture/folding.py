@@ -281,7 +281,7 @@ def _partly_loop(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly
     if any(map(_rounds, equations)):  # XLA may do it in another way elsewhere
         wanted = [w and _kind(v.aval.dtype) in "iub" for w, v in zip(wanted, eqn.outvars, strict=True)]
         equations, needed, read = _needed(jaxpr, consts, carried, wanted)
-    if not any(wanted):
+    if not any(wanted) or any(_kind(getattr(v.aval, "dtype", None)) == "?" for v in read):  # a random key has no zero
         return [None] * len(wanted)
     kept = [k for k in range(carried) if needed[k]]
     cut = [k for k in range(after, len(unknown)) if jaxpr.invars[k] in read]

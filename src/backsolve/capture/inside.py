@@ -249,7 +249,8 @@ def _solved(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     params, operands = op.eqn.params, op.operands
     matvec, lengths = params["jaxprs"].matvec, params["const_lengths"]
     count = sum(lengths)
-    if any(x is None for x in operands[:count]) or any(x is not None for x in operands[count:]):
+    moves = [x is None for x in operands]
+    if any(moves[:count]) or not all(moves[count:]) or len(moves) - count != len(op.eqn.outvars):  # auxiliary data
         return _by_axes(op, edge)
     constants = list(map(value_or_type, matvec.jaxpr.invars, operands[: lengths.matvec]))
     A = blocks_of(matvec.jaxpr, matvec.consts, [*constants, *operands[count:]], edge)

@@ -117,7 +117,7 @@ class _Packing:
         self.values.update(zip(jaxpr.invars, self.inputs, strict=True))
         self._name(jaxpr.constvars, consts)
         self.complete = self._read()
-        self.outputs = [self._value(v) for v in jaxpr.outvars]
+        self.outputs = [self._value(v) for v in jaxpr.outvars] if self.complete else []
 
     # ---- reading -----------------------------------------------------------------------------------------------------
     def _read(self) -> bool:
@@ -147,7 +147,7 @@ class _Packing:
     def _name(self, constvars: Sequence[Any], consts: Sequence[Any]) -> None:
         for v, x in zip(constvars, consts, strict=True):
             number = self.values[v] = self._new(v.aval.shape, 0)
-            if jx.is_traced(x) or _size(v) > LOOKED_INTO:
+            if jx.is_traced(x) or not _is_plain(v.aval) or _size(v) > LOOKED_INTO:
                 self.given[number] = x
             else:
                 self.known[number] = np.asarray(x)
