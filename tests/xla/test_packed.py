@@ -60,7 +60,12 @@ def complex_numbers(x):
     return jnp.abs(jnp.stack(total))
 
 
-PROGRAMS = {f.__name__: f for f in (network, choices, with_arrays, in_turn, complex_numbers)}
+def odd_outputs(x):
+    """An input, a constant, and what is empty, beside numbers."""
+    return jnp.concatenate([x, jnp.ones(2), network(x)[:0] + jnp.sum(x), network(x)])
+
+
+PROGRAMS = {f.__name__: f for f in (network, choices, with_arrays, in_turn, complex_numbers, odd_outputs)}
 
 
 @pytest.fixture(autouse=True)
@@ -221,6 +226,8 @@ def test_random_keys_beside_numbers():
     expected = reference.jacobian(f)(x)
     np.testing.assert_allclose(jax.jit(bs.jacobian(f, format="sparse"))(x).todense(), expected, rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(jax.jit(bs.jacobian(f))(x), expected, rtol=1e-9, atol=1e-11)
+    nothing = jax.jit(bs.jacobian(lambda x: (network(x), jnp.zeros(0) + x[0])))(x)[1]
+    assert nothing.shape == (0, N)
 
     def printing(x):
         jax.debug.print("{}", x[0], ordered=True)

@@ -265,6 +265,8 @@ class _Packing:
         def array(value: int | Ids, v: Any) -> Any:
             if isinstance(value, int):
                 return jx.as_array(arrays[value], v.aval)
+            if not value.size:
+                return jx.zeros(v.aval)
             return jx.as_array(jnp.reshape(vector(value.ravel()), value.shape), v.aval)
 
         steps: list[tuple[int, Any]] = [(group.depth, group) for group in self.groups.values()]
