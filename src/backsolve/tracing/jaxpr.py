@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 import jax
@@ -422,13 +423,16 @@ def carries_derivatives(aval: Aval) -> bool:
     return dtype is not None and jnp.issubdtype(dtype, np.inexact)
 
 
+_CALLS = {"jit", "pjit", "closed_call", "core_closed_call"}
+
+
 def inner_jaxpr(eqn: Any, *, custom: bool = False) -> tuple[Any, Sequence[Any]] | None:
     """The body and its constants of an equation that only calls it (a nested ``jit``), else None.
 
     With ``custom`` also the body of a function with a ``custom_jvp``, whose derivative is another one.
     """
     name = eqn.primitive.name
-    if name in ("jit", "pjit", "closed_call", "core_closed_call") or (custom and name == "custom_jvp_call"):
+    if name in _CALLS or (custom and name == "custom_jvp_call"):
         closed = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
         return closed.jaxpr, closed.consts
     return None
@@ -486,6 +490,41 @@ def identity_primitive(name: str, on_cpu: Callable[..., Any], batch: Callable[..
     mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
     _IDENTITIES.add(primitive)
     return primitive
+
+
+def call_primitive(name: str, marks: Callable[[int], dict[str, str]]) -> Callable[..., list[Any]]:
+    """A function ``call(function, arrays)`` that evaluates ``function(*arrays)``, a list of arrays, under `jax.vmap`.
+
+    Compiled for one device, a CPU, it is a call with ``marks(points)`` for the compiler, of as many examples as the batch
+    has; to all else of JAX it is the function itself.
+    """
+    primitive: Any = series.Primitive(name)
+    primitive.multiple_results = True
+
+    def evaluated(*args: Any, jaxpr: Any, points: int) -> Any:
+        return jaxpr(*args) if callable(jaxpr) else eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args)
+
+    def batched(args: Any, axes: Any, **params: Any) -> Any:
+        size = next(x.shape[k] for x, k in zip(args, axes, strict=True) if k is not None)
+        function = jax.vmap(partial(evaluated, **params), in_axes=tuple(axes), axis_size=size)
+        out = primitive.bind(*args, jaxpr=series.traced(function, args, None), points=params["points"] * size)
+        return out, [0] * len(out)
+
+    def pushed(primals: Any, tangents: Any, **params: Any) -> Any:
+        return jax.jvp(partial(evaluated, **params), tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
+
+    primitive.def_impl(evaluated)
+    primitive.def_abstract_eval(lambda *avals, jaxpr, points: [v.aval for v in jaxpr.jaxpr.outvars])
+    batching.primitive_batchers[primitive] = batched
+    ad.primitive_jvps[primitive] = pushed
+    mlir.register_lowering(primitive, mlir.lower_fun(evaluated, multiple_results=True))
+    mlir.register_lowering(
+        primitive,
+        lambda context, *args, jaxpr, points: series.lowered_call(context, args, name, jaxpr, marks(points)),
+        platform="cpu",
+    )
+    _CALLS.add(name)
+    return lambda function, arrays: primitive.bind(*arrays, jaxpr=function, points=1)
 
 
 def is_identity(eqn: Any) -> bool:

@@ -57,6 +57,7 @@ __all__ = [
     "layout_of",
     "linear_util",
     "linearized",
+    "lowered_call",
     "made_by",
     "mesh_context",
     "mlir",
@@ -218,6 +219,26 @@ def made_by(x: Any) -> tuple[Any, int] | None:
 def is_high(eqn: Any) -> bool:
     """Whether an equation (a searchsorted since 0.12) has to be made of others before it is compiled."""
     return bool(eqn.primitive.is_high(*(v.aval for v in eqn.invars), **eqn.params))
+
+
+def lowered_call(context: Any, args: Sequence[Any], name: str, closed: Any, marks: dict[str, str]) -> Sequence[Any]:
+    """A lowering rule's call of a program, with attributes for the compiler where it is compiled here, for one device.
+
+    With them it returns its arguments too, whose copies nobody reads: XLA's CPU compiler ends the process where it finds
+    that a call which it writes down as one function has no use for one of them, and that the results are one array.
+    """
+    module = context.module_context
+    alone = isinstance(module.axis_context, mlir.ShardingContext) and module.axis_context.num_devices == 1
+    if not marks or not alone or module.lowering_parameters.for_export:
+        return mlir.core_call_lowering(context, *args, name=name, call_jaxpr=closed)
+    jaxpr, count = closed.jaxpr, len(context.avals_out)
+    info = jaxpr.debug_info.with_unknown_names()
+    both = _closed(jaxpr.replace(outvars=[*jaxpr.outvars, *jaxpr.invars], debug_info=info), closed.consts)
+    context = context.replace(avals_out=[*context.avals_out, *context.avals_in])
+    out = mlir.core_call_lowering(context, *args, name=name, call_jaxpr=both)
+    text = {key: mlir.ir.StringAttr.get(value) for key, value in marks.items()}
+    out[0].owner.attributes["mhlo.frontend_attributes"] = mlir.ir.DictAttr.get(text)
+    return out[:count]
 
 
 def ct_aval(aval: Any) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil, inf, prod
 from typing import Any
 
@@ -26,6 +27,7 @@ from backsolve.tracing.jaxpr import Kind, kind_of
 from backsolve.xla.in_turn import inexact, is_routine, later
 from backsolve.xla.joined import JOINED, is_one_loop, join, numbers_of
 from backsolve.xla.numbers import in_numbers, is_small
+from backsolve.xla.one_kernel import in_one_kernel
 from backsolve.xla.small_products import small_product
 from backsolve.xla.turned import turned
 from backsolve.xla.written import in_rows, written
@@ -103,11 +105,32 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
     jaxpr, consts, _ = jx.trace(of_arrays, arrays)
     batched = jx.is_batched_here()
     program = _joined_from_numbers(jaxpr, consts, arrays) if policy.numbers and batched else _as_it_is(jaxpr, consts)
+    evaluated = partial(_evaluated, program, policy, batched)
+    traced = [k for k, c in enumerate(program.consts) if jx.is_traced(c)]
+    if program.apart and any(map(jx.is_batched, arrays)):
+        apart = [program.consts[k] for k in traced]
+
+        def of_all(*both: Any) -> list[Any]:
+            consts = list(program.consts)
+            for k, c in zip(traced, both, strict=False):
+                consts[k] = c
+            return evaluated(consts, both[len(traced) :])
+
+        found = in_one_kernel(of_all, [*apart, *arrays])
+    else:
+        found = evaluated(program.consts, arrays)
+    tree, others = results[-1]
+    moving = iter(found)
+    return jx.unflatten(tree, [next(moving) if leaf is None else leaf for leaf in others])
+
+
+def _evaluated(program: _Program, policy: Policy, batched: bool, consts: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+    """The arrays that a program returns, with borders where they pay."""
     live = program.live
     equations, names = _without_repetition(live)
     outputs = [_named(v, names) for v in program.outputs]
     chosen = _chosen(equations, outputs, policy, batched)
-    values = dict(zip((*program.jaxpr.constvars, *program.jaxpr.invars), (*program.consts, *arrays), strict=True))
+    values = dict(zip((*program.jaxpr.constvars, *program.jaxpr.invars), (*consts, *arrays), strict=True))
     in_one_loop = [
         numbers is None
         or not program.apart
@@ -143,7 +166,6 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
             values[v] = written(value, chosen[name]) if name in chosen else value
         if routine:
             before = inexact([values[v] for v in eqn.outvars])
-    tree, others = results[-1]
     anyway = {v for eqn, _ in equations if _is_written_anyway(eqn) for v in eqn.outvars}
 
     def number(atom: Any, one_loop: bool) -> Any:
@@ -160,8 +182,7 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
         alone = one_loop or len(numbers) > JOINED  # of more of them XLA writes each down
         return join([number(atom, alone) for atom in numbers], aval, one_loop)
 
-    moving = map(result, jaxpr.outvars, program.avals, program.joined, in_one_loop)
-    return jx.unflatten(tree, [next(moving) if leaf is None else leaf for leaf in others])
+    return list(map(result, program.arrays, program.avals, program.joined, in_one_loop))
 
 
 @dataclass(frozen=True)
@@ -172,7 +193,8 @@ class _Program:
     consts: Sequence[Any]
     live: Sequence[Any]
     outputs: Sequence[Any]  # arrays, and the numbers of those that are joined
-    avals: Sequence[Any]  # of the arrays
+    arrays: Sequence[Any]  # what is returned, of the program before it was taken apart
+    avals: Sequence[Any]  # of these
     joined: Sequence[list[Any] | None]
     apart: bool = False
 
@@ -180,7 +202,7 @@ class _Program:
 def _as_it_is(jaxpr: Any, consts: Sequence[Any]) -> _Program:
     live = [eqn for eqn, _ in jx.live_equations(jaxpr)]
     avals = [v.aval for v in jaxpr.outvars]
-    return _Program(jaxpr, consts, live, jaxpr.outvars, avals, [None] * len(avals))
+    return _Program(jaxpr, consts, live, jaxpr.outvars, jaxpr.outvars, avals, [None] * len(avals))
 
 
 def _joined_from_numbers(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any]) -> _Program:
@@ -190,7 +212,7 @@ def _joined_from_numbers(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any
         jaxpr, consts, _ = jx.trace(lambda *arrays: in_numbers(plain.jaxpr, plain.live, plain.consts, arrays), arrays)
         atoms = iter(jaxpr.outvars)
         joined = [[next(atoms) for _ in range(prod(aval.shape))] for aval in plain.avals]
-        return replace(_as_it_is(jaxpr, consts), avals=plain.avals, joined=joined, apart=True)
+        return replace(_as_it_is(jaxpr, consts), arrays=plain.arrays, avals=plain.avals, joined=joined, apart=True)
     known = {v: c for v, c in zip(jaxpr.constvars, consts, strict=True) if not jx.is_traced(c)}
     found = numbers_of(plain.live, jaxpr.outvars, known)
     if not found:
