@@ -23,6 +23,7 @@ ORDERS = ("auto", "forward", "reverse", "markowitz")
 MOVES = 2, 500  # of the default search where a move takes some 20 µs: for each node, and at most
 FEW, LARGE = 300, 2_000  # nodes; beyond the one no quadratic greedy rule, beyond the other no search
 WORK, NEW = 10_000, 100  # of the default search elsewhere: products looked up, and worked out
+EACH = 5  # entries that the start costs, for each product worked out: a search saves some per cent of them
 
 
 SHOWN = 60  # steps; of a longer plan the first and the last half of these
@@ -321,7 +322,7 @@ class _Costs:
             return gone + anneal(state, left, moves=moves, seconds=seconds, seed=seed, progress=progress)[1]
         work = self.counts.total(order) + len(order)
         moves = max(20, WORK // work) if seconds is None else None
-        enough = self.table.worked_out + NEW
+        enough = self.table.worked_out + min(NEW, int(self.price(order)) // EACH)
         return anneal_whole(
             self.price,
             order,

@@ -492,39 +492,45 @@ def identity_primitive(name: str, on_cpu: Callable[..., Any], batch: Callable[..
     return primitive
 
 
-def call_primitive(name: str, marks: Callable[[int], dict[str, str]]) -> Callable[..., list[Any]]:
-    """A function ``call(function, arrays)`` that evaluates ``function(*arrays)``, a list of arrays, under `jax.vmap`.
+def call_primitive(name: str, marks: Callable[[Any], dict[str, str]]) -> Callable[..., list[Any]]:
+    """A function ``call(function, arrays)`` that evaluates ``function(*arrays)``, a list of arrays.
 
-    Compiled for one device, a CPU, it is a call with ``marks(points)`` for the compiler, of as many examples as the batch
-    has; to all else of JAX it is the function itself.
+    Compiled for one device, a CPU, it is a call with ``marks(jaxpr)`` for the compiler; to all else of JAX it is the function
+    itself.
     """
     primitive: Any = series.Primitive(name)
     primitive.multiple_results = True
 
-    def evaluated(*args: Any, jaxpr: Any, points: int) -> Any:
+    def evaluated(*args: Any, jaxpr: Any) -> Any:
         return jaxpr(*args) if callable(jaxpr) else eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args)
 
-    def batched(args: Any, axes: Any, **params: Any) -> Any:
+    def batched(args: Any, axes: Any, *, jaxpr: Any) -> Any:
         size = next(x.shape[k] for x, k in zip(args, axes, strict=True) if k is not None)
-        function = jax.vmap(partial(evaluated, **params), in_axes=tuple(axes), axis_size=size)
-        out = primitive.bind(*args, jaxpr=series.traced(function, args, None), points=params["points"] * size)
+        function = jax.vmap(partial(evaluated, jaxpr=jaxpr), in_axes=tuple(axes), axis_size=size)
+        out = primitive.bind(*args, jaxpr=series.traced(function, args, None))
         return out, [0] * len(out)
 
-    def pushed(primals: Any, tangents: Any, **params: Any) -> Any:
-        return jax.jvp(partial(evaluated, **params), tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
+    def pushed(primals: Any, tangents: Any, *, jaxpr: Any) -> Any:
+        return jax.jvp(partial(evaluated, jaxpr=jaxpr), tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
+
+    def call(function: Callable[..., Any], arrays: Sequence[Any]) -> list[Any]:
+        arrays = jax.lax.optimization_barrier(list(arrays))  # no constants, which XLA would put into the body
+        at_once = is_batched_here() and any(map(is_batched, arrays))  # then it is traced with the batch
+        out: list[Any] = primitive.bind(*arrays, jaxpr=function if at_once else series.traced(function, arrays, None))
+        return out
 
     primitive.def_impl(evaluated)
-    primitive.def_abstract_eval(lambda *avals, jaxpr, points: [v.aval for v in jaxpr.jaxpr.outvars])
+    primitive.def_abstract_eval(lambda *avals, jaxpr: [v.aval for v in jaxpr.jaxpr.outvars])
     batching.primitive_batchers[primitive] = batched
     ad.primitive_jvps[primitive] = pushed
     mlir.register_lowering(primitive, mlir.lower_fun(evaluated, multiple_results=True))
     mlir.register_lowering(
         primitive,
-        lambda context, *args, jaxpr, points: series.lowered_call(context, args, name, jaxpr, marks(points)),
+        lambda context, *args, jaxpr: series.lowered_call(context, args, name, jaxpr, marks(jaxpr.jaxpr)),
         platform="cpu",
     )
     _CALLS.add(name)
-    return lambda function, arrays: primitive.bind(*arrays, jaxpr=function, points=1)
+    return call
 
 
 def is_identity(eqn: Any) -> bool:

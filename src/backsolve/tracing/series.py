@@ -221,7 +221,7 @@ def is_high(eqn: Any) -> bool:
     return bool(eqn.primitive.is_high(*(v.aval for v in eqn.invars), **eqn.params))
 
 
-def lowered_call(context: Any, args: Sequence[Any], name: str, closed: Any, marks: dict[str, str]) -> Sequence[Any]:
+def lowered_call(context: Any, args: Sequence[Any], name: str, closed: Any, marks: dict[str, str]) -> Any:
     """A lowering rule's call of a program, with attributes for the compiler where it is compiled here, for one device.
 
     With them it returns its arguments too, whose copies nobody reads: XLA's CPU compiler ends the process where it finds

@@ -27,7 +27,7 @@ from backsolve.tracing.jaxpr import Kind, kind_of
 from backsolve.xla.in_turn import inexact, is_routine, later
 from backsolve.xla.joined import JOINED, is_one_loop, join, numbers_of
 from backsolve.xla.numbers import in_numbers, is_small
-from backsolve.xla.one_kernel import in_one_kernel
+from backsolve.xla.one_kernel import as_loops, in_one_kernel, serves
 from backsolve.xla.small_products import small_product
 from backsolve.xla.turned import turned
 from backsolve.xla.written import in_rows, written
@@ -73,7 +73,7 @@ SPARSE = Policy(arithmetic=True, merged=True)
 
 def concerns(jaxpr: Any, policy: Policy) -> bool:
     """Whether a derivative of this program can hold anything that the policy writes down."""
-    if policy.arithmetic or (policy.numbers and jx.is_batched_here()):  # small products of matrices there
+    if policy.arithmetic or policy.numbers:  # small products of matrices under `vmap`, loops in one kernel elsewhere
         return True
     batched = policy.numbers or jx.is_batching()  # else a number is one number, and another loop takes longer
     jaxprs = [jaxpr]
@@ -105,9 +105,10 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
     jaxpr, consts, _ = jx.trace(of_arrays, arrays)
     batched = jx.is_batched_here()
     program = _joined_from_numbers(jaxpr, consts, arrays) if policy.numbers and batched else _as_it_is(jaxpr, consts)
-    evaluated = partial(_evaluated, program, policy, batched)
     traced = [k for k, c in enumerate(program.consts) if jx.is_traced(c)]
-    if program.apart and any(map(jx.is_batched, arrays)):
+    one = policy.numbers and serves(program.live)
+    evaluated = partial(_evaluated, program, policy, batched, one)
+    if one:
         apart = [program.consts[k] for k in traced]
 
         def of_all(*both: Any) -> list[Any]:
@@ -124,7 +125,9 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
     return jx.unflatten(tree, [next(moving) if leaf is None else leaf for leaf in others])
 
 
-def _evaluated(program: _Program, policy: Policy, batched: bool, consts: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+def _evaluated(
+    program: _Program, policy: Policy, batched: bool, one: bool, consts: Sequence[Any], arrays: Sequence[Any]
+) -> list[Any]:
     """The arrays that a program returns, with borders where they pay."""
     live = program.live
     equations, names = _without_repetition(live)
@@ -158,7 +161,7 @@ def _evaluated(program: _Program, policy: Policy, batched: bool, consts: Sequenc
         routine = batched and is_routine(eqn)
         if routine:
             operands = later(operands, before)
-        product = small_product(eqn, operands) if batched else None
+        product = (as_loops if one else small_product)(eqn, operands) if batched else None
         if batched and product is None:
             product = turned(eqn, operands)
         for v, value in zip(eqn.outvars, jx.bind(eqn, operands) if product is None else [product], strict=True):

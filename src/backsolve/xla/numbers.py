@@ -23,14 +23,14 @@ from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of, record_of
 from backsolve.tracing.series import is_spread
 
-__all__ = ["in_numbers", "is_small"]
+__all__ = ["FOLDED", "HALF", "in_numbers", "is_array", "is_small"]
 
 _LARGEST = 1024  # numbers of an array
 _EACH = 6  # numbers an equation, on the average: so much longer the program may become
 _ENTRYWISE = (Kind.CHEAP, Kind.SINE, Kind.DEAR)
 _MOVES = (Kind.MOVES, Kind.JOINS)
-_HALF = (jnp.bfloat16, jnp.float16)
-_FOLDED: dict[str, tuple[str, Callable[..., Any]]] = {  # by which operation of two numbers
+HALF = (jnp.bfloat16, jnp.float16)
+FOLDED: dict[str, tuple[str, Callable[..., Any]]] = {  # by which operation of two numbers
     "reduce_sum": ("add", lax.add),
     "reduce_prod": ("mul", lax.mul),
     "reduce_max": ("max", lax.max),
@@ -54,10 +54,15 @@ def is_small(live: Sequence[Any], outputs: Sequence[Any]) -> bool:
     return work <= _EACH * len(live)
 
 
-def _is_small_array(atom: Any) -> bool:
+def is_array(atom: Any) -> bool:
+    """Whether an atom is an array of numbers, on one device."""
     aval = atom.aval
-    is_array = hasattr(aval, "shape") and hasattr(aval, "dtype") and not jnp.issubdtype(aval.dtype, jax.dtypes.extended)
-    return is_array and prod(aval.shape) <= _LARGEST and not is_spread(aval)
+    known = hasattr(aval, "shape") and hasattr(aval, "dtype") and not jnp.issubdtype(aval.dtype, jax.dtypes.extended)
+    return known and not is_spread(aval)
+
+
+def _is_small_array(atom: Any) -> bool:
+    return is_array(atom) and prod(atom.aval.shape) <= _LARGEST
 
 
 def _count(eqn: Any) -> int | None:
@@ -70,11 +75,11 @@ def _count(eqn: Any) -> int | None:
         return None
     out = eqn.outvars[0].aval
     size: int = prod(out.shape)
-    if name in _FOLDED or eqn.primitive is lax.dot_general_p:
+    if name in FOLDED or eqn.primitive is lax.dot_general_p:
         sizes: list[int] = [prod(v.aval.shape) for v in eqn.invars]
-        if 0 in sizes or out.dtype in _HALF or any(v.aval.dtype != out.dtype for v in eqn.invars):
+        if 0 in sizes or out.dtype in HALF or any(v.aval.dtype != out.dtype for v in eqn.invars):
             return None  # sums of half precision are added up in single precision
-        if name in _FOLDED:
+        if name in FOLDED:
             return sizes[0]
         (summed, _), _ = eqn.params["dimension_numbers"]
         summands: int = prod(eqn.invars[0].aval.shape[k] for k in summed)
@@ -134,9 +139,9 @@ def _evaluated(eqn: Any, operands: list[Numbers]) -> Sequence[Numbers]:
     if kind_of(name) in _MOVES and evaluate is not None:
         moved = evaluate(params, *operands)
         return moved if eqn.primitive.multiple_results else [moved]
-    if name in _FOLDED:
+    if name in FOLDED:
         axes = params["axes"]
-        return [_folded(*_FOLDED[name], np.moveaxis(operands[0], axes, range(len(axes))), len(axes))]
+        return [_folded(*FOLDED[name], np.moveaxis(operands[0], axes, range(len(axes))), len(axes))]
     if eqn.primitive is lax.dot_general_p:
         return [_product(params["dimension_numbers"], *operands)]
     shape = eqn.outvars[0].aval.shape

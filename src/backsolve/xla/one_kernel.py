@@ -1,42 +1,88 @@
-"""A program of numbers at many points as one kernel: one function for the compiler, and one to call.
+"""A program of loops as one kernel: one function for the compiler, and one to call.
 
-Under `vmap`, XLA's CPU compiler makes a kernel of each loop over the points, which takes it 5 to 20 ms, in two languages one
-after the other, and which at run time costs 0.2 to 1 µs to start, or to hand to another thread.  A call that is marked as
-small it writes down as one function with these loops in it, in the second language at once.  It marks so itself what loops
-over small arrays (`SmallWhileLoopHoistingPass`).  Jacobians of a camera, of an arm of six joints, of an option and of a flux
-at 1,000 points: 0.28 to 0.30 of the time to compile, 0.43 to 0.47 of the time to run; at 10,000 points 0.67 to 0.81 (float32,
-jaxlib 0.10.2, two cores).
+XLA's CPU compiler makes a kernel of each loop: 5 to 20 ms to compile, by way of two languages, and 0.2 to 1 µs to start or to
+hand to another thread.  A call that is marked as small it writes down as one function of all its loops, in the second
+language at once; it marks loops over small arrays so itself (`SmallWhileLoopHoistingPass`).  In the time of before, at 1,000
+and at 10,000 points: Jacobians of a camera, of an arm of six joints, of an option and of a flux 0.43 to 0.47 and 0.67 to
+0.81, and 0.28 to 0.30 of the time to compile (float32, jaxlib 0.10.2, two cores).
 
-In such a function nothing is handed to other threads, so it is not taken for many points.  Two things are no loops in it and
-are refused by XLA: sums of products (`dot`), and a root that is itself divided among threads, which a tuple is not.
-Tried with jaxlib 0.8.0, 0.8.3, 0.9.2, 0.10.2 and 0.12.0.1; a newer one gets the program as it is.
+Such a function runs in one thread, so it is for arrays of limited size.  What is no loop in it is refused by XLA or ends the
+process: sums and products of matrices are written as operations on entries; see `tracing.series.lowered_call` for its
+arguments and results.  Tried with jaxlib 0.8.0, 0.8.3, 0.9.2, 0.10.2 and 0.12.0.1; a newer one gets the program as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from math import prod
 from typing import Any
 
+import jax.numpy as jnp
+from jax import lax
+
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.jaxpr import Kind, kind_of, record_of
 from backsolve.tracing.series import NEWEST, SERIES
+from backsolve.xla.numbers import FOLDED, HALF, is_array
+from backsolve.xla.small_products import is_small_product, small_product
 
-__all__ = ["in_one_kernel"]
+__all__ = ["as_loops", "in_one_kernel", "serves"]
 
-# Beyond, a row of float32 is more than a core's cache of the first level, and XLA divides most loops among threads.
-_POINTS = 16_384
+_LARGEST = 2**19  # numbers of an array: 2 MiB of float32, a cache that one core has for itself
 _MARKS = {"xla_cpu_small_call": "true", "inlineable": "false"}
 
 
-def _marks(points: int) -> dict[str, str]:
-    return _MARKS if SERIES[:2] <= NEWEST and 1 < points <= _POINTS else {}
+def _marks(jaxpr: Any) -> dict[str, str]:
+    atoms = (*jaxpr.invars, *jaxpr.constvars, *(v for eqn in jaxpr.eqns for v in eqn.outvars))
+    sizes = [prod(v.aval.shape) for v in atoms]
+    return _MARKS if SERIES[:2] <= NEWEST and min(sizes, default=0) and max(sizes) <= _LARGEST else {}
+
+
+_ENTRYWISE = (Kind.CHEAP, Kind.SINE, Kind.DEAR)
+_MOVES = (Kind.MOVES, Kind.JOINS)
+_FOLDED = 16  # entries that are summed one after the other
+
+
+def serves(live: Sequence[Any]) -> bool:
+    """Whether all equations of a program become loops: operations on entries, moves of them, small sums and products."""
+    return all(not eqn.effects and _are_loops(eqn) and all(map(is_array, (*eqn.invars, *eqn.outvars))) for eqn in live)
+
+
+def _are_loops(eqn: Any) -> bool:
+    name = eqn.primitive.name
+    kind = kind_of(name)
+    if kind in _MOVES:
+        return record_of(name).evaluate is not None
+    return kind in _ENTRYWISE or name == "iota" or is_small_product(eqn, 1) or _is_small_sum(eqn)
+
+
+def _is_small_sum(eqn: Any) -> bool:
+    name = eqn.primitive.name
+    if name not in FOLDED or eqn.outvars[0].aval.dtype in HALF:
+        return False
+    x = eqn.invars[0].aval
+    return 0 < prod(x.shape[k] for k in eqn.params["axes"]) <= _FOLDED
+
+
+def as_loops(eqn: Any, operands: Sequence[Any]) -> Any:
+    """The value of an equation of such a program that XLA would make no loop of, by operations on entries; else None."""
+    if not _is_small_sum(eqn):
+        return small_product(eqn, operands, 1)
+    axes, (x,) = eqn.params["axes"], operands
+    front = jnp.moveaxis(x, axes, range(len(axes)))
+    rows = jnp.reshape(front, (-1, *front.shape[len(axes) :])) if len(axes) != 1 else front
+    return reduce(
+        FOLDED[eqn.primitive.name][1], [lax.index_in_dim(rows, k, 0, keepdims=False) for k in range(rows.shape[0])]
+    )
 
 
 _called = jx.call_primitive("one_kernel", _marks)
 
 
 def in_one_kernel(function: Callable[..., Sequence[Any]], arrays: Sequence[Any]) -> list[Any]:
-    """Return ``function(*arrays)``, a list of arrays, where it is called under `vmap`; it closes over no traced values.
+    """Return ``function(*arrays)``, a list of arrays; it closes over no traced values.
 
-    It must be of operations on entries, and of moves and joins of entries, alone.
+    It must be of equations that `serves` says yes to, those that `as_loops` has a value for by that.
     """
     return _called(function, arrays)

@@ -22,7 +22,7 @@ from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 
-__all__ = ["small_product"]
+__all__ = ["is_small_product", "small_product"]
 
 _SUMMED = 8  # numbers that are summed over
 _WRITTEN = 64  # entries of the product
@@ -30,27 +30,40 @@ _DTYPES = (np.float32, np.float64)  # of half precision a routine sums in single
 _SEARCHED = 4096  # entries of a constant
 
 
-def small_product(eqn: Any, operands: Sequence[Any]) -> Any:
-    """The value of an equation that is a small product of two real matrices, or None where it is something else.
+def is_small_product(eqn: Any, least: int = 2) -> bool:
+    """Whether an equation is a small product of two real arrays over one axis, of so many axes at the least."""
+    return _is_product(eqn, least) and _is_small(eqn)
+
+
+def _is_product(eqn: Any, least: int) -> bool:
+    if eqn.primitive is not lax.dot_general_p:
+        return False
+    (summed, batch), (v, w), (out,) = eqn.params["dimension_numbers"], eqn.invars, eqn.outvars
+    if any(batch) or len(summed[0]) != 1 or min(v.aval.ndim, w.aval.ndim) < least:
+        return False
+    alike = v.aval.dtype == w.aval.dtype == out.aval.dtype and out.aval.dtype in _DTYPES
+    return alike and eqn.params.get("out_sharding") is None
+
+
+def _is_small(eqn: Any) -> bool:
+    ((k,), _), _ = eqn.params["dimension_numbers"]
+    return 0 < eqn.invars[0].aval.shape[k] <= _SUMMED and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
+
+
+def small_product(eqn: Any, operands: Sequence[Any], least: int = 2) -> Any:
+    """The value of an equation that is a small product of two real arrays, or None where it is something else.
 
     Rounding aside, the numbers are those of ``dot_general``; beside a shifted identity what is not finite stays where it is.
     """
-    if eqn.primitive is not lax.dot_general_p:
+    if not _is_product(eqn, least):
         return None
-    (summed, batch), (v, w), (out,) = eqn.params["dimension_numbers"], eqn.invars, eqn.outvars
-    if any(batch) or len(summed[0]) != 1 or v.aval.ndim < 2 or w.aval.ndim < 2 or eqn.params.get("out_sharding") is not None:
-        return None
-    if not v.aval.dtype == w.aval.dtype == out.aval.dtype or out.aval.dtype not in _DTYPES:
-        return None
-    (k,), (m,) = summed
+    (k,), (m,) = eqn.params["dimension_numbers"][0]
     a, b = operands
     if (moved := _shifted(a, k, b, m)) is not None:
         return jnp.moveaxis(moved, k, -1)
     if (moved := _shifted(b, m, a, k)) is not None:
         return jnp.moveaxis(moved, m, 0)
-    if not 0 < v.aval.shape[k] <= _SUMMED or prod(out.aval.shape) > _WRITTEN:
-        return None
-    return _outer_products(a, k, b, m, v.aval.shape[k])
+    return _outer_products(a, k, b, m, eqn.invars[0].aval.shape[k]) if _is_small(eqn) else None
 
 
 def _outer_products(a: Any, k: int, b: Any, m: int, count: int) -> Any:
