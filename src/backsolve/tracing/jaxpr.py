@@ -495,8 +495,8 @@ def identity_primitive(name: str, on_cpu: Callable[..., Any], batch: Callable[..
 def call_primitive(name: str, marks: Callable[[Any], dict[str, str]]) -> Callable[..., list[Any]]:
     """A function ``call(function, arrays)`` that evaluates ``function(*arrays)``, a list of arrays.
 
-    Compiled for one device, a CPU, it is a call with ``marks(jaxpr)`` for the compiler; to all else of JAX it is the function
-    itself.
+    Compiled for one device, a CPU, it is a call with ``marks(jaxpr)`` for the compiler; to all else of JAX it is the
+    function itself.
     """
     primitive: Any = series.Primitive(name)
     primitive.multiple_results = True
@@ -514,7 +514,8 @@ def call_primitive(name: str, marks: Callable[[Any], dict[str, str]]) -> Callabl
         return jax.jvp(partial(evaluated, jaxpr=jaxpr), tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
 
     def call(function: Callable[..., Any], arrays: Sequence[Any]) -> list[Any]:
-        arrays = jax.lax.optimization_barrier(list(arrays))  # no constants, which XLA would put into the body
+        # None of them is then a constant, which XLA would put into the body.
+        arrays = jax.lax.optimization_barrier(list(arrays))  # type: ignore[no-untyped-call]
         at_once = is_batched_here() and any(map(is_batched, arrays))  # then it is traced with the batch
         out: list[Any] = primitive.bind(*arrays, jaxpr=function if at_once else series.traced(function, arrays, None))
         return out

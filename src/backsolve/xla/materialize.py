@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import ceil, inf, prod
 from typing import Any
 
@@ -72,17 +71,17 @@ SPARSE = Policy(arithmetic=True, merged=True)
 
 
 def concerns(jaxpr: Any, policy: Policy) -> bool:
-    """Whether a derivative of this program can hold anything that the policy writes down."""
-    if policy.arithmetic or policy.numbers:  # small products of matrices under `vmap`, loops in one kernel elsewhere
+    """Whether a derivative of this program can hold anything that the policy writes down, or be one kernel."""
+    if policy.arithmetic or policy.numbers:
         return True
-    batched = policy.numbers or jx.is_batching()  # else a number is one number, and another loop takes longer
+    batched = jx.is_batching()  # else a number is one number, and another loop takes longer
     jaxprs = [jaxpr]
     for inner in jaxprs:
         for eqn in inner.eqns:
             body = jx.inner_jaxpr(eqn)
             if body is not None:
                 jaxprs.append(body[0])
-            elif kind_of(eqn.primitive.name) is Kind.SINE and (not policy.numbers if eqn.outvars[0].aval.shape else batched):
+            elif kind_of(eqn.primitive.name) is Kind.SINE and (eqn.outvars[0].aval.shape or batched):
                 return True
     return False
 
@@ -105,21 +104,16 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
     jaxpr, consts, _ = jx.trace(of_arrays, arrays)
     batched = jx.is_batched_here()
     program = _joined_from_numbers(jaxpr, consts, arrays) if policy.numbers and batched else _as_it_is(jaxpr, consts)
-    traced = [k for k, c in enumerate(program.consts) if jx.is_traced(c)]
-    one = policy.numbers and serves(program.live)
-    evaluated = partial(_evaluated, program, policy, batched, one)
-    if one:
-        apart = [program.consts[k] for k in traced]
+    if policy.numbers and serves(program.live):
+        traced = [k for k, c in enumerate(program.consts) if jx.is_traced(c)]
 
-        def of_all(*both: Any) -> list[Any]:
-            consts = list(program.consts)
-            for k, c in zip(traced, both, strict=False):
-                consts[k] = c
-            return evaluated(consts, both[len(traced) :])
+        def of_all(*values: Any) -> list[Any]:
+            consts = dict(enumerate(program.consts)) | dict(zip(traced, values[: len(traced)], strict=True))
+            return _evaluated(program, policy, batched, True, list(consts.values()), values[len(traced) :])
 
-        found = in_one_kernel(of_all, [*apart, *arrays])
+        found = in_one_kernel(of_all, [*(program.consts[k] for k in traced), *arrays])
     else:
-        found = evaluated(program.consts, arrays)
+        found = _evaluated(program, policy, batched, False, program.consts, arrays)
     tree, others = results[-1]
     moving = iter(found)
     return jx.unflatten(tree, [next(moving) if leaf is None else leaf for leaf in others])
@@ -161,7 +155,7 @@ def _evaluated(
         routine = batched and is_routine(eqn)
         if routine:
             operands = later(operands, before)
-        product = (as_loops if one else small_product)(eqn, operands) if batched else None
+        product = as_loops(eqn, operands) if one else small_product(eqn, operands) if batched else None
         if batched and product is None:
             product = turned(eqn, operands)
         for v, value in zip(eqn.outvars, jx.bind(eqn, operands) if product is None else [product], strict=True):

@@ -47,7 +47,8 @@ def _is_product(eqn: Any, least: int) -> bool:
 
 def _is_small(eqn: Any) -> bool:
     ((k,), _), _ = eqn.params["dimension_numbers"]
-    return 0 < eqn.invars[0].aval.shape[k] <= _SUMMED and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
+    summed: int = eqn.invars[0].aval.shape[k]
+    return 0 < summed <= _SUMMED and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
 
 
 def small_product(eqn: Any, operands: Sequence[Any], least: int = 2) -> Any:
