@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 import backsolve as bs
-from backsolve.capture.folding import FAR, partly_known
+from backsolve.capture import folding
+from backsolve.capture.folding import FAR, partly_known, wholly_known
 from backsolve.capture.index_maps import index_operator
 from tests import reference
 
@@ -292,3 +293,22 @@ def test_what_a_loop_counts_is_known():
         assert j.numbers.tolist() == counted.tolist()
         assert inner.numbers.tolist() == (counted + 3).tolist()
         assert others == [None] * 3
+
+
+def test_a_loop_turns_for_what_is_asked_alone(monkeypatch):
+    """What it counts beside values that nobody knows is not worked out where only the latter are asked for."""
+    compiled, found = [], []
+
+    def f(x):
+        (_, y), (halves, tables) = lax.scan(lambda c, _: ((c[0] + 1, jnp.sin(c[1])), (c[1] / 2, c[0] * 2)), (0, x), None, 4)
+        monkeypatch.setattr(folding.jax, "jit", lambda g: compiled.append(g) or jit(g))
+        found.extend((wholly_known([halves, y]), len(compiled), wholly_known([halves, tables]), len(compiled)))
+        monkeypatch.undo()
+        return y
+
+    jit = jax.jit
+    jax.make_jaxpr(f)(jnp.ones(3))
+    assert found[:2] == [[None, None], 0]
+    assert found[2][0] is None
+    assert found[2][1].tolist() == [0, 2, 4, 6]
+    assert found[3] == 1

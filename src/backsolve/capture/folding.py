@@ -156,6 +156,7 @@ def _parts_of(xs: Sequence[Any]) -> list[Partly | None]:
     """
     parts: dict[int, Partly | None] = {}
     equations: dict[int, tuple[Any, int]] = {}
+    asked: dict[int, list[bool]] = {}  # by equation, which of its outputs
     waiting = list(xs)
     for at in waiting:  # it grows meanwhile
         if id(at) in parts or id(at) in equations:
@@ -165,8 +166,9 @@ def _parts_of(xs: Sequence[Any]) -> list[Partly | None]:
         if source is None:
             parts[id(at)] = whole
         else:
-            equations[id(at)] = source
-            waiting.extend(source[0].invars)
+            eqn, number = equations[id(at)] = source
+            asked.setdefault(id(eqn), [False] * len(eqn.outvars))[number] = True
+            waiting.extend(eqn.invars)
     made: dict[int, Sequence[Partly | None]] = {}  # by equation
     stack = list(xs)
     while stack:
@@ -178,7 +180,7 @@ def _parts_of(xs: Sequence[Any]) -> list[Partly | None]:
                 if missing:
                     stack.extend(missing)
                     continue
-                made[id(eqn)] = _partly(eqn, [parts[id(v)] for v in eqn.invars])
+                made[id(eqn)] = _partly(eqn, [parts[id(v)] for v in eqn.invars], asked[id(eqn)])
             parts[id(at)] = made[id(eqn)][number]
         stack.pop()
     return [parts[id(x)] for x in xs]
@@ -216,8 +218,8 @@ def _wholly(value: np.ndarray[Any, Any]) -> Partly:
     return Partly(value, np.ones(value.shape, bool))
 
 
-def _partly(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly | None]:
-    """The outputs of an equation, as far as they follow from what is known of its operands."""
+def _partly(eqn: Any, operands: Sequence[Partly | None], asked: Sequence[bool]) -> Sequence[Partly | None]:
+    """The outputs of an equation that are asked for, as far as they follow from what is known of its operands."""
     nothing = [None] * len(eqn.outvars)
     known = [x for x in operands if x is not None]
     if len(known) == len(operands) and all(x.known.all() for x in known):
@@ -226,11 +228,11 @@ def _partly(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly | No
     if eqn.effects:
         return nothing
     if eqn.primitive.name == "scan":
-        return _partly_loop(eqn, operands)
+        return _partly_loop(eqn, operands, asked)
     if not known:
         return nothing
     body = inner_jaxpr(eqn)
-    return _partly_entries(eqn, operands) if body is None else _partly_body(*body, operands)
+    return _partly_entries(eqn, operands) if body is None else _partly_body(*body, operands, asked)
 
 
 def _partly_entries(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly | None]:
@@ -256,19 +258,22 @@ def _partly_entries(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Par
     return [Partly(np.asarray(y, aval.dtype), np.asarray(k)) for y, k, aval in zip(numbers, known, avals, strict=True)]
 
 
-def _partly_body(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Partly | None]) -> list[Partly | None]:
+def _partly_body(
+    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Partly | None], asked: Sequence[bool]
+) -> list[Partly | None]:
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*map(_at_once, consts), *inputs), strict=True))
 
     def read(atom: Any) -> Partly | None:
-        return _at_once(literal_value(atom)) if is_literal(atom) else values[atom]
+        return _at_once(literal_value(atom)) if is_literal(atom) else values.get(atom)
 
-    for eqn in jaxpr.eqns:
-        values.update(zip(eqn.outvars, _partly(eqn, list(map(read, eqn.invars))), strict=True))
+    for eqn, _ in live_equations(jaxpr, asked):
+        outputs = _partly(eqn, list(map(read, eqn.invars)), [True] * len(eqn.outvars))
+        values.update(zip(eqn.outvars, outputs, strict=True))
     return list(map(read, jaxpr.outvars))
 
 
-def _partly_loop(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly | None]:
-    """The outputs of a loop that follow from known operands alone, such as what it counts.
+def _partly_loop(eqn: Any, operands: Sequence[Partly | None], asked: Sequence[bool]) -> Sequence[Partly | None]:
+    """The outputs of a loop that are asked for and follow from known operands alone, such as what it counts.
 
     Cost: the loop's turns, of what these outputs need, compiled.
     """
@@ -276,7 +281,7 @@ def _partly_loop(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly
     jaxpr, after = params["jaxpr"].jaxpr, consts + carried
     unknown = [x is None or not x.known.all() for x in operands]
     follows = dependent(eqn, unknown)
-    wanted = [not f and _tells(v.aval) for f, v in zip(follows, eqn.outvars, strict=True)]
+    wanted = [a and not f and _tells(v.aval) for a, f, v in zip(asked, follows, eqn.outvars, strict=True)]
     equations, needed, read = _needed(jaxpr, consts, carried, wanted)
     if any(map(_rounds, equations)):  # XLA may do it in another way elsewhere
         wanted = [w and _kind(v.aval.dtype) in "iub" for w, v in zip(wanted, eqn.outvars, strict=True)]
