@@ -160,3 +160,20 @@ def test_sums_of_opaque_and_sparse():
     both = OpaqueEdge.sum_of(OpaqueEdge(op), other)
     np.testing.assert_allclose(both.matrix().todense(), dense + matrix)
     assert isinstance(both.matrix(), Sparse)
+
+
+@pytest.mark.parametrize(("n", "k", "way"), [(2, 3, "push"), (3, 2, "pull")])
+def test_a_chain_of_opaque_operators_is_passed_from_the_shorter_end(n, k, way):
+    """Not from both ends, with a product of two long blocks where they meet."""
+    one, A, first = counted(40, 40)
+    two, B, second = counted(40, 40)
+    (into, right), (out, left) = random_sparse(40, n, 1.0), random_sparse(k, 40, 1.0)
+    weights = RNG.standard_normal(40)
+    between = sparse(range(40), range(40), weights, (40,), (40,))
+    spaces = [ArraySpace((m,)) for m in (n, 40, 40, 40, 40, k)]
+    M = OperatorMatrix({(0, 0): into}, (5, 1), spaces[1:], spaces[:1])
+    L = OperatorMatrix({(1, 0): one, (2, 1): between, (3, 2): two, (4, 3): out}, (5, 5), spaces[1:], spaces[1:])
+    S = OperatorMatrix({(0, 4): Identity(spaces[5])}, (1, 5), spaces[5:], spaces[1:])
+    made = accumulate_sparse(M, L, S, edge)[0, 0]
+    np.testing.assert_allclose(made.todense(), left @ B @ np.diag(weights) @ A @ right, atol=1e-10)
+    assert first == second == {"push": 0, "pull": 0} | {way: 2}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from backsolve.sparse.lazy_values import Combination, LazyValues
 from backsolve.sparse.materialize import assemble, combine
 from backsolve.sparse.pattern import run_starts
 
@@ -116,3 +117,24 @@ def test_sums_of_unlike_lengths_take_a_term_each():
     jaxpr = jax.make_jaxpr(lambda x: combine(x, None, starts))(np.zeros(1007))
     moved = sum(eqn.outvars[0].aval.size for eqn in jaxpr.eqns if eqn.primitive.name in ("gather", "slice", "jit"))
     assert moved < 2100, jaxpr
+
+
+def test_runs_of_several_sources_are_slices_of_these_alone():
+    """Nothing is joined first, and sources of which no entry is asked for are not read."""
+    sources = [np.arange(6.0), 10 + np.arange(5.0), 20 + np.arange(7.0)]
+    index = np.concatenate([np.arange(11, 18), np.arange(0, 6, 2)])
+    values = LazyValues(sources, Combination(index.size, (6, 5, 7), index))
+    expected = np.concatenate(sources)[index]
+    np.testing.assert_array_equal(values.array(), expected)
+
+    def f(*xs):
+        return LazyValues(xs, values.plan).array()
+
+    np.testing.assert_array_equal(jax.jit(f)(*sources), expected)
+    made = jax.make_jaxpr(f)(*sources)
+    (joined,) = [eqn for eqn in made.eqns if eqn.primitive.name == "concatenate"]
+    assert [v.aval.shape for v in joined.invars] == [(7,), (3,)]
+    assert not any(made.jaxpr.invars[1] in eqn.invars for eqn in made.eqns)
+    shuffled = np.random.default_rng(0).permutation(18)
+    both = LazyValues(sources, Combination(18, (6, 5, 7), shuffled, None, -2.0)).array()
+    np.testing.assert_array_equal(both, -2 * np.concatenate(sources)[shuffled])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from backsolve.capture.opaque import LinearEquation
 from backsolve.operators import TupleSpace
@@ -18,13 +18,13 @@ __all__ = ["columns_last"]
 FEW = 8  # columns, fewer are pushed along a first axis
 
 
-def columns_last(op: LinearEquation, columns: Any) -> Any | None:
-    """The images of the columns of an n × k array, the columns along the last axis of all arrays.
+def columns_last(op: LinearEquation, columns: Sequence[Any]) -> list[Any] | None:
+    """The images of columns, the columns along the last axis of all arrays: of each part of an operand n × k numbers.
 
     None where they are few, and where something inside is done by JAX along a first axis alone.
     Cost: the equations are traced, and traced again with the columns.
     """
-    width = columns.shape[1]
+    width = columns[0].shape[1]
     if width < FEW:
         return None
     spaces: Any = op.domain.parts if isinstance(op.domain, TupleSpace) else (op.domain,)
@@ -38,11 +38,7 @@ def columns_last(op: LinearEquation, columns: Any) -> Any | None:
     moving = [True] * len(types)
     if not serves_last(closed.jaxpr, moving):
         return None
-    ends = np.cumsum([space.size for space in spaces]).tolist()
-    parts = [
-        jnp.reshape(columns[end - space.size : end], (*space.shape, width)).astype(space.dtype)
-        for end, space in zip(ends, spaces, strict=True)
-    ]
+    parts = [jnp.reshape(x, (*space.shape, width)).astype(space.dtype) for x, space in zip(columns, spaces, strict=True)]
     found, there = evaluated_last(closed.jaxpr, closed.consts, parts, moving, width)
     images = [x if m else jnp.broadcast_to(x[..., None], (*x.shape, width)) for x, m in zip(found, there, strict=True)]
-    return jnp.concatenate([jnp.reshape(x, (-1, width)) for x in images])
+    return [jnp.reshape(x, (-1, width)) for x in images]

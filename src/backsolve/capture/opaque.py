@@ -32,7 +32,7 @@ class LinearEquation(LinearOperator):
     output it maps arrays to arrays, otherwise tuples to tuples (`Parts`).
     """
 
-    __slots__ = ("_aligned", "codomain", "domain", "eqn", "operands", "params", "transposed")
+    __slots__ = ("_aligned", "_times", "codomain", "domain", "eqn", "operands", "params", "transposed")
     domain: Space
     codomain: Space
 
@@ -62,6 +62,7 @@ class LinearEquation(LinearOperator):
             spaces = (TupleSpace(tuple(into)), TupleSpace(tuple(out))) if packed else (into[0], out[0])
         self.domain, self.codomain = spaces
         self._aligned: list[Aligned] | None = None
+        self._times: float | None = None
 
     def __deepcopy__(self, memo: Any) -> LinearEquation:
         spaces = (self.domain, self.codomain)
@@ -91,7 +92,9 @@ class LinearEquation(LinearOperator):
 
     @property
     def work(self) -> float:
-        return _work(self.eqn)
+        if self._times is None:
+            self._times = _work(self.eqn)
+        return self._times
 
     def lifted(self, x: Any) -> Any:
         return jnp.asarray(x)

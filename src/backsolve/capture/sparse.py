@@ -20,7 +20,7 @@ from backsolve.capture.reals import Translated, joined_sparse
 from backsolve.capture.row_blocks import by_row_blocks
 from backsolve.capture.step_blocks import by_step_blocks
 from backsolve.elimination.dependence import dependence
-from backsolve.elimination.sparse_edges import accumulate_sparse
+from backsolve.elimination.sparse_edges import Columns, accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator, Space, TupleSpace
 from backsolve.operators.dispatch import operation
 from backsolve.operators.einsum import Factor, Reciprocal
@@ -61,14 +61,16 @@ def sparse_edge(op: LinearOperator, limit: int | None = None) -> Sparse | Patter
 
 
 @operation
-def images(op: LinearOperator, columns: Any) -> Any:
-    """The images of the columns of an n × k array, all together; None where each is best had by itself."""
+def images(op: LinearOperator, columns: Columns, lifted: Callable[[Any], Any]) -> list[Any] | None:
+    """The images of columns, all together, a part of the codomain each; None where each column is best had by itself."""
     if not isinstance(op, LinearEquation) or op.eqn.primitive.name != "scan":
         return None
-    if explicit_mesh([columns, *(x for x in op.operands if x is not None)]) is not None:
+    if explicit_mesh([*columns.values.sources, *(x for x in op.operands if x is not None)]) is not None:
         return None  # each array has its own layout
-    blocks = by_step_blocks(op, columns, sparse_edge)
-    return columns_last(op, columns) if blocks is None else blocks
+    spaces = op.domain.parts if isinstance(op.domain, TupleSpace) else (op.domain,)
+    parts = columns.parts([space.size for space in spaces], lifted)
+    blocks = by_step_blocks(op, parts, sparse_edge)
+    return columns_last(op, parts) if blocks is None else blocks
 
 
 def _pattern_of_pairs(pattern: Pattern, op: LinearOperator) -> Pattern:

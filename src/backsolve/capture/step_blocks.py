@@ -43,16 +43,17 @@ FUSED = 3  # operations that a kernel takes together, where they are entrywise
 GAIN = 0.6  # blocks are taken where they take at most so much of the time
 PLACES = 64  # of a block that is neither full nor diagonal: its rows are sums written out
 OUTER = 16  # columns of a block up to which its product is written out as a sum of outer products
-BYTES = 1 << 19  # of the blocks of steps that are held side by side, beside what the columns and their images take
+BYTES = 1 << 19  # of the blocks of steps held side by side, beside what they are made of, the columns and the images
 
 Array = Any
 Place = tuple[int, int]
 Index = np.ndarray[Any, Any]
 
 
-def by_step_blocks(op: LinearEquation, columns: Array, edge: PatternOf) -> Array | None:
-    """The images of the columns of an n × k array under a linear `scan`; None where that is not done by blocks.
+def by_step_blocks(op: LinearEquation, columns: Sequence[Array], edge: PatternOf) -> list[Array] | None:
+    """The images of columns under a linear `scan`; None where that is not done by blocks.
 
+    Of each part of an operand there are n × k numbers, and so there are of each part of the result.
     That is where little is carried, and where the blocks of a step take less work than to push the columns.
     ``edge`` gives the operators of what is inside.
     Cost: one linearization of the body; at run time A times the columns for each step, and the rest for many steps at once.
@@ -62,14 +63,15 @@ def by_step_blocks(op: LinearEquation, columns: Array, edge: PatternOf) -> Array
         return None
     inputs = [v.aval for v, moves in zip(loop.body.jaxpr.invars, loop.active, strict=True) if moves]
     outputs = [v.aval for v in loop.body.jaxpr.outvars]
-    dtypes = {a.dtype for a in [*inputs, *outputs] if jx.carries_derivatives(a)} | {columns.dtype}
-    if len(dtypes) > 1 or not jnp.issubdtype(columns.dtype, jnp.floating):
+    dtypes = {a.dtype for a in [*inputs, *outputs] if jx.carries_derivatives(a)} | {x.dtype for x in columns}
+    if len(dtypes) > 1 or not jnp.issubdtype(columns[0].dtype, jnp.floating):
         return None
     try:
         step = _Step.of(loop, edge)
     except _UnsuitableError:
         return None
-    if step.nanoseconds(loop, columns.shape[1]) > GAIN * _pushing(loop, columns.shape[1]):
+    width = columns[0].shape[1]
+    if step.nanoseconds(loop, width) > GAIN * _pushing(loop, width):
         return None
     return _mapped(step, loop, columns, op.transposed)
 
@@ -323,7 +325,8 @@ class _Answer(NamedTuple):
 def _solved(step: _Step, task: _Task, arranged: Callable[[Blocks], _System], length: int) -> _Answer:
     """All steps, as many at a time as there is room for their blocks."""
     slices = sum(x.shape[1] for x in task.given.values()) + sum(task.out.values())
-    room = BYTES + slices * length * task.width * task.dtype.itemsize
+    made_of = sum(np.size(x) * x.dtype.itemsize for x in step.sliced)
+    room = BYTES + made_of + slices * length * task.width * task.dtype.itemsize
     most = max(room // max(step.bytes, 1), 1)
     each = max(k for k in range(1, min(length, most) + 1) if length % k == 0)
     if each == length:
@@ -406,9 +409,9 @@ def _accumulators(system: _System) -> set[int]:
 
 
 # ---- what a loop is given, and gives ------------------------------------------------------------------------------------
-def _mapped(step: _Step, loop: Loop, columns: Array, transposed: bool) -> Array:
+def _mapped(step: _Step, loop: Loop, columns: Sequence[Array], transposed: bool) -> list[Array]:
     """The images of columns, or with ``transposed`` those of the transpose."""
-    width, dtype, T = columns.shape[1], columns.dtype, loop.length
+    width, dtype, T = columns[0].shape[1], columns[0].dtype, loop.length
     inputs = [k for k, moves in enumerate(loop.active) if moves]
     carries = [k for k, moves in enumerate(loop.moving) if moves]
     into, out = loop.op.eqn.invars, loop.op.eqn.outvars
@@ -430,14 +433,16 @@ def _mapped(step: _Step, loop: Loop, columns: Array, transposed: bool) -> Array:
             )
         return _System(**parts)
 
-    def part(at: Index, m: int, steps: bool) -> Array:
-        x = lax.slice(columns, (int(at[0]), 0), (int(at[-1]) + 1, width)) if at.size else jnp.zeros((0, width), dtype)
-        return jnp.reshape(x, (T, m, width)) if steps else x
+    moving = range(len(out)) if transposed else [k for k, x in enumerate(loop.op.operands) if x is None]
+    given_parts = dict(zip(moving, columns, strict=True))
+
+    def of_steps(k: int, m: int) -> Array:
+        return jnp.reshape(given_parts[k], (T, m, width))
 
     zero = {i: jnp.zeros((each_out[i], width), dtype) for i in carries}
     if transposed:
-        start = {i: part(loop.leaving[i], each_out[i], False) for i in carries}
-        given = {k: part(loop.leaving[k], each_out[k], True) for k in outputs}
+        start = {i: given_parts[i] for i in carries}
+        given = {k: of_steps(k, each_out[k]) for k in outputs}
         task = _Task(
             start,
             given,
@@ -449,14 +454,9 @@ def _mapped(step: _Step, loop: Loop, columns: Array, transposed: bool) -> Array:
             dtype,
         )
     else:
-        start = {
-            i: part(loop.entering[i + loop.consts], each_out[i], False)
-            if loop.op.operands[i + loop.consts] is None
-            else zero[i]
-            for i in carries
-        }
-        given = {k: part(loop.entering[k], each_in[k], True) for k in slices}
-        always = {k: part(loop.entering[k], each_in[k], False) for k in consts}
+        start = {i: given_parts.get(i + loop.consts, zero[i]) for i in carries}
+        given = {k: of_steps(k, each_in[k]) for k in slices}
+        always = {k: given_parts[k] for k in consts}
         task = _Task(start, given, always, {k: each_out[k] for k in outputs}, {}, loop.reverse, width, dtype)
     answer = _solved(step, task, arranged, T)
     found: list[Array] = []
@@ -470,4 +470,4 @@ def _mapped(step: _Step, loop: Loop, columns: Array, transposed: bool) -> Array:
         for k, v in enumerate(out):
             result = answer.end.get(k) if k < loop.carried else answer.out[k]
             found.append(jnp.zeros((prod(v.aval.shape), width), dtype) if result is None else result)
-    return jnp.concatenate([jnp.reshape(x, (-1, width)) for x in found])
+    return [jnp.reshape(x, (-1, width)) for x in found]

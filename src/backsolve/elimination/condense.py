@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from backsolve.elimination.graph import cheapest_first
-from backsolve.elimination.sparse_edges import Edge, OpaqueEdge, SparseEdges, meetings
+from backsolve.elimination.sparse_edges import Edge, SparseEdges, height, meetings, width
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import product, union
 
@@ -121,9 +121,7 @@ def fill_in(work: SparseEdges, v: int) -> float:
         return meetings(_total(p.col_load for p in known[1]), _total(p.row_load for p in known[0]), n) - removed
     if len(known[0]) < len(ins) and len(known[1]) < len(outs):  # two dense blocks: as they are
         return np.inf
-    heights = sum(op.m if isinstance(op, OpaqueEdge) else np.count_nonzero(op.pattern.row_counts) for op in outs)
-    widths = sum(op.n if isinstance(op, OpaqueEdge) else np.count_nonzero(op.pattern.col_counts) for op in ins)
-    return float(heights * widths - removed)
+    return float(sum(map(height, outs)) * sum(map(width, ins)) - removed)
 
 
 def _total(loads: Iterable[Any]) -> Any:

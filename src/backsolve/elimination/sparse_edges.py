@@ -25,11 +25,12 @@ from backsolve.operators import LinearOperator
 from backsolve.operators.closed_form import attempt, first_of, opaque_among
 from backsolve.operators.dispatch import OPERATIONS
 from backsolve.operators.moves import flat_space, flattened, unflattened
-from backsolve.sparse.lazy_values import LazyValues
+from backsolve.sparse.lazy_values import LazyValues, joined
+from backsolve.sparse.materialize import common_dtype, concatenate
 from backsolve.sparse.operator import Keep, Sparse, add_sparse, columns_of, compose_sparse, join_sparse, rows_of
 from backsolve.sparse.pattern import Pattern, apart, dense, product, run_starts, transposed, union
 
-__all__ = ["OpaqueEdge", "Recurrence", "SparseEdges", "accumulate_sparse", "meetings", "pulled", "pushed"]
+__all__ = ["OpaqueEdge", "Recurrence", "SparseEdges", "accumulate_sparse", "height", "meetings", "pulled", "pushed", "width"]
 
 
 class OpaqueEdge:
@@ -70,18 +71,17 @@ class OpaqueEdge:
         """Flat domain and codomain."""
         return flat_space(self.terms[0].domain), flat_space(self.terms[0].codomain)
 
-    def image(self, columns: Any) -> Any:
-        """The images of the columns of an n × k array."""
+    def image(self, columns: Columns) -> list[Any]:
+        """The images of columns, as parts of n × k arrays one below the other."""
         return self._mapped(columns, self.terms)
 
-    def preimage(self, rows: Any) -> Any:
-        """The transpose's images of the columns of an m × k array."""
+    def preimage(self, rows: Columns) -> list[Any]:
+        """The transpose's images."""
         return self._mapped(rows, [term.transpose() for term in self.terms])
 
-    def _mapped(self, columns: Any, terms: Sequence[LinearOperator]) -> Any:
-        if isinstance(columns, np.ndarray):
-            columns = opaque_among(self.terms).lifted(columns)
-        together = [OPERATIONS["images"](term, columns) if "images" in OPERATIONS else None for term in terms]
+    def _mapped(self, columns: Columns, terms: Sequence[LinearOperator]) -> list[Any]:
+        lifted = opaque_among(self.terms).lifted
+        together = [OPERATIONS["images"](term, columns, lifted) if "images" in OPERATIONS else None for term in terms]
         single = [term for term, done in zip(terms, together, strict=True) if done is None]
 
         def image(x: Any) -> Any:
@@ -92,7 +92,9 @@ class OpaqueEdge:
             return total
 
         images = [done for done in together if done is not None]
-        return reduce(add, images if not single else [map_columns(image, columns), *images])
+        if single:
+            images.append([map_columns(image, columns.parts([columns.size], lifted)[0])])
+        return images[0] if len(images) == 1 else [reduce(add, map(concatenate, images))]
 
     def require(self, entries: int) -> None:
         """Raise `PatternTooLargeError` where so many entries of a product with this edge would not fit into memory."""
@@ -121,6 +123,35 @@ class OpaqueEdge:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """k vectors of n numbers, zero but for some: row-major places in an n × k array, increasing, and the numbers there."""
+
+    values: LazyValues
+    places: Index
+    shape: tuple[int, int]
+    dtype: Any
+
+    @property
+    def size(self) -> int:
+        """How many numbers a column has."""
+        return self.shape[0]
+
+    def parts(self, sizes: Sequence[int], lifted: Callable[[Any], Any]) -> list[Any]:
+        """Their numbers as arrays of so many rows, one below the other, in the library that ``lifted`` gives NumPy's to."""
+        width = self.shape[1]
+        starts = run_starts(sizes)
+        ends = np.searchsorted(self.places, starts * np.int64(width))
+        every = np.arange(self.places.size)
+        parts = []
+        for size, start, a, b in zip(sizes, starts.tolist(), ends, ends[1:]):
+            whole = (a, b) == (0, every.size)
+            values = self.values if whole else self.values.take(every[a:b])
+            array = values.spread(self.places[a:b] - start * width, size * width).array(self.dtype)
+            parts.append(lifted(array) if isinstance(array, np.ndarray) else array)
+        return [reshape(x, (size, width)) for x, size in zip(common_dtype(parts, self.dtype), sizes, strict=True)]
+
+
+@dataclass(frozen=True)
 class _Sets:
     """Sets of columns that share no row: the number of each column's set (-1: an empty column), and how many there are."""
 
@@ -132,15 +163,17 @@ class _Sets:
         """Those of a pattern; of a full matrix each column by itself."""
         return _Sets(np.arange(n), n) if pattern is None else _Sets(*apart(pattern))
 
-    def units(self, dtype: Any) -> Index:
-        """For each set the vector that is one at its columns, as the columns of a matrix."""
-        units: Index = (self.numbers[:, None] == np.arange(self.count)).astype(dtype)
-        return units
+    def units(self, dtype: Any) -> Columns:
+        """For each set the vector that is one at its columns."""
+        there = np.flatnonzero(self.numbers >= 0)
+        keys = there * np.int64(self.count) + self.numbers[there]
+        one = np.ones((), dtype or float).item()  # which no dtype makes an integer of
+        return Columns(LazyValues.of(one, there.size), keys, (self.numbers.size, self.count), dtype)
 
-    def entries(self, images: Any, rows: Index, cols: Index) -> LazyValues:
+    def entries(self, images: Sequence[Any], rows: Index, cols: Index) -> LazyValues:
         """The entries at these rows and columns, from the image of each set."""
-        size = images.shape[0] * self.count
-        return LazyValues.of(reshape(images, (size,)), size).take(rows * np.int64(self.count) + self.numbers[cols])
+        parts = [LazyValues.of(x, x.shape[0] * self.count) for x in images]
+        return joined(parts).take(rows * np.int64(self.count) + self.numbers[cols])
 
 
 def pushed(left: OpaqueEdge, right: Sparse | OpaqueEdge | None, keep: Keep | None = None) -> Sparse:
@@ -184,7 +217,7 @@ def _pushed(left: OpaqueEdge, right: Sparse, pattern: Pattern | None, columns: _
     return Sparse(pattern, columns.entries(image, pattern.rows, pattern.cols), into, out)
 
 
-def _gathered(op: Sparse, columns: _Sets, reader: Pattern | None, n: int) -> Any:
+def _gathered(op: Sparse, columns: _Sets, reader: Pattern | None, n: int) -> Columns:
     """The sums of an operator's columns over each set, of the rows that somebody reads."""
     keys = op.rows * np.int64(columns.count) + columns.numbers[op.cols]
     values = op.values
@@ -197,7 +230,7 @@ def _gathered(op: Sparse, columns: _Sets, reader: Pattern | None, n: int) -> Any
     if (np.diff(keys) < 0).any():
         order = np.argsort(keys)
         keys, values = keys[order], values.take(order)
-    return reshape(values.spread(keys, n * columns.count).array(op.dtype), (n, columns.count))
+    return Columns(values, keys, (n, columns.count), op.dtype)
 
 
 def pulled(left: Sparse | OpaqueEdge, right: OpaqueEdge, keep: Keep | None = None) -> Sparse:
@@ -227,7 +260,8 @@ def _pulled(
     if pattern is None:
         own = np.flatnonzero(rows.numbers >= 0)
         pattern = Pattern(np.repeat(own, right.n), np.tile(np.arange(right.n), own.size), (out.size, right.n))
-        return Sparse(pattern, LazyValues.of(reshape(_turned(image), (pattern.nnz,)), pattern.nnz), into, out)
+        turned_back = LazyValues.of(reshape(_turned(concatenate(image)), (pattern.nnz,)), pattern.nnz)
+        return Sparse(pattern, turned_back, into, out)
     there = transposed(pattern)[0]
     return Sparse(there, rows.entries(image, there.cols, there.rows), into, out)
 
@@ -269,6 +303,7 @@ Index = np.ndarray[Any, Any]
 # Bytes for each entry of a matrix that is had by applying an edge: while planning, compiling and running, as measured with
 # loops of thousands of numbers that close to all of them, eagerly and compiled; the places of a known pattern are there.
 UNKNOWN, KNOWN = 100, 130
+PULLED = 1.25  # of a row pulled back through an edge, beside a column pushed through it: it is transposed first, and pads
 STATIC = 0.25  # of a product of two numbers: moving and scaling one by a number that is known while planning
 CROWDED = 8  # terms of a block wait to be added until they are so many times the largest
 
@@ -371,12 +406,17 @@ class SparseEdges:
             return 0.0
         left, right = _Counts(), _Counts()
         for op in outs:
-            left.add(op, op.work if isinstance(op, OpaqueEdge) else op.pattern.col_load)
+            if isinstance(op, Sparse):
+                left.add(op, op.pattern.col_load)
         for op in ins:
-            right.add(op, op.work if isinstance(op, OpaqueEdge) else op.pattern.row_load)
+            if isinstance(op, Sparse):
+                right.add(op, op.pattern.row_load)
         n = self.spaces[v].size
         every = meetings(left.traced + left.static, right.traced + right.static, n)
-        return STATIC * every + (1 - STATIC) * meetings(left.traced, right.traced, n)
+        met = STATIC * every + (1 - STATIC) * meetings(left.traced, right.traced, n)
+        through = sum(op.work for op in outs if isinstance(op, OpaqueEdge)) * sum(map(width, ins))
+        back = sum(op.work for op in ins if isinstance(op, OpaqueEdge)) * sum(map(height, outs))
+        return met + through + PULLED * back
 
     # ---- one step -----------------------------------------------------------------------------------------------------
     def eliminate(self, v: int) -> None:
@@ -418,6 +458,16 @@ class SparseEdges:
             for (i, j), parts in placed_terms.items()
             if not self.lower or i >= j
         }
+
+
+def width(op: Edge) -> int:
+    """How many columns of an edge are not zero."""
+    return op.n if isinstance(op, OpaqueEdge) else int(np.count_nonzero(op.pattern.col_counts))
+
+
+def height(op: Edge) -> int:
+    """How many rows of an edge are not zero."""
+    return op.m if isinstance(op, OpaqueEdge) else int(np.count_nonzero(op.pattern.row_counts))
 
 
 class _Counts:

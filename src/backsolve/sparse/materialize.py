@@ -341,7 +341,7 @@ def assemble(sources: Sequence[Any], index: Index | None, starts: Index | None, 
     are of one kind.
     """
     if starts is None and is_number(coef) and is_number(const):
-        return _plus(combine(concatenate(sources), index, None, coef), const)
+        return _plus(weigh(_taken(sources, index), coef), const)
     if count == 0:
         return take(sources[0], np.zeros(0, np.int64))
     ends = np.cumsum([x.shape[0] for x in sources])
@@ -352,6 +352,21 @@ def assemble(sources: Sequence[Any], index: Index | None, starts: Index | None, 
         return _plus(combine(concatenate(sources), index, starts, coef), const)
     parts, places = by_kind
     return take(concatenate([_array(part, sources[0]) for part in parts]), places)
+
+
+def _taken(sources: Sequence[Any], index: Index | None) -> Any:
+    """Return s[index], s the sources one after the other: runs of one source each as slices of it, where that is all."""
+    if index is None or len(sources) == 1:
+        return take(concatenate(sources), index)
+    ends = np.cumsum([x.shape[0] for x in sources])
+    numbers = np.searchsorted(ends, index, side="right")
+    breaks = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
+    if breaks.size < _RUNS * len(sources):
+        runs = [(int(numbers[a]), part) for a, part in zip((0, *breaks.tolist()), np.split(index, breaks), strict=True)]
+        if all(_run(part) is not None for _, part in runs):
+            begins = ends - [x.shape[0] for x in sources]
+            return concatenate([take(sources[k], part - begins[k]) for k, part in runs])
+    return take(concatenate(sources), index)
 
 
 def evaluate_by_kind(
