@@ -20,6 +20,7 @@ from backsolve.tracing.series import made_by, scan_counts
 __all__ = ["Recomputed"]
 
 CARRIED = 64  # numbers carried, at most
+WHOLE = ("scan", "while", "pure_callback", "io_callback", "ffi_call")  # what is not done at all steps at once
 
 
 class Recomputed:
@@ -63,7 +64,19 @@ class Recomputed:
         consts, carried = scan_counts(eqn.params)
         if not 0 < sum(prod(v.aval.shape) for v in eqn.invars[consts : consts + carried]) <= CARRIED:
             return False
-        return not any(e.primitive.name in ("scan", "while") for e in jx.every_equation(eqn.params["jaxpr"].jaxpr))
+        return not any(e.primitive.name in WHOLE for e in jx.every_equation(eqn.params["jaxpr"].jaxpr))
+
+    @property
+    def spared(self) -> float:
+        """How many numbers of these arrays are made again for each that is carried to this end; 0 where none are."""
+        places = {place for place in self._places if not isinstance(place, int)}
+        made: float = sum(prod(self._loops[n][0].params["jaxpr"].jaxpr.outvars[k].aval.shape) for n, k in places)
+        carried: int = sum(prod(self.stacks[c].shape[1:]) for _, carries, _ in self._loops for c in carries)
+        return made / max(carried, 1)
+
+    def every(self) -> list[Any]:
+        """The arrays, all steps side by side."""
+        return self._every(self._places)
 
     def at(self, slices: Sequence[Any]) -> list[Any]:
         """The arrays' slices of one step, from those of the stacks."""

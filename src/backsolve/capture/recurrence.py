@@ -27,6 +27,7 @@ from backsolve.capture.folding import wholly_known
 from backsolve.capture.inside import scanned_pattern
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import loop_over_one_field
+from backsolve.capture.recomputed import Recomputed
 from backsolve.capture.walk import Program, walk
 from backsolve.elimination.sparse_edges import Recurrence, accumulate_sparse
 from backsolve.matrices.matrix import OperatorMatrix
@@ -42,6 +43,7 @@ from backsolve.tracing.series import scan_counts
 
 __all__ = ["NARROW", "Loop", "recurrence", "unfolded"]
 
+SPARED = 2.0  # numbers that a loop need not write for each that is carried by one more loop, which makes them again
 NARROW = 32  # numbers carried, up to which 4 n³ operations take an accelerator less time than a step takes to start
 
 Index = np.ndarray[Any, Any]
@@ -244,6 +246,7 @@ class Loop:
         every = jax.make_jaxpr(jax.vmap(step, in_axes=axes))(*types)
         given = self.given()
         values = [x if numbers is None else numbers for x, numbers in zip(given, wholly_known(given), strict=True)]
+        values = values if own else self._remade(values)
         values.extend(None for _ in after)
         count = iter(range(len(values)))
         active = [*self.active, *(True for _ in after)]
@@ -272,6 +275,15 @@ class Loop:
         """What the body is given at all steps, those along a first axis that differ; None for what moves."""
         given = [*self.op.operands[: self.consts], *self._carries(), *self.op.operands[self.after :]]
         return [None if moves else x for x, moves in zip(given, self.active, strict=True)]
+
+    def _remade(self, given: Sequence[Any]) -> list[Any]:
+        """The same, what an earlier loop has put down at its steps made again of what it carries, if that is less."""
+        slices = [k for k in range(self.after, len(given)) if given[k] is not None]
+        arrays = Recomputed([given[k] for k in slices], self.length)
+        if arrays.spared < SPARED:
+            return list(given)
+        made = dict(zip(slices, arrays.every(), strict=True))
+        return [made.get(k, x) for k, x in enumerate(given)]
 
     def _carries(self) -> list[Any]:
         """The carries before all steps, of those that do not move; nothing of the others."""

@@ -19,6 +19,7 @@ from backsolve.system.bordered import Bordered, Inverse
 from backsolve.system.least_squares import least_squares
 from backsolve.tracing.series import beside, held_by
 from backsolve.transforms.pairs import joined
+from backsolve.xla.materialize import SPARSE, materialized
 
 __all__ = ["Repeated", "column_norms", "held_step", "real_leaves"]
 
@@ -76,6 +77,10 @@ class Repeated:
             self._matrix[damping is not None, free is not None] = bordered
             return bordered.data
 
+        def numbers(*given: Any) -> Any:
+            leaves, tree = jax.tree_util.tree_flatten(given)
+            return materialized(lambda *leaves: matrix(*jax.tree_util.tree_unflatten(tree, leaves)), leaves, SPARSE)
+
         def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
             run = jax.jit(function)
 
@@ -86,7 +91,7 @@ class Repeated:
             return at
 
         self._values = compiled(values)
-        self._numbers = compiled(matrix)
+        self._numbers = compiled(numbers)
         self._change = compiled(lambda x, d: jax.jvp(self.flat_value, (x,), (d,))[1])
         self._norms = compiled(lambda x: column_norms(self.flat_value, x))
 
@@ -128,7 +133,8 @@ class Repeated:
         """J at x as a SciPy matrix, its upper triangle taken from the lower one; None where it is not formed."""
         from scipy.sparse import csc_array, tril
 
-        matrix = self._at(x, 0.0)
+        known = self._matrix.get((True, False))
+        matrix = self._at(x, 0.0) if known is None or known.layout.size == x.size else known
         layout = matrix.layout
         if layout.size > x.size:
             return None
