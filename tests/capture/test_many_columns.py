@@ -1,4 +1,6 @@
-"""Sparse Jacobians through loops, several columns at once: by the blocks of each step, and along the last axis."""
+"""Sparse Jacobians through loops, several columns at once: by the blocks of each step, along the last axis, in one loop with
+that which they belong to.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from jax import lax
 
 import backsolve as bs
 from backsolve.capture import columns_last, step_blocks
+from backsolve.tracing import jaxpr as jx
 
 pytestmark = pytest.mark.filterwarnings("ignore:the (Jacobian|Hessian) of .* is dense")
 
@@ -99,14 +102,40 @@ def plate(u):
     return end, ys
 
 
-ALL = {**{name: (f, X) for name, f in PROGRAMS.items()}, "plate": (plate, STENCIL)}
+def two_loops(p):
+    """What the second is given at each step is put down by the first, both three steps at a time; a third goes back."""
+    x = jnp.concatenate([p, X[2:]])
+    end, states = lax.scan(lambda c, v: (jnp.sin(c) * v, jnp.cos(c * v)), x[0], x, unroll=3)
+    y, more = lax.scan(lambda c, s: (c * jnp.tanh(s) + s, c * jnp.exp(s)), end, states, unroll=3)
+    z, last = lax.scan(lambda c, s: (jnp.sin(c) + c * s, c * s), y, more, reverse=True)
+    return jnp.concatenate([more, last, jnp.stack([y, z])])
 
 
-BLOCKS, FEW, LAST, CHOSEN = "blocks", "blocks of a few steps", "columns last", "as chosen"
+def waves(x):
+    """Many numbers, by sines, powers and divisions, a mask and a function inside."""
+
+    def step(u, v):
+        near = jnp.where(u > 0, jnp.roll(u, 1), jax.nn.softplus(u))
+        return u + 0.1 * near * jnp.sin(u) / (1 + u**2) + v * jnp.roll(jnp.exp(-u), -1), (u * jnp.cos(u), u > v)
+
+    end, (ys, _) = lax.scan(step, jnp.tile(x, 4), x[:3])
+    return end, ys[:, 5]
+
+
+ALL = {
+    **{name: (f, X) for name, f in PROGRAMS.items()},
+    "plate": (plate, STENCIL),
+    "two loops": (two_loops, X[:2]),
+    "waves": (waves, X),
+}
+
+
+BLOCKS, FEW, LAST, BESIDE, CHOSEN = "blocks", "blocks of a few steps", "columns last", "beside their loop", "as chosen"
 CASES = [  # a program, the way, and whether under jit
     *[(name, BLOCKS, True) for name in ("unit", "outputs", "partly", "gathered", "after and before others")],
     *[(name, FEW, True) for name in ("backwards", "by few")],
     *[(name, LAST, True) for name in ("plate", "outputs", "infinite")],
+    *[(name, BESIDE, True) for name in ("plate", "outputs", "partly", "by few", "two loops", "waves")],
     ("infinite", BLOCKS, False),
     ("gathered", LAST, False),
     ("unrolled", CHOSEN, True),
@@ -129,6 +158,17 @@ def goes(way, monkeypatch):
         monkeypatch.setattr(step_blocks, "GAIN", 0.0)
         monkeypatch.setattr(columns_last, "FEW", 1)
         counted(columns_last, "evaluated_last")
+    elif way == BESIDE:
+        beside = columns_last.beside_their_loops
+        monkeypatch.setattr(step_blocks, "GAIN", 0.0)
+        monkeypatch.setattr(columns_last, "FEW", 1000)
+
+        def kept(op):
+            function = beside(op)
+            used.extend([way] if function is not None else [])
+            return function
+
+        monkeypatch.setattr(columns_last, "beside_their_loops", kept)
     return used
 
 
@@ -144,13 +184,13 @@ def test_jacobians(name, way, jit, monkeypatch):
         np.testing.assert_allclose(S.todense(), J, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("way", [BLOCKS, LAST])
+@pytest.mark.parametrize("way", [BLOCKS, LAST, BESIDE])
 def test_hessians(way, monkeypatch):
     """Both scans of a gradient; what the first has put down is worked out again."""
     p = np.array([-1.0, 0.0, 0.9])
     used = goes(way, monkeypatch)
     ours = jax.jit(bs.hessian(likelihood, format="sparse"))(p)
-    assert len(used) >= 2
+    assert len(used) >= (1 if way == BESIDE else 2)
     np.testing.assert_allclose(ours.todense(), jax.jit(jax.hessian(likelihood))(p), rtol=1e-9)
 
 
@@ -164,3 +204,21 @@ def test_patterns_by_indices_that_follow_from_known_ones():
 
     assert S.shape == (4, T)
     np.testing.assert_array_equal(bs.sparsity(mesh, X[:4]).todense() != 0, np.asarray(jax.jacfwd(mesh)(X[:4])) != 0)
+
+
+def test_beside_their_loop_nothing_is_put_down():
+    """The loop of a Jacobian by two columns alone: it writes nothing, and there is no other."""
+
+    def f(x):
+        return lax.fori_loop(0, 5, lambda _, u: jnp.sin(u) * u[::-1], x.reshape(40, 2).T).T
+
+    x = RNG.standard_normal(80)
+    made = jax.make_jaxpr(bs.jacobian(f, format="sparse"))(x)
+    loops = [eqn for eqn, _ in jx.live_equations(made.jaxpr)]
+    waiting, scans = list(loops), []
+    while waiting:
+        eqn = waiting.pop()
+        scans += [eqn] if eqn.primitive.name == "scan" else []
+        waiting.extend(e for body in jx.inner_equations(eqn.params) for e in [body])
+    assert len(scans) == 1
+    assert len(scans[0].outvars) == scans[0].params["num_carry"]

@@ -1,12 +1,13 @@
 """What a loop has put down at each of its steps, worked out again from what it carries: for many steps side by side.
 
 A derivative reads dozens of arrays that the loop before it wrote entry by entry.  Where little is carried, that alone is
-written, by a loop that does nothing else, and the rest is made of it where it is read, all steps at once.
+written, by a loop that does nothing else, and the rest is made of it where it is read, all steps at once.  Or tangents go
+through a loop beside the loop that they belong to, which then writes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -14,12 +15,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from backsolve.capture.opaque import LinearEquation
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.jaxpr import Kind, kind_of
 from backsolve.tracing.series import made_by, scan_counts
+from backsolve.xla.written import written
 
-__all__ = ["Recomputed"]
+__all__ = ["Recomputed", "beside_their_loops"]
 
 CARRIED = 64  # numbers carried, at most
+MANY = 32  # numbers that are put down for several columns: of fewer another kernel takes longer than to make them again
 WHOLE = ("scan", "while", "pure_callback", "io_callback", "ffi_call")  # what is not done at all steps at once
 
 
@@ -113,3 +118,72 @@ def _carries(eqn: Any, slices: Sequence[Any]) -> list[Any]:
     first = [jnp.asarray(x) for x in start]
     _, before = lax.scan(step, first, list(slices), length=params["length"], reverse=params["reverse"])
     return list(before)
+
+
+def beside_their_loops(op: LinearEquation) -> Callable[..., list[Any]] | None:
+    """The function of a linear ``scan`` in one loop with those that have put down what it reads at each step.
+
+    None where none has, or only loops in the other direction, whose first step is its last.
+    """
+    params, operands = op.eqn.params, op.operands
+    if op.transposed or op.eqn.primitive.name != "scan":
+        return None
+    consts, carried = scan_counts(params)
+    sources = {k: made_by(x) for k, x in enumerate(operands) if k >= consts + carried and x is not None}
+    made = {k: source for k, source in sources.items() if source is not None and _in_step(*source, params)}
+    loops = list({id(eqn): eqn for eqn, _ in made.values()}.values())
+    if not loops:
+        return None
+
+    dear = {id(eqn): _by_sines(eqn.params["jaxpr"].jaxpr) for eqn in loops}
+
+    def once(k: int, x: Any) -> Any:
+        """The same numbers, not worked out again for each column."""
+        eqn, output = made[k]
+        return written(x, MANY) if dear[id(eqn)][output] and jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    def applied(*moving: Any) -> list[Any]:
+        it = iter(moving)
+        given = [jx.as_array(next(it) if x is None else x, v.aval) for x, v in zip(operands, op.eqn.invars, strict=True)]
+        counts = [scan_counts(eqn.params) for eqn in loops]
+        starts = [[jnp.asarray(x) for x in eqn.invars[n : n + m]] for eqn, (n, m) in zip(loops, counts, strict=True)]
+        read = [[jnp.asarray(x) for x in eqn.invars[n + m :]] for eqn, (n, m) in zip(loops, counts, strict=True)]
+        own = {k: x for k, x in enumerate(given) if k >= consts + carried and k not in made}
+
+        def step(carry: Any, xs: Any) -> Any:
+            (tangents, states), (own, slices) = carry, xs
+            out = {}
+            for eqn, (n, _), state, several in zip(loops, counts, states, slices, strict=True):
+                out[id(eqn)] = jx.evaluated(eqn.params["jaxpr"], [*eqn.invars[:n], *state, *several])
+            numbers = range(consts + carried, len(given))
+            put_down = [own[k] if k in own else once(k, out[id(made[k][0])][made[k][1]]) for k in numbers]
+            image = jx.evaluated(params["jaxpr"], [*given[:consts], *tangents, *put_down])
+            after = [out[id(eqn)][:m] for eqn, (_, m) in zip(loops, counts, strict=True)]
+            return (image[:carried], after), image[carried:]
+
+        first = given[consts : consts + carried], starts
+        (last, _), stacked = lax.scan(step, first, (own, read), length=params["length"], reverse=params["reverse"])
+        return [*last, *stacked]
+
+    return applied
+
+
+def _by_sines(jaxpr: Any) -> list[bool]:
+    """Which outputs take sines, or what is as dear."""
+    dear: set[Any] = set()
+    for eqn in jaxpr.eqns:
+        if _is_sine(eqn) or any(v in dear for v in eqn.invars if not jx.is_literal(v)):
+            dear.update(eqn.outvars)
+    return [not jx.is_literal(v) and v in dear for v in jaxpr.outvars]
+
+
+def _is_sine(eqn: Any) -> bool:
+    return kind_of(eqn.primitive.name) is Kind.SINE or any(map(_is_sine, jx.inner_equations(eqn.params)))
+
+
+def _in_step(eqn: Any, output: int, params: Any) -> bool:
+    """Whether a loop makes an output step by step as a loop with these parameters goes on."""
+    name, own = eqn.primitive.name, eqn.params
+    if name != "scan" or eqn.effects or (own["length"], own["reverse"]) != (params["length"], params["reverse"]):
+        return False
+    return bool(output >= scan_counts(own)[1])

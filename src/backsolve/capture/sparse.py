@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.spaces import is_complex
-from backsolve.capture.columns_last import columns_last
+from backsolve.capture.columns_last import columns_together
 from backsolve.capture.folding import known_value
 from backsolve.capture.index_maps import index_operator
 from backsolve.capture.inside import equation_pattern
@@ -70,7 +70,7 @@ def images(op: LinearOperator, columns: Columns, lifted: Callable[[Any], Any]) -
     spaces = op.domain.parts if isinstance(op.domain, TupleSpace) else (op.domain,)
     parts = columns.parts([space.size for space in spaces], lifted)
     blocks = by_step_blocks(op, parts, sparse_edge)
-    return columns_last(op, parts) if blocks is None else blocks
+    return columns_together(op, parts) if blocks is None else blocks
 
 
 def _pattern_of_pairs(pattern: Pattern, op: LinearOperator) -> Pattern:
