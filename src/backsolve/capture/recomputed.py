@@ -146,15 +146,16 @@ def beside_their_loops(op: LinearEquation) -> Callable[..., list[Any]] | None:
         it = iter(moving)
         given = [jx.as_array(next(it) if x is None else x, v.aval) for x, v in zip(operands, op.eqn.invars, strict=True)]
         counts = [scan_counts(eqn.params) for eqn in loops]
-        starts = [[jnp.asarray(x) for x in eqn.invars[n : n + m]] for eqn, (n, m) in zip(loops, counts, strict=True)]
-        read = [[jnp.asarray(x) for x in eqn.invars[n + m :]] for eqn, (n, m) in zip(loops, counts, strict=True)]
+        values = [[jx.as_array(x, jx.type_of(x)) for x in eqn.invars] for eqn in loops]
+        starts = [xs[n : n + m] for xs, (n, m) in zip(values, counts, strict=True)]
+        read = [xs[n + m :] for xs, (n, m) in zip(values, counts, strict=True)]
         own = {k: x for k, x in enumerate(given) if k >= consts + carried and k not in made}
 
         def step(carry: Any, xs: Any) -> Any:
             (tangents, states), (own, slices) = carry, xs
             out = {}
-            for eqn, (n, _), state, several in zip(loops, counts, states, slices, strict=True):
-                out[id(eqn)] = jx.evaluated(eqn.params["jaxpr"], [*eqn.invars[:n], *state, *several])
+            for eqn, fixed, (n, _), state, several in zip(loops, values, counts, states, slices, strict=True):
+                out[id(eqn)] = jx.evaluated(eqn.params["jaxpr"], [*fixed[:n], *state, *several])
             numbers = range(consts + carried, len(given))
             put_down = [own[k] if k in own else once(k, out[id(made[k][0])][made[k][1]]) for k in numbers]
             image = jx.evaluated(params["jaxpr"], [*given[:consts], *tangents, *put_down])
