@@ -217,27 +217,10 @@ class LazyValues:
 
     def array(self, dtype: Any = None) -> Any:
         """The numbers as one array.  ``dtype`` serves where no array says it (static numbers, masks)."""
-        if not self.sources:
-            return _formed(self.plan.const, self.plan.count, dtype)
-        needed = self._needed()
-        plan = needed.plan
-        return assemble(needed._flat(dtype), plan.index, plan.starts, plan.coef, plan.const, plan.count)
-
-    def _needed(self) -> LazyValues:
-        """The same numbers without the sources of which they have no entry."""
         plan = self.plan
-        if len(self.sources) < 2 or plan.index is None:
-            return self
-        begins = run_starts(plan.sizes)
-        numbers = np.searchsorted(begins[1:], plan.index, side="right")
-        there = np.bincount(numbers, minlength=len(self.sources)) > 0
-        if there.all() or not there.any():
-            return self
-        sizes = tuple(n for n, t in zip(plan.sizes, there, strict=True) if t)
-        moved = np.cumsum(np.where(there, 0, plan.sizes))
-        index = plan.index - moved[numbers].astype(plan.index.dtype)
-        sources, masks = ([x for x, t in zip(xs, there, strict=True) if t] for xs in (self.sources, self.masks))
-        return LazyValues(sources, Combination(plan.count, sizes, index, plan.starts, plan.coef, plan.const), masks)
+        if not self.sources:
+            return _formed(plan.const, plan.count, dtype)
+        return assemble(self._flat(dtype), plan.index, plan.starts, plan.coef, plan.const, plan.count)
 
     def _flat(self, dtype: Any) -> list[Any]:
         """The sources as vectors of one dtype."""

@@ -340,6 +340,7 @@ def assemble(sources: Sequence[Any], index: Index | None, starts: Index | None, 
     Cost: one gather a term and one an entry; no gather of the terms whose places are regular, none of the entries where all
     are of one kind.
     """
+    sources, index = _read(sources, index)
     if starts is None and is_number(coef) and is_number(const):
         return _plus(weigh(_taken(sources, index), coef), const)
     if count == 0:
@@ -352,6 +353,19 @@ def assemble(sources: Sequence[Any], index: Index | None, starts: Index | None, 
         return _plus(combine(concatenate(sources), index, starts, coef), const)
     parts, places = by_kind
     return take(concatenate([_array(part, sources[0]) for part in parts]), places)
+
+
+def _read(sources: Sequence[Any], index: Index | None) -> tuple[Sequence[Any], Index | None]:
+    """The sources of which some entry is read, and where the entries lie among these."""
+    if index is None or len(sources) == 1:
+        return sources, index
+    sizes = [x.shape[0] for x in sources]
+    numbers = np.searchsorted(np.cumsum(sizes), index, side="right")
+    there = np.bincount(numbers, minlength=len(sources)) > 0
+    if there.all() or not there.any():
+        return sources, index
+    moved = np.cumsum(np.where(there, 0, sizes))
+    return [x for x, t in zip(sources, there, strict=True) if t], index - moved[numbers]
 
 
 def _taken(sources: Sequence[Any], index: Index | None) -> Any:
