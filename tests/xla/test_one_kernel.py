@@ -39,6 +39,18 @@ def functions(x):
     return jnp.stack([g(a) for g in of_one] + more + [special.polygamma(1, a), special.gammainc(2.0, a)])
 
 
+@jax.custom_jvp
+def ruled(x):
+    return x * jnp.sin(x)
+
+
+ruled.defjvp(lambda x, t: (ruled(*x), 2 * t[0] * x[0]))  # another one than the true one
+
+
+def rules(x):
+    return ruled(x) * jax.nn.silu(x[0]) + jax.jit(lambda y: ruled(y) * y)(x[1])
+
+
 def stepped(J):
     def step(c, _):
         return c + 0.01 * jax.vmap(J(f))(c)[:, :3].sum(1), jax.vmap(J(f))(c)
@@ -65,6 +77,8 @@ CONTEXTS = {
     "vmap": lambda J: jax.vmap(J(f)),
     "arrays": lambda J: jax.vmap(J(sums)),
     "one point": lambda J: lambda X: (J(f)(X[0]), J(sums)(X[1])),
+    "rules": lambda J: jax.vmap(J(rules)),
+    "gradient of rules": lambda J: jax.grad(lambda X: jnp.sum(jax.jit(jax.vmap(J(rules)))(X) ** 2)),
     "functions": lambda J: jax.vmap(J(functions)),
     "vmap twice": lambda J: lambda X: jax.vmap(jax.vmap(J(f), in_axes=1, out_axes=2), in_axes=2)(X.reshape(3, 5, 12)),
     "vmap of jit": lambda J: jax.vmap(jax.jit(J(f))),
@@ -160,7 +174,13 @@ def is_one_kernel(compiled):
 
 def test_it_is_one_kernel():
     hessians = jax.jit(jax.vmap(bs.hessian(scalar))).lower(X)
-    for lowered in (jax.jit(jax.vmap(bs.jacobian(f))).lower(X), jax.jit(bs.jacobian(sums)).lower(X[0]), hessians):
+    ruled_ones = jax.jit(jax.vmap(bs.jacobian(rules))).lower(X)
+    for lowered in (
+        jax.jit(jax.vmap(bs.jacobian(f))).lower(X),
+        jax.jit(bs.jacobian(sums)).lower(X[0]),
+        hessians,
+        ruled_ones,
+    ):
         assert is_one_kernel(lowered.compile())
 
 

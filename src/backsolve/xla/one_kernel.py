@@ -50,11 +50,16 @@ def serves(live: Sequence[Any]) -> bool:
 
 
 def _are_loops(eqn: Any) -> bool:
+    body = jx.inner_jaxpr(eqn, custom=True)
+    if body is not None:  # XLA puts it in the place of its call
+        return all(not inner.effects and _is_loop(inner) for inner in body[0].eqns)
+    return _is_loop(eqn) or is_small_product(eqn, 1) or _is_small_sum(eqn)
+
+
+def _is_loop(eqn: Any) -> bool:
     name = eqn.primitive.name
     kind = kind_of(name)
-    if kind in _MOVES:
-        return record_of(name).evaluate is not None
-    return kind in _ENTRYWISE or name == "iota" or is_small_product(eqn, 1) or _is_small_sum(eqn)
+    return record_of(name).evaluate is not None if kind in _MOVES else kind in _ENTRYWISE or name == "iota"
 
 
 def _is_small_sum(eqn: Any) -> bool:
