@@ -7,6 +7,7 @@ and reshapes beside an `Einsum` act on its labels, or pass to its other side.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import combinations, count
 from math import prod
 from typing import Any
@@ -40,10 +41,27 @@ __all__ = [
     "regroup_after",
     "regroup_before",
     "slice_after_einsum",
+    "unified",
 ]
 
 
 Sizes = dict[int, int | None]
+
+
+def unified(pairs: Iterable[tuple[int, int]]) -> Callable[[int], int]:
+    """The function from a label to the least of those that these pairs make one label with it."""
+    less: dict[int, int] = {}
+
+    def find(label: int) -> int:
+        while label in less:
+            label = less[label]
+        return label
+
+    for p, q in pairs:
+        low, high = sorted((find(p), find(q)))
+        if low != high:
+            less[high] = low
+    return find
 
 
 def compose_einsums(a: Einsum, b: Einsum) -> Einsum | None:
@@ -54,17 +72,7 @@ def compose_einsums(a: Einsum, b: Einsum) -> Einsum | None:
     if _is_diagonal(a) and _is_diagonal(b):
         return _compose_diagonals(a, b)
     shift = max((*a.sizes, -1)) + 1
-    parent = {label: label for label in a.sizes} | {label + shift: label + shift for label in b.sizes}
-
-    def find(label: int) -> int:
-        while parent[label] != label:
-            parent[label] = parent[parent[label]]
-            label = parent[label]
-        return label
-
-    for p, q in zip(a.into, b.out, strict=True):
-        low, high = sorted((find(p), find(q + shift)))
-        parent[high] = low
+    find = unified(zip(a.into, (k + shift for k in b.out), strict=True))
     sizes: Sizes = {}
     for label, n in (*a.sizes.items(), *((label + shift, n) for label, n in b.sizes.items())):
         root = find(label)

@@ -14,7 +14,7 @@ from backsolve.operators.base import LinearOperator, Zero
 from backsolve.operators.closed_form import as_plain_einsum, closed_form, dense_array
 from backsolve.operators.dispatch import operation
 from backsolve.operators.einsum import Einsum, Factor, contract_all
-from backsolve.operators.einsum_rules import renamed
+from backsolve.operators.einsum_rules import renamed, unified
 from backsolve.operators.lazy import Product, Sum
 
 __all__ = ["diagonal", "norm_squared", "row_norms_squared", "trace"]
@@ -94,17 +94,7 @@ def _nothing(op: LinearOperator) -> Einsum:
 
 def _diagonal_of(op: Einsum) -> Any:
     """out and into are one: their labels are unified, the other ones summed."""
-    same: dict[int, int] = {}
-
-    def find(label: int) -> int:
-        while label in same:
-            label = same[label]
-        return label
-
-    for p, q in zip(op.out, op.into, strict=True):
-        low, high = sorted((find(p), find(q)))
-        if low != high:
-            same[high] = low
+    find = unified(zip(op.out, op.into, strict=True))
     factors = [renamed(f, [find(k) for k in f.labels]) for f in op.factors]
     out = tuple(find(k) for k in op.out)
     sizes = {find(k): n for k, n in op.sizes.items()}
@@ -118,18 +108,7 @@ def _row_products(a: Einsum, b: Einsum) -> Any:
     other = b.conj()
     assert isinstance(other, Einsum)
     shift = max((*a.sizes, -1)) + 1
-    pairs = list(zip(a.out + a.into, (k + shift for k in other.out + other.into), strict=True))
-    same: dict[int, int] = {}
-
-    def find(label: int) -> int:
-        while label in same:
-            label = same[label]
-        return label
-
-    for p, q in pairs:
-        low, high = sorted((find(p), find(q)))
-        if low != high:
-            same[high] = low
+    find = unified(zip(a.out + a.into, (k + shift for k in other.out + other.into), strict=True))
     factors = [renamed(f, [find(k) for k in f.labels]) for f in a.factors]
     factors += [renamed(f, [find(k + shift) for k in f.labels]) for f in other.factors]
     sizes = {find(k): n for k, n in a.sizes.items()} | {find(k + shift): n for k, n in other.sizes.items()}
