@@ -25,7 +25,7 @@ from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of, record_of
 from backsolve.tracing.series import NEWEST, SERIES
 from backsolve.xla.numbers import FOLDED, HALF, is_array
-from backsolve.xla.small_products import is_small_product, small_product
+from backsolve.xla.small_products import as_sum, is_small_product, small_product
 
 __all__ = ["as_loops", "in_one_kernel", "serves"]
 
@@ -53,7 +53,7 @@ def _are_loops(eqn: Any) -> bool:
     body = jx.inner_jaxpr(eqn, custom=True)
     if body is not None:  # XLA puts it in the place of its call
         return all(not inner.effects and _is_loop(inner) for inner in body[0].eqns)
-    return _is_loop(eqn) or is_small_product(eqn, 1) or _is_small_sum(eqn)
+    return _is_loop(eqn) or is_small_product(eqn) or _is_small_sum(eqn)
 
 
 def _is_loop(eqn: Any) -> bool:
@@ -72,8 +72,11 @@ def _is_small_sum(eqn: Any) -> bool:
 
 def as_loops(eqn: Any, operands: Sequence[Any]) -> Any:
     """The value of an equation of such a program that XLA would make no loop of, by operations on entries; else None."""
+    if is_small_product(eqn):
+        moved = small_product(eqn, operands)
+        return as_sum(eqn, operands) if moved is None else moved
     if not _is_small_sum(eqn):
-        return small_product(eqn, operands, 1)
+        return None
     axes, (x,) = eqn.params["axes"], operands
     front = jnp.moveaxis(x, axes, range(len(axes)))
     rows = jnp.reshape(front, (-1, *front.shape[len(axes) :])) if len(axes) != 1 else front

@@ -22,7 +22,7 @@ from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 
-__all__ = ["is_small_product", "small_product"]
+__all__ = ["as_sum", "is_small_product", "small_product"]
 
 _SUMMED = 8  # numbers that are summed over
 _WRITTEN = 64  # entries of the product
@@ -30,50 +30,59 @@ _DTYPES = (np.float32, np.float64)  # of half precision a routine sums in single
 _SEARCHED = 4096  # entries of a constant
 
 
-def is_small_product(eqn: Any, least: int = 2) -> bool:
-    """Whether an equation is a small product of two real arrays over one axis, of so many axes at the least."""
-    return _is_product(eqn, least) and _is_small(eqn)
+def is_small_product(eqn: Any) -> bool:
+    """Whether an equation is a small product of two real arrays, over any axes, that `as_sum` makes a sum of."""
+    if not _is_product(eqn):
+        return False
+    summed: int = prod(eqn.invars[0].aval.shape[k] for k in eqn.params["dimension_numbers"][0][0])
+    return 0 < summed <= 2 * _SUMMED and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
 
 
-def _is_product(eqn: Any, least: int) -> bool:
-    if eqn.primitive is not lax.dot_general_p:
+def _is_product(eqn: Any) -> bool:
+    if eqn.primitive is not lax.dot_general_p or any(eqn.params["dimension_numbers"][1]):
         return False
-    (summed, batch), (v, w), (out,) = eqn.params["dimension_numbers"], eqn.invars, eqn.outvars
-    if any(batch) or len(summed[0]) != 1 or min(v.aval.ndim, w.aval.ndim) < least:
-        return False
+    (v, w), (out,) = eqn.invars, eqn.outvars
     alike = v.aval.dtype == w.aval.dtype == out.aval.dtype and out.aval.dtype in _DTYPES
     return alike and eqn.params.get("out_sharding") is None
 
 
-def _is_small(eqn: Any) -> bool:
-    ((k,), _), _ = eqn.params["dimension_numbers"]
-    summed: int = eqn.invars[0].aval.shape[k]
-    return 0 < summed <= _SUMMED and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
-
-
-def small_product(eqn: Any, operands: Sequence[Any], least: int = 2) -> Any:
-    """The value of an equation that is a small product of two real arrays, or None where it is something else.
+def small_product(eqn: Any, operands: Sequence[Any]) -> Any:
+    """The value of an equation that is a small product of two real matrices, or None where it is something else.
 
     Rounding aside, the numbers are those of ``dot_general``; beside a shifted identity what is not finite stays where it is.
     """
-    if not _is_product(eqn, least):
+    if not _is_product(eqn) or len(eqn.params["dimension_numbers"][0][0]) != 1 or min(v.aval.ndim for v in eqn.invars) < 2:
         return None
+    moved = _shifted_product(eqn, operands)
+    if moved is not None:
+        return moved
+    (k,), _ = eqn.params["dimension_numbers"][0]
+    small = 0 < eqn.invars[0].aval.shape[k] <= _SUMMED and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
+    return as_sum(eqn, operands) if small else None
+
+
+def _shifted_product(eqn: Any, operands: Sequence[Any]) -> Any:
+    """The product over one axis of each operand where one of them is a shifted identity; else None."""
     (k,), (m,) = eqn.params["dimension_numbers"][0]
     a, b = operands
     if (moved := _shifted(a, k, b, m)) is not None:
         return jnp.moveaxis(moved, k, -1)
     if (moved := _shifted(b, m, a, k)) is not None:
         return jnp.moveaxis(moved, m, 0)
-    return _outer_products(a, k, b, m, eqn.invars[0].aval.shape[k]) if _is_small(eqn) else None
+    return None
 
 
-def _outer_products(a: Any, k: int, b: Any, m: int, count: int) -> Any:
-    """The product of a and b over axis k of a and m of b."""
-    columns = tuple(range(np.ndim(a) - 1, np.ndim(a) + np.ndim(b) - 2))  # axes of b in the product
+def as_sum(eqn: Any, operands: Sequence[Any]) -> Any:
+    """A product of arrays as the sum of one entrywise product for each number that is summed over."""
+    axes = eqn.params["dimension_numbers"][0]
+    free = [np.ndim(x) - len(summed) for x, summed in zip(operands, axes, strict=True)]
+    rows = []
+    for x, summed, ones in zip(operands, axes, ((1,) * free[1], ()), strict=True):
+        front = jnp.moveaxis(x, summed, range(len(summed)))
+        rows.append(jnp.reshape(front, (-1, *front.shape[len(summed) :], *ones)))
     total: Any = None
-    for i in range(count):
-        left = lax.expand_dims(lax.index_in_dim(a, i, k, keepdims=False), columns)
-        right = lax.expand_dims(lax.index_in_dim(b, i, m, keepdims=False), tuple(range(np.ndim(a) - 1)))
+    for i in range(rows[0].shape[0]):
+        left, right = (lax.index_in_dim(x, i, 0, keepdims=False) for x in rows)
         term = lax.mul(*jnp.broadcast_arrays(left, right))
         total = term if total is None else lax.add(total, term)
     return total
