@@ -34,8 +34,9 @@ def is_small_product(eqn: Any) -> bool:
     """Whether an equation is a small product of two real arrays, over any axes, that `as_sum` makes a sum of."""
     if not _is_product(eqn):
         return False
-    summed: int = prod(eqn.invars[0].aval.shape[k] for k in eqn.params["dimension_numbers"][0][0])
-    return 0 < summed <= 2 * _SUMMED and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
+    axes, _ = eqn.params["dimension_numbers"][0]
+    summed: int = prod(eqn.invars[0].aval.shape[k] for k in axes)
+    return 0 < summed <= _SUMMED * len(axes) and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
 
 
 def _is_product(eqn: Any) -> bool:
