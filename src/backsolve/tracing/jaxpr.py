@@ -554,6 +554,16 @@ def is_batched_here() -> bool:
     return isinstance(next(series.transforms(), None), series.BatchTrace)
 
 
+def points() -> int:
+    """How many examples `jax.vmap` has of what is computed now, in all batches that it goes to at once."""
+    count = 1
+    for transform in series.transforms():
+        if not isinstance(transform, series.BatchTrace):
+            break
+        count *= transform.axis_data.size
+    return count
+
+
 def is_batched(x: Value) -> bool:
     """Whether `jax.vmap`, as far as it is at work here, has one of these for each example."""
     return is_traced(x) and isinstance(x._trace, series.BatchTrace)

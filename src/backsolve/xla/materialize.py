@@ -104,7 +104,7 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
     jaxpr, consts, _ = jx.trace(of_arrays, arrays)
     batched = jx.is_batched_here()
     program = _joined_from_numbers(jaxpr, consts, arrays) if policy.numbers and batched else _as_it_is(jaxpr, consts)
-    if policy.numbers and serves(program.live):
+    if policy.numbers and serves(program.live, jx.points()):
         traced = [k for k, c in enumerate(program.consts) if jx.is_traced(c)]
 
         def of_all(*values: Any) -> list[Any]:

@@ -29,7 +29,8 @@ from backsolve.xla.small_products import as_sum, is_small_product, small_product
 
 __all__ = ["as_loops", "in_one_kernel", "serves"]
 
-_LARGEST = 2**19  # numbers of an array: 2 MiB of float32, a cache that one core has for itself
+_ROW, _ARRAY = 2**15, 2**17  # numbers over all points: of what XLA has rows over the points for, and of other arrays
+_LARGEST = 2**21  # of any array, the results and batches that come later among them
 _MARKS = {"xla_cpu_small_call": "true", "inlineable": "false"}
 
 
@@ -44,8 +45,14 @@ _MOVES = (Kind.MOVES, Kind.JOINS)
 _FOLDED = 16  # entries that are summed one after the other
 
 
-def serves(live: Sequence[Any]) -> bool:
-    """Whether all equations of a program become loops: operations on entries, moves of them, small sums and products."""
+def serves(live: Sequence[Any], points: int) -> bool:
+    """Whether a program is to be one kernel at so many points: of so much work that other threads do not pay, all in loops.
+
+    These are operations on entries, moves of them, small sums and products.
+    """
+    largest = max((prod(v.aval.shape) for eqn in live for v in eqn.outvars if hasattr(v.aval, "shape")), default=1)
+    if points * largest > (_ROW if largest == 1 else _ARRAY):
+        return False
     return all(not eqn.effects and _are_loops(eqn) and all(map(is_array, (*eqn.invars, *eqn.outvars))) for eqn in live)
 
 
