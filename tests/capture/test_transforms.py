@@ -346,3 +346,57 @@ def test_under_shard_map_on_one_device():
     spec = jax.sharding.PartitionSpec("i")
     f = lambda x: jnp.sum(jnp.sin(x) ** 2)  # noqa: E731
     assert_both_same(lambda m, x: jax.shard_map(m.grad(f), mesh=mesh, in_specs=spec, out_specs=spec)(x), X)
+
+
+# ---- a batch around the function, over which it sums ---------------------------------------------------------------------
+OVER_A_BATCH = {
+    "psum": lambda x: jax.lax.psum(jnp.sin(x), "i") * x**2,
+    "pmean": lambda x: (x - jax.lax.pmean(x, "i")) / jnp.sqrt(jax.lax.pmean(x**2, "i") + 0.1),  # batch normalization
+    "ppermute": lambda x: jax.lax.ppermute(jnp.sin(x), "i", [(0, 1), (1, 2), (2, 0)]) * x,
+    "scan": lambda x: jax.lax.scan(lambda c, y: (c * jax.lax.psum(y, "i") + x, None), x, 2 * x)[0],
+    "complex": lambda x: jnp.real(jax.lax.psum(x**2 + 1j * x, "i") * (x - 2j)),
+}
+
+
+@pytest.mark.parametrize("name", OVER_A_BATCH)
+@pytest.mark.parametrize("transform", [lambda f: f, compiled], ids=["eager", "jit"])
+def test_sums_over_the_axis_of_a_vmap_outside_follow_the_mode_of_jax(name, transform):
+    """JAX's modes differ, and an elimination mixes them: "auto" is what JAX's function of the name does."""
+    f, X = OVER_A_BATCH[name], jnp.asarray(normal(3, 3))
+
+    def scalar(x):
+        return jnp.sum(jnp.sin(f(x)))
+
+    pairs = [
+        (bs.jacobian(f), jax.jacrev(f)),
+        (bs.jacobian(f, order="reverse", chunk=2), jax.jacrev(f)),
+        (bs.jacobian(f, order="forward"), jax.jacfwd(f)),
+        (bs.hessian(scalar), jax.hessian(scalar)),
+        (lambda x: bs.value_grad_and_hessian(scalar)(x)[2], jax.hessian(scalar)),
+    ]
+    for ours, theirs in pairs:
+        got, expected = (transform(jax.vmap(derivative, axis_name="i"))(X) for derivative in (ours, theirs))
+        assert_same(got, expected)
+
+
+WITHOUT_MEANING = {
+    "sparse": lambda f, x: bs.jacobian(f, format="sparse")(x),
+    "operator": lambda f, x: bs.jacobian(f, format="operator")(x),
+    "pattern": lambda f, x: bs.sparsity(f, x),
+    "markowitz": lambda f, x: bs.jacobian(f, order="markowitz")(x),
+    "solve": lambda f, x: bs.solve_jacobian(f, x, x),
+    "factored": lambda f, x: bs.linearize(f, x).factored(engine="blocks").solve(x),
+}
+
+
+@pytest.mark.parametrize("what", WITHOUT_MEANING)
+def test_what_a_batch_outside_leaves_without_meaning_is_refused(what):
+    for f in OVER_A_BATCH.values():
+        with pytest.raises(ValueError, match="over the axis 'i' of a vmap or shard_map around it"):
+            jax.vmap(lambda x, f=f: WITHOUT_MEANING[what](f, x), axis_name="i")(jnp.asarray(normal(3, 3)))
+
+
+def test_an_axis_outside_of_which_only_the_index_is_asked_for_changes_nothing():
+    f = lambda x: jnp.sin(x) * jax.lax.axis_index("i")  # noqa: E731
+    got = jax.vmap(lambda x: bs.jacobian(f, format="sparse")(x).todense(), axis_name="i")(jnp.asarray(normal(3, 3)))
+    assert_same(got, jax.vmap(jax.jacobian(f), axis_name="i")(jnp.asarray(normal(3, 3))))

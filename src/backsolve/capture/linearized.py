@@ -23,7 +23,7 @@ from backsolve.capture.recurrence import NARROW, unfolded
 from backsolve.capture.solving import inverse_of, is_concrete, require_engine, require_number, require_solvable, solution
 from backsolve.capture.sparse import sparse_edge, sparse_jacobian
 from backsolve.capture.substitution import by_columns, by_rows
-from backsolve.capture.walk import Program, walk
+from backsolve.capture.walk import Program, one_way, walk
 from backsolve.elimination.borders import LinearizedGraph
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import O
@@ -246,8 +246,9 @@ class Linearized(System):
 
     def _jacobian(self, order: Any, form: str, plans: Plans | None, chunk: int | None) -> Any:
         whole, rows, columns = self.over_reals, self.sinks.row_spaces, self.M.col_spaces
-        if chunk is not None:
-            blocks = whole._by_chunks(order, chunk)
+        mode = one_way(order if form == "array" else form, self.M, self.L)
+        if chunk is not None or mode is not None:
+            blocks = whole._by_chunks(mode or order, chunk)
         else:
             network, plan = self.planned(order, dense=form == "array", plans=plans)
             if form == "operator":
@@ -273,7 +274,7 @@ class Linearized(System):
         columns, rows = self._substitutions()
         return first_of(columns, rows) if plan.method == "columns" else first_of(rows, columns)  # type: ignore[no-any-return]
 
-    def _by_chunks(self, order: Any, chunk: int) -> list[list[Any]]:
+    def _by_chunks(self, order: Any, chunk: int | None) -> list[list[Any]]:
         """The blocks as arrays by substitution, with so many columns of the identity at a time."""
         if order not in ("auto", "forward", "reverse"):
             raise ValueError(f"with chunk, the order is 'auto', 'forward' or 'reverse', got {short(order)}.")

@@ -23,6 +23,7 @@ from backsolve.capture.callback import on_host
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.recurrence import recurrence
 from backsolve.capture.sparse import sparse_edge
+from backsolve.capture.walk import one_way
 from backsolve.elimination.sparse_edges import Recurrence
 from backsolve.engines import ENGINES, FORMED, TRACED, factored, require_package
 from backsolve.engines.layout import Layout
@@ -90,9 +91,10 @@ def _edge(op: LinearOperator) -> Sparse | Pattern | Recurrence | None:
 
 
 def require_solvable(system: System, *, square: bool = True) -> None:
-    """Raise `TypeError` where a leaf carries no derivatives, `ValueError` where the Jacobian is not square."""
+    """Raise `TypeError` where a leaf carries no derivatives, `ValueError` where the Jacobian is not square, or of no one."""
     outputs: Sequence[Any] = system.sinks.row_spaces
     inputs: Sequence[Any] = system.M.col_spaces
+    one_way("solve", system.M, system.L)
     for what, spaces in (("unknowns", inputs), ("outputs", outputs)):
         for i, space in enumerate(spaces):
             if not jx.carries_derivatives(space):

@@ -19,6 +19,7 @@ from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.reals import Translated, joined_sparse
 from backsolve.capture.row_blocks import by_row_blocks
 from backsolve.capture.step_blocks import by_step_blocks
+from backsolve.capture.walk import one_way
 from backsolve.elimination.dependence import dependence
 from backsolve.elimination.sparse_edges import Columns, accumulate_sparse
 from backsolve.operators import Einsum, LinearOperator, Space, TupleSpace
@@ -151,6 +152,7 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
     ``order`` is that of `backsolve.jacobian`; "auto" eliminates the cheapest node first, by how many numbers meet there.
     With ``lower`` the matrix of all leaves together is a Hessian: only its lower triangle is worked out.
     """
+    one_way("sparse", system.M, system.L)
     inputs, outputs = system.M.col_spaces, system.sinks.row_spaces
     nodes = None if isinstance(order, str) and order == "auto" else _nodes(order, system)
     whole = system.over_reals
@@ -182,6 +184,7 @@ def sparse_pattern(system: System) -> list[list[SparseMatrix]]:
 
     Cost: as of `dependence` where no node depends on much, and there are no complex numbers; else an elimination.
     """
+    one_way("sparse", system.M, system.L)
     whole = system.over_reals
     blocks = dependence(system.M, system.L, system.sinks, _edges()) if whole is system else None
     if blocks is None:

@@ -18,7 +18,7 @@ from backsolve.tracing.derivative import dependent, linearize_equation, push_tan
 from backsolve.tracing.jaxpr import FALLBACK, Primitive, record_of
 from backsolve.tracing.series import in_this_mesh
 
-__all__ = ["Program", "walk"]
+__all__ = ["Program", "across", "one_way", "walk"]
 
 PLAIN = ("y", "dimension_numbers", "start_indices", "limit_indices", "strides")  # parameters that are numbers alone
 
@@ -120,6 +120,35 @@ class Program:
         L = OperatorMatrix(self.into_nodes, (n, n), self.spaces, self.spaces, names=names)
         S = OperatorMatrix(ends, (len(outputs), n), list(spaces), self.spaces)
         return M, L, S
+
+
+def across(*matrices: OperatorMatrix) -> set[str]:
+    """Names of the axes of a `vmap` or `shard_map` around the program over which its edges sum, or move numbers."""
+    found: set[str] = set()
+    waiting = [op for A in matrices for op in A.entries.values()]
+    for op in waiting:  # it grows meanwhile
+        waiting.extend(getattr(op, "terms", ()))
+        found |= jx.named_axes(op.eqn) if isinstance(op, LinearEquation) else set()
+    return found
+
+
+def one_way(order: Any, *matrices: OperatorMatrix) -> str | None:
+    """In which mode alone there is a Jacobian where edges mix the examples of a batch around the program; else None.
+
+    With an edge of one example such an edge has no product that is one of one example.  What is left are JAX's two modes:
+    the rows of all examples pulled back together ("reverse", "auto"), or the columns pushed ("forward").
+    Raises `ValueError` for any other ``order``, which may be another thing that is wanted of the edges.
+    """
+    modes = {"auto": "reverse", "reverse": "reverse", "forward": "forward"}
+    for name in sorted(across(*matrices)):
+        if not isinstance(order, str) or order not in modes:
+            raise ValueError(
+                f"the function sums, or moves numbers, over the axis {name!r} of a vmap or shard_map around it, so that its "
+                "edges are none of one example. Take format='array' with order='reverse' (as jax.jacrev) or 'forward' (as "
+                "jax.jacfwd), which differ, or differentiate the batched function."
+            )
+        return modes[order]
+    return None
 
 
 class Frame:

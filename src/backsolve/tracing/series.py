@@ -33,6 +33,7 @@ __all__ = [
     "BatchTracer",
     "DynamicJaxprTrace",
     "Literal",
+    "NamedAxisEffect",
     "Primitive",
     "ShardingTypeError",
     "Tracer",
@@ -123,6 +124,7 @@ mlir: Any = _mlir
 BatchTrace = internal("jax._src.interpreters.batching:BatchTrace")
 BatchTracer = internal("jax._src.interpreters.batching:BatchTracer")
 ShardingTypeError = internal("jax.errors:ShardingTypeError", "jax._src.core:ShardingTypeError")
+NamedAxisEffect = internal("jax._src.core:NamedAxisEffect")
 DynamicJaxprTrace = internal("jax._src.interpreters.partial_eval:DynamicJaxprTrace")
 ValAccum = internal("jax._src.interpreters.ad:ValAccum")
 debug_info = internal("jax._src.api_util:debug_info")

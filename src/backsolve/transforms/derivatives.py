@@ -22,6 +22,7 @@ from backsolve.capture import Traced, linearize_with_aux, traced
 from backsolve.capture.linearized import Linearized, name_of, normalized_argnums
 from backsolve.capture.names import Point
 from backsolve.capture.sparse import sparse_jacobian
+from backsolve.capture.walk import one_way
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.system import FORMATS, check_chunk, check_loops
 from backsolve.tracing import jaxpr as jx
@@ -55,6 +56,7 @@ class _Form:
     format: str
     layout: str | None
     chunk: int | None
+    mode: str = "reverse"  # where a batch around the function leaves no order but JAX's two
 
     def __post_init__(self) -> None:
         known = (*FORMATS, "scipy")
@@ -74,9 +76,14 @@ class _Form:
         return self.format in ("sparse", "scipy")
 
     @property
+    def is_free(self) -> bool:
+        """Whether any order will do."""
+        return isinstance(self.order, str) and self.order == "auto"
+
+    @property
     def is_plain(self) -> bool:
         """Whether an array is asked for, in whatever order is best."""
-        return self.format == "array" and isinstance(self.order, str) and self.order == "auto" and self.chunk is None
+        return self.format == "array" and self.is_free and self.chunk is None
 
 
 def grad(
@@ -247,7 +254,8 @@ def _jacobian(
             return put_together(system, aux, system.nested([[A.todense() for A in row] for row in rows]))
 
         def of_system(system: Linearized, aux: Any) -> Any:
-            return put_together(system, aux, system.jacobian(form.order, format=form.format, plans=plans, chunk=form.chunk))
+            order = form.mode if form.is_free and one_way(form.mode, system.M, system.L) else form.order
+            return put_together(system, aux, system.jacobian(order, format=form.format, plans=plans, chunk=form.chunk))
 
         def put_together(system: Linearized, aux: Any, J: Any) -> Any:
             _check_real_output(fun, system.value, holomorphic)
@@ -328,7 +336,7 @@ def hessian(
         Array([[4., 2.],
                [2., 0.]], dtype=float32)
     """
-    form = _Form(order, format, layout, chunk)
+    form = _Form(order, format, layout, chunk, mode="forward")
     if form.is_sparse:
         return _sparse_hessian(fun, argnums, has_aux, holomorphic, form, value=False)
     inner = _first_derivative(fun, argnums, has_aux, holomorphic)
@@ -356,7 +364,7 @@ def value_grad_and_hessian(
         >>> float(value), gradient.tolist(), H.tolist()
         (2.0, [4.0, 1.0], [[4.0, 2.0], [2.0, 0.0]])
     """
-    form = _Form(order, format, layout, chunk)
+    form = _Form(order, format, layout, chunk, mode="forward")
     if form.is_sparse:
         both = _sparse_hessian(fun, argnums, has_aux, holomorphic, form, value=True)
     else:
