@@ -188,3 +188,30 @@ def test_tangents_of_another_shape_are_refused():
     for way in (lambda g: g, jax.jit):
         with pytest.raises(TypeError, match=r"custom_jvp_call .* its derivative has shape \(3,\), its value shape \(\)"):
             way(bs.grad(lambda x: jax.vmap(f)(x).sum()))(jnp.arange(3.0))
+
+
+@jax.custom_vjp
+def flagged(x, count):
+    """Beside its values, what it counted and whether; in its residuals a flag and a number of Python's."""
+    return jnp.sin(x), count + 1, x[0] > 0, jnp.cumsum(x)
+
+
+def flagged_back(res, g):
+    x, scaled, times = res
+    assert scaled is True
+    assert isinstance(times, int)
+    return times * jnp.cos(x) * g[0] + jnp.cumsum(g[3][::-1])[::-1], None
+
+
+flagged.defvjp(lambda x, count: (flagged(x, count), (x, True, 1)), flagged_back)
+
+
+def test_flags_among_residuals_and_counts_among_values():
+    """As those of equinox's loops, which diffrax is differentiated by."""
+    x = jnp.asarray(X)
+
+    def f(x):
+        y, count, up, total = flagged(x, 2)
+        return jnp.where(up, y * total, total) / count + y
+
+    assert_everywhere(bs.jacobian, f, (x,), reference.jacrev(f)(x))

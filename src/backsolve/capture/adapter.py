@@ -319,11 +319,15 @@ class _Same:
 
 
 def _equation_flatten(op: LinearEquation) -> tuple[Any, Any]:
-    return tuple(op.operands), (_Same(op.eqn), _Same(op.params), (op.domain, op.codomain), op.transposed)
+    """Whole numbers and flags of Python's are static, as a rule of the user's own may ask for them."""
+    static = tuple((type(x), x) if isinstance(x, bool | int) else None for x in op.operands)
+    kids = tuple(None if told else x for told, x in zip(static, op.operands, strict=True))
+    return kids, (static, _Same(op.eqn), _Same(op.params), (op.domain, op.codomain), op.transposed)
 
 
-def _equation_unflatten(aux: Any, operands: Any) -> LinearEquation:
-    eqn, params, spaces, transposed = aux
+def _equation_unflatten(aux: Any, kids: Any) -> LinearEquation:
+    static, eqn, params, spaces, transposed = aux
+    operands = [told[1] if told else x for told, x in zip(static, kids, strict=True)]
     return LinearEquation(eqn.value, operands, params.value, spaces=spaces, transposed=transposed)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.dtypes import float0
 
 from backsolve.algebra.spaces import Space
 from backsolve.capture.folding import fold
@@ -326,16 +327,19 @@ def _as_it_stands(frame: Frame, eq: jx.Equation, preds: list[int | None], progra
         )
     out = program.node(op.codomain, origin, [(source, op)])
     nodes: list[int | None] = [out]
+    tangents = [getattr(v.aval, "dtype", None) != float0 for v in eqn.outvars]
     if isinstance(op.codomain, TupleSpace):
+        parts = [(out, Component(i, op.codomain)) for i in range(len(op.codomain.parts))]
         nodes = [
-            program.node(space, origin, [(out, Component(i, op.codomain))]) for i, space in enumerate(op.codomain.parts)
+            program.node(space, origin, [edge]) if t else None
+            for space, edge, t in zip(op.codomain.parts, parts, tangents, strict=True)
         ]
-    values: list[Any] = [None] * len(nodes)
+    values: list[Any] = [None if t else jx.zeros(v.aval) for v, t in zip(eqn.outvars, tangents, strict=True)]
     moved = dependent(eqn, eq.active)
     if not all(moved):  # a loop, say, that carries numbers beside their tangents
         still = [jx.zeros(v.aval) for v, x in zip(eqn.invars, eq.inputs, strict=True) if x is None]
         at_zero = push_tangents(eqn, eq.inputs, eqn.params, still)
-        values = [None if m else x for x, m in zip(at_zero, moved, strict=True)]
+        values = [value if m else x for value, x, m in zip(values, at_zero, moved, strict=True)]
         nodes = [node if m else None for node, m in zip(nodes, moved, strict=True)]
     frame.write(eqn.outvars, values, nodes)
 

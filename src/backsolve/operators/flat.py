@@ -140,9 +140,10 @@ class Known:
 
 
 def dtype_of(*spaces: Space) -> Any:
-    """The common dtype of all parts of these spaces that have one, as NumPy knows it; None where none has."""
+    """The common dtype of all parts of these spaces that have one of numbers, as NumPy knows it; None where none has."""
     parts = [part for space in spaces for part in (space.parts if isinstance(space, TupleSpace) else (space,))]
     dtypes = [part.dtype for part in parts if isinstance(part, ArraySpace) and isinstance(part.dtype, np.dtype)]
+    dtypes = [dtype for dtype in dtypes if dtype.itemsize]  # none as JAX's float0, of the tangents of integers
     return np.result_type(*dtypes) if dtypes else None
 
 

@@ -104,11 +104,17 @@ def pull_cotangents(eqn: Any, operands: Sequence[Value], params: dict[str, Any],
     ]
     if not eqn.primitive.multiple_results:
         (cts,) = cts
-    operands = [None if m else as_array(x, v.aval) for x, v, m in zip(operands, eqn.invars, moving, strict=True)]
+    given = _as_given if eqn.primitive.name == "custom_lin" else as_array
+    operands = [None if m else given(x, v.aval) for x, v, m in zip(operands, eqn.invars, moving, strict=True)]
     out = series.pulled(eqn, params, cts, operands, moving)
     return [
         zeros(aval) if ct is None or type(ct) is ad.Zero else as_array(ct, aval) for ct, aval in zip(out, avals, strict=True)
     ]
+
+
+def _as_given(x: Any, aval: Aval) -> Any:
+    """A residual as a rule of the user's own gets it from JAX: whole numbers and flags of Python's stay what they are."""
+    return x if isinstance(x, bool | int) else as_array(x, aval)
 
 
 def dependent(eqn: Any, active: Sequence[bool]) -> list[bool]:
