@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil, inf, prod
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ FUSED = 8  # products summed in a contraction cost an eighth of a product writte
 # ns a product, of two matrices at each point 0.04 to 0.13 ns, and 60 to 100 ns for the call.
 SHARED, CALL = 16, 200
 SMALL = 64, 8  # entries of a product, and numbers summed for each, of what is written as a loop itself (see `xla`)
+LONG = 1024  # operators in one lazy product or sum: a node that doubles them ten times over is eliminated too late
 Sharing = Callable[[Any], bool]  # whether a batch shares an array
 
 
@@ -327,6 +328,7 @@ class StructureTable:
         self._sums: dict[tuple[int, int], EdgeProduct] = {}
         self._dense: dict[int, float] = {}
         self._closed_forms: dict[int, tuple[Any, float]] = {}
+        self._long: set[int] = set()
 
     @property
     def worked_out(self) -> int:
@@ -349,6 +351,8 @@ class StructureTable:
         if number is None:
             number = self._numbers[key] = len(self._elements)
             self._elements.append(abstract)
+            if _is_long(abstract):
+                self._long.add(number)
         return number
 
     def product(self, a: int, b: int) -> EdgeProduct:
@@ -362,6 +366,8 @@ class StructureTable:
         one, other = self._elements[a], self._elements[b]
         if one is None or other is None:  # numbers, and whatever else has a product
             return EdgeProduct(self._intern(None), 1, 1.0)
+        if a in self._long or b in self._long:
+            return EdgeProduct(None, one.codomain.size * one.domain.size * other.domain.size, inf)
         (left, first), (right, second) = self._closed(a), self._closed(b)
         self._cost.taken()
         product = edge_product(left, _another(right))
@@ -387,6 +393,8 @@ class StructureTable:
             one, other = self._elements[a], self._elements[b]
             if one is None or other is None:
                 total_structure = EdgeProduct(self._intern(None), 0, 1.0)
+            elif a in self._long or b in self._long:
+                total_structure = EdgeProduct(a, 0, inf)
             else:
                 self._cost.taken()
                 total = add(one, _another(other))
@@ -459,6 +467,19 @@ class CostGraph:
         self.cost, self.multiplications = 0.0, 0
         self.graph.eliminate(v)
         return self.cost
+
+
+def _is_long(op: LinearOperator | None) -> bool:
+    """Whether a product or sum that is kept as such has so many parts in all that no order should lead there.
+
+    Every edge that is multiplied with it has its parts again: the next nodes would have twice as many, and so on.
+    """
+    waiting = [] if op is None else [op]
+    for at in waiting:  # it grows meanwhile
+        waiting.extend(getattr(at, "factors", ()) if isinstance(at, Product) else getattr(at, "terms", ()))
+        if len(waiting) > LONG:
+            return True
+    return False
 
 
 def entries(op: LinearOperator) -> int:
