@@ -44,7 +44,13 @@ def with_a_known_row(x):
     return jnp.stack([a * jnp.sin(b), jnp.exp(c) / a, b * jnp.cos(a) * d, d])
 
 
+def with_none(x):
+    """No numbers at all, beside some."""
+    return x[:0] * x[0], jnp.sin(x) * x[0]
+
+
 FUNCTIONS = {
+    "none": (with_none, 3),
     "an option": (option, 5),
     "a neuron": (neuron, 5),
     "constants": (with_constants, 3),

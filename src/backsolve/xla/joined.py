@@ -140,6 +140,8 @@ def _operations(eqn: Any) -> float:
 
 def join(numbers: Sequence[Any], aval: Any, one_loop: bool = True) -> Any:
     """The array of these numbers; of up to `JOINED` either in the loop that works them out, or from rows of their own."""
+    if not numbers:
+        return jx.zeros(aval)
     mesh = explicit_mesh(numbers)
     if mesh is None and len(numbers) > JOINED:
         return _joined([jnp.reshape(x, (1,)) for x in numbers], aval)
