@@ -184,13 +184,24 @@ def test_it_is_one_kernel():
         assert is_one_kernel(lowered.compile())
 
 
-def test_many_numbers_are_divided_among_threads(monkeypatch):
-    monkeypatch.setattr(one_kernel, "_LARGEST", 60 * 12 - 1)
-    jitted = jax.jit(jax.vmap(bs.jacobian(f)))
-    assert not is_one_kernel(jitted.lower(X).compile())
-    np.testing.assert_allclose(jitted(X), jax.vmap(jax.jacfwd(f))(X), rtol=1e-12)
-    monkeypatch.setattr(one_kernel, "_LARGEST", 60 * 12)
-    assert is_one_kernel(jax.jit(jax.vmap(bs.jacobian(f))).lower(X).compile())
+LIMITS = {
+    "rows": ("_ROW", 60, jax.vmap(bs.jacobian(f)), X),
+    "rows over two batches": ("_ROW", 15, jax.vmap(jax.vmap(bs.jacobian(f))), X[:15].reshape(3, 5, 3)),
+    "arrays": ("_ARRAY", 9, bs.jacobian(sums), X[0]),
+    "a later batch": ("_LARGEST", 60 * 12, jax.vmap(jax.jit(bs.jacobian(f))), X),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_many_numbers_are_divided_among_threads(monkeypatch, name):
+    limit, numbers, derivative, at = LIMITS[name]
+    monkeypatch.setattr(one_kernel, limit, numbers)
+    one = jax.jit(lambda x: derivative(x))
+    assert is_one_kernel(one.lower(at).compile())
+    monkeypatch.setattr(one_kernel, limit, numbers - 1)
+    several = jax.jit(lambda x: derivative(x))
+    assert not is_one_kernel(several.lower(at).compile())
+    np.testing.assert_allclose(several(at), one(at), rtol=1e-12)
 
 
 def test_no_other_compiler_is_told():

@@ -322,7 +322,7 @@ class _Costs:
             return gone + anneal(state, left, moves=moves, seconds=seconds, seed=seed, progress=progress)[1]
         work = self.counts.total(order) + len(order)
         moves = max(20, WORK // work) if seconds is None else None
-        enough = self.table.worked_out + min(NEW, int(self.price(order)) // EACH)
+        enough = self.table.worked_out + min(NEW, self.price(order) / EACH)
         return anneal_whole(
             self.price,
             order,
