@@ -23,21 +23,22 @@ from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of, record_of
-from backsolve.tracing.series import NEWEST, SERIES
+from backsolve.tracing.series import SERIES
 from backsolve.xla.numbers import FOLDED, HALF, is_array
 from backsolve.xla.small_products import as_sum, is_small_product, small_product
 
-__all__ = ["as_loops", "in_one_kernel", "serves"]
+__all__ = ["KNOWN", "as_loops", "in_one_kernel", "serves"]
 
 _ROW, _ARRAY = 2**15, 2**17  # numbers over all points: of what XLA has rows over the points for, and of other arrays
 _LARGEST = 2**21  # of any array, the results and batches that come later among them
 _MARKS = {"xla_cpu_small_call": "true", "inlineable": "false"}
+KNOWN = (0, 12, 0)  # the newest release of JAX that it was tried with
 
 
 def _marks(jaxpr: Any) -> dict[str, str]:
     atoms = (*jaxpr.invars, *jaxpr.constvars, *(v for eqn in jaxpr.eqns for v in eqn.outvars))
-    sizes = [prod(v.aval.shape) for v in atoms]
-    return _MARKS if SERIES[:2] <= NEWEST and min(sizes, default=0) and max(sizes) <= _LARGEST else {}
+    sizes = [prod(v.aval.shape) for v in atoms] if jaxpr.outvars else [0]
+    return _MARKS if SERIES[:3] <= KNOWN and min(sizes) and max(sizes) <= _LARGEST else {}
 
 
 _ENTRYWISE = (Kind.CHEAP, Kind.SINE, Kind.DEAR)
