@@ -72,16 +72,18 @@ SPARSE = Policy(arithmetic=True, merged=True)
 
 def concerns(jaxpr: Any, policy: Policy) -> bool:
     """Whether a derivative of this program can hold anything that the policy writes down, or be one kernel."""
-    if policy.arithmetic or policy.numbers:
+    if policy.arithmetic or (policy.numbers and jx.is_batched_here()):  # small products of matrices there
         return True
-    batched = jx.is_batching()  # else a number is one number, and another loop takes longer
+    if policy.numbers and serves([eqn for eqn, _ in jx.live_equations(jaxpr)], 1):  # else its derivative has such equations
+        return True
+    batched = policy.numbers or jx.is_batching()  # else a number is one number, and another loop takes longer
     jaxprs = [jaxpr]
     for inner in jaxprs:
         for eqn in inner.eqns:
             body = jx.inner_jaxpr(eqn)
             if body is not None:
                 jaxprs.append(body[0])
-            elif kind_of(eqn.primitive.name) is Kind.SINE and (eqn.outvars[0].aval.shape or batched):
+            elif kind_of(eqn.primitive.name) is Kind.SINE and (not policy.numbers if eqn.outvars[0].aval.shape else batched):
                 return True
     return False
 
