@@ -8,6 +8,8 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
+from itertools import takewhile
+from math import prod
 from typing import Any
 
 import jax
@@ -542,11 +544,7 @@ def call_primitive(name: str, marks: Callable[[Any], dict[str, str]]) -> Callabl
     batching.primitive_batchers[primitive] = batched
     ad.primitive_jvps[primitive] = pushed
     mlir.register_lowering(primitive, mlir.lower_fun(evaluated, multiple_results=True))
-    mlir.register_lowering(
-        primitive,
-        lambda context, *args, jaxpr: series.lowered_call(context, args, name, jaxpr, marks(jaxpr.jaxpr)),
-        platform="cpu",
-    )
+    mlir.register_lowering(primitive, partial(series.lowered_call, name=name, marks=marks), platform="cpu")
     _CALLS.add(name)
     return call
 
@@ -573,12 +571,8 @@ def is_batched_here() -> bool:
 
 def points() -> int:
     """How many examples `jax.vmap` has of what is computed now, in all batches that it goes to at once."""
-    count = 1
-    for transform in series.transforms():
-        if not isinstance(transform, series.BatchTrace):
-            break
-        count *= transform.axis_data.size
-    return count
+    batches = takewhile(lambda transform: isinstance(transform, series.BatchTrace), series.transforms())
+    return prod(batch.axis_data.size for batch in batches)
 
 
 def is_batched(x: Value) -> bool:

@@ -223,22 +223,22 @@ def is_high(eqn: Any) -> bool:
     return bool(eqn.primitive.is_high(*(v.aval for v in eqn.invars), **eqn.params))
 
 
-def lowered_call(context: Any, args: Sequence[Any], name: str, closed: Any, marks: dict[str, str]) -> Any:
-    """A lowering rule's call of a program, with attributes for the compiler where it is compiled here, for one device.
+def lowered_call(context: Any, *args: Any, jaxpr: Any, name: str, marks: Callable[[Any], dict[str, str]]) -> Any:
+    """A lowering rule's call of a program, with ``marks`` for the compiler where it is compiled here, for one device.
 
     With them it returns its arguments too, whose copies nobody reads: XLA's CPU compiler ends the process where it finds
     that a call which it writes down as one function has no use for one of them, and that the results are one array.
     """
-    module = context.module_context
+    module, attributes = context.module_context, marks(jaxpr.jaxpr)
     alone = isinstance(module.axis_context, mlir.ShardingContext) and module.axis_context.num_devices == 1
-    if not marks or not alone or module.lowering_parameters.for_export:
-        return mlir.core_call_lowering(context, *args, name=name, call_jaxpr=closed)
-    jaxpr, count = closed.jaxpr, len(context.avals_out)
-    info = jaxpr.debug_info.with_unknown_names()
-    both = _closed(jaxpr.replace(outvars=[*jaxpr.outvars, *jaxpr.invars], debug_info=info), closed.consts)
+    if not attributes or not alone or module.lowering_parameters.for_export:
+        return mlir.core_call_lowering(context, *args, name=name, call_jaxpr=jaxpr)
+    inner, count = jaxpr.jaxpr, len(context.avals_out)
+    info = inner.debug_info.with_unknown_names()
+    both = _closed(inner.replace(outvars=[*inner.outvars, *inner.invars], debug_info=info), jaxpr.consts)
     context = context.replace(avals_out=[*context.avals_out, *context.avals_in])
     out = mlir.core_call_lowering(context, *args, name=name, call_jaxpr=both)
-    text = {key: mlir.ir.StringAttr.get(value) for key, value in marks.items()}
+    text = {key: mlir.ir.StringAttr.get(value) for key, value in attributes.items()}
     out[0].owner.attributes["mhlo.frontend_attributes"] = mlir.ir.DictAttr.get(text)
     return out[:count]
 

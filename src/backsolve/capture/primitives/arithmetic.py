@@ -342,7 +342,8 @@ ELEMENTWISE: dict[str, Primitive] = {
     "floor": _zero(np.floor),
     "ceil": _zero(np.ceil),
     "round": replace(_zero(), evaluate=_rounded),
-    **dict.fromkeys(("nextafter", "is_finite", "population_count", "clz"), _zero()),
+    "nextafter": Primitive(kind=Kind.CHEAP),  # JAX has had two derivatives of it
+    **dict.fromkeys(("is_finite", "population_count", "clz"), _zero()),
     "eq": _cheap(np.equal),
     "ne": _cheap(np.not_equal),
     "lt": _cheap(np.less),
