@@ -4,10 +4,12 @@ import sys
 
 import jax
 import jax.scipy.special
+import numpy as np
 import pytest
 from jax._src import core
 from jax._src.interpreters import ad
 
+import backsolve as bs
 from tests.series import primitive_of, why_not
 
 from .oracle import as_jax, check, primitives_in
@@ -104,3 +106,17 @@ def test_primitive(name, c):
     args = as_jax(c.args)
     assert name in set(primitives_in(jax.make_jaxpr(c.f)(*args))), f"this case does not exercise {name}"
     check(c.f, args, vjp=c.vjp, jvp=c.jvp, adjoint=c.adjoint, rtol=c.rtol)
+
+
+def test_the_next_number_moves_with_the_number():
+    """JAX says so since 0.12, and has no derivative before: central differences do."""
+    x, y, step = np.array([0.3, -1.2, 2.0]), np.array([1.0, -3.0, 0.5]), 1e-4
+
+    def f(x, y):
+        return jax.lax.nextafter(x, y) * x
+
+    with jax.enable_x64(True):
+        by_x, by_y = bs.jacobian(f, argnums=(0, 1))(x, y)
+        moved = np.diag((f(x + step, y) - f(x - step, y)) / (2 * step))
+    np.testing.assert_allclose(by_x, moved, rtol=1e-6)
+    assert not np.any(by_y)
