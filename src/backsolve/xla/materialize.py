@@ -74,18 +74,19 @@ def concerns(jaxpr: Any, policy: Policy) -> bool:
     """Whether a derivative of this program can hold anything that the policy writes down, or be one kernel."""
     if policy.arithmetic or (policy.numbers and jx.is_batched_here()):  # small products of matrices there
         return True
-    if policy.numbers and serves([eqn for eqn, _ in jx.live_equations(jaxpr)], 1):  # else its derivative has such equations
-        return True
     batched = policy.numbers or jx.is_batching()  # else a number is one number, and another loop takes longer
+    equations: list[Any] = []
     jaxprs = [jaxpr]
     for inner in jaxprs:
         for eqn in inner.eqns:
             body = jx.inner_jaxpr(eqn)
             if body is not None:
                 jaxprs.append(body[0])
-            elif kind_of(eqn.primitive.name) is Kind.SINE and (not policy.numbers if eqn.outvars[0].aval.shape else batched):
+                continue
+            if kind_of(eqn.primitive.name) is Kind.SINE and (not policy.numbers if eqn.outvars[0].aval.shape else batched):
                 return True
-    return False
+            equations.append(eqn)
+    return policy.numbers and serves(equations, 1)  # else its derivative has such equations too
 
 
 def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Policy) -> Any:
