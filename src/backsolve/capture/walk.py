@@ -19,7 +19,7 @@ from backsolve.tracing.derivative import dependent, linearize_equation, push_tan
 from backsolve.tracing.jaxpr import FALLBACK, Primitive, record_of
 from backsolve.tracing.series import in_this_mesh
 
-__all__ = ["Program", "across", "one_way", "walk"]
+__all__ = ["Program", "one_way", "walk"]
 
 PLAIN = ("y", "dimension_numbers", "start_indices", "limit_indices", "strides")  # parameters that are numbers alone
 
@@ -123,7 +123,7 @@ class Program:
         return M, L, S
 
 
-def across(*matrices: OperatorMatrix) -> set[str]:
+def _across(*matrices: OperatorMatrix) -> set[str]:
     """Names of the axes of a `vmap` or `shard_map` around the program over which its edges sum, or move numbers."""
     found: set[str] = set()
     waiting = [op for A in matrices for op in A.entries.values()]
@@ -140,16 +140,17 @@ def one_way(order: Any, *matrices: OperatorMatrix) -> str | None:
     the rows of all examples pulled back together ("reverse", "auto"), or the columns pushed ("forward").
     Raises `ValueError` for any other ``order``, which may be another thing that is wanted of the edges.
     """
+    names = sorted(_across(*matrices))
+    if not names:
+        return None
     modes = {"auto": "reverse", "reverse": "reverse", "forward": "forward"}
-    for name in sorted(across(*matrices)):
-        if not isinstance(order, str) or order not in modes:
-            raise ValueError(
-                f"the function sums, or moves numbers, over the axis {name!r} of a vmap or shard_map around it, so that its "
-                "edges are none of one example. Take format='array' with order='reverse' (as jax.jacrev) or 'forward' (as "
-                "jax.jacfwd), which differ, or differentiate the batched function."
-            )
-        return modes[order]
-    return None
+    if not isinstance(order, str) or order not in modes:
+        raise ValueError(
+            f"the function sums, or moves numbers, over the axis {names[0]!r} of a vmap or shard_map around it, so that its "
+            "edges are none of one example. Take format='array' with order='reverse' (as jax.jacrev) or 'forward' (as "
+            "jax.jacfwd), which differ, or differentiate the batched function."
+        )
+    return modes[order]
 
 
 class Frame:

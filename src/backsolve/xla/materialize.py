@@ -50,7 +50,7 @@ class Policy:
     merged: bool = (
         False  # whether repeated equations are left out, as of programs of numbers; XLA does so too, a plan counts them
     )
-    numbers: bool = False  # sines of numbers, which `vmap` makes arrays of, and under it all that arrays hold
+    numbers: bool = False  # sines of numbers, which `vmap` makes arrays of, and under it all that arrays hold; one kernel
     room: float = inf
 
 

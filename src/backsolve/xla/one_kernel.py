@@ -3,8 +3,8 @@
 XLA's CPU compiler makes a kernel of each loop: 5 to 20 ms to compile, by way of two languages, and 0.2 to 1 µs to start or
 to hand to another thread.  A call that is marked as small it writes down as one function of all its loops, in the second
 language at once; it marks loops over small arrays so itself (`SmallWhileLoopHoistingPass`).  In the time of before, at 1,000
-and at 10,000 points: Jacobians of a camera, of an arm of six joints, of an option and of a flux 0.43 to 0.47 and 0.67 to
-0.81, and 0.28 to 0.30 of the time to compile (float32, jaxlib 0.10.2, two cores).
+and at 10,000 points: Jacobians of a camera, of an arm of six joints, of an option and of a flux 0.42 to 0.47 and 0.67 to
+0.80, and 0.28 to 0.30 of the time to compile (float32, jaxlib 0.10.2, two cores).
 
 Such a function runs in one thread, so it is for arrays of limited size.  What is no loop in it is refused by XLA or ends the
 process: sums and products of matrices are written as operations on entries; see `tracing.series.lowered_call` for its
@@ -43,7 +43,7 @@ def _marks(jaxpr: Any) -> dict[str, str]:
 
 _ENTRYWISE = (Kind.CHEAP, Kind.SINE, Kind.DEAR)
 _MOVES = (Kind.MOVES, Kind.JOINS)
-_FOLDED = 16  # entries that are summed one after the other
+_SUMMED = 16  # entries that are summed one after the other
 
 
 def serves(live: Sequence[Any], points: int) -> bool:
@@ -75,7 +75,7 @@ def _is_small_sum(eqn: Any) -> bool:
     if name not in FOLDED or eqn.outvars[0].aval.dtype in HALF:
         return False
     count: int = prod(eqn.invars[0].aval.shape[k] for k in eqn.params["axes"])
-    return 0 < count <= _FOLDED
+    return 0 < count <= _SUMMED
 
 
 def as_loops(eqn: Any, operands: Sequence[Any]) -> Any:
