@@ -8,6 +8,7 @@ rows) of its neighbour, whichever are fewer.  Where only the ends remain, sums a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -31,7 +32,7 @@ from backsolve.operators.einsum_rules import (
 )
 from backsolve.operators.known import known_array
 from backsolve.operators.lazy import Product, Sum
-from backsolve.operators.moves import Component, Reshape, Slice, meet_slices, split_ends
+from backsolve.operators.moves import Component, Reshape, Slice, meet_slices, side_by_side, split_ends
 
 __all__ = [
     "add",
@@ -321,10 +322,7 @@ def dense_array(op: LinearOperator) -> Any:
     if _array_ends(op) and op.domain.size * op.codomain.size > FEW and (known := known_array(op)) is not None:
         return known
     if isinstance(op, Sum):
-        first, *rest = (dense_array(term) for term in op.terms)
-        for array in rest:
-            first = arrays.add(first, array)
-        return first
+        return _sum_array(op)
     factors = op.factors if isinstance(op, Product) else (op,)
     if len(factors) == 1 and not is_opaque(op):
         return op.todense()
@@ -343,6 +341,37 @@ def dense_array(op: LinearOperator) -> Any:
         return namespace(array).permute_dims(array, order)
 
     return first_of(by_rows, by_columns) if codomain.size < domain.size else first_of(by_columns, by_rows)
+
+
+def _sum_array(op: Sum) -> Any:
+    """The array of a sum: terms that stand in boxes of it beside each other are joined, all others are added.
+
+    A matrix that is stacked from its rows or entries is such a sum, of a term for each.
+    """
+    shape = (*op.codomain.shape, *op.domain.shape) if _array_ends(op) else ()  # type: ignore[union-attr]
+    for left in (True, False) if shape else ():
+        boxes: dict[Any, tuple[Slice, list[LinearOperator]]] = {}
+        for box, inner in (_boxed(term, left, shape) for term in op.terms):
+            boxes.setdefault(box.box, (box, []))[1].append(inner)
+        if len(boxes) > 1:
+            pieces = [(box, dense_array(Sum(tuple(inner)) if len(inner) > 1 else inner[0])) for box, inner in boxes.values()]
+            joined = side_by_side(pieces)
+            return reduce(arrays.add, (box.apply(x) for box, x in pieces)) if joined is None else joined
+    return reduce(arrays.add, map(dense_array, op.terms))
+
+
+def _boxed(op: LinearOperator, left: bool, shape: tuple[int, ...]) -> tuple[Slice, LinearOperator]:
+    """Where in an array of this shape that of a term is not zero by its first or last factor, and what fills that box."""
+    factors = op.factors if isinstance(op, Product) else (op,)
+    end, rest = (factors[0], factors[1:]) if left else (factors[-1], factors[:-1])
+    if not isinstance(end, Slice) or end.transposed != left:
+        return Slice(shape, (0,) * len(shape), shape, None, True), op
+    n = len(shape) - len(end.shape)
+    starts = (*end.starts, *(0,) * n) if left else (*(0,) * n, *end.starts)
+    stops = (*end.stops, *shape[len(end.shape) :]) if left else (*shape[:n], *end.stops)
+    short = end.domain if left else end.codomain
+    inner = Product(rest) if len(rest) > 1 else rest[0] if rest else Identity(short)
+    return Slice(shape, starts, stops, None, True), inner
 
 
 def _pushed(factors: tuple[LinearOperator, ...]) -> Any:

@@ -328,6 +328,7 @@ class StructureTable:
         self._sums: dict[tuple[int, int], EdgeProduct] = {}
         self._dense: dict[int, float] = {}
         self._closed_forms: dict[int, tuple[Any, float]] = {}
+        self._entries: dict[int, int] = {}
         self._long: set[int] = set()
 
     @property
@@ -362,20 +363,38 @@ class StructureTable:
             product = self._products[a, b] = self._multiplied(a, b)
         return product
 
-    def _multiplied(self, a: int, b: int) -> EdgeProduct:
+    def multiplications(self, a: int, b: int) -> int:
+        """How many structure a ∘ structure b takes, by their entries alone where it was not worked out yet."""
+        known = self._products.get((a, b))
+        if known is not None:
+            return known.multiplications
         one, other = self._elements[a], self._elements[b]
         if one is None or other is None:  # numbers, and whatever else has a product
+            return 1
+        if a in self._long or b in self._long:
+            size: int = one.codomain.size * one.domain.size * other.domain.size
+            return size
+        return ceil(self._count(a) * self._count(b) / max(min(one.domain.size, other.codomain.size), 1))
+
+    def _count(self, a: int) -> int:
+        count = self._entries.get(a)
+        if count is None:
+            count = self._entries[a] = entries(self._elements[a])
+        return count
+
+    def _multiplied(self, a: int, b: int) -> EdgeProduct:
+        one, other = self._elements[a], self._elements[b]
+        if one is None or other is None:
             return EdgeProduct(self._intern(None), 1, 1.0)
         if a in self._long or b in self._long:
-            return EdgeProduct(None, one.codomain.size * one.domain.size * other.domain.size, inf)
+            return EdgeProduct(None, self.multiplications(a, b), inf)
         (left, first), (right, second) = self._closed(a), self._closed(b)
         self._cost.taken()
         product = edge_product(left, _another(right))
         cost = first + second + self._cost.taken()
         if product is None:
             return EdgeProduct(None, 0, cost)
-        middle = max(min(one.domain.size, other.codomain.size), 1)
-        return EdgeProduct(self._intern(product), ceil(entries(one) * entries(other) / middle), cost)
+        return EdgeProduct(self._intern(product), self.multiplications(a, b), cost)
 
     def _closed(self, a: int) -> tuple[Any, float]:
         """Structure a as products are made of it, and what that costs in every loop that reads it."""
@@ -460,7 +479,7 @@ class CostGraph:
         """The multiplications that eliminating v takes."""
         into = self.graph.into
         ins = into.get(v, {}).values()
-        return sum(self.table.product(into[i][v], s).multiplications for i in self.graph.out_of.get(v, ()) for s in ins)
+        return sum(self.table.multiplications(into[i][v], s) for i in self.graph.out_of.get(v, ()) for s in ins)
 
     def eliminate(self, v: int) -> float:
         """Eliminate v; what it cost."""

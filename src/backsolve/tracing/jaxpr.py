@@ -289,7 +289,13 @@ def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     stack = source_info_util.current_name_stack() + info.name_stack
     current = next(series.transforms())
     if type(current) is series.DynamicJaxprTrace and not eqn.effects and not series.is_high(eqn):
-        return _copied(current, eqn, inputs, info.replace(name_stack=stack))
+        # under jit the equation is copied into the program being traced, as JAX inlines one jaxpr into another
+        avals = [v.aval for v in eqn.outvars]
+        return series.staged(current, primitive, eqn.params, avals, inputs, info.replace(name_stack=stack), eqn.ctx)
+    if type(current) is series.BatchTrace:
+        batch = series.staged_batch(current, eqn, inputs, info.replace(name_stack=stack))
+        if batch is not None:
+            return batch
     if current is series.eval_trace and not any(map(is_traced, inputs)):
         out = moved(primitive.name, eqn.params, inputs)
         if out is not None:
@@ -298,19 +304,12 @@ def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
         return series.bind_primitive(primitive, eqn.params, inputs)
 
 
-def _copied(current: Any, eqn: Any, inputs: Sequence[Value], source: Any) -> list[Value]:
-    """Under jit the equation is copied into the program being traced, as JAX inlines one jaxpr into another."""
-    tracers = [current.to_jaxpr_tracer(x, source) for x in inputs]
-    out_avals = [v.aval for v in eqn.outvars]
-    return list(current.emit_eqn(tracers, out_avals, eqn.primitive, eqn.params, eqn.effects, source, eqn.ctx))
-
-
 def entrywise(primitive: Any, a: Value, b: Value, **params: Any) -> Value:
     """A binary entrywise operation on two arrays of one shape and dtype, whatever their layouts."""
     current = next(series.transforms())
     own = type(current) is series.DynamicJaxprTrace and getattr(a, "_trace", None) is getattr(b, "_trace", None) is current
     if own and a.aval == b.aval:  # the result is of that type too: nothing to find out
-        return current.emit_eqn([a, b], [a.aval], primitive, params, series.no_effects, source_info_util.current())[0]
+        return series.staged(current, primitive, params, [a.aval], [a, b], source_info_util.current())[0]
     types = [getattr(x, "aval", None) for x in (a, b)]  # NumPy's arrays have none
     careful = getattr(jax.lax, primitive.name)  # it sees to what varies there, which the primitive does not
     if types[0] is None or types[1] is None:

@@ -68,6 +68,9 @@ __all__ = [
     "scan_counts",
     "set_current_trace",
     "source_info_util",
+    "staged",
+    "staged_batch",
+    "staged_number",
     "traced",
     "transforms",
     "zeros_like_aval",
@@ -202,6 +205,71 @@ def bind_primitive(primitive: Any, params: dict[str, Any], inputs: Sequence[Any]
     functions, bound = bound if isinstance(bound, tuple) else ((), bound)  # until 0.9.0 the functions among them apart
     out = primitive.bind(*functions, *inputs, **bound)
     return list(out) if primitive.multiple_results else [out]
+
+
+def staged(
+    trace: Any, primitive: Any, params: Any, avals: Sequence[Any], inputs: Sequence[Any], source: Any, context: Any = None
+) -> list[Any]:
+    """An equation without effects, put into the program being traced; its results have these types."""
+    tracers = [trace.to_jaxpr_tracer(x, source) for x in inputs]
+    return list(trace.emit_eqn(tracers, avals, primitive, params, no_effects, source, context))
+
+
+def _entrywise_type(avals: Sequence[Any], dtype: Any, weak_type: bool) -> Any:
+    """The type of what an operation on entries makes of arrays of one type, but for their dtypes; None of others."""
+    first = avals[0] if avals else None
+    for aval in avals[1:]:
+        if aval is not first and (aval if aval.dtype == first.dtype else aval.update(dtype=first.dtype)) != first:
+            return None
+    if first is None or (first.dtype == dtype and first.weak_type == weak_type):
+        return first
+    return first.update(dtype=dtype, weak_type=weak_type)
+
+
+def staged_number(primitive: Any, params: Any, dtype: Any, numbers: Sequence[Any]) -> Any:
+    """An operation on numbers, whose types are told here and not found out by JAX where all have one but for the dtype."""
+    trace = next(transforms())
+    avals = [x.aval for x in numbers if isinstance(x, Tracer)]
+    weak_type = len(avals) == len(numbers) and all(aval.weak_type for aval in avals)
+    aval = _entrywise_type(avals, dtype, weak_type) if type(trace) is DynamicJaxprTrace else None
+    if aval is None:
+        return bind_primitive(primitive, params, numbers)[0]
+    return staged(trace, primitive, params, [aval], numbers, source_info_util.current())[0]
+
+
+_RULES = internal("jax._src.interpreters.batching:fancy_primitive_batchers")
+_ENTRYWISE = (  # rules that call the primitive on arrays that have the batch, and on numbers
+    internal("jax._src.interpreters.batching:broadcast_batcher"),
+    internal("jax._src.interpreters.batching:vectorized_batcher"),
+)
+
+
+def staged_batch(trace: Any, eqn: Any, inputs: Sequence[Any], source: Any) -> list[Any] | None:
+    """An equation under ``vmap``, put into the program being traced as one on all examples of the batch at once.
+
+    As JAX's own rules do of an operation on entries of arrays of one shape and on numbers, without asking for types again;
+    None where it is not as plain.
+    """
+    parent = trace.parent_trace
+    rule = getattr(_RULES.get(eqn.primitive), "func", None)
+    if type(parent) is not DynamicJaxprTrace or rule not in _ENTRYWISE or trace.axis_data.spmd_name:
+        return None
+    values, avals = [], []
+    for x in inputs:
+        if isinstance(x, BatchTracer) and x._trace.tag is trace.tag:
+            if x.batch_dim != 0 or not isinstance(x.val, Tracer):
+                return None
+            x = x.val
+            avals.append(x.aval)
+        elif np.ndim(x):
+            return None
+        values.append(x)
+    out = eqn.outvars[0].aval
+    aval = _entrywise_type(avals, out.dtype, out.weak_type)
+    if aval is None:
+        return None
+    made = staged(parent, eqn.primitive, eqn.params, [aval], values, source, eqn.ctx)
+    return [BatchTracer(trace, x, 0, source) for x in made]
 
 
 def constant_of(x: Any) -> Any:

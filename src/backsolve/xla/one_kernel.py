@@ -14,7 +14,7 @@ arguments and results.  Tried with jaxlib 0.8.0, 0.8.3, 0.9.2, 0.10.2 and 0.12.0
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from math import prod
 from typing import Any
 
@@ -23,7 +23,7 @@ from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of, record_of
-from backsolve.tracing.series import SERIES
+from backsolve.tracing.series import MUL_PARAMS, SERIES
 from backsolve.xla.numbers import FOLDED, HALF, is_array
 from backsolve.xla.small_products import as_sum, is_small_product, small_product
 
@@ -88,9 +88,9 @@ def as_loops(eqn: Any, operands: Sequence[Any]) -> Any:
     axes, (x,) = eqn.params["axes"], operands
     front = jnp.moveaxis(x, axes, range(len(axes)))
     rows = jnp.reshape(front, (-1, *front.shape[len(axes) :])) if len(axes) != 1 else front
-    return reduce(
-        FOLDED[eqn.primitive.name][1], [lax.index_in_dim(rows, k, 0, keepdims=False) for k in range(rows.shape[0])]
-    )
+    operation = FOLDED[eqn.primitive.name]
+    bound = partial(operation.bind, **(MUL_PARAMS if operation is lax.mul_p else {}))
+    return reduce(bound, [lax.index_in_dim(rows, k, 0, keepdims=False) for k in range(rows.shape[0])])
 
 
 _called = jx.call_primitive("one_kernel", _marks)
