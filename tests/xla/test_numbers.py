@@ -241,7 +241,8 @@ def test_what_is_dear_is_worked_out_once(name, exponentials, tangents):
     assert ours[2] <= of_the_function[2]
 
 
-def test_what_only_another_row_reads_is_no_row():
+@pytest.mark.parametrize("one", [False, True])
+def test_what_only_another_row_reads_is_no_row(one):
     def f(x, y):
         first = x
         for _ in range(20):
@@ -254,5 +255,5 @@ def test_what_only_another_row_reads_is_no_row():
     jaxpr = jax.make_jaxpr(f)(1.0, 2.0)
     equations = [(eqn, list(eqn.invars)) for eqn in jaxpr.eqns]
     first, second = jaxpr.eqns[39].outvars[0], jaxpr.eqns[79].outvars[0]
-    assert {first, second} <= set(_chosen(equations, jaxpr.jaxpr.outvars, JACOBIAN, True, as_rows=True))
-    assert set(_chosen_rows(equations, jaxpr.jaxpr.outvars, JACOBIAN)) == {second}
+    assert {first, second} <= set(_chosen(equations, jaxpr.jaxpr.outvars, JACOBIAN, True, row=30.0))
+    assert set(_chosen_rows(equations, jaxpr.jaxpr.outvars, JACOBIAN, one)) == {second}

@@ -348,7 +348,8 @@ def _sum_array(op: Sum) -> Any:
 
     A matrix that is stacked from its rows or entries is such a sum, of a term for each.
     """
-    shape = (*op.codomain.shape, *op.domain.shape) if _array_ends(op) else ()  # type: ignore[union-attr]
+    ends: tuple[Any, Any] = op.codomain, op.domain
+    shape = (*ends[0].shape, *ends[1].shape) if _array_ends(op) else ()
     for left in (True, False) if shape else ():
         boxes: dict[Any, tuple[Slice, list[LinearOperator]]] = {}
         for box, inner in (_boxed(term, left, shape) for term in op.terms):

@@ -374,7 +374,8 @@ class StructureTable:
         if a in self._long or b in self._long:
             size: int = one.codomain.size * one.domain.size * other.domain.size
             return size
-        return ceil(self._count(a) * self._count(b) / max(min(one.domain.size, other.codomain.size), 1))
+        middle: int = max(min(one.domain.size, other.codomain.size), 1)
+        return ceil(self._count(a) * self._count(b) / middle)
 
     def _count(self, a: int) -> int:
         count = self._entries.get(a)

@@ -217,11 +217,13 @@ def staged(
 
 def _entrywise_type(avals: Sequence[Any], dtype: Any, weak_type: bool) -> Any:
     """The type of what an operation on entries makes of arrays of one type, but for their dtypes; None of others."""
-    first = avals[0] if avals else None
+    if not avals:
+        return None
+    first = avals[0]
     for aval in avals[1:]:
         if aval is not first and (aval if aval.dtype == first.dtype else aval.update(dtype=first.dtype)) != first:
             return None
-    if first is None or (first.dtype == dtype and first.weak_type == weak_type):
+    if first.dtype == dtype and first.weak_type == weak_type:
         return first
     return first.update(dtype=dtype, weak_type=weak_type)
 
@@ -229,7 +231,7 @@ def _entrywise_type(avals: Sequence[Any], dtype: Any, weak_type: bool) -> Any:
 def staged_number(primitive: Any, params: Any, dtype: Any, numbers: Sequence[Any]) -> Any:
     """An operation on numbers, whose types are told here and not found out by JAX where all have one but for the dtype."""
     trace = next(transforms())
-    avals = [x.aval for x in numbers if isinstance(x, Tracer)]
+    avals: list[Any] = [x.aval for x in numbers if isinstance(x, Tracer)]
     weak_type = len(avals) == len(numbers) and all(aval.weak_type for aval in avals)
     aval = _entrywise_type(avals, dtype, weak_type) if type(trace) is DynamicJaxprTrace else None
     if aval is None:

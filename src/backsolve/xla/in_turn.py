@@ -51,7 +51,8 @@ def later(operands: Sequence[Any], before: Sequence[Any]) -> list[Any]:
     def waiting(x: Any) -> Any:
         if never is None or not _is_inexact(x):
             return x
-        return lax.select(lax.broadcast(never, jnp.shape(x)), jnp.zeros_like(x), jnp.asarray(x))
+        x = jnp.asarray(x)
+        return lax.select(lax.broadcast(never, x.shape), lax.broadcast(np.zeros((), x.dtype), x.shape), x)
 
     return list(map(waiting, operands))
 

@@ -37,8 +37,10 @@ _MOVES = (Kind.MOVES, Kind.JOINS, Kind.PICKS)
 _SINE = 25.0  # 1.6 ns an entry in float32, 7 in float64
 _WRITTEN = 8.0  # to write an entry and read it again: 0.4 ns in float32, 0.6 to 1.6 in float64
 _ROW = 30.0  # to make a row of a value in one of several loops over 100 points: its start, for the most part
-_ROWS = 24  # such rows at most: each is one more loop to compile, which takes some 5 ms
+_ROW_IN_ONE = 16.0  # the same in one kernel of all loops
+_ROWS = 24  # such rows at most, elsewhere, that save fewer copies than compile in the 5 ms that a loop takes
 _FEW = 32  # points, of which loops of their own take longer than what they save
+_COPIED = 100.0  # operations of copies: these compile in that time
 _LOOP = 3000.0  # to start one more loop: 0.1 to 0.6 µs
 
 
@@ -141,7 +143,7 @@ def _evaluated(
     if not all(in_one_loop):
         several = [v for v in program.jaxpr.invars if prod(v.aval.shape) > 1 and jnp.issubdtype(v.aval.dtype, np.floating)]
         values.update((v, in_rows(values[v], _FEW * prod(v.aval.shape))) for v in several)
-        chosen = _chosen_rows(equations, outputs, policy)
+        chosen = _chosen_rows(equations, outputs, policy, one)
 
     def read(atom: Any) -> Any:
         return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
@@ -308,13 +310,18 @@ def _loops(
     each move behind it.
     """
     entries: list[float] = []  # of each loop
+    single = 0  # bits of the loops of one
 
     def loop(size: float) -> int:
+        nonlocal single
         entries.append(size)
-        return 1 << (len(entries) - 1)
+        bit = 1 << (len(entries) - 1)
+        single |= bit if size == 1.0 else 0
+        return bit
 
     def total(loops: int) -> float:
-        count = 0.0
+        count = float((loops & single).bit_count())
+        loops &= ~single
         while loops:
             lowest = loops & -loops
             count += entries[lowest.bit_length() - 1]
@@ -348,20 +355,26 @@ def _loops(
     return {v: total(loops) for v, loops in readers.items()}, kept
 
 
-def _chosen_rows(equations: Equations, outputs: Sequence[Any], policy: Policy) -> dict[Any, int]:
+def _chosen_rows(equations: Equations, outputs: Sequence[Any], policy: Policy, one: bool) -> dict[Any, int]:
     """The same of a program of numbers, of which sums and products get a border too: these are rows over the points.
 
-    Steps of three neurons took 0.6 to 0.75 of the time (and 1.1 to 1.3 times as long to compile); without a limit to their
-    count others, of a camera and an arm, were no quicker, and compiled 1.3 times as long.  What only other rows read saves
-    nothing, so all that would save by itself is chosen too, and of these what saves beside the others; taken is, by `_time`,
-    what should take less time.  A step of a neuron with three gates took 0.87 of the time of rows that were chosen at once.
+    Steps of three neurons took 0.6 to 0.75 of the time (and 1.1 to 1.3 times as long to compile).  What only other rows read
+    saves nothing, so all that would save by itself is chosen first, and of these what saves beside the others: a step of a
+    neuron with three gates took 0.87 of the time of rows that were chosen at once.  In ``one`` kernel a row costs little: a
+    step of a rigid body with 350 of them took 0.46 of the time of 24, and no longer to compile.  Where each is a kernel,
+    those that spare few copies are limited (a camera and an arm were no quicker without, and compiled 1.3 times as long),
+    and taken is, by `_time`, what should take less time.
     """
-    at_once = _chosen(equations, outputs, policy, True, as_rows=True)
+    row = _ROW_IN_ONE if one else _ROW
     chosen: dict[Any, int] = {}
-    fewer = _chosen(equations, outputs, policy, True, as_rows=True, room=inf)
+    fewer = _chosen(equations, outputs, policy, True, row, room=inf)
     while len(fewer) != len(chosen):
         chosen = fewer
-        fewer = _chosen(equations, outputs, policy, True, True, among=chosen, room=max(_ROWS, len(chosen) // 2))
+        room = inf if one else max(_ROWS, len(chosen) // 2)
+        fewer = _chosen(equations, outputs, policy, True, row, chosen, room)
+    if one:
+        return chosen
+    at_once = _chosen(equations, outputs, policy, True, row, room=_ROWS)
     return min(at_once, chosen, key=lambda rows: _time(equations, outputs, rows))
 
 
@@ -382,15 +395,17 @@ def _chosen(
     outputs: Sequence[Any],
     policy: Policy,
     batched: bool,
-    as_rows: bool = False,
+    row: float | None = None,
     among: Container[Any] | None = None,
-    room: float = _ROWS,
+    room: float = inf,
 ) -> dict[Any, int]:
     """The values that get a border, each with the number of entries from where it pays; ``batched``: under `vmap`.
 
-    With ``as_rows`` the sums and products of numbers get one too, of those ``among`` others the ones that save most.
+    With what a ``row`` over the points costs, the sums and products of numbers get one too: of those ``among`` others the
+    ones that save most, as many as there is ``room`` for.
     """
     computed, kept = _loops(equations, outputs, among or ())
+    as_rows = row is not None
     slow = 0  # bits of the equations that are slow
     steps: list[tuple[Any, list[Any], int, float]] = []  # value, operands, its bit if it is work, copies if it may be chosen
     for eqn, operands in equations:
@@ -420,17 +435,17 @@ def _chosen(
             for v in operands:
                 work |= behind.get(v, 0)
             if copies > 0:
-                is_row = as_rows and not bit & slow
-                cost = _ROW if is_row else _WRITTEN
+                is_row = row is not None and not bit & slow
+                cost = row if row is not None and is_row else _WRITTEN
                 gain = copies * (_SINE * (work & slow).bit_count() + (work & ~slow).bit_count()) - cost
                 size = prod(out.aval.shape)
                 if gain > 0 and (size == 1 or (batched and bit & slow) or gain * size > _LOOP):  # a batch has many
-                    limited = is_row or not as_rows  # a sine has its row in any case
+                    limited = not as_rows or (is_row and gain < _COPIED)  # a sine has its row in any case
                     if limited:
                         gains.append(gain)
                     if gain > least or not limited:
                         saved[out] = gain
-                        rows += is_row
+                        rows += limited
                         work = 0
             behind[out] = work
         return saved, gains, rows if as_rows else sum(prod(v.aval.shape) for v in saved)

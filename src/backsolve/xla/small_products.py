@@ -12,6 +12,7 @@ Slices that became matrices are shifted identities: without the products with th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -76,17 +77,16 @@ def _shifted_product(eqn: Any, operands: Sequence[Any]) -> Any:
 def as_sum(eqn: Any, operands: Sequence[Any]) -> Any:
     """A product of arrays as the sum of one entrywise product for each number that is summed over."""
     axes = eqn.params["dimension_numbers"][0]
+    shape = eqn.outvars[0].aval.shape
     free = [np.ndim(x) - len(summed) for x, summed in zip(operands, axes, strict=True)]
-    rows = []
-    for x, summed, ones in zip(operands, axes, ((1,) * free[1], ()), strict=True):
-        front = jnp.moveaxis(x, summed, range(len(summed)))
-        rows.append(jnp.reshape(front, (-1, *front.shape[len(summed) :], *ones)))
-    total: Any = None
-    for i in range(rows[0].shape[0]):
-        left, right = (lax.index_in_dim(x, i, 0, keepdims=False) for x in rows)
-        term = lax.mul(*jnp.broadcast_arrays(left, right))
-        total = term if total is None else lax.add(total, term)
-    return total
+    rows: list[Any] = []  # of each operand, for each number that is summed over an array of the result's shape
+    for x, summed, places in zip(operands, axes, (range(free[0]), range(free[0], len(shape))), strict=True):
+        front = lax.transpose(x, (*summed, *(k for k in range(np.ndim(x)) if k not in summed)))
+        count = prod(front.shape[: len(summed)])
+        front = lax.reshape(front, (count, *front.shape[len(summed) :]))
+        repeated = lax.broadcast_in_dim(front, (count, *shape), (0, *(k + 1 for k in places)))
+        rows.append(lax.split(repeated, (1,) * count))
+    return lax.reshape(reduce(lax.add, map(lax.mul, *rows)), shape)
 
 
 def _shifted(x: Any, axis: int, matrix: Any, summed: int) -> Any:
