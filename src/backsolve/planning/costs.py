@@ -34,6 +34,7 @@ FUSED = 8  # products summed in a contraction cost an eighth of a product writte
 # The same over a batch, in entries written and read again (0.2 to 0.5 ns): with weights that the batch shares 0.02 to 0.04
 # ns a product, of two matrices at each point 0.04 to 0.13 ns, and 60 to 100 ns for the call.
 SHARED, CALL = 16, 200
+STARTED = 1000  # entries that are written while a contraction or an opaque operator, which is no loop, is started (0.4 µs)
 SMALL = 64, 8  # entries of a product, and numbers summed for each, of what is written as a loop itself (see `xla`)
 LONG = 1024  # operators in one lazy product or sum: a node that doubles them ten times over is eliminated too late
 Sharing = Callable[[Any], bool]  # whether a batch shares an array
@@ -49,16 +50,24 @@ class Cost:
 
     total: float = 0.0
     shared: Sharing | None = None
+    started: int = 0  # contractions and opaque operators that are no part of a loop
 
     def taken(self) -> float:
         """The cost since it was last taken."""
-        total, self.total = self.total, 0.0
-        return total
+        once, total = self.parts()
+        return once + total
+
+    def parts(self) -> tuple[float, float]:
+        """The same apart: what starting takes, however many columns there are, and the rest."""
+        once, total = float((STARTED if self.shared is None else CALL) * self.started), self.total
+        self.started, self.total = 0, 0.0
+        return once, total
 
     def contracted(self, operands: Sequence[AbstractArray], size: int, products: int) -> bool:
         """Count one contraction with a result of so many entries; whether that is worked out where it is read."""
         if self.shared is None:
             self.total += size + products / FUSED
+            self.started += 1
             return False
         moving = [x for x in operands if not x.shared]
         small = len(moving) == 2 and size <= SMALL[0] and products <= SMALL[1] * size
@@ -66,7 +75,8 @@ class Cost:
             self.total += products / FUSED
         elif moving:
             self.total += size + sum(prod(x.shape) for x in moving if x.fused)
-            self.total += products / SHARED if len(moving) < 2 else products / FUSED + CALL
+            self.total += products / SHARED if len(moving) < 2 else products / FUSED
+            self.started += len(moving) == 2
         return small
 
 
@@ -260,6 +270,7 @@ def _abstract_opaque(op: LinearOperator, cost: Cost) -> LinearOperator:
     def applied(codomain: Space) -> Any:
         def apply(x: Any) -> Any:
             cost.total += work
+            cost.started += 1
             return image(codomain)
 
         return apply
@@ -432,19 +443,17 @@ class StructureTable:
             self._dense[a] = self._cost.taken()
         return self._dense[a]
 
-    def application(self, a: int) -> float:
-        """What applying structure a to one element of its domain costs."""
+    def application(self, a: int) -> tuple[float, float]:
+        """What applying structure a to elements of its domain costs: however many there are, and for each."""
         element = self._elements[a]
         if element is None:
-            return 1.0
-        self._cost.taken()
-        shape, dtype = (), None
-        if not isinstance(element.domain, TupleSpace):
-            shape, dtype = element.domain.shape, element.domain.dtype
-            fused = self._cost.shared is not None
-            element.apply(AbstractArray(shape, np.dtype(dtype or float), self._cost, fused=fused))
-            return self._cost.taken()
-        return float(element.domain.size)
+            return 0.0, 1.0
+        if isinstance(element.domain, TupleSpace):
+            return 0.0, float(element.domain.size)
+        self._cost.parts()
+        fused = self._cost.shared is not None
+        element.apply(AbstractArray(element.domain.shape, np.dtype(element.domain.dtype or float), self._cost, fused=fused))
+        return self._cost.parts()
 
     def uniform(self, a: int) -> int | None:
         """The size n of an element that maps n numbers to n numbers one by one (what such elements keep among them)."""
