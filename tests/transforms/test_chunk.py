@@ -68,7 +68,7 @@ def test_memory_is_bounded_by_the_chunk(order):
     x = jnp.linspace(0.0, 1.0, 60)
     result = 4 * 60 * 60
     used = {chunk: temporary(bs.jacobian(hidden, order=order, chunk=chunk), x) for chunk in (1, 4, 16, None)}
-    assert used[1] < used[4] < used[16] < used[None]
+    assert used[1] < used[4] < used[16] < used[None] / 2
     one = temporary(bs.jacobian(lambda x: hidden(x)[:1], order="reverse"), x)
     assert used[1] < one + 3 * result + 100_000
 

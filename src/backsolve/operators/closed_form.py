@@ -344,9 +344,10 @@ def dense_array(op: LinearOperator) -> Any:
 
 
 def _sum_array(op: Sum) -> Any:
-    """The array of a sum: terms that stand in boxes of it beside each other are joined, all others are added.
+    """The array of a sum: what is stacked from rows or entries, of a term for each, is joined; all else is added.
 
-    A matrix that is stacked from its rows or entries is such a sum, of a term for each.
+    Of wider pieces beside each other XLA's CPU compiler makes a loop that branches, and of sums of padded ones it makes one
+    that is vectorised: Hessians of banded functions of 20 variables, at 1,000 points, took twice as long by joining.
     """
     ends: tuple[Any, Any] = op.codomain, op.domain
     shape = (*ends[0].shape, *ends[1].shape) if _array_ends(op) else ()
@@ -354,7 +355,7 @@ def _sum_array(op: Sum) -> Any:
         boxes: dict[Any, tuple[Slice, list[LinearOperator]]] = {}
         for box, inner in (_boxed(term, left, shape) for term in op.terms):
             boxes.setdefault(box.box, (box, []))[1].append(inner)
-        if len(boxes) > 1:
+        if len(boxes) > 1 and all(any(b - a == 1 < n for a, b, n in zip(*box.box, box.shape)) for box, _ in boxes.values()):
             pieces = [(box, dense_array(Sum(tuple(inner)) if len(inner) > 1 else inner[0])) for box, inner in boxes.values()]
             joined = side_by_side(pieces)
             return reduce(arrays.add, (box.apply(x) for box, x in pieces)) if joined is None else joined

@@ -210,7 +210,14 @@ def _chosen(costs: _Costs, order: Any, search: float | None) -> tuple[list[int],
 
 def _best(costs: _Costs, known: dict[str, list[int]], search: float | None) -> list[int]:
     """The cheapest of the known orders, improved by search from the best two."""
-    priced = sorted([(costs.price(order), order) for order in (*known.values(), *costs.greedy_starts())], key=itemgetter(0))
+    priced: list[tuple[float, list[int]]] = []
+    limit = math.inf
+    for order in (*reversed(known.values()), *costs.greedy_starts()):  # Markowitz' order first: it is often the cheapest
+        priced.append((costs.price(order, limit), order))
+        if not search:  # which starts from the best two
+            limit = min(limit, priced[-1][0])
+    priced[: len(known)] = priced[len(known) - 1 :: -1]  # the first among equals is the first known
+    priced.sort(key=itemgetter(0))
     least = [order for price, order in priced if price == priced[0][0]]
     if len(least) > 1:  # many cost nothing where products are kept as factors
         least.sort(key=costs.multiplications)
