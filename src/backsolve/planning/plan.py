@@ -22,8 +22,8 @@ __all__ = ["ORDERS", "Choice", "Plan", "Step", "choose_order", "make_plan", "mak
 ORDERS = ("auto", "forward", "reverse", "markowitz")
 MOVES = 2, 500  # of the default search where a move takes some 20 µs: for each node, and at most
 FEW, LARGE = 300, 2_000  # nodes; beyond the one no quadratic greedy rule, beyond the other no search
-WORK, NEW = 10_000, 100  # of the default search elsewhere: products looked up, and worked out
-EACH = 5  # entries that the start costs, for each product worked out: a search saves some per cent of them
+WORK, NEW = 10_000, 200  # of the default search elsewhere: products looked up, and worked out
+EACH = 3  # entries that the start costs, for each product worked out: a search saves some per cent of them
 
 
 SHOWN = 60  # steps; of a longer plan the first and the last half of these
