@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
+from backsolve.tracing.series import SERIES
 from backsolve.xla.materialize import JACOBIAN, _chosen, _chosen_rows
 from tests import reference
 
@@ -217,6 +218,7 @@ def test_nan_and_infinity_are_where_jax_has_them(name):
 
 
 @ON_CPU
+@pytest.mark.skipif(SERIES >= (0, 12), reason="there XLA copies one of the results once more")
 @pytest.mark.parametrize("name", ["populations", "oscillator", "membrane", "rotated"])
 def test_every_loop_is_over_the_points(name):
     """But for the last one, which joins the numbers of each point."""

@@ -210,6 +210,11 @@ def _unstack(eq: Equation) -> list[LinearOperator]:
     return [Product((Reshape(eq.shape, thick, dtype), layer)) for layer in layers]
 
 
+def _unstacked(params: dict[str, Any], x: Any) -> Any:
+    layers = np.moveaxis(x, params["axis"], 0)
+    return [layers[k, ...] for k in range(len(layers))]  # arrays, also where they have no axes
+
+
 def _split_parts(params: dict[str, Any], x: Any) -> Any:
     return np.split(x, np.cumsum(params["sizes"])[:-1], params["axis"])
 
@@ -290,7 +295,7 @@ INDEXING: dict[str, Primitive] = {
     "pad": Primitive(_pad, (0, 1), Kind.JOINS, index_maps.padded, axes=_padded_axes, eager=_pad_eagerly),
     "select_n": Primitive(_select, None, Kind.CHEAP, _selected, index_maps.moved),
     "split": Primitive(edges=_split, kind=Kind.MOVES, evaluate=_split_parts),
-    "unstack": Primitive(edges=_unstack, kind=Kind.MOVES, evaluate=lambda p, x: list(np.moveaxis(x, p["axis"], 0))),
+    "unstack": Primitive(edges=_unstack, kind=Kind.MOVES, evaluate=_unstacked),
     "dynamic_slice": Primitive(linear, (0,), index_map=index_maps.dynamic_slice, axes=whole),
     "dynamic_update_slice": Primitive(jointly, (0, 1), index_map=index_maps.dynamic_update_slice, axes=_update_axes),
     "gather": Primitive(_gather, (0,), Kind.PICKS, index_map=index_maps.gather, axes=_gathered_axes),
