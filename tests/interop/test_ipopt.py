@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import math
 import pickle
 
 import casadi
@@ -12,6 +13,7 @@ import pytest
 
 from backsolve.interop import compiled, ipopt
 from backsolve.interop.ipopt import Problem
+from backsolve.tape import numbers
 from tests import reference
 
 RNG = np.random.default_rng(0)
@@ -76,10 +78,19 @@ def placed(structure, numbers, shape):
 
 
 # ---- the callbacks ------------------------------------------------------------------------------------------------------
+@pytest.fixture(params=["NumPy", "XLA"])
+def way(request, monkeypatch):
+    """How callbacks are evaluated."""
+    if request.param == "XLA":
+        monkeypatch.setattr(numbers, "BITS", 0)  # so many numbers are too many
+    return request.param
+
+
 @pytest.mark.parametrize("double", [False, True])
-def test_callbacks_are_jax_s_derivatives_in_double_precision(double):
+def test_callbacks_are_jax_s_derivatives_in_double_precision(double, way):
     with jax.enable_x64(double):
         p = Problem(*collocation(30), n=30, ub=10.0)
+        assert p._first.is_compiled == p._curvature.is_compiled == (way == "XLA")
         x, multipliers = RNG.standard_normal(30), RNG.standard_normal(p.m)
         J, H = dense(p, x, multipliers, 0.7)
         assert p.m == J.shape[0]
@@ -148,6 +159,27 @@ def test_results_are_the_caller_s_to_change():
     np.testing.assert_allclose(p.constraints(x), [81.0, 36.0])
 
 
+def test_the_hessian_alone_may_be_compiled():
+    """Where only that has a function that NumPy has not."""
+
+    @jax.custom_jvp
+    def slope(x):
+        return jnp.tanh(x)
+
+    @jax.custom_jvp
+    def hill(x):
+        return jnp.cosh(x)
+
+    slope.defjvp(lambda x, t: (slope(*x), jax.scipy.special.erf(*x) * t[0]))
+    hill.defjvp(lambda x, t: (hill(*x), slope(*x) * t[0]))
+    p = Problem(lambda x: jnp.sum(hill(x)), lambda x: x[0] * x[1], n=2, cl=0.5)
+    assert (p._first.is_compiled, p._curvature.is_compiled) == (False, True)
+    x = np.array([0.3, 0.8])
+    np.testing.assert_allclose(p.gradient(x), np.tanh(x), rtol=1e-14)
+    np.testing.assert_allclose(p.hessian(x, [2.0], 1.0), [math.erf(0.3), 2.0, math.erf(0.8)], rtol=1e-14)
+    assert p.solve(x, options=QUIET).status in (0, 1, 2)
+
+
 def test_a_custom_rule_that_is_no_derivative_keeps_its_own_hessian():
     @jax.custom_jvp
     def odd(x):
@@ -166,7 +198,7 @@ def test_a_custom_rule_that_is_no_derivative_keeps_its_own_hessian():
 
 # ---- published optima -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_hs071(library):
+def test_hs071(library, way):
     """The optimum and the multipliers in IPOPT's documentation."""
     p = hs071()
     found = p.solve([1.0, 5.0, 5.0, 1.0], options=QUIET, library=library, tol=1e-9)
@@ -248,6 +280,7 @@ def test_collocation_ends_where_casadi_s_ipopt_does(unknowns):
 
 def test_optimised_programs_take_over_between_two_evaluations(monkeypatch, as_users_compile):
     """The same evaluations have the same results, bit by bit; the other programs' last bits are others."""
+    monkeypatch.setattr(numbers, "BITS", 0)
     monkeypatch.setattr(compiled, "evaluations_before_optimizing", lambda jaxpr: 1)
     found = [Problem(*collocation(30), n=30).solve(np.full(30, 0.5), options=QUIET) for _ in range(2)]
     assert found[0].steps > 2

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +19,16 @@ import numpy as np
 from backsolve.algebra.elements import short
 from backsolve.capture.linearized import flat
 from backsolve.interop.compiled import Compiled
-from backsolve.interop.vectors import jacobian_of, value_and_jacobian_of
+from backsolve.interop.vectors import value_and_gradient_of, value_and_jacobian_of
+from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import has_own_rules
-from backsolve.transforms.derivatives import grad, value_and_grad
 from backsolve.xla.inline import inline
-from backsolve.xla.packed import in_vectors
+from backsolve.xla.packed import packed
 
 __all__ = ["Iterate", "Problem", "Result"]
 
 Array = np.ndarray[Any, Any]
+T = TypeVar("T")
 
 SOLVED = (0, 1, 6)  # to the tolerance, to the acceptable one, a square system
 STOPPED = 5
@@ -121,9 +122,10 @@ class Problem:
     that f closes over keep their own.
     Raises `TypeError` and `ValueError` where f is no scalar, where bounds have another shape or exclude each other, or
     where parameters have other shapes than at first.
-    Cost: tracing f, g and their derivatives, and compiling two programs, each when it is first asked for: one gives f, g
-    and their first derivatives at a point, so that what is asked for at the same x as before costs nothing; one the Hessian.
-    On a CPU they are compiled without LLVM's optimisation first, and with it, in another thread, once they have been
+    Cost: tracing f, g and their derivatives to two programs, each when it is first asked for: one gives f, g and their
+    first derivatives at a point, so that what is asked for at the same x as before costs nothing; one the Hessian.  Programs
+    of operations on numbers, moves and sums are calls of NumPy, and nothing is compiled (`backsolve.tape`).
+    Others are: on a CPU without LLVM's optimisation first, and with it, in another thread, once they have been
     evaluated so often that it pays (some thousand times, fewer of long vectors; at once with a loop inside).  When that is
     depends on the evaluations and not on the clock; from there on results may differ in their last bits.
     Source: Wächter and Biegler, *On the implementation of an interior-point filter line-search algorithm for large-scale
@@ -172,7 +174,7 @@ class Problem:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is compiled: a copy traces and compiles again."""
-        return {**{k: v for k, v in self.__dict__.items() if k not in ("_first", "_curvature")}, "_last": None}
+        return {**{k: v for k, v in self.__dict__.items() if k not in ("_traced", "_first", "_curvature")}, "_last": None}
 
     def __repr__(self) -> str:
         (rows, _), (low, _) = self.jacobianstructure(), self.hessianstructure()
@@ -241,32 +243,48 @@ class Problem:
 
     # ---- compiled once ------------------------------------------------------------------------------------------------
     @cached_property
+    def _traced(self) -> tuple[Any, Any]:
+        """The programs of f and g, of x and the leaves of the parameters; None without a g."""
+        x = jax.ShapeDtypeStruct((self.n,), np.float64)  # type: ignore[no-untyped-call]
+
+        def program(function: Callable[..., Any]) -> Any:
+            closed = jax.make_jaxpr(function)(x, self._parameters)
+            return packed(closed.jaxpr, closed.consts) or closed
+
+        return program(self._objective), None if self._g is None else program(self._constraints)
+
+    @cached_property
     def _first(self) -> Compiled:
         """f, g, the gradient of f and the numbers of the Jacobian of g: one program, for all are asked for at a point."""
 
         def first(x: Any, parameters: Any) -> Any:
-            value, slope = value_and_grad(in_vectors(self._objective))(x, parameters)
-            if self._g is None:
+            (f, g), given = self._traced, jax.tree_util.tree_leaves(parameters)
+            value, slope = value_and_gradient_of(lambda x: jx.evaluated(f, [x, *given])[0], x)
+            if g is None:
                 return (value, jnp.zeros(0), slope, jnp.zeros(0)), None
-            g, J = value_and_jacobian_of(in_vectors(lambda x: self._constraints(x, parameters)), x)
-            return (value, g, slope, J.data), J
+            constraints, J = value_and_jacobian_of(lambda x: jx.evaluated(g, [x, *given])[0], x)
+            return (value, constraints, slope, J.data), J
 
-        return Compiled(first, self.n, self._parameters)
+        return Compiled(first, [self.n], self._parameters)
 
     @cached_property
     def _curvature(self) -> Compiled:
-        def curvature(point: Any, parameters: Any) -> Any:
-            x, weights, factor = point[: self.n], point[self.n : -1], point[-1]
+        """The lower half of the Hessian of  factor · f + weights · g;  the factor is the last of the weights."""
+        programs = [program for program in self._traced if program is not None]
+        symmetric = not any(has_own_rules(program.jaxpr) for program in programs)
+
+        def curvature(x: Any, weights: Any, parameters: Any) -> Any:
+            given = jax.tree_util.tree_leaves(parameters)
 
             def lagrangian(x: Any) -> Any:
-                return factor * self._objective(x, parameters) + jnp.sum(weights * self._constraints(x, parameters))
+                f, *g = (jx.evaluated(program, [x, *given])[0] for program in programs)
+                return weights[-1] * f + sum(jnp.sum(weights[:-1] * values) for values in g)
 
-            symmetric = not has_own_rules(jax.make_jaxpr(lagrangian)(x).jaxpr)
-            H = jacobian_of(grad(in_vectors(lagrangian)), x, lower=symmetric)
+            _, H = value_and_jacobian_of(lambda x: value_and_gradient_of(lagrangian, x)[1], x, lower=symmetric)
             low = H.lower()
             return (low.data,), low
 
-        return Compiled(curvature, self.n + self.m + 1, self._parameters)
+        return Compiled(curvature, [self.n, self.m + 1], self._parameters, self._first)
 
     def _objective(self, x: Any, parameters: Any) -> Any:
         value = self._f(x) if parameters is None else self._f(x, parameters)
@@ -276,9 +294,7 @@ class Problem:
         return _doubled("f", value)
 
     def _constraints(self, x: Any, parameters: Any) -> Any:
-        if self._g is None:
-            return jnp.zeros(0)
-        value = self._g(x) if parameters is None else self._g(x, parameters)
+        value = self._g(x) if parameters is None else self._g(x, parameters)  # type: ignore[misc]  # there is one
         return _doubled("g", flat(value))
 
     def _parts(self, x: Any) -> Sequence[Array]:
@@ -296,17 +312,23 @@ class Problem:
 
     def _curved(self, x: Array, weights: Array, factor: Any) -> Array:
         """The lower half of the Hessian of  factor · f + weights · g  at x."""
-        point = np.empty(self.n + self.m + 1)
-        point[: self.n], point[self.n : -1], point[-1] = x, weights, factor
-        return self._curvature(point, self._parameters)[0]
+        both = np.empty(self.m + 1)
+        both[:-1], both[-1] = weights, factor
+        return self._curvature(x, both, self._parameters)[0]
 
-    def _compile(self, *, second: bool) -> None:
-        """Compile what `solve` needs: one program in a thread of its own while the other one is traced."""
+    def _compile(self, *, second: bool) -> bool:
+        """Compile what `solve` needs, and whether that is anything; one program in a thread while the other is traced."""
+        if not self._first.is_compiled:
+            if second and self._curvature.is_compiled:
+                self._curvature.compile(self._curvature.lowered)
+            self._first.prepare()
+            return second and self._curvature.is_compiled
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(self._first.compile, self._first.lowered)
             if second:
                 self._curvature.compile(self._curvature.lowered)
             first.result()
+        return True
 
     # ---- the solver ---------------------------------------------------------------------------------------------------
     def solve(
@@ -360,12 +382,17 @@ class Problem:
             )
             options = {"warm_start_init_point": "yes", **options}
         guarded = _Guarded(self, callback)
-        self._compile(second=options.get("hessian_approximation") != "limited-memory")
+        compiled = self._compile(second=options.get("hessian_approximation") != "limited-memory")
+        within = inline if compiled else _at_once
         with jax.enable_x64(True):
-            x, multipliers, status = inline(lambda: call(self, guarded, x0, multipliers, options))
+            x, multipliers, status = within(lambda: call(self, guarded, x0, multipliers, options))
         if guarded.error is not None:
             raise guarded.error
         return Result(x, self.objective(x), self.constraints(x), *multipliers, int(status), tuple(guarded.history))
+
+
+def _at_once(function: Callable[[], T]) -> T:
+    return function()
 
 
 def _doubled(name: str, value: Any) -> Any:

@@ -2,9 +2,9 @@
 
 On a CPU XLA has two ways to write down a fused loop: the older one takes half of the time to compile, its loops are about as
 fast.  Without LLVM's optimisation compiling takes a quarter to a sixth of that, and the program 1.4 to 3.8 times as long:
-a solver that asks for it fifty times has its result long before optimising is done.  IPOPT's two programs together, of a
-collocation with 300 unknowns, with 3,000, and of an optimal power flow of 118 buses, ms of processor time to compile, and in
-brackets µs to evaluate:
+a solver that asks for it fifty times has its result before optimising is done.  The programs of IPOPT's callbacks
+(which `backsolve.tape` serves now) of a collocation with 300 unknowns, of one with 3,000, and of an optimal power flow of
+118 buses, ms of processor time to compile, and in brackets µs to evaluate:
 
 ===============================  ========  =========  ==========
 newer loops                       370                  2300

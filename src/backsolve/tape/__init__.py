@@ -1,0 +1,1 @@
+"""Programs as calls of NumPy, number by number: nothing to compile."""
