@@ -130,6 +130,7 @@ ShardingTypeError = internal("jax.errors:ShardingTypeError", "jax._src.core:Shar
 NamedAxisEffect = internal("jax._src.core:NamedAxisEffect")
 DynamicJaxprTrace = internal("jax._src.interpreters.partial_eval:DynamicJaxprTrace")
 ValAccum = internal("jax._src.interpreters.ad:ValAccum")
+config_context = internal("jax._src.config:trace_context")
 debug_info = internal("jax._src.api_util:debug_info")
 eval_trace = internal("jax._src.core:eval_trace")
 fancy_transposes = internal("jax._src.interpreters.ad:fancy_transposes")

@@ -14,6 +14,7 @@ import numpy as np
 from backsolve.capture.linearized import Linearized
 from backsolve.capture.sparse import sparse_jacobian, sparse_pattern
 from backsolve.sparse.matrix import SparseMatrix
+from backsolve.tape.called import Called
 from backsolve.tracing import jaxpr as jx
 from backsolve.xla.materialize import SPARSE, materialized
 
@@ -74,7 +75,8 @@ def sparse_derivative(
 
         return materialized(matrices, arrays, SPARSE)
 
-    run = jax.jit(traced, static_argnums=0)
+    run: Callable[..., Any] = jax.jit(traced, static_argnums=0)
+    run = run if layout is None else Called(run)
     warned: list[str] = []
 
     def derivative(*args: Any, **kwargs: Any) -> Any:
