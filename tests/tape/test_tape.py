@@ -69,6 +69,7 @@ MOVED = {
     "padded": lambda x: (lax.pad(x, x[0] * 2, [(-2, 3, 1)]), lax.pad(x, 0.0, [(1, -4, 0)]), jnp.roll(x, 5)),
     "picked": lambda x: (x[K], jnp.outer(x, x)[K, K[::-1]], x.reshape(3, 4)[np.array([2, 0])] * 2, x[-1]),
     "placed": lambda x: (x.at[K[:3]].set(1.0), x.at[K].add(x[:6]), jnp.zeros(12).at[K].add(x[:6])),
+    "choices picked": lambda x: jnp.where((x > 0)[K], x[:6], jnp.where(jnp.roll(x < 1, 3)[:6], 2.0, 3.0)),
     "rows": lambda x: (x.reshape(3, 4).at[1].set(7.0), x.reshape(3, 4).at[K[:3] // 4].add(x[0])),
     "clipped": lambda x: (jnp.take(x, K + 9, mode="clip"), lax.dynamic_slice(x, (5,), (4,))),
     "overwritten": lambda x: lax.dynamic_update_slice(x, x[:3], (6,)),

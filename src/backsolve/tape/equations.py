@@ -63,7 +63,7 @@ def outputs(numbers: Numbers, eqn: Any, operands: Sequence[Value]) -> Sequence[V
         if found is NotImplemented:
             raise NotServed
         return list(found) if several else [found]
-    if name in _SPECIAL and types == [np.float64]:
+    if name in _SPECIAL and (types == [np.float64] or name == "gather"):
         return [_SPECIAL[name](numbers, eqn, operands)]
     truths = {v.aval.dtype.kind == "b" for v in eqn.invars}
     if name not in OPERATIONS or truths != {name in LOGIC} or types != [_TYPES[name in TRUTHS]]:
