@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from backsolve.tape.program import NotServed, Tape
+from backsolve.tracing.jaxpr import is_traced
 from backsolve.tracing.series import config_context
 
 __all__ = ["Called"]
@@ -43,6 +44,8 @@ class Called:
 def _on_the_host(arrays: Sequence[Any]) -> bool:
     """Whether JAX would evaluate these on one processor, and without checks of its own."""
     if jax.default_backend() != "cpu" or any(getattr(jax.config, name) for name in _CHECKING):
+        return False
+    if any(map(is_traced, arrays)):
         return False
     places = [x.devices() for x in arrays if isinstance(x, jax.Array)]
     return all(len(devices) == 1 and next(iter(devices)).platform == "cpu" for devices in places)

@@ -1,4 +1,4 @@
-"""A function's value and its bordered matrix, at one point after the other: traced, analysed and compiled once."""
+"""A function's value and its bordered matrix, at one point after the other: traced, analysed, compiled at most once."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from backsolve.capture.solving import bordered_system
 from backsolve.engines import ENGINES, FORMED, require_package
 from backsolve.system.bordered import Bordered, Inverse
 from backsolve.system.least_squares import least_squares
+from backsolve.tape.called import Called
 from backsolve.tracing.series import beside, held_by
 from backsolve.transforms.pairs import joined
 from backsolve.xla.materialize import SPARSE, materialized
@@ -82,11 +83,15 @@ class Repeated:
             return materialized(lambda *leaves: matrix(*jax.tree_util.tree_unflatten(tree, leaves)), leaves, SPARSE)
 
         def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-            run = jax.jit(function)
+            def of_arrays(tree: Any, arrays: Any) -> Any:
+                return function(*jax.tree_util.tree_unflatten(tree, arrays))
+
+            run = Called(jax.jit(of_arrays, static_argnums=0))
 
             def at(*args: Any) -> Any:
+                arrays, tree = jax.tree_util.tree_flatten(args)
                 with beside(leaves):  # where F may hold further arrays
-                    return run(*args)
+                    return run(tree, arrays)
 
             return at
 
@@ -101,11 +106,11 @@ class Repeated:
 
     def flat_value(self, x: Any) -> Any:
         """F(x), flat, as a JAX array."""
-        return self._values(x)[0]
+        return jnp.asarray(self._values(x)[0])
 
     def output(self, x: Array) -> Any:
         """F(x), as F returns it, with complex numbers where it has pairs of real ones."""
-        return joined(self._values(x)[1])
+        return joined(jax.tree_util.tree_map(jnp.asarray, self._values(x)[1]))
 
     def shown(self, x: Array) -> Any:
         """A flat vector as the pytree of x0 and where x0 lies, with complex numbers where it has pairs of real ones."""

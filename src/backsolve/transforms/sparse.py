@@ -1,4 +1,4 @@
-"""Sparse derivatives: the pattern found while tracing, the numbers by code compiled once for these shapes."""
+"""Sparse derivatives: the pattern found while tracing, the numbers by code compiled once for these shapes, or by NumPy."""
 
 from __future__ import annotations
 
