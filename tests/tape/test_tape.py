@@ -170,6 +170,19 @@ def test_parameters_may_change():
     np.testing.assert_allclose(results(tape, 1, [X, X[:3]], parameters), X[:3] * X[:3], rtol=1e-15)
 
 
+def test_after_an_interruption_all_is_worked_out_again():
+    class Interrupted:
+        def __array__(self, *args, **kwargs):
+            raise KeyboardInterrupt
+
+    old = [jnp.ones(3), jnp.ones(3)]
+    tape = taped((lambda x, a, b: x[:3] * a + b, ()), parameters=old)
+    results(tape, 0, [X], old)
+    with pytest.raises(KeyboardInterrupt):
+        results(tape, 0, [X], [2 * old[0], Interrupted()])
+    np.testing.assert_array_equal(results(tape, 0, [X], old), X[:3] + 1)
+
+
 def test_a_program_that_is_not_served_leaves_the_first_one_as_it_is():
     tape = taped((lambda x: jnp.sin(x) + x, ()))
     closed = jax.make_jaxpr(lambda x, w: jnp.sort(jnp.sin(x) * w) + jnp.cos(x))(X, X)

@@ -181,9 +181,10 @@ class _Running:
         at = vectors[0].tobytes()
         with np.errstate(all="ignore"):  # XLA warns of nothing either
             if at != self._at or parameters is not self._parameters:
-                self._at = None
+                self._at = None  # an interruption may come
                 self._given[0][:] = vectors[0].reshape(-1)
                 if parameters is not self._parameters:
+                    self._parameters = self
                     for place, leaf in zip(self._given[1:], jax.tree_util.tree_leaves(parameters), strict=True):
                         place[:] = np.ravel(leaf)
                 for call, arguments in self._calls[0]:

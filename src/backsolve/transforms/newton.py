@@ -63,8 +63,8 @@ def newton(
 
     x and F(x) are pytrees with as many entries; complex ones are two each, their real and imaginary parts, so that F need
     not be holomorphic.  Each step is one solve off F's own graph (see `solve_jacobian`); F' is traced and analysed once, and
-    compiled where NumPy does not serve (`backsolve.tape`).  The step length t is halved until ‖F‖ falls as it should, but for
-    entries that are zero already, so that the rounding of one does not hide another.
+    compiled where NumPy does not serve (`backsolve.tape`).  The step length t is halved until ‖F‖ falls as it should, but
+    for entries that are zero already, so that the rounding of one does not hide another.
     Converged where the step d is at most √tol of x, and after it each |F_i| at most √tol of what it is at a relative
     distance of √tol from x, or no more than its own rounding, which is measured.  Then x is the root up to about tol (a
     double one up to its square root), whatever the units of x and of F, and whatever F was at x0.  An unknown below tol² of
