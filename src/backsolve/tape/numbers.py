@@ -54,6 +54,7 @@ class Numbers:
         self.known = np.zeros(0, bool)
         self.value = np.zeros(0)
         self.groups: dict[Any, Group] = {}
+        self._arrays: dict[Any, Ids] = {}  # ids of arrays by their bytes
         self._constants: tuple[dict[int, int], dict[int, int]] = {}, {}  # ids by their bits: of numbers, of truth values
 
     def _new(self, count: int, level: int, truth: bool, value: Any = None) -> Ids:
@@ -76,11 +77,16 @@ class Numbers:
     def constant(self, array: Any) -> Ids:
         """The ids of known numbers or truth values, one for all that are the same bit by bit."""
         array = np.asarray(array)
-        truth = array.dtype == bool
-        if not truth and array.dtype != np.float64:
+        if array.dtype not in (np.float64, bool):
             raise NotServed
-        flat = np.ascontiguousarray(array, np.float64).reshape(-1).view(np.int64)
-        unique, where = (flat, np.zeros(1, int)) if flat.size == 1 else np.unique(flat, return_inverse=True)
+        key = array.dtype, array.shape, array.tobytes()
+        if key not in self._arrays:
+            self._arrays[key] = self._ids_of(array)
+        return self._arrays[key]
+
+    def _ids_of(self, array: Ids) -> Ids:
+        truth = array.dtype == bool
+        unique, where = np.unique(array.astype(np.float64).reshape(-1).view(np.int64), return_inverse=True)
         bits, ids = unique.tolist(), self._constants[truth]
         new = [k for k, number in enumerate(bits) if number not in ids]
         if new:

@@ -75,11 +75,12 @@ class Memory:
     def addresses(self, ids: Ids) -> Ids:
         """Of numbers; known ones have one each from now on."""
         self._grow()
-        missing = np.unique(ids[self._address[ids] < 0])
-        if missing.size:
+        found: Ids = self._address[ids]
+        if found.size and found.min() < 0:
+            missing = np.unique(ids[found < 0])
             assert self._numbers.known[missing].all()
             self._address[missing] = self._constant(missing, self._is_truth(missing)) + np.arange(missing.size)
-        found: Ids = self._address[ids]
+            found = self._address[ids]
         return found
 
     def _is_truth(self, ids: Ids) -> bool:
