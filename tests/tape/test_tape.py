@@ -16,15 +16,22 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 N = 12
 X = np.random.default_rng(0).normal(size=N)
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-300, 1e300, 0.5, -2.5, 3.0])
-K = np.array([3, 0, 7, 7, 11, 2])
-M = np.random.default_rng(1).normal(size=(4, 3))
+
+
+def K():
+    """Indices; an array of its own for each trace, as JAX remembers the precision of the one that it has seen."""
+    return np.array([3, 0, 7, 7, 11, 2])
+
+
+def M():
+    return np.random.default_rng(1).normal(size=(4, 3))
 
 
 def taped(*functions, parameters=()):
     """Tape of functions of (x, inputs of their own, parameters), and their jaxprs."""
     tape = Tape(jax.typeof(jnp.asarray(X)), [jax.typeof(jnp.asarray(p)) for p in parameters])
     for function, others in functions:
-        closed = jax.make_jaxpr(function)(X, *others, *parameters)
+        closed = jax.make_jaxpr(function)(jnp.asarray(X), *others, *parameters)
         tape.read(closed.jaxpr, closed.consts)
     return tape
 
@@ -67,17 +74,17 @@ MOVED = {
     "slices": lambda x: (x[2:9:3] * 2, x[::-1], x[1:] - x[:-1], x.reshape(3, 4).T[1:3] + 1, jnp.tile(x[:2], 3)),
     "joined": lambda x: (jnp.concatenate([x[3:], jnp.ones(2), x[:1] * 2]), jnp.stack([x, 2 * x], 1), jnp.pad(x, (2, 1))),
     "padded": lambda x: (lax.pad(x, x[0] * 2, [(-2, 3, 1)]), lax.pad(x, 0.0, [(1, -4, 0)]), jnp.roll(x, 5)),
-    "picked": lambda x: (x[K], jnp.outer(x, x)[K, K[::-1]], x.reshape(3, 4)[np.array([2, 0])] * 2, x[-1]),
-    "placed": lambda x: (x.at[K[:3]].set(1.0), x.at[K].add(x[:6]), jnp.zeros(12).at[K].add(x[:6])),
-    "choices picked": lambda x: jnp.where((x > 0)[K], x[:6], jnp.where(jnp.roll(x < 1, 3)[:6], 2.0, 3.0)),
-    "rows": lambda x: (x.reshape(3, 4).at[1].set(7.0), x.reshape(3, 4).at[K[:3] // 4].add(x[0])),
-    "clipped": lambda x: (jnp.take(x, K + 9, mode="clip"), lax.dynamic_slice(x, (5,), (4,))),
+    "picked": lambda x: (x[K()], jnp.outer(x, x)[K(), K()[::-1]], x.reshape(3, 4)[np.array([2, 0])] * 2, x[-1]),
+    "placed": lambda x: (x.at[K()[:3]].set(1.0), x.at[K()].add(x[:6]), jnp.zeros(12).at[K()].add(x[:6])),
+    "choices picked": lambda x: jnp.where((x > 0)[K()], x[:6], jnp.where(jnp.roll(x < 1, 3)[:6], 2.0, 3.0)),
+    "rows": lambda x: (x.reshape(3, 4).at[1].set(7.0), x.reshape(3, 4).at[K()[:3] // 4].add(x[0])),
+    "clipped": lambda x: (jnp.take(x, K() + 9, mode="clip"), lax.dynamic_slice(x, (5,), (4,))),
     "overwritten": lambda x: lax.dynamic_update_slice(x, x[:3], (6,)),
     "split": lambda x: [2 * part for part in jnp.split(x, 3)],
     "sums": lambda x: (x.sum(), x.reshape(3, 4).sum(0), x.reshape(3, 2, 2).sum((0, 2)), x[:1].sum(), jnp.mean(x)),
     "extremes": lambda x: (x.reshape(4, 3).prod(1), x.max(), x.reshape(3, 4).min(1), jax.nn.logsumexp(x)),
-    "products": lambda x: (x @ x, M @ x[:3], x[:4] @ M, jnp.einsum("ij,ik->jk", x.reshape(4, 3), M)),
-    "products of a batch": lambda x: (jnp.vecdot(x.reshape(4, 3), M), jnp.einsum("ij,i->ji", x.reshape(4, 3), M[:, 0])),
+    "products": lambda x: (x @ x, M() @ x[:3], x[:4] @ M(), jnp.einsum("ij,ik->jk", x.reshape(4, 3), M())),
+    "products of a batch": lambda x: (jnp.vecdot(x.reshape(4, 3), M()), jnp.einsum("ij,i->ji", x.reshape(4, 3), M()[:, 0])),
     "a vector": lambda x: x,
     "nothing": lambda x: (x[:0], jnp.ones(3)),
 }  # fmt: skip
@@ -116,11 +123,24 @@ def test_other_programs_are_not_served(name):
         taped((OTHERS[name], ()))
 
 
-def test_only_double_precision_is_given():
+@pytest.mark.parametrize(
+    ("vector", "parameter"),
+    [("float16", "float16"), ("float64", "int64"), ("float64", "float32"), ("complex128", "float64")],
+)
+def test_what_is_given_is_of_one_precision(vector, parameter):
     with pytest.raises(NotServed):
-        Tape(jax.ShapeDtypeStruct((3,), np.float32), [])
-    with pytest.raises(NotServed):
-        Tape(jax.ShapeDtypeStruct((3,), np.float64), [jax.ShapeDtypeStruct((), np.int64)])
+        Tape(jax.ShapeDtypeStruct((3,), vector), [jax.ShapeDtypeStruct((), parameter)])
+
+
+@pytest.mark.parametrize("name", [*ENTRYWISE, *MOVED])
+def test_in_single_precision_too(name):
+    function = (ENTRYWISE | MOVED)[name]
+    with jax.enable_x64(False):
+        tape = taped((function, ()))
+        for x in (X, 0.9 * np.tanh(X[::-1])):
+            found = results(tape, 0, [x.astype(np.float32)])
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, expected(function, x.astype(np.float32)), rtol=3e-6, atol=1e-6)
 
 
 # ---- what is worked out once ---------------------------------------------------------------------------------------------

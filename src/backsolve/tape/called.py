@@ -73,6 +73,6 @@ class _Taped:
         self._structure = structure
 
     def __call__(self, arrays: Sequence[Any]) -> Any:
-        first, *others = (np.asarray(x, np.float64) for x in arrays)
+        first, *others = (np.asarray(x, self._tape.dtype) for x in arrays)
         found = self._tape.run(0, [first], others)
         return self._structure([found[part].reshape(shape) for part, shape in zip(self._parts, self._shapes, strict=True)])

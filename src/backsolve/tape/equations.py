@@ -19,7 +19,6 @@ __all__ = ["Known", "Value", "ids_of", "known", "outputs"]
 
 PRODUCTS = 2**14  # of entries in a product of matrices; for more there are routines
 _PASSED = frozenset({"copy", "copy_p", "stop_gradient", "written", "optimization_barrier"})
-_TYPES = np.dtype(np.float64), np.dtype(bool)
 
 
 class Known(NamedTuple):
@@ -31,11 +30,11 @@ class Known(NamedTuple):
 Value = Ids | Known
 
 
-def known(x: Any) -> Known:
-    """A constant of a program."""
-    if is_traced(x) or getattr(getattr(x, "dtype", None), "kind", "?") not in "biufc" or is_spread(getattr(x, "aval", None)):
+def known(x: Any, aval: Any) -> Known:
+    """A constant of a program, as one of this type: NumPy's own may have another one."""
+    if is_traced(x) or getattr(getattr(aval, "dtype", None), "kind", "?") not in "biufc" or is_spread(aval):
         raise NotServed
-    return Known(np.asarray(x))
+    return Known(np.asarray(x, aval.dtype))
 
 
 def ids_of(numbers: Numbers, value: Value) -> Ids:
@@ -56,17 +55,18 @@ def outputs(numbers: Numbers, eqn: Any, operands: Sequence[Value]) -> Sequence[V
             arrays = found if several else [found]
             return [Known(np.asarray(y, v.aval.dtype)) for y, v in zip(arrays, eqn.outvars, strict=True)]
     types = [getattr(v.aval, "dtype", None) for v in eqn.outvars]
-    if eqn.effects or any(t is None or t not in _TYPES for t in types) or any(is_spread(v.aval) for v in eqn.outvars):
+    served = numbers.dtype, np.dtype(bool)
+    if eqn.effects or any(t is None or t not in served for t in types) or any(is_spread(v.aval) for v in eqn.outvars):
         raise NotServed
     if record.kind in (Kind.MOVES, Kind.JOINS) and record.evaluate is not None:
         found = record.evaluate(params, *(ids_of(numbers, x) for x in operands))
         if found is NotImplemented:
             raise NotServed
         return list(found) if several else [found]
-    if name in _SPECIAL and (types == [np.float64] or name == "gather"):
+    if name in _SPECIAL and (types == [numbers.dtype] or name == "gather"):
         return [_SPECIAL[name](numbers, eqn, operands)]
     truths = {v.aval.dtype.kind == "b" for v in eqn.invars}
-    if name not in OPERATIONS or truths != {name in LOGIC} or types != [_TYPES[name in TRUTHS]]:
+    if name not in OPERATIONS or truths != {name in LOGIC} or types != [served[name in TRUTHS]]:
         raise NotServed
     return [numbers.made(name, *(ids_of(numbers, x) for x in operands))]
 
@@ -82,21 +82,21 @@ def _by(function: Callable[..., Ids]) -> Callable[..., Ids]:
 
 
 def _power(numbers: Numbers, params: dict[str, Any], x: Ids) -> Ids:
-    found, power, rest = numbers.constant(np.ones(x.shape)), x, abs(params["y"])
+    found, power, rest = numbers.constant(np.ones(x.shape, numbers.dtype)), x, abs(params["y"])
     while rest:
         if rest & 1:
             found = numbers.made("mul", found, power)
         rest >>= 1
         power = numbers.made("mul", power, power) if rest else power
-    return numbers.made("div", numbers.constant(1.0), found) if params["y"] < 0 else found
+    return numbers.made("div", numbers.one(), found) if params["y"] < 0 else found
 
 
 def _inverse_root(numbers: Numbers, params: dict[str, Any], x: Ids) -> Ids:
-    return numbers.made("div", numbers.constant(1.0), numbers.made("sqrt", x))
+    return numbers.made("div", numbers.one(), numbers.made("sqrt", x))
 
 
 def _logistic(numbers: Numbers, params: dict[str, Any], x: Ids) -> Ids:
-    one = numbers.constant(1.0)
+    one = numbers.one()
     return numbers.made("div", one, numbers.made("add", one, numbers.made("exp", numbers.made("neg", x))))
 
 
@@ -147,7 +147,7 @@ def _converted(numbers: Numbers, eqn: Any, operands: Sequence[Value]) -> Ids:
     dtype, x = eqn.invars[0].aval.dtype, operands[0]
     if dtype.kind == "b":
         return numbers.made("convert", ids_of(numbers, x))
-    if dtype != np.float64:
+    if dtype != numbers.dtype:
         raise NotServed
     return ids_of(numbers, x)
 

@@ -47,7 +47,8 @@ class Numbers:
     where that is known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
         self.size = 0
         self.level = np.zeros(0, np.int32)
         self.truth = np.zeros(0, bool)
@@ -77,12 +78,16 @@ class Numbers:
     def constant(self, array: Any) -> Ids:
         """The ids of known numbers or truth values, one for all that are the same bit by bit."""
         array = np.asarray(array)
-        if array.dtype not in (np.float64, bool):
+        if array.dtype not in (self.dtype, bool):
             raise NotServed
         key = array.dtype, array.shape, array.tobytes()
         if key not in self._arrays:
             self._arrays[key] = self._ids_of(array)
         return self._arrays[key]
+
+    def one(self) -> Ids:
+        """The id of 1."""
+        return self.constant(np.ones((), self.dtype))
 
     def _ids_of(self, array: Ids) -> Ids:
         truth = array.dtype == bool
@@ -116,7 +121,7 @@ class Numbers:
         if all(some):
             every = np.logical_and.reduce(known)
             ids = np.zeros(every.size, np.int64)
-            ids[every] = self.constant(values(operation, [self._values(x[every]) for x in operands]))
+            ids[every] = self.constant(values(operation, [self._values(x[every]) for x in operands], self.dtype))
             found.append((every, ids))
         if operation in NEUTRAL:
             pairs = [(1, 0), (0, 1)] if operation in COMMUTING else [(1, 0)]
@@ -127,7 +132,7 @@ class Numbers:
 
     def _values(self, ids: Ids) -> Any:
         found = self.value[ids]
-        return found != 0 if ids.size and self.truth[ids[0]] else found
+        return found != 0 if ids.size and self.truth[ids[0]] else found.astype(self.dtype)
 
     def _grouped(self, operation: str, operands: list[Ids], count: int, truth: bool = False) -> Ids:
         level = 1 + max(int(self.level[x].max()) for x in operands[operation == "sum" :])

@@ -50,9 +50,9 @@ def calls(operation: str, operands: Sequence[Array], out: Array, starts: Any = N
     return [(OPERATIONS[operation], (*operands, out))]
 
 
-def values(operation: str, operands: Sequence[Array]) -> Array:
-    """The results for known operands."""
-    out = np.empty(operands[0].shape, bool if operation in TRUTHS else np.float64)
+def values(operation: str, operands: Sequence[Array], dtype: Any) -> Array:
+    """The results for known operands, of this type where they are no truth values."""
+    out = np.empty(operands[0].shape, bool if operation in TRUTHS else dtype)
     with np.errstate(all="ignore"):
         for call, arguments in calls(operation, operands, out):
             call(*arguments)

@@ -25,14 +25,18 @@ __all__ = ["NotServed", "Tape"]
 
 
 class Tape:
-    """A program of double precision, and a second one of the same first vector and the same parameters.
+    """A program of real numbers, and a second one of the same first vector and the same parameters.
 
     The second goes on from the numbers of the first.  Several threads may `run` them.
-    ``vector`` and ``parameters`` are types of arrays.  Raises `NotServed` where these are not of double precision.
+    ``vector`` and ``parameters`` are types of arrays.  Raises `NotServed` where these are not all of double precision, or
+    all of single precision.
     """
 
     def __init__(self, vector: Any, parameters: Sequence[Any]) -> None:
-        self._numbers = Numbers()
+        if vector.dtype not in (np.float64, np.float32):
+            raise NotServed
+        self.dtype = np.dtype(vector.dtype)
+        self._numbers = Numbers(self.dtype)
         self._memory = Memory(self._numbers)
         self._same = np.zeros(0, np.int64)  # of each number the one that stands for it
         self._seen: dict[str, tuple[Ids, Ids]] = {}  # of an operation: the keys of its numbers, in order, and their ids
@@ -43,7 +47,7 @@ class Tape:
         self._lock = Lock()
 
     def _input(self, aval: Any) -> Ids:
-        if aval.dtype != np.float64 or is_spread(aval):
+        if aval.dtype != self.dtype or is_spread(aval):
             raise NotServed
         return self._numbers.given(aval.shape)
 
@@ -61,7 +65,7 @@ class Tape:
             values: dict[Any, Value] = dict(zip(jaxpr.invars, (vector, *others, *parameters), strict=True))
             self._follow(jaxpr, consts, values)
             results = [ids_of(self._numbers, _value(v, values)).reshape(-1) for v in jaxpr.outvars]
-            if any(v.aval.dtype != np.float64 for v in jaxpr.outvars):
+            if any(v.aval.dtype != self.dtype for v in jaxpr.outvars):
                 raise NotServed
             groups, needed = self._needed(np.concatenate(results))
             inputs = [self._memory.place(ids.reshape(-1)) for ids in others]
@@ -72,7 +76,7 @@ class Tape:
 
     def _follow(self, jaxpr: Any, consts: Sequence[Any], values: dict[Any, Value]) -> None:
         """Every equation, those inside calls too."""
-        values.update((v, known(c)) for v, c in zip(jaxpr.constvars, consts, strict=True))
+        values.update((v, known(c, v.aval)) for v, c in zip(jaxpr.constvars, consts, strict=True))
         stack: list[Any] = [(iter(jx.live_equations(jaxpr)), None, None)]
         while stack:
             equations, inner, call = stack[-1]
@@ -88,7 +92,7 @@ class Tape:
                 values.update(zip(eqn.outvars, outputs(self._numbers, eqn, operands), strict=True))
                 continue
             inside, consts = body
-            values.update((v, known(c)) for v, c in zip(inside.constvars, consts, strict=True))
+            values.update((v, known(c, v.aval)) for v, c in zip(inside.constvars, consts, strict=True))
             values.update(zip(inside.invars, operands, strict=True))
             stack.append((iter(jx.live_equations(inside)), inside, eqn))
 
@@ -199,4 +203,4 @@ class _Running:
 
 
 def _value(atom: Any, values: dict[Any, Value]) -> Value:
-    return known(np.asarray(jx.literal_value(atom), atom.aval.dtype)) if jx.is_literal(atom) else values[atom]
+    return known(jx.literal_value(atom), atom.aval) if jx.is_literal(atom) else values[atom]

@@ -123,7 +123,7 @@ class Memory:
 
     def arrays(self) -> list[Ids]:
         """Arrays in which the known numbers stand, and the others are to be worked out."""
-        found = [np.zeros(size, dtype) for size, dtype in zip(self._sizes, (np.float64, bool), strict=True)]
+        found = [np.zeros(size, dtype) for size, dtype in zip(self._sizes, (self._numbers.dtype, bool), strict=True)]
         for array, stretches in zip(found, self._constants, strict=True):
             for key, start in stretches.items():
                 values = np.frombuffer(key)
