@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.lax import GatherDimensionNumbers
 
@@ -32,7 +33,8 @@ Value = Ids | Known
 
 def known(x: Any, aval: Any) -> Known:
     """A constant of a program, as one of this type: NumPy's own may have another one."""
-    if is_traced(x) or getattr(getattr(aval, "dtype", None), "kind", "?") not in "biufc" or is_spread(aval):
+    spread = is_spread(aval) or (isinstance(x, jax.Array) and not is_traced(x) and len(x.devices()) > 1)
+    if spread or is_traced(x) or getattr(getattr(aval, "dtype", None), "kind", "?") not in "biufc":
         raise NotServed
     return Known(np.asarray(x, aval.dtype))
 

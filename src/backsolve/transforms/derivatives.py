@@ -181,8 +181,8 @@ def jacobian(
     With ``format="scipy"`` the same come as `scipy.sparse.csr_array` (``layout="csc"``: `scipy.sparse.csc_array`), with
     indices of 32 bits where they fit: what SciPy asks for as ``jac=`` or ``hess=``.  The call takes concrete numbers, and
     all that it returns is NumPy's.  NumPy arrays of double precision, and plain numbers, are computed with in double
-    precision, also where JAX has it switched off.  A program of these, of operations on numbers, moves and sums, is run by
-    calls of NumPy (`backsolve.tape`), another one is compiled.  A call with other values traces and compiles nothing; other
+    precision, also where JAX has it switched off.  A program of operations on numbers, moves and sums is run by calls of
+    NumPy (`backsolve.tape`), another one is compiled.  A call with other values traces and compiles nothing; other
     whole numbers of Python's do, which are part of the program, and NumPy's are not.
 
     With ``chunk=k`` an array is worked out k rows or columns at a time ("auto": whichever are fewer, "reverse": rows,
