@@ -178,6 +178,11 @@ def _overwrite(eq: Equation, k: int) -> LinearOperator:
     return diagonal(eq, k, kept.reshape(eq.shape) if eq.shape else lax.full((), bool(kept[0])))
 
 
+def _added(eq: Equation, k: int) -> LinearOperator:
+    """The array stays, the updates are added to it."""
+    return multiple(eq, 0, 1) if k == 0 else jointly(eq, k)
+
+
 def _select(eq: Equation, k: int) -> LinearOperator:
     """A mask: what is not selected is zero, even where it is NaN."""
     which = eq.inputs[0]
@@ -301,6 +306,6 @@ INDEXING: dict[str, Primitive] = {
     "gather": Primitive(_gather, (0,), Kind.PICKS, index_map=index_maps.gather, axes=_gathered_axes),
     "scatter": Primitive(_overwrite, (0, 2), index_map=index_maps.scatter),
     "scatter-mul": Primitive(pattern=_scaled_places),
-    "scatter-add": Primitive(index_map=partial(index_maps.scatter, coef=1)),
-    "scatter-sub": Primitive(index_map=partial(index_maps.scatter, coef=-1)),
+    "scatter-add": Primitive(_added, (0, 2), index_map=partial(index_maps.scatter, coef=1)),
+    "scatter-sub": Primitive(_added, (0, 2), index_map=partial(index_maps.scatter, coef=-1)),
 }
