@@ -190,9 +190,15 @@ def _area_cosine(eq: Equation, k: int) -> LinearOperator:
 
 
 def _power(eq: Equation, k: int) -> LinearOperator | None:
-    """d(x^p) = p x^(p−1) dx where p is fixed; where p is known to be 0, as in the orders of a reaction, it is no entry."""
-    if eq.active[1]:
+    """d(x^p) = p x^(p−1) dx where p is fixed; where p is known to be 0, as in the orders of a reaction, it is no entry.
+
+    Where x is fixed, log(x) x^p dp, and 0 for x = 0.
+    """
+    if all(eq.active):
         return FALLBACK  # type: ignore[no-any-return]
+    if k == 1:
+        x = jnp.asarray(eq.inputs[0], eq.in_dtype(0))
+        return diagonal(eq, k, (lax.log(lax.select(lax.eq(x, lax.full_like(x, 0)), lax.full_like(x, 1), x)), eq.output))
     slope = _power_base(eq.inputs[0], eq.inputs[1], eq.output)
     exponents = known_value(eq.inputs[1])
     if exponents is None or not exponents.ndim or exponents.all():
