@@ -15,6 +15,7 @@ from jax import lax
 
 from backsolve.algebra.spaces import ArraySpace
 from backsolve.capture.folding import known_value, partly_known
+from backsolve.operators.moves import padded
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_memory
@@ -27,7 +28,6 @@ __all__ = [
     "gather",
     "index_operator",
     "moved",
-    "padded",
     "running_sum",
     "scatter",
     "window_sum",
@@ -196,16 +196,6 @@ def moved(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
 
 
 # ---- sums over windows -------------------------------------------------------------------------------------------------
-def padded(params: dict[str, Any], x: Any, value: Any) -> Any:
-    """``lax.pad`` of a NumPy array: negative widths cut, inner ones lie between the entries."""
-    lows, highs, inners = np.transpose(np.reshape(params["padding_config"], (-1, 3)))
-    spread = np.array(x.shape, int) + np.maximum(np.array(x.shape, int) - 1, 0) * inners
-    begin, end = np.maximum(lows, 0), np.maximum(lows, 0) + spread
-    full = np.full(end + np.maximum(highs, 0), value, x.dtype)
-    full[tuple(map(slice, begin, end, inners + 1))] = x
-    return full[tuple(map(slice, np.maximum(-lows, 0), full.shape - np.maximum(-highs, 0)))]
-
-
 def window_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
     """Sums over windows: of a padded array, one box of entries for each place in a window."""
     into, out = _spaces(eqn, k)
@@ -218,7 +208,7 @@ def windows(params: dict[str, Any], into: tuple[int, ...], out: tuple[int, ...])
     axes = len(into)
     params = {"base_dilation": (1,) * axes, "window_dilation": (1,) * axes} | params
     config = [(low, high, base - 1) for (low, high), base in zip(params["padding"], params["base_dilation"], strict=True)]
-    entries = padded({"padding_config": config}, _entries_of(into), np.array(_NOWHERE))
+    entries = padded(config, _entries_of(into), np.array(_NOWHERE))
     steps, spread, whole = params["window_strides"], params["window_dilation"], tuple(map(slice, out))
     rows, cols = [], []
     for offset in product(*map(range, params["window_dimensions"])):
@@ -243,7 +233,7 @@ def convolved(eqn: Any, k: int) -> Pattern | None:
     )
     widths = zip(params["padding"], params["lhs_dilation"], strict=True)
     config = [(0, 0, 0), (0, 0, 0), *((low, high, dilation - 1) for (low, high), dilation in widths)]
-    array = padded({"padding_config": config}, array, np.array(_NOWHERE))
+    array = padded(config, array, np.array(_NOWHERE))
     groups, (features, each) = params["feature_group_count"], kernel.shape[:2]
     own = np.arange(features)[:, None] // max(features // max(groups, 1), 1) * each + np.arange(each)
     rows, cols = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]

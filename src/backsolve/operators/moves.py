@@ -26,6 +26,7 @@ __all__ = [
     "flattened",
     "meet_slices",
     "move_key",
+    "padded",
     "side_by_side",
     "split_ends",
     "unflattened",
@@ -154,6 +155,16 @@ def _fits(piece: Slice, y: Any) -> bool:
 
 def _gap(x: Any, shape: tuple[int, ...], axis: int, length: int) -> Any:
     return namespace(x).zeros((*shape[:axis], length, *shape[axis + 1 :]), dtype=x.dtype) if length else None
+
+
+def padded(widths: Sequence[tuple[int, int, int]], x: Any, value: Any) -> Any:
+    """A NumPy array with so many more entries before, behind and between its own along each axis; fewer where negative."""
+    lows, highs, inners = np.transpose(np.reshape(widths, (-1, 3)))
+    spread = np.array(x.shape, int) + np.maximum(np.array(x.shape, int) - 1, 0) * inners
+    begin, end = np.maximum(lows, 0), np.maximum(lows, 0) + spread
+    full = np.full(end + np.maximum(highs, 0), value, x.dtype)
+    full[tuple(map(slice, begin, end, inners + 1))] = x
+    return full[tuple(map(slice, np.maximum(-lows, 0), full.shape - np.maximum(-highs, 0)))]
 
 
 class Reshape(LinearOperator):

@@ -18,7 +18,7 @@ from backsolve.capture.folding import known_value
 from backsolve.capture.opaque import jointly, linear
 from backsolve.capture.primitives.arithmetic import diagonal, multiple
 from backsolve.operators import Einsum, LinearOperator, Product
-from backsolve.operators.moves import Reshape, Slice
+from backsolve.operators.moves import Reshape, Slice, padded
 from backsolve.sparse import pattern
 from backsolve.sparse.pattern import Pattern
 from backsolve.tracing import jaxpr as jx
@@ -241,6 +241,10 @@ def _update_axes(eq: Equation, k: int) -> dict[int, int]:
     return whole(eq, 1) if k < 2 else {}
 
 
+def _padded(params: dict[str, Any], x: Any, value: Any) -> Any:
+    return padded(params["padding_config"], x, value)
+
+
 def _padded_axes(eq: Equation, k: int) -> dict[int, int]:
     return {a: a for a, widths in enumerate(eq.params["padding_config"]) if k == 0 and not any(widths)}
 
@@ -297,7 +301,7 @@ INDEXING: dict[str, Primitive] = {
         _concatenate, None, Kind.JOINS, lambda p, *xs: np.concatenate(xs, p["dimension"]), eager=_concatenate_eagerly
     ),
     "stack": Primitive(_stack, None, Kind.JOINS, lambda p, *xs: np.stack(xs, p["axis"])),
-    "pad": Primitive(_pad, (0, 1), Kind.JOINS, index_maps.padded, axes=_padded_axes, eager=_pad_eagerly),
+    "pad": Primitive(_pad, (0, 1), Kind.JOINS, _padded, axes=_padded_axes, eager=_pad_eagerly),
     "select_n": Primitive(_select, None, Kind.CHEAP, _selected, index_maps.moved),
     "split": Primitive(edges=_split, kind=Kind.MOVES, evaluate=_split_parts),
     "unstack": Primitive(edges=_unstack, kind=Kind.MOVES, evaluate=_unstacked),
