@@ -25,6 +25,7 @@ __all__ = [
     "contract",
     "counted",
     "divide",
+    "eye",
     "is_array",
     "is_number",
     "is_spread",
@@ -71,6 +72,9 @@ class Adapter(Protocol):
 
     def sum(self, x: Any, axes: tuple[int, ...]) -> Any:
         """Sum over axes."""
+
+    def eye(self, like: Any, n: Any, dtype: Any) -> Any:
+        """The identity of n rows, beside the array ``like``."""
 
     def pad(self, x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
         """Zeros before and after x along every axis."""
@@ -293,6 +297,12 @@ def _grouped(xp: Any, a: Any, la: Labels, size: dict[int, int], batch: list[int]
     a = permute(xp, a, [la.index(label) for label in batch + rows + cols])
     shape = (*(size[k] for k in batch), prod(size[k] for k in rows), prod(size[k] for k in cols))
     return a if tuple(a.shape) == shape else xp.reshape(a, shape)
+
+
+def eye(like: Any, n: Any, dtype: Any) -> Any:
+    """Return the n × n identity in the library of ``like``."""
+    adapter = _adapter(like, like)
+    return namespace(like).eye(n, dtype=dtype) if adapter is None else adapter.eye(like, n, dtype)
 
 
 def sum_axes(x: Any, axes: tuple[int, ...]) -> Any:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from backsolve.algebra import arrays
-from backsolve.algebra.arrays import is_number, namespace
+from backsolve.algebra.arrays import eye, is_number, namespace
 
 __all__ = [
     "AlgebraError",
@@ -277,7 +277,7 @@ def _identity_of(a: Any, n: int) -> Any:
     if hasattr(type(a), "eye"):  # SymPy matrices
         return type(a).eye(n)
     if hasattr(a, "dtype") and hasattr(a, "ndim"):
-        return namespace(a).eye(n, dtype=a.dtype)
+        return eye(a, n, a.dtype)
     from scipy.sparse import eye_array
     from scipy.sparse.linalg import aslinearoperator
 

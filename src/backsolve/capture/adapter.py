@@ -6,6 +6,7 @@ Arrays go straight to `jax.lax`, which traces several times faster than `jax.num
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ from backsolve.sparse.operator import Sparse
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
-from backsolve.tracing.series import MUL_PARAMS, ShardingTypeError, explicit_mesh, is_spread, layout_of
+from backsolve.tracing.series import MUL_PARAMS, ShardingTypeError, explicit_mesh, is_spread, layout_of, moved_by_numpy
 
 __all__ = ["JaxAdapter", "JaxKernels"]
 
@@ -55,7 +56,7 @@ class JaxAdapter:
                 a, b = jnp.broadcast_arrays(a, b)
             if explicit_mesh((a, b)) is not None:
                 a, b = layouts.settled_alike(a, b)
-            return lax.bitwise_and(a, b) if is_mask(b) else lax.select(a, b, lax.full_like(b, 0))
+            return lax.bitwise_and(a, b) if is_mask(b) else _selected(a, b)
         if _is_count(a) and _is_count(b):
             return jnp.multiply(_unbounded(a), b)
         if da == db and da is not None and (a.shape == b.shape or not a.shape or not b.shape):
@@ -93,14 +94,22 @@ class JaxAdapter:
             x = lax.squeeze(x, short)
         return x
 
+    def eye(self, like: Any, n: Any, dtype: Any) -> Any:
+        """One ``eye``."""
+        out = moved_by_numpy(lambda: np.eye(n, dtype=dtype), size=n * n)
+        return jnp.eye(n, dtype=dtype) if out is None else out
+
     def pad(self, x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
         """One ``lax.pad``."""
-        widths = [(a, b, 0) for a, b in zip(before, after, strict=True)]
-        return _anyhow(lambda x: lax.pad(x, x.dtype.type(0), widths), x)
+        around = list(zip(before, after, strict=True))
+        size = prod(a + n + b for (a, b), n in zip(around, x.shape, strict=True))
+        widths = [(a, b, 0) for a, b in around]
+        return _moved(lambda x: np.pad(x, around), lambda x: lax.pad(x, x.dtype.type(0), widths), x, size=size)
 
     def take(self, x: Any, starts: tuple[int, ...], stops: tuple[int, ...]) -> Any:
         """One ``lax.slice``."""
-        return _anyhow(lambda x: lax.slice(x, starts, stops), x)
+        box = tuple(map(slice, starts, stops))
+        return _moved(lambda x: x[box], lambda x: lax.slice(x, starts, stops), x)
 
     def concat(self, arrays: Any, axis: int) -> Any:
         """One ``lax.concatenate``."""
@@ -108,20 +117,21 @@ class JaxAdapter:
         xs = [lax.convert_element_type(x, dtype) for x in arrays]
         if explicit_mesh(xs) is not None:
             xs = layouts.alike_beside(axis, xs)
-        return _anyhow(lambda *xs: lax.concatenate(xs, axis), *xs)
+        return _moved(lambda *xs: np.concatenate(xs, axis), lambda *xs: lax.concatenate(xs, axis), *xs)
 
     def stack(self, arrays: Any) -> Any:
         """One ``stack``; a concatenation where JAX has none, as under ``vmap`` of spread arrays beside others."""
         dtype = jnp.result_type(*arrays)
         xs = [lax.convert_element_type(x, dtype) for x in arrays]
         try:
-            return jnp.stack(xs)
+            return _moved(lambda *xs: np.stack(xs), lambda *xs: jnp.stack(xs), *xs)
         except ShardingTypeError:
             return self.concat([lax.expand_dims(x, (0,)) for x in xs], 0)
 
     def map_columns(self, function: Any, x: Any) -> Any:
         """One ``vmap``, over a first axis: some of JAX's own batching rules know no other."""
-        return jax.vmap(function, out_axes=-1)(jnp.moveaxis(x, -1, 0))
+        columns = moved_by_numpy(lambda x: np.moveaxis(x, -1, 0), (x,))
+        return jax.vmap(function, out_axes=-1)(jnp.moveaxis(x, -1, 0) if columns is None else columns)
 
     def solve_triangular(self, R: Any, b: Any, transposed: bool) -> Any:
         """One ``triangular_solve``."""
@@ -129,7 +139,7 @@ class JaxAdapter:
 
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         """Row-major reshape."""
-        return _anyhow(lambda x: lax.reshape(x, shape), x)
+        return _moved(lambda x: x.reshape(shape), lambda x: lax.reshape(x, shape), x)
 
     def is_spread(self, x: Any) -> bool:
         """Whether its type belongs to a mesh of several devices."""
@@ -147,11 +157,14 @@ class JaxAdapter:
         """Permute, then repeat along the labels x lacks, in one ``broadcast_in_dim``."""
         order = sorted(range(len(labels)), key=lambda axis: out.index(labels[axis]))
         if order != list(range(len(order))):
-            x = lax.transpose(x, order)
+            moved = moved_by_numpy(lambda x: x.transpose(order), (x,))
+            x = lax.transpose(x, order) if moved is None else moved
             labels = tuple(labels[axis] for axis in order)
         if labels == out:
             return x
-        return lax.broadcast_in_dim(x, shape, tuple(out.index(label) for label in labels))
+        new = tuple(k for k, label in enumerate(out) if label not in labels)
+        placed = moved_by_numpy(lambda x: np.broadcast_to(np.expand_dims(x, new), shape), (x,), prod(shape))
+        return lax.broadcast_in_dim(x, shape, tuple(map(out.index, labels))) if placed is None else placed
 
     def contract(self, a: Any, la: Labels, b: Any, lb: Labels, keep: Labels) -> tuple[Any, Labels]:
         """One ``dot_general``, or an entrywise product where nothing is summed."""
@@ -195,6 +208,17 @@ class JaxAdapter:
         return (self.sum(a, axes), tuple(k for i, k in enumerate(la) if i not in axes)) if axes else (a, la)
 
 
+def _selected(mask: Any, x: Any) -> Any:
+    out = moved_by_numpy(lambda mask, x: np.where(mask, x, x.dtype.type(0)), (mask, x))
+    return lax.select(mask, x, lax.full_like(x, 0)) if out is None else out
+
+
+def _moved(by_numpy: Callable[..., Any], by_jax: Callable[..., Any], *xs: Any, size: int = 0) -> Any:
+    """Entries put elsewhere: eagerly, and where they are few, by NumPy."""
+    out = moved_by_numpy(by_numpy, xs, size)
+    return _anyhow(by_jax, *xs) if out is None else out
+
+
 def _anyhow(function: Callable[..., Any], *xs: Any) -> Any:
     """function(*xs), of arrays in one piece on every device where JAX cannot say how the result would be spread."""
     try:
@@ -230,7 +254,8 @@ class JaxKernels:
 
     def gather(self, x: Any, index: np.ndarray[Any, Any]) -> Any:
         """One ``lax.gather`` that checks no bounds."""
-        return _anyhow(lambda x: self._gathered(x, index), x)
+        size = index.size * prod(x.shape[1:])
+        return _moved(lambda x: x[index], lambda x: self._gathered(x, index), x, size=size)
 
     def _gathered(self, x: Any, index: np.ndarray[Any, Any]) -> Any:
         rest = tuple(range(1, x.ndim))
@@ -249,15 +274,20 @@ class JaxKernels:
         """One ``lax.slice``."""
         rest = x.shape[len(starts) :]
         strides = None if all(step == 1 for step in steps) else (*steps, *(1,) * len(rest))
-        return _anyhow(lambda x: lax.slice(x, (*starts, *(0,) * len(rest)), (*stops, *rest), strides), x)
+        box = tuple(map(slice, starts, stops, steps))
+        return _moved(lambda x: x[box], lambda x: lax.slice(x, (*starts, *(0,) * len(rest)), (*stops, *rest), strides), x)
 
     def concatenate(self, parts: Sequence[Any]) -> Any:
         """One ``lax.concatenate``."""
-        return _anyhow(lambda *parts: lax.concatenate(parts, 0), *parts)
+        return _moved(lambda *parts: np.concatenate(parts), lambda *parts: lax.concatenate(parts, 0), *parts)
 
     def stack(self, parts: Sequence[Any]) -> Any:
         """One ``lax.concatenate`` along the second axis."""
-        return _anyhow(lambda *parts: lax.concatenate([lax.expand_dims(part, (1,)) for part in parts], 1), *parts)
+
+        def stacked(*parts: Any) -> Any:
+            return lax.concatenate([lax.expand_dims(part, (1,)) for part in parts], 1)
+
+        return _moved(lambda *parts: np.stack(parts, 1), stacked, *parts)
 
 
 register_kernels(jax.Array, JaxKernels())

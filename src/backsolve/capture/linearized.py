@@ -37,7 +37,7 @@ from backsolve.system.system import FORMATS, Plans, System, check_chunk, check_l
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
 from backsolve.tracing.derivative import linearized
-from backsolve.tracing.series import beside, held_by, layout_of
+from backsolve.tracing.series import array, beside, held_by, layout_of
 
 __all__ = [
     "Leaves",
@@ -117,12 +117,12 @@ class Leaves:
         if isinstance(leaf, (bool, int, float, complex)):
             return jx.weak(leaf, aval)
         if isinstance(leaf, np.ndarray | np.generic):
-            leaf = jnp.asarray(leaf)  # double precision is single where JAX has none
+            leaf = array(leaf)  # double precision is single where JAX has none
         if leaf.dtype != aval.dtype:
             raise TypeError(
                 f"{what}: dtype {leaf.dtype} does not match the leaf's dtype {aval.dtype}; convert it with .astype."
             )
-        return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
+        return leaf if isinstance(leaf, jax.Array) else array(leaf)
 
     def tree(self, blocks: Any) -> Any:
         """Blocks as the pytree, absent ones as zeros, float0 where there are no derivatives."""
@@ -178,7 +178,7 @@ def _brought(x: Any, like: Any, held: Any) -> Any:
 
 def flat(tree: Any, dtype: Any = None) -> Any:
     """The leaves of any pytree as one vector, one after the other, of at least this dtype (None: JAX's own)."""
-    leaves = (jnp.zeros(0, dtype), *map(jnp.asarray, jax.tree_util.tree_leaves(tree)))
+    leaves = (jnp.zeros(0, dtype), *map(array, jax.tree_util.tree_leaves(tree)))
     return flattened(leaves, space_of(leaves))
 
 
@@ -307,7 +307,7 @@ class Linearized(System):
                 "numbers. Take real and imaginary parts as inputs and as outputs, or use jvp and vjp."
             )
         product = self._product(None, transposed=transposed)
-        return image_of(x, lambda part: product(jnp.asarray(part)), (self.outputs if transposed else self.inputs).space)
+        return image_of(x, lambda part: product(array(part)), (self.outputs if transposed else self.inputs).space)
 
     # ---- loops -------------------------------------------------------------------------------------------------------
     def unfolded(self) -> Linearized:
@@ -402,7 +402,7 @@ class Linearized(System):
 def _dense(op: Any, out: Any, into: Any) -> Any:
     """A block of a Jacobian (None: zero) as an array of the input's dtype, as `jax.jacobian` has it."""
     if op is None:
-        return jnp.zeros((*out.shape, *into.shape), into.dtype)
+        return jx.zeros(jax.ShapeDtypeStruct((*out.shape, *into.shape), into.dtype))  # type: ignore[no-untyped-call]
     array = dense_array(op)
     return array if isinstance(array, jax.Array) and array.dtype == into.dtype else jnp.asarray(array, into.dtype)
 
@@ -527,7 +527,7 @@ def traced(f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequenc
                 f"argument {number} of {name_of(f)}, leaf {i}, is {leaf!r} of type {type(leaf).__name__}, not an array; "
                 "differentiate by other arguments, or close over it."
             )
-    leaves = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in leaves]
+    leaves = [leaf if isinstance(leaf, jax.Array) else array(leaf) for leaf in leaves]
     outputs: list[tuple[Any, Aux]] = []
 
     def flat(*values: Any) -> tuple[Any, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.spaces import ArraySpace
@@ -17,6 +16,7 @@ from backsolve.operators.moves import Parts
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import pull_cotangents, push_tangents
 from backsolve.tracing.jaxpr import Equation, carries_derivatives, record_of
+from backsolve.tracing.series import array
 
 __all__ = ["LinearEquation", "jointly", "linear"]
 
@@ -97,7 +97,7 @@ class LinearEquation(LinearOperator):
         return self._times
 
     def lifted(self, x: Any) -> Any:
-        return jnp.asarray(x)
+        return array(x)
 
     def apply(self, x: Any) -> Any:
         packed = isinstance(self.domain, TupleSpace)

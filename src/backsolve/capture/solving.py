@@ -35,7 +35,7 @@ from backsolve.system.bordered import COLUMNS, Bordered, Inverse, bordered, plac
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
-from backsolve.tracing.series import layout_of
+from backsolve.tracing.series import array, layout_of
 
 __all__ = [
     "BlocksInverse",
@@ -151,7 +151,7 @@ def solution(
     concrete = is_concrete(system.M, system.L, system.sinks, damping, b)
     if concrete and engine not in KRYLOV:
         inverse = system.factored(damping=damping, engine=engine)
-        return jnp.asarray((inverse.solve_transpose if transposed else inverse.solve)(np.asarray(b)))
+        return array((inverse.solve_transpose if transposed else inverse.solve)(np.asarray(b)))
     dtype = jnp.result_type(b, *(space.dtype for space in system.M.col_spaces))  # type: ignore[union-attr]
     b = layouts.whole(b.astype(dtype))  # the iterations of lineax keep to no layout, nor does elimination
     products = _beside(products[0], b), _beside(products[1], b)
@@ -335,7 +335,7 @@ class BlocksInverse(Inverse):
 def _solution(inverse: Any, numbers: Any, b: Any, *, transposed: bool) -> Any:
     """The solution with the whole matrix, of these numbers column by column, by the factors: with derivatives by both."""
     layout, factors = inverse.matrix.layout, inverse.factors
-    numbers, b = jnp.asarray(numbers), jnp.asarray(b)
+    numbers, b = array(numbers), array(b)
     dtype = jnp.result_type(numbers, b)
     numbers, b = numbers.astype(dtype), b.astype(dtype)
     row, col = layout.columns.indices, np.repeat(np.arange(layout.size), np.diff(layout.columns.indptr))

@@ -13,6 +13,7 @@ import numpy as np
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import O
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.series import moved_by_numpy
 
 __all__ = ["by_columns", "by_rows"]
 
@@ -65,7 +66,9 @@ def _of_basis(function: Callable[[Any], Any], aval: Any, chunk: int | None) -> A
     """The images of all unit vectors of this shape, along a first axis; so many at a time."""
     n = prod(aval.shape)
     if chunk is None or chunk >= n:
-        return jax.vmap(function)(jnp.eye(n, dtype=aval.dtype).reshape(n, *aval.shape))
+        shape = n, *aval.shape
+        basis = moved_by_numpy(lambda: np.eye(n, dtype=aval.dtype).reshape(shape), size=n * n)
+        return jax.vmap(function)(jnp.eye(n, dtype=aval.dtype).reshape(shape) if basis is None else basis)
 
     def image(k: Any) -> Any:
         return function((jnp.arange(n) == k).astype(aval.dtype).reshape(aval.shape))

@@ -19,6 +19,7 @@ from backsolve.algebra.arrays import (
     conjugate,
     contract,
     divide,
+    eye,
     is_mask,
     is_number,
     multiply,
@@ -183,7 +184,6 @@ class Einsum(LinearOperator):
 
     def _apply_with_repeats(self, x: Any) -> Any:
         """A label twice in ``into`` takes a diagonal; twice in ``out``, it places one."""
-        xp = namespace(x)
         fresh = max((*self.sizes, 0)) + 1
         into, out = list(self.into), list(self.out)
         factors, sizes = list(self.factors), dict(self.sizes)
@@ -191,7 +191,7 @@ class Einsum(LinearOperator):
             for i, label in enumerate(labels):
                 if label in labels[:i]:
                     n = sizes[label] if sizes[label] is not None else x.shape[self.into.index(label)]
-                    factors.append(Factor(xp.eye(n, dtype=x.dtype), (label, fresh)))
+                    factors.append(Factor(eye(x, n, x.dtype), (label, fresh)))
                     labels[i] = fresh
                     sizes[fresh] = n
                     fresh += 1
@@ -250,7 +250,9 @@ class Einsum(LinearOperator):
             for i in range(start, len(labels)):
                 label = labels[i]
                 if label in labels[:i] or (labels is into_labels and label in seen):
-                    delta = xp.eye(sizes[label], dtype=xp.bool if self.factors else dtype)  # selects, whatever is NaN
+                    delta = eye(
+                        1.0 if like is None else like, sizes[label], xp.bool if self.factors else dtype
+                    )  # selects, whatever is NaN
                     factors.append(Factor(delta, (label, fresh)))
                     sizes[fresh] = sizes[label]
                     labels[i] = fresh

@@ -16,6 +16,7 @@ from backsolve.algebra.arrays import (
     Labels,
     add,
     contract,
+    eye,
     is_mask,
     multiply,
     namespace,
@@ -297,11 +298,11 @@ def add_einsums(a: Einsum, b: Einsum, *, grow: bool = False) -> Einsum | None:
 def _mask_of(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes) -> Factor | None:
     """Where an operator is not zero by its structure: its masks and the deltas it loses, as one; None for everywhere."""
     first, deltas = _lost(axes, labels)
-    xp = namespace(op.factors[0].array) if op.factors else None
+    like = op.factors[0].array if op.factors else None
     parts = [Factor(f.array, tuple(first[k] for k in f.labels)) for f in op.factors if is_mask(f.array)
              if first.keys() >= set(f.labels)]  # fmt: skip
-    if xp is not None:
-        parts += [Factor(xp.eye(sizes[p], dtype=xp.bool), (p, q)) for p, q in deltas]
+    if like is not None:
+        parts += [Factor(eye(like, sizes[p], namespace(like).bool), (p, q)) for p, q in deltas]
     if len(parts) < 2:
         return parts[0] if parts else None
     keep = tuple(dict.fromkeys(k for f in parts for k in f.labels))
@@ -360,10 +361,11 @@ def _cost(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes) -> set[int] | 
 def _as_single(op: Einsum, axes: Labels, labels: Labels, sizes: Sizes, order: Labels, other: Einsum) -> Any:
     """op's factors multiplied out to one array over ``order``, with an identity for every delta that is lost."""
     like = next(f.array for f in (*op.factors, *other.factors))
-    xp = namespace(like)
-    dtype = xp.bool if op.factors else like.dtype  # beside a factor a delta selects, so that no NaN gets past it
+    dtype = (
+        namespace(like).bool if op.factors else like.dtype
+    )  # beside a factor a delta selects, so that no NaN gets past it
     first, pairs = _lost(axes, labels)
-    deltas = [Factor(xp.eye(sizes[label], dtype=dtype), (p, label)) for p, label in pairs]
+    deltas = [Factor(eye(like, sizes[label], dtype), (p, label)) for p, label in pairs]
     fresh = max((*labels, 0)) + 1
     inner = {k: fresh + i for i, k in enumerate(sorted({k for f in op.factors for k in f.labels} - set(first)))}
     factors = [Factor(f.array, tuple(first.get(k, inner.get(k, k)) for k in f.labels)) for f in op.factors] + deltas

@@ -131,7 +131,6 @@ class AbstractArray:
         return SimpleNamespace(
             bool=np.dtype(bool),
             int32=np.dtype(np.int32),
-            eye=lambda n, dtype=None: constant((n, n), dtype),
             zeros=constant,
             ones=constant,
             any=lambda x, axis: x.written(tuple(n for k, n in enumerate(x.shape) if k not in axis)),
@@ -214,6 +213,10 @@ class AbstractAdapter:
         return AbstractArray(
             tuple(n for axis, n in enumerate(x.shape) if axis not in axes), counted(x).dtype, x.cost, shared=x.shared
         )
+
+    def eye(self, like: Any, n: Any, dtype: Any) -> Any:
+        """An identity."""
+        return AbstractArray((n, n), np.dtype(dtype), like.cost, shared=like.cost.shared is not None)
 
     def pad(self, x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
         """Zeros around."""

@@ -28,7 +28,7 @@ from backsolve.tracing.series import (
     mesh_context,
     mlir,
     source_info_util,
-    zeros_like_aval,
+    zeros,
 )
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "trace",
     "unknown",
     "where",
+    "zeros",
 ]
 
 
@@ -216,7 +217,7 @@ class Primitive:
     one that moves or joins entries needs none of its own, it is evaluated on their numbers.
     ``axes(eq, k)`` says where in the output the axes of operand k are along which each entry of the one depends on one
     entry of the other alone; of entrywise primitives, and where an edge by shapes alone tells, it is known without.
-    ``eager(params, *operands)`` computes the output of concrete arrays by fewer programs than JAX would compile.
+    ``eager(params, *operands)`` computes the output of large concrete arrays by fewer programs than JAX would compile.
     ``pattern(eqn, k)`` has the places between operand k and the output that may be non-zero, of a primitive whose numbers
     are had by applying it.
     ``constant(eqn)`` is whether the output is piecewise constant, whatever the derivatives of the operands are.
@@ -266,14 +267,19 @@ def kind_of(name: str) -> Kind:
     return record_of(name).kind
 
 
-def moved(name: str, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any] | None:
-    """The outputs of an equation that takes a piece of an array, or places it among others; None for any other one.
+def moved(eqn: Any, inputs: Sequence[Any]) -> list[Any] | None:
+    """The outputs of an equation that puts entries elsewhere, without a program for it alone; None for any other one.
 
     A net with its parameters in one vector has two for each layer, of 60 ms to compile and microseconds to run.
     """
-    move = record_of(name).eager
-    out = None if move is None else move(params, *inputs)
-    return None if out is None else [out]
+    record = record_of(eqn.primitive.name)
+    out = None
+    if record.kind in (Kind.MOVES, Kind.JOINS) and record.evaluate and not any(v.aval.weak_type for v in eqn.outvars):
+        arrays = [np.asarray(x, v.aval.dtype) if is_literal(v) else x for x, v in zip(inputs, eqn.invars, strict=True)]
+        out = series.moved_by_numpy(partial(record.evaluate, eqn.params), arrays, sum(v.aval.size for v in eqn.outvars))
+    if out is None and record.eager is not None:
+        out = record.eager(eqn.params, *inputs)
+    return out if out is None or isinstance(out, list) else [out]
 
 
 def is_constant(eqn: Any) -> bool:
@@ -297,7 +303,7 @@ def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
         if batch is not None:
             return batch
     if current is series.eval_trace and not any(map(is_traced, inputs)):
-        out = moved(primitive.name, eqn.params, inputs)
+        out = moved(eqn, inputs)
         if out is not None:
             return out
     with eqn.ctx.manager, source_info_util.user_context(info.traceback, name_stack=stack):
@@ -591,8 +597,3 @@ def as_array(x: Value, aval: Aval) -> Value:
         return jnp.asarray(x, aval.dtype)
     with jax.ensure_compile_time_eval():  # what is known stays so
         return weak(np.asarray(x).item(), aval) if aval.weak_type and not aval.shape else jnp.asarray(x, aval.dtype)
-
-
-def zeros(aval: Aval) -> Any:
-    """Zeros of a value of this type."""
-    return zeros_like_aval(aval)

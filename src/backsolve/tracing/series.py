@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from importlib import import_module
 from inspect import signature
+from math import prod
 from typing import Any
 
 import jax
@@ -38,6 +39,7 @@ __all__ = [
     "ShardingTypeError",
     "Tracer",
     "ad",
+    "array",
     "batching",
     "beside",
     "bind_primitive",
@@ -62,6 +64,7 @@ __all__ = [
     "made_by",
     "mesh_context",
     "mlir",
+    "moved_by_numpy",
     "no_effects",
     "plain",
     "pulled",
@@ -73,7 +76,7 @@ __all__ = [
     "staged_number",
     "traced",
     "transforms",
-    "zeros_like_aval",
+    "zeros",
 ]
 
 OLDEST, NEWEST = (0, 8), (0, 12)  # between which the tests are run: `make matrix`
@@ -124,6 +127,7 @@ check_series(SERIES)
 ad: Any = _ad  # these are untyped in JAX
 batching: Any = _batching
 mlir: Any = _mlir
+ArrayImpl = internal("jax._src.array:ArrayImpl")
 BatchTrace = internal("jax._src.interpreters.batching:BatchTrace")
 BatchTracer = internal("jax._src.interpreters.batching:BatchTracer")
 ShardingTypeError = internal("jax.errors:ShardingTypeError", "jax._src.core:ShardingTypeError")
@@ -139,7 +143,7 @@ jaxprs_in_params = internal("jax.extend.core:jaxprs_in_params", "jax._src.core:j
 no_effects = internal("jax._src.core:no_effects")
 set_current_trace = internal("jax._src.core:set_current_trace")
 trace_context = internal("jax._src.core:trace_ctx")
-zeros_like_aval = internal("jax._src.ad_util:zeros_like_aval")
+_zeros_like_aval = internal("jax._src.ad_util:zeros_like_aval")
 _mutable_arrays = internal("jax._src.core:internal_mutable_array_effect")
 _discharge = internal("jax._src.state.discharge:discharge_state")
 _linearize = internal("jax.interpreters.ad:linearize")
@@ -421,6 +425,52 @@ def mesh_context(x: Any) -> Any:
     if own is current or own.empty or current.empty:
         return NO_CONTEXT
     return jax.sharding.use_abstract_mesh(own)
+
+
+FEW = 1 << 16  # numbers that NumPy copies in less than a tenth of a millisecond
+
+
+def moved_by_numpy(move: Callable[..., Any], xs: Sequence[Any] = (), size: int = 0) -> Any:
+    """``move(*xs)``, which puts entries elsewhere, by NumPy; None where these are not few numbers, or not on a CPU alone.
+
+    What JAX does eagerly is a program for each shape, of 10 to 30 ms to compile, microseconds to run.  ``size`` is that of
+    the result, where more than the operands may not be few.
+    """
+    if trace_context.trace is not eval_trace or size > FEW or not all(map(_is_few, xs)):
+        return None
+    if jax.device_count() > 1 or jax.default_backend() != "cpu" or not jax.sharding.get_abstract_mesh().empty:
+        return None
+    made = move(*map(np.asarray, xs))
+    parts = made if isinstance(made, list) else [made]
+    own = all(type(x) is ArrayImpl for x in xs)  # JAX's arrays stay what they are, NumPy's may be written to
+    out = [jax.device_put(part if own else np.array(part)) for part in parts]
+    if any(x.dtype != part.dtype for x, part in zip(out, parts, strict=True)):  # double precision, where JAX has none now
+        return None
+    return out if isinstance(made, list) else out[0]
+
+
+def array(x: Any) -> Any:
+    """A value as an array of JAX's, which makes one of NumPy's by a program for each shape (since 0.10): this copies it."""
+    plain = type(x) is np.ndarray and x.dtype.kind in "biufc" and x.dtype.isnative
+    put = plain and trace_context.trace is eval_trace and jax.sharding.get_abstract_mesh().empty
+    return jax.device_put(np.array(x)) if put else jax.numpy.asarray(x)
+
+
+def zeros(aval: Any) -> Any:
+    """Zeros of a value of this type."""
+    kind = getattr(getattr(aval, "dtype", None), "kind", "V")
+    plain = kind in "biufc" and not getattr(aval, "weak_type", False) and layout_of(aval) is None
+    out = moved_by_numpy(lambda: np.zeros(aval.shape, aval.dtype), size=prod(aval.shape)) if plain else None
+    if out is None:
+        return jax.numpy.zeros(aval.shape, aval.dtype) if type(aval) is jax.ShapeDtypeStruct else _zeros_like_aval(aval)
+    return out
+
+
+def _is_few(x: Any) -> bool:
+    """Whether these are few numbers of NumPy's or of an array that JAX may put where it wants."""
+    if type(x) is np.ndarray:
+        return bool(x.size <= FEW)
+    return type(x) is ArrayImpl and x.size <= FEW and not (x.weak_type or x._committed) and isinstance(x.dtype, np.dtype)
 
 
 def beside(values: Iterable[Any]) -> Any:

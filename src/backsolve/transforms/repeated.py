@@ -18,7 +18,7 @@ from backsolve.engines import ENGINES, FORMED, require_package
 from backsolve.system.bordered import Bordered, Inverse
 from backsolve.system.least_squares import least_squares
 from backsolve.tape.called import Called
-from backsolve.tracing.series import beside, held_by
+from backsolve.tracing.series import array, beside, held_by
 from backsolve.transforms.pairs import joined
 from backsolve.xla.materialize import SPARSE, materialized
 
@@ -190,7 +190,7 @@ def real_leaves(x0: Any) -> list[Any]:
     for i, leaf in enumerate(leaves):
         if not (is_number(leaf) or hasattr(leaf, "dtype")):
             raise TypeError(f"leaf {i} of x0 is {short(leaf)}; the unknowns must be floating-point numbers.")
-    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    leaves = [array(leaf) for leaf in leaves]
     for i, leaf in enumerate(leaves):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(

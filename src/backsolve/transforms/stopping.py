@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from backsolve.algebra.arrays import namespace
+from backsolve.tracing.series import array
 from backsolve.transforms.bounds import Box
 
 __all__ = ["Stopping"]
@@ -42,7 +43,7 @@ class Stopping:
     """
 
     def __init__(self, each: Callable[[Any], Any], x0: Any, size: int, tol: float, box: Box | None = None) -> None:
-        leaves = map(jnp.asarray, jax.tree_util.tree_leaves(x0))
+        leaves = map(array, jax.tree_util.tree_leaves(x0))
         self.rounding = 4 * max((float(jnp.finfo(leaf.dtype).eps) for leaf in leaves), default=0.0)  # type: ignore[no-untyped-call]
         self.each = each
         self.box = box
