@@ -20,6 +20,7 @@ from backsolve.operators.moves import Parts
 from backsolve.sparse.operator import Sparse
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import dependent_outputs
+from backsolve.tracing.series import array
 
 __all__ = ["SideBySide", "Steps", "bidiagonal_inverse", "parts_of"]
 
@@ -40,16 +41,16 @@ def bidiagonal_inverse(own: Sparse, steps: int, loop: str) -> LinearMap:
     rows, cols = own.rows.astype(np.int64), own.cols % n
     if (rows % n == cols).all():
         values = own.values.spread(rows, steps * n)
-        blocks = jnp.reshape(jnp.asarray(values.array(own.dtype)), (steps, n))
+        blocks = jnp.reshape(array(values.array(own.dtype)), (steps, n))
     else:
         _require_room(steps, n, own.dtype, loop)
         values = own.values.spread(rows * n + cols, steps * n * n)
-        blocks = jnp.reshape(jnp.asarray(values.array(own.dtype)), (steps, n, n))
+        blocks = jnp.reshape(array(values.array(own.dtype)), (steps, n, n))
     work = 4.0 * float(np.prod(blocks.shape)) * (n if blocks.ndim == 3 else 1)
     backwards = bool((own.rows < own.cols).any())
     ways = (_backwards, _backwards_transposed) if backwards else (_forwards, _forwards_transposed)
     apply, transpose_apply = (Partial(way, blocks) for way in ways)  # type: ignore[no-untyped-call]  # pytrees of the blocks
-    return LinearMap(apply, transpose_apply, space, space, "(I − A)⁻¹", work=work, lift=jnp.asarray)
+    return LinearMap(apply, transpose_apply, space, space, "(I − A)⁻¹", work=work, lift=array)
 
 
 def _require_room(steps: int, n: int, dtype: Any, loop: str) -> None:
@@ -83,6 +84,7 @@ def _transposed(blocks: Any, steps: int) -> Any:
     return jnp.swapaxes(blocks, 1, 2) if blocks.ndim == 3 else blocks
 
 
+@partial(jax.jit, static_argnames="backwards", inline=True)  # by themselves its slices and products are a hundred programs
 def _scanned(blocks: Any, x: Any, *, backwards: bool) -> Any:
     """The solution for blocks of shape (T, n, n), or (T, n) where each is diagonal; the first to act is not read."""
     b = jnp.reshape(x, blocks.shape[:2])
@@ -140,7 +142,7 @@ class Steps:
         back = partial(_pulled_back, getattr(self, way), into, out)
         turns = self.length * sum(prod(v.aval.shape) for eqn in self.body.jaxpr.eqns for v in eqn.outvars)
         apply, transpose_apply = (Partial(f, values) for f in (run, back))  # type: ignore[no-untyped-call]
-        return LinearMap(apply, transpose_apply, into, out, f"{way} steps", work=float(turns), lift=jnp.asarray)
+        return LinearMap(apply, transpose_apply, into, out, f"{way} steps", work=float(turns), lift=array)
 
     def entering(self, values: list[Any], given: list[Any]) -> list[Any]:
         """(constants, starts, slices) ↦ what is carried after a step that began with nothing, the first with its start."""
@@ -153,9 +155,7 @@ class Steps:
     def leaving(self, values: list[Any], given: list[Any]) -> list[Any]:
         """What is carried after the steps ↦ what leaves the loop."""
         (c,) = given
-        c = jnp.reshape(c, (self.length, -1))
-        nothing = jnp.zeros((1, c.shape[1]), c.dtype)
-        before = jnp.concatenate([c[1:], nothing] if self.reverse else [nothing, c[:-1]])
+        c, before = _moved_on(c, self.length, self.reverse)
         after = self.consts + len(self.moving)
         consts, slices = self._nothing(0, self.consts), self._nothing(after, len(self.active))
         return self._left(self._unpacked(c), self._evaluated(values, consts, self._unpacked(before), slices))
@@ -163,15 +163,15 @@ class Steps:
     def _nothing(self, begin: int, end: int) -> list[Any]:
         """Zeros for the inputs of the body among these that move, of all steps."""
         avals = [v.aval for v, a in zip(self.body.jaxpr.invars[begin:end], self.active[begin:end], strict=True) if a]
-        return [jnp.zeros((self.length, *a.shape) if begin else a.shape, a.dtype) for a in avals]
+        return [_zeros((self.length, *a.shape) if begin else a.shape, a.dtype) for a in avals]
 
     def _started(self, given: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
         """What enters the loop as constants, carries before all steps and slices."""
         fixed = sum(self.active[: self.consts])
         it = iter(given[fixed:])
         first = self.length - 1 if self.reverse else 0
-        zeros = [jnp.zeros((self.length, *a.shape), a.dtype) for a in self.avals]
-        carries = [z.at[first].set(next(it)) if s else z for z, s in zip(zeros, self.starts, strict=True)]
+        types = zip(self.avals, self.starts, strict=True)
+        carries = [_at_one(next(it) if s else None, first, self.length, a.shape, a.dtype) for a, s in types]
         return given[:fixed], carries, list(it)
 
     def _evaluated(self, values: list[Any], consts: list[Any], carries: list[Any], slices: list[Any]) -> list[Any]:
@@ -181,8 +181,7 @@ class Steps:
         return jax.vmap(lambda *xs: jx.evaluated(body, xs), self.axes, axis_size=self.length)(*given)
 
     def _packed(self, outputs: list[Any]) -> Any:
-        moving = [y for y, m in zip(outputs, self.moving, strict=True) if m]
-        return jnp.reshape(jnp.concatenate([jnp.reshape(y, (self.length, -1)) for y in moving], axis=1), (-1,))
+        return _side_by_side([y for y, m in zip(outputs, self.moving, strict=True) if m], self.length)
 
     def _unpacked(self, c: Any) -> list[Any]:
         ends = np.cumsum([prod(a.shape) for a in self.avals])[:-1].tolist()
@@ -198,6 +197,31 @@ class Steps:
         return [*carries, *stacked]
 
 
+@partial(jax.jit, static_argnums=(1, 2), inline=True)
+def _moved_on(c: Any, length: int, reverse: bool) -> tuple[Any, Any]:
+    """What is carried after each of the steps, and before it, where nothing comes before the first."""
+    c = jnp.reshape(c, (length, -1))
+    nothing = jnp.zeros((1, c.shape[1]), c.dtype)
+    return c, jnp.concatenate([c[1:], nothing] if reverse else [nothing, c[:-1]])
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4), inline=True)
+def _at_one(x: Any, first: int, length: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Zeros of all steps, with x (None: zeros too) at one."""
+    zeros = jnp.zeros((length, *shape), dtype)
+    return zeros if x is None else zeros.at[first].set(x)
+
+
+@partial(jax.jit, static_argnums=1, inline=True)
+def _side_by_side(arrays: list[Any], length: int) -> Any:
+    """Arrays with an entry for each step, as one vector, step after step."""
+    return jnp.reshape(jnp.concatenate([jnp.reshape(x, (length, -1)) for x in arrays], axis=1), (-1,))
+
+
+def _zeros(shape: Any, dtype: Any) -> Any:
+    return jx.zeros(jax.ShapeDtypeStruct(shape, dtype))  # type: ignore[no-untyped-call]
+
+
 def _pushed(way: Any, out: Any, values: list[Any], x: Any) -> Any:
     """A way of a loop's steps, for the elements of spaces."""
     return _element(
@@ -207,7 +231,7 @@ def _pushed(way: Any, out: Any, values: list[Any], x: Any) -> Any:
 
 def _pulled_back(way: Any, into: Any, out: Any, values: list[Any], g: Any) -> Any:
     """Its transpose."""
-    zeros = [jnp.zeros(part.shape, part.dtype) for _, part, _ in parts_of(into)]
+    zeros = [_zeros(part.shape, part.dtype) for _, part, _ in parts_of(into)]
     made, back = jax.vjp(partial(way, values), zeros)  # a branch under vmap holds what `linear_transpose` does not know
     given = zip(parts_of(out), _leaves(g), made, strict=True)
     (found,) = back([None if y is None else _filled_in(ct, part).astype(y.dtype) for (_, part, _), ct, y in given])
@@ -223,7 +247,7 @@ def _element(parts: Sequence[Any], space: Any) -> Any:
 
 
 def _filled_in(x: Any, space: ArraySpace) -> Any:
-    return jnp.zeros(space.shape, space.dtype) if x is None or is_zero(x) else x
+    return _zeros(space.shape, space.dtype) if x is None or is_zero(x) else x
 
 
 def parts_of(space: Any) -> list[tuple[int, ArraySpace, int]]:
