@@ -106,11 +106,11 @@ class Repeated:
 
     def flat_value(self, x: Any) -> Any:
         """F(x), flat, as a JAX array."""
-        return jnp.asarray(self._values(x)[0])
+        return array(self._values(x)[0])
 
     def output(self, x: Array) -> Any:
         """F(x), as F returns it, with complex numbers where it has pairs of real ones."""
-        return joined(jax.tree_util.tree_map(jnp.asarray, self._values(x)[1]))
+        return joined(jax.tree_util.tree_map(array, self._values(x)[1]))
 
     def shown(self, x: Array) -> Any:
         """A flat vector as the pytree of x0 and where x0 lies, with complex numbers where it has pairs of real ones."""
