@@ -53,13 +53,14 @@ def small_product(eqn: Any, operands: Sequence[Any]) -> Any:
 
     Rounding aside, the numbers are those of ``dot_general``; beside a shifted identity what is not finite stays where it is.
     """
-    if not _is_product(eqn) or len(eqn.params["dimension_numbers"][0][0]) != 1 or min(v.aval.ndim for v in eqn.invars) < 2:
+    if not _is_product(eqn) or min(v.aval.ndim for v in eqn.invars) < 2:
         return None
-    moved = _shifted_product(eqn, operands)
+    axes, _ = eqn.params["dimension_numbers"][0]
+    moved = _shifted_product(eqn, operands) if len(axes) == 1 else None
     if moved is not None:
         return moved
-    (k,), _ = eqn.params["dimension_numbers"][0]
-    small = 0 < eqn.invars[0].aval.shape[k] <= _SUMMED and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
+    summed: int = prod(eqn.invars[0].aval.shape[k] for k in axes)
+    small = 0 < summed <= _SUMMED and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
     return as_sum(eqn, operands) if small else None
 
 
