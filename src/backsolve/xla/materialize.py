@@ -23,6 +23,7 @@ from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of
+from backsolve.xla.in_step import in_step
 from backsolve.xla.in_turn import inexact, is_routine, later
 from backsolve.xla.joined import JOINED, is_one_loop, join, numbers_of
 from backsolve.xla.numbers import in_numbers, is_small
@@ -85,6 +86,8 @@ def concerns(jaxpr: Any, policy: Policy) -> bool:
             if body is not None:
                 jaxprs.append(body[0])
                 continue
+            if policy.numbers and eqn.primitive.name == "scan":
+                return True
             if kind_of(eqn.primitive.name) is Kind.SINE and (not policy.numbers if eqn.outvars[0].aval.shape else batched):
                 return True
             equations.append(eqn)
@@ -107,6 +110,8 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
         return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
 
     jaxpr, consts, _ = jx.trace(of_arrays, arrays)
+    if any(eqn.primitive.name == "scan" for eqn in jaxpr.eqns):
+        jaxpr, consts = in_step(jaxpr, consts, arrays)
     batched = jx.is_batched_here()
     program = _joined_from_numbers(jaxpr, consts, arrays) if policy.numbers and batched else _as_it_is(jaxpr, consts)
     if policy.numbers and serves(program.live, jx.points()):
