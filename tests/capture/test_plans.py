@@ -224,3 +224,39 @@ def test_a_table_filled_entry_by_entry_is_planned_in_no_time():
     """Orders in which the lazy products and sums of edges double at every entry are left alone: 2³⁶ terms here."""
     plan = bs.plan(lambda x: common_subsequence(x, 6), jax.ShapeDtypeStruct((12,), float))
     assert np.isfinite(plan.cost)
+
+
+def predators(p):
+    """A loop that is given its numbers one by one."""
+    a, b, c, d = p
+
+    def step(i, s):
+        x, y = s
+        return jnp.stack([x + 0.1 * (a * x - b * x * y), y + 0.1 * (c * x * y - d * y)])
+
+    return lax.fori_loop(0, 20, step, jnp.ones(2))
+
+
+def test_a_loop_that_is_given_several_numbers_costs_what_it_does():
+    plan = bs.plan(predators, jnp.ones(4))
+    assert plan.method == "columns"  # four through one loop, beside the loop itself
+    assert plan.cost > 20 * 4 * 8
+    p = jnp.array([0.5, 0.4, 0.3, 0.2])
+    expected = reference.jacobian(predators)(p)
+    for order in (*ORDERS, plan):
+        J = bs.jacobian(predators, order=order)
+        for found in (J(p), jax.jit(J)(p), jax.jit(jax.vmap(J))(p[None])[0]):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loop_goes_forth_where_rows_and_columns_are_as_many():
+    """Back it goes by what it has put down at each step."""
+
+    def orbit(s):
+        return lax.fori_loop(0, 5, lambda i, s: s + 0.1 * jnp.stack([s[1], -jnp.sin(s[0])]), s)
+
+    def loops(J):
+        jaxpr = jax.make_jaxpr(jax.jit(J))(jnp.ones(2)).eqns[0].params["jaxpr"].jaxpr
+        return [eqn.params["reverse"] for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
+
+    assert loops(bs.jacobian(orbit)) == [False]

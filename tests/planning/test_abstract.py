@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from backsolve.operators import Einsum, Product, Scaling, Sum, einsum
 from backsolve.operators.closed_form import add, compose_closed, dense_array
 from backsolve.operators.moves import Reshape, Slice
-from backsolve.planning.costs import STARTED, AbstractArray, Cost, StructureTable, abstracted
+from backsolve.planning.costs import START, AbstractArray, Cost, StructureTable, abstracted
 
 from ..chains import chains, einsums, examples, multiplied
 from ..operators.test_closed_form import mixed_chains
@@ -104,7 +104,7 @@ def test_equal_structures_have_equal_numbers(chain):
     ("op", "cost"),
     [
         (einsum("i", "i", (np.ones(9), "i")), 9.0),
-        (einsum("i", "j", (np.ones((9, 4)), "ij")), 9 + 36 / 8 + STARTED),
+        (einsum("i", "j", (np.ones((9, 4)), "ij")), 9 + 36 / 8 + START),
         (Scaling(2.0), 0.0),
     ],
     ids=["diagonal", "matrix", "number"],

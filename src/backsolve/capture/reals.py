@@ -290,6 +290,14 @@ class Translated(LinearOperator):
         return 2 * self.inner.work
 
     @property
+    def work_back(self) -> float:
+        return 2 * self.inner.work_back
+
+    @property
+    def started(self) -> float:
+        return self.inner.started
+
+    @property
     def opaque(self) -> bool:
         return not self.real_linear
 

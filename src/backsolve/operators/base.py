@@ -90,6 +90,16 @@ class LinearOperator(FlatProducts, ABC):
         return float(self.domain.size + self.codomain.size)
 
     @property
+    def work_back(self) -> float:
+        """The same of its transpose."""
+        return self.work
+
+    @property
+    def started(self) -> float:
+        """How many operations are started for one application, or for one to many vectors together."""
+        return 0.0
+
+    @property
     def opaque(self) -> bool:
         """Whether nothing is known of it but what it does to an array, as its kind does not say its dense form."""
         return type(self).todense is LinearOperator.todense

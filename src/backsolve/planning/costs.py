@@ -34,7 +34,8 @@ FUSED = 8  # products summed in a contraction cost an eighth of a product writte
 # The same over a batch, in entries written and read again (0.2 to 0.5 ns): with weights that the batch shares 0.02 to 0.04
 # ns a product, of two matrices at each point 0.04 to 0.13 ns, and 60 to 100 ns for the call.
 SHARED, CALL = 16, 200
-STARTED = 1000  # entries that are written while a contraction or an opaque operator, which is no loop, is started (0.4 µs)
+START = 1_000  # entries, in the time that an operation takes to start: a contraction, a routine, a loop's at each turn
+POINTS = 32  # of a batch, at least, which starts those of a loop for all of them together
 SMALL = 64, 8  # entries of a product, and numbers summed for each, of what is written as a loop itself (see `xla`)
 LONG = 1024  # operators in one lazy product or sum: a node that doubles them ten times over is eliminated too late
 Sharing = Callable[[Any], bool]  # whether a batch shares an array
@@ -50,24 +51,26 @@ class Cost:
 
     total: float = 0.0
     shared: Sharing | None = None
-    started: int = 0  # contractions and opaque operators that are no part of a loop
+    once: float = 0.0  # of it what many columns cost together
 
     def taken(self) -> float:
         """The cost since it was last taken."""
-        once, total = self.parts()
-        return once + total
+        total, self.total, self.once = self.total + self.once, 0.0, 0.0
+        return total
 
-    def parts(self) -> tuple[float, float]:
-        """The same apart: what starting takes, however many columns there are, and the rest."""
-        once, total = float((STARTED if self.shared is None else CALL) * self.started), self.total
-        self.started, self.total = 0, 0.0
-        return once, total
+    def launched(self, operations: float) -> None:
+        """Count operations that are started, however many columns each is for."""
+        self.once += operations * (START if self.shared is None else START / POINTS)
+
+    def called(self) -> None:
+        """Count a routine that is called, of a batch for each point."""
+        self.once += START if self.shared is None else CALL
 
     def contracted(self, operands: Sequence[AbstractArray], size: int, products: int) -> bool:
         """Count one contraction with a result of so many entries; whether that is worked out where it is read."""
         if self.shared is None:
             self.total += size + products / FUSED
-            self.started += 1
+            self.called()
             return False
         moving = [x for x in operands if not x.shared]
         small = len(moving) == 2 and size <= SMALL[0] and products <= SMALL[1] * size
@@ -76,7 +79,8 @@ class Cost:
         elif moving:
             self.total += size + sum(prod(x.shape) for x in moving if x.fused)
             self.total += products / SHARED if len(moving) < 2 else products / FUSED
-            self.started += len(moving) == 2
+            if len(moving) == 2:
+                self.called()
         return small
 
 
@@ -270,22 +274,23 @@ def _abstract_opaque(op: LinearOperator, cost: Cost) -> LinearOperator:
             return tuple(map(image, space.parts))
         return AbstractArray(tuple(space.shape or ()), space.dtype, cost)
 
-    def applied(codomain: Space) -> Any:
+    def applied(codomain: Space, work: float) -> Any:
         def apply(x: Any) -> Any:
             cost.total += work
-            cost.started += 1
+            if op.started:
+                cost.launched(op.started)
+            else:
+                cost.called()
             return image(codomain)
 
         return apply
 
-    work = op.work
     return LinearMap(
-        applied(op.codomain),
-        applied(op.domain),
+        applied(op.codomain, op.work),
+        applied(op.domain, op.work_back),
         op.domain,
         op.codomain,
         op.label,
-        work=work,
         batch_axes=_alignment(op),
         lift=lambda x: AbstractArray(tuple(x.shape), x.dtype, cost),
     )
@@ -446,17 +451,24 @@ class StructureTable:
             self._dense[a] = self._cost.taken()
         return self._dense[a]
 
-    def application(self, a: int) -> tuple[float, float]:
-        """What applying structure a to elements of its domain costs: however many there are, and for each."""
+    def application(self, a: int, *, back: bool = False) -> tuple[float, float]:
+        """What applying structure a, or its transpose, costs for each element of its domain, and once for all."""
         element = self._elements[a]
         if element is None:
-            return 0.0, 1.0
-        if isinstance(element.domain, TupleSpace):
-            return 0.0, float(element.domain.size)
-        self._cost.parts()
+            return 1.0, 0.0
+        element = element.transpose() if back else element
+        packed = isinstance(element.domain, TupleSpace)
+        if packed and not is_opaque(element):
+            return float(element.domain.size), 0.0
+        self._cost.taken()
         fused = self._cost.shared is not None
-        element.apply(AbstractArray(element.domain.shape, np.dtype(element.domain.dtype or float), self._cost, fused=fused))
-        return self._cost.parts()
+        parts = [
+            AbstractArray(space.shape or (), np.dtype(space.dtype or float), self._cost, fused=fused)
+            for space in (element.domain.parts if packed else [element.domain])
+        ]
+        element.apply(tuple(parts) if packed else parts[0])
+        once = self._cost.once
+        return self._cost.taken() - once, once
 
     def uniform(self, a: int) -> int | None:
         """The size n of an element that maps n numbers to n numbers one by one (what such elements keep among them)."""

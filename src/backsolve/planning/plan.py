@@ -386,9 +386,10 @@ class _Costs:
         """What columns (forward) and rows (reverse) cost by substitution with an identity on the right."""
         if not self.dense:
             return {}
-        applied = [self.table.application(s) for row in self.into.values() for s in row.values()]
-        once = sum(first for first, _ in applied)
-        each = sum(second for _, second in applied)
-        each += sum((len(row) - 1) * self.network.spaces[i].size for i, row in self.into.items() if row)
-        sides = (("columns", self.network.sources), ("rows", self.network.outputs))
-        return {name: once + each * sum(self.network.spaces[k].size for k in side) for name, side in sides}
+        edges = [s for row in self.into.values() for s in row.values()]
+        sums = sum((len(row) - 1) * self.network.spaces[i].size for i, row in self.into.items() if row)
+        prices = {}
+        for name, back, side in (("columns", False, self.network.sources), ("rows", True, self.network.outputs)):
+            each, once = (sum(part) for part in zip((sums, 0.0), *(self.table.application(s, back=back) for s in edges)))
+            prices[name] = each * sum(self.network.spaces[k].size for k in side) + once
+        return prices
