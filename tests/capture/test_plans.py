@@ -260,3 +260,34 @@ def test_a_loop_goes_forth_where_rows_and_columns_are_as_many():
         return [eqn.params["reverse"] for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
 
     assert loops(bs.jacobian(orbit)) == [False]
+
+
+def test_adding_at_indices_costs_more_than_picking_by_them(double_precision):
+    """The transpose of a gather is a scatter, entry after entry; forwards it is a part of the loop that reads it."""
+    r = np.random.default_rng(0)
+    x, knots, values = r.uniform(size=20), np.linspace(0, 1, 100), r.normal(size=100)
+
+    def interpolated(values):
+        return jnp.interp(x, knots, values)
+
+    assert bs.plan(interpolated, values).method == "columns"
+    for f in (
+        interpolated,
+        lambda v: jnp.sum(interpolated(v) ** 2),
+        lambda v: jax.ops.segment_sum(v, jnp.arange(100) % 7, 7),
+    ):
+        expected = reference.jacobian(f)(values)
+        for order in ORDERS:
+            J = bs.jacobian(f, order=order)
+            for found in (J(values), jax.jit(J)(values), jax.jit(jax.vmap(J))(values[None])[0]):
+                np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_table_filled_entry_by_entry_in_markowitz_order(double_precision):
+    x = jnp.linspace(0.1, 1.0, 8)
+
+    def f(x):
+        return common_subsequence(x, 4)
+
+    for found in (bs.jacobian(f, order="markowitz")(x), jax.jit(bs.jacobian(f, order="markowitz"))(x)):
+        np.testing.assert_allclose(found, reference.jacobian(f)(x), rtol=1e-10, atol=1e-12)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from backsolve.operators import Einsum, Product, Scaling, Sum, einsum
 from backsolve.operators.closed_form import add, compose_closed, dense_array
 from backsolve.operators.moves import Reshape, Slice
-from backsolve.planning.costs import START, AbstractArray, Cost, StructureTable, abstracted
+from backsolve.planning.costs import START, AbstractArray, Cost, StructureTable, abstracted, entries
 
 from ..chains import chains, einsums, examples, multiplied
 from ..operators.test_closed_form import mixed_chains
@@ -135,3 +135,9 @@ def test_the_products_of_two_matrices_are_counted():
     number = table.number(2.0)
     assert table.number(3) == number
     assert table.product(number, number).multiplications == 1
+
+
+def test_a_product_has_no_more_entries_than_its_matrix():
+    """However long it is: of two hundred sums of all entries of an array."""
+    each = einsum("i", "j", sizes={"i": 50, "j": 50})
+    assert entries(Product((each,) * 200)) == 2500

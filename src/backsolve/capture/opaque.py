@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,12 @@ from backsolve.tracing.series import array
 __all__ = ["LinearEquation", "jointly", "linear"]
 
 # A loop goes back by what it has put down at each step, and forth beside the program's own (see `xla.in_step`).  A row took
-# 0.5 to 8 times as long as a column by JAX's own modes through fifteen loops of 4 to 100 steps at 1,000 points, as a median:
-BACK = 2.0
+# 0.5 to 8 times as long as a column by JAX's own modes through fifteen loops of 4 to 100 steps at 1,000 points, on average:
+BACK = 2.6
+# An entry that is added to another at an index takes 2 to 5 ns, one picked by an index, of which nothing else is read, 0.2
+# to 1, and one that is written 0.1 to 0.3 (float32, rows of 200 to 10,000 entries, of which there were 1 to 1,000).
+ADDED = 16.0
+SCATTERS = ("scatter", "scatter-add", "scatter-sub")
 
 
 def _itself(x: Any) -> Any:
@@ -66,7 +70,7 @@ class LinearEquation(LinearOperator):
             spaces = (TupleSpace(tuple(into)), TupleSpace(tuple(out))) if packed else (into[0], out[0])
         self.domain, self.codomain = spaces
         self._aligned: list[Aligned] | None = None
-        self._times: tuple[float, float] | None = None
+        self._times: _Effort | None = None
 
     def __deepcopy__(self, memo: Any) -> LinearEquation:
         spaces = (self.domain, self.codomain)
@@ -96,29 +100,21 @@ class LinearEquation(LinearOperator):
 
     @property
     def work(self) -> float:
-        return self._each_way * (BACK if self.transposed and self._is_loop else 1.0)
+        return self._effort.back if self.transposed else self._effort.forth
 
     @property
     def work_back(self) -> float:
-        return self._each_way * (BACK if not self.transposed and self._is_loop else 1.0)
+        return self._effort.forth if self.transposed else self._effort.back
 
     @property
     def started(self) -> float:
-        return self._counts[1]
+        return self._effort.started
 
     @property
-    def _each_way(self) -> float:
-        return self._counts[0]
-
-    @property
-    def _counts(self) -> tuple[float, float]:
+    def _effort(self) -> _Effort:
         if self._times is None:
-            self._times = _work(self.eqn)
+            self._times = _Effort.of(self.eqn)
         return self._times
-
-    @property
-    def _is_loop(self) -> bool:
-        return bool(self.eqn.primitive.name == "scan")
 
     def lifted(self, x: Any) -> Any:
         return array(x)
@@ -146,24 +142,40 @@ class LinearEquation(LinearOperator):
         return jx.where(self.eqn)
 
 
-def _work(eqn: Any) -> tuple[float, float]:
-    """About how many scalar operations an equation takes: the entries it writes, once for each turn of its loops.
+class _Effort(NamedTuple):
+    """About how many scalar operations an equation takes, and its transpose, and how many equations its loops start.
 
-    And how many equations are started in these turns.
+    It is the entries that are read and written, once for each turn of its loops.
     """
-    total = started = 0.0
-    waiting = [(eqn, 1.0)]
-    while waiting:
-        at, times = waiting.pop()
-        total += times * sum(float(np.prod(getattr(v.aval, "shape", ()))) for v in (*at.invars, *at.outvars))
-        each_entry = record_of(at.primitive.name).work
-        if each_entry is not None:
-            total += times * float(np.prod(at.outvars[0].aval.shape)) * each_entry(at)
-        turns = times * float(at.params.get("length", 1) or 1)
-        inner = list(jx.inner_equations(at.params))
-        started += turns * len(inner)
-        waiting.extend((e, turns) for e in inner)
-    return total, started
+
+    forth: float
+    back: float
+    started: float
+
+    @staticmethod
+    def of(eqn: Any) -> _Effort:
+        """That of an equation with all that is inside."""
+        forth = back = started = 0.0
+        waiting = [(eqn, 1.0)]
+        while waiting:
+            at, times = waiting.pop()
+            each = sum(map(_entries, (*at.invars, *at.outvars)))
+            each_entry = record_of(at.primitive.name).work
+            if each_entry is not None:
+                each += _entries(at.outvars[0]) * each_entry(at)
+            picked = _entries(at.outvars[0]) if at.primitive.name == "gather" else 0.0
+            added = _entries(at.invars[2]) if at.primitive.name in SCATTERS else 0.0
+            forth += times * (each + ADDED * added - (_entries(at.invars[0]) if picked else 0.0))
+            back += times * (each + ADDED * picked)
+            turns = times * float(at.params.get("length", 1) or 1)
+            inner = list(jx.inner_equations(at.params))
+            started += turns * len(inner)
+            waiting.extend((e, turns) for e in inner)
+        return _Effort(forth, BACK * back if eqn.primitive.name == "scan" else back, started)
+
+
+def _entries(v: Any) -> float:
+    return float(np.prod(getattr(v.aval, "shape", ())))
 
 
 def linear(eq: Equation, k: int, **changed: Any) -> LinearOperator:

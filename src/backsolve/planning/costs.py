@@ -27,7 +27,7 @@ from backsolve.operators.einsum import Factor, Reciprocal
 from backsolve.operators.moves import Component, Reshape, move_key
 from backsolve.sparse.materialize import register_kernels
 
-__all__ = ["AbstractArray", "Cost", "CostGraph", "EdgeProduct", "Sharing", "StructureTable", "abstracted"]
+__all__ = ["AbstractArray", "Cost", "CostGraph", "EdgeProduct", "Sharing", "StructureTable", "abstracted", "entries"]
 
 
 FUSED = 8  # products summed in a contraction cost an eighth of a product written to memory: measured on XLA's CPU
@@ -537,8 +537,9 @@ def entries(op: LinearOperator) -> int:
         if isinstance(op, Product):
             count = entries(op.factors[-1])
             for left, right in zip(op.factors[-2::-1], op.factors[:0:-1], strict=True):
-                count = ceil(count * entries(left) / max(right.codomain.size, 1))
-            return min(full, count)
+                count = -(-count * entries(left) // max(right.codomain.size, 1))
+                count = min(count, left.codomain.size * op.domain.size)
+            return count
         return full
     return min(op.domain.size, op.codomain.size)
 

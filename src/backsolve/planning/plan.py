@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -386,10 +387,11 @@ class _Costs:
         """What columns (forward) and rows (reverse) cost by substitution with an identity on the right."""
         if not self.dense:
             return {}
-        edges = [s for row in self.into.values() for s in row.values()]
-        sums = sum((len(row) - 1) * self.network.spaces[i].size for i, row in self.into.items() if row)
+        edges = [(i, j, s) for i, row in self.into.items() for j, s in row.items()]
         prices = {}
         for name, back, side in (("columns", False, self.network.sources), ("rows", True, self.network.outputs)):
-            each, once = (sum(part) for part in zip((sums, 0.0), *(self.table.application(s, back=back) for s in edges)))
+            each, once = (sum(part) for part in zip(*(self.table.application(s, back=back) for *_, s in edges), (0.0, 0.0)))
+            ends = Counter(j if back else i for i, j, _ in edges)  # what several edges lead to is summed
+            each += sum((count - 1) * self.network.spaces[k].size for k, count in ends.items())
             prices[name] = each * sum(self.network.spaces[k].size for k in side) + once
         return prices
