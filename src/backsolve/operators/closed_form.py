@@ -79,9 +79,14 @@ def compose(a: LinearOperator, b: LinearOperator) -> LinearOperator:
 def _joined(left: tuple[LinearOperator, ...], right: tuple[LinearOperator, ...]) -> LinearOperator:
     """The product of two runs of factors, merged where they meet for as long as that gives a closed form."""
     factors, pending = list(right), list(left)
+    own = len(pending)  # how many of these are factors of the left run, none of which merges with the next
     while pending:
+        own = min(own, len(pending))
         last = pending.pop()
         inner = _look_up(COMPOSE, last, factors[0]) if factors else last
+        if inner is None and own > len(pending):
+            factors = [*pending, last, *factors]
+            break
         if inner is None:
             factors.insert(0, last)
             continue
@@ -241,6 +246,8 @@ def closed_form(op: LinearOperator) -> LinearOperator:
     """op with a lazy sum multiplied out: over the Kronecker deltas that all its terms share, else densely."""
     if isinstance(op, Product) and any(isinstance(f, Sum) for f in op.factors):
         factors = [closed_form(f) for f in op.factors]
+        if all(f is g for f, g in zip(factors, op.factors, strict=True)):
+            return op
         op = factors[-1]
         for f in factors[-2::-1]:
             op = compose(f, op)
