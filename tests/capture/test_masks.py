@@ -199,3 +199,64 @@ def test_a_mask_of_the_argument_hides_when_it_is_applied():
         op = bs.jacobian(logarithms, format="operator", order=order)(v).entries[0, 0]
         assert_close(op @ jnp.ones(4), jax.jvp(logarithms, (v,), (jnp.ones(4),))[1])
         assert_close(op.todense(), jax.jacfwd(logarithms)(v))
+
+
+# ---- what a known mask hides ----------------------------------------------------------------------------------------------
+LOWER = np.tril(np.ones((5, 5), bool))
+
+
+def attention(x):
+    scores = jnp.where(LOWER, jnp.outer(x, x), -jnp.inf)
+    return jax.nn.softmax(scores, axis=-1) @ x
+
+
+def by_hand(x):
+    n = x.shape[0]
+    scores = jnp.where(jnp.arange(n)[:, None] >= jnp.arange(n), jnp.outer(x, x), -jnp.inf)
+    weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True) @ x
+
+
+def added(x):
+    """The mask as numbers that are added."""
+    weights = jax.nn.softmax(jnp.outer(x, x) + jnp.where(LOWER, 0.0, -jnp.inf), axis=-1)
+    return (weights * jnp.sin(x)).sum(axis=1) + weights[:, 0]
+
+
+def dropped(x):
+    keep = jax.random.bernoulli(jax.random.key(3), 0.5, x.shape)
+    return jnp.cumsum(jnp.where(keep, jnp.sin(x) / 0.5, 0.0))
+
+
+@pytest.mark.parametrize("f", [attention, by_hand, added, dropped], ids=lambda f: f.__name__)
+def test_what_a_known_mask_hides_is_in_no_pattern(f, double_precision):
+    points = np.random.default_rng(0).normal(size=(4, 5))
+    dense = np.asarray(reference.compiled(jax.vmap(jax.jacfwd(f)))(points))
+    exact = (dense != 0).any(0)
+    J, pattern = bs.jacobian(f, format="sparse"), bs.sparsity(f, points[0]).toarray()
+    np.testing.assert_array_equal(pattern, exact)
+    for x, expected in zip(points, dense, strict=True):
+        for found in (J(x), jax.jit(J)(x), bs.jacobian(f, format="sparse", order="reverse")(x)):
+            np.testing.assert_allclose(found.toarray(), expected, rtol=1e-10, atol=1e-12)
+    batch = jax.jit(jax.vmap(lambda x: J(x).todense()))(points)
+    np.testing.assert_allclose(batch, dense, rtol=1e-10, atol=1e-12)
+
+
+def test_what_an_unknown_mask_hides_may_be_anywhere(double_precision):
+    def f(x):
+        return jax.nn.softmax(jnp.where(x > 0, x, -jnp.inf))
+
+    assert bs.sparsity(f, jnp.ones(4)).nnz == 16
+    x = jnp.array([1.0, -1.0, 0.5, 2.0])
+    np.testing.assert_allclose(bs.jacobian(f, format="sparse")(x).toarray(), reference.jacobian(f)(x), rtol=1e-12)
+
+
+def test_a_zero_hides_nothing_that_is_not_finite_for_certain():
+    """What is known of one operand, with the other one known too, is what it gives: 0/0 and 0·∞ are no zeros."""
+
+    def f(x):
+        zeros = jnp.where(LOWER[0], x, 0.0)
+        return (zeros / jnp.where(LOWER[1], 1.0, 0.0)) * x, zeros * jnp.where(LOWER[1], 1.0, jnp.inf) * x
+
+    for A in bs.sparsity(f, jnp.ones(5)):
+        assert A.toarray()[2:].diagonal(2).all()

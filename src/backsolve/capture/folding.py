@@ -27,14 +27,18 @@ from backsolve.tracing.jaxpr import (
 )
 from backsolve.tracing.series import bind_primitive, constant_of, made_by, scan_counts
 
-__all__ = ["MANY", "Partly", "fold", "known_value", "partly_known", "wholly_known"]
+__all__ = ["MANY", "Partly", "fold", "known_value", "known_zeros", "partly_known", "wholly_known"]
 
 _EXACT = (np.dtype("float32"), np.dtype("float64"))  # whose sums and products NumPy rounds as XLA does
 MANY = 2**18  # floating-point numbers that are written into a program as a constant
+CASES = 30  # that are selected from, at most
 FAR = 100  # equations that are read back from an index: some twelve make one of each axis
 
 _COPIES = ("select_n", "convert_element_type", "gather", "dynamic_slice", "dynamic_update_slice", "scatter")
 _ENTRYWISE = (Kind.CHEAP, Kind.SINE, Kind.DEAR)
+_JOINS = frozenset(("select_n", "concatenate", "pad", "scatter", "dynamic_update_slice"))  # what leaves a part known
+_RANDOM = frozenset(f"random_{name}" for name in ("seed", "wrap", "unwrap", "fold_in", "split", "clone", "bits"))
+_LIMITS = frozenset(("exp", "exp2", "logistic", "mul", "div", "add", "sub", "select_n"))
 
 
 class Partly(NamedTuple):
@@ -69,11 +73,21 @@ def fold(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
         >>> fold(eqn, [np.arange(3), 5])
         [Array([5, 6, 7], dtype=int32)]
     """
+    if eqn.primitive.name in _RANDOM:
+        return _drawn(eqn, inputs)
     outputs = _folded(eqn, inputs)
     if outputs is None:
         return None
     with jax.ensure_compile_time_eval():
         return [jnp.asarray(y, y.dtype) for y in outputs]  # without the dtype JAX compiles a program for each shape
+
+
+def _drawn(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
+    """The random keys and bits of an equation whose operands are known: the same in every run."""
+    if any(x is None or is_traced(x) for x in inputs) or any(prod(v.aval.shape) > MANY for v in eqn.outvars):
+        return None
+    with jax.ensure_compile_time_eval():
+        return bind_primitive(eqn.primitive, eqn.params, inputs)
 
 
 def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
@@ -149,10 +163,11 @@ def partly_known(x: Any) -> Partly | None:
     return _parts_of([x])[0] if _kind(getattr(x, "dtype", None)) in "iub" else None
 
 
-def _parts_of(xs: Sequence[Any]) -> list[Partly | None]:
+def _parts_of(xs: Sequence[Any], *, limits: bool = False) -> list[Partly | None]:
     """The same of several arrays, for which an equation that made more than one of them is worked out once.
 
-    Of a few floating-point numbers too (`MANY`), where they are moved, or rounded as XLA does it.
+    Of a few floating-point numbers too (`MANY`), where they are moved, or rounded as XLA does it.  With ``limits`` also what
+    follows from one operand whatever finite numbers the others are, see `known_zeros`.
     """
     parts: dict[int, Partly | None] = {}
     equations: dict[int, tuple[Any, int]] = {}
@@ -162,7 +177,7 @@ def _parts_of(xs: Sequence[Any]) -> list[Partly | None]:
         if id(at) in parts or id(at) in equations:
             continue
         whole = _at_once(at)
-        source = _read_back(at) if whole is None and len(equations) < FAR * len(xs) else None
+        source = _read_back(at, limits) if whole is None and len(equations) < FAR * len(xs) else None
         if source is None:
             parts[id(at)] = whole
         else:
@@ -180,7 +195,7 @@ def _parts_of(xs: Sequence[Any]) -> list[Partly | None]:
                 if missing:
                     stack.extend(missing)
                     continue
-                made[id(eqn)] = _partly(eqn, [parts[id(v)] for v in eqn.invars], asked[id(eqn)])
+                made[id(eqn)] = _partly(eqn, [parts[id(v)] for v in eqn.invars], asked[id(eqn)], limits)
             parts[id(at)] = made[id(eqn)][number]
         stack.pop()
     return [parts[id(x)] for x in xs]
@@ -189,6 +204,20 @@ def _parts_of(xs: Sequence[Any]) -> list[Partly | None]:
 def wholly_known(xs: Sequence[Any]) -> list[np.ndarray[Any, Any] | None]:
     """The numbers of arrays of which all are known, of floating-point ones where they are few; None of others."""
     return [None if part is None or not part.known.all() else part.numbers for part in _parts_of(xs)]
+
+
+def known_zeros(xs: Sequence[Any]) -> list[np.ndarray[Any, Any] | None]:
+    """Where floating-point arrays are zero whatever the finite numbers are that they are made of; None of others.
+
+    So is the exponential of what a known mask has set to −∞, and what is multiplied with it, or divided by another number.
+    Cost: the equations that made the arrays are read back, and what is known among them is evaluated.
+    """
+    floats = [x for x in xs if is_traced(x) and _kind(getattr(x, "dtype", None)) == "f" and x.shape and _tells(x)]
+    found: dict[int, np.ndarray[Any, Any]] = {}
+    for x, part in zip(floats, _parts_of(floats, limits=True), strict=True):
+        if part is not None and (zero := part.known & (part.numbers == 0)).any():
+            found[id(x)] = zero
+    return [found.get(id(x)) for x in xs]
 
 
 def _at_once(x: Any) -> Partly | None:
@@ -204,35 +233,68 @@ def _tells(x: Any) -> bool:
     return kind in "iub" or (kind == "f" and x.dtype in _EXACT and prod(x.shape) <= MANY)
 
 
-def _read_back(x: Any) -> tuple[Any, int] | None:
+def _read_back(x: Any, limits: bool = False) -> tuple[Any, int] | None:
     """The equation that made numbers and which of its outputs they are, where it is known what it does."""
     source = made_by(x) if _tells(x) else None
     if source is None:
         return None
     eqn = source[0]
-    told = eqn.primitive.name == "scan" or inner_jaxpr(eqn) is not None or record_of(eqn.primitive.name).evaluate is not None
-    return source if told else None
+    name = eqn.primitive.name
+    told = name == "scan" or inner_jaxpr(eqn) is not None or record_of(name).evaluate is not None
+    return source if told or (limits and name in _LIMITS) else None
 
 
 def _wholly(value: np.ndarray[Any, Any]) -> Partly:
     return Partly(value, np.ones(value.shape, bool))
 
 
-def _partly(eqn: Any, operands: Sequence[Partly | None], asked: Sequence[bool]) -> Sequence[Partly | None]:
+def _partly(
+    eqn: Any, operands: Sequence[Partly | None], asked: Sequence[bool], limits: bool = False
+) -> Sequence[Partly | None]:
     """The outputs of an equation that are asked for, as far as they follow from what is known of its operands."""
     nothing = [None] * len(eqn.outvars)
     known = [x for x in operands if x is not None]
     if len(known) == len(operands) and all(x.known.all() for x in known):
         outputs = _folded(eqn, [x.numbers for x in known])
-        return nothing if outputs is None else list(map(_wholly, outputs))
+        if outputs is not None or not limits:
+            return nothing if outputs is None else list(map(_wholly, outputs))
     if eqn.effects:
         return nothing
     if eqn.primitive.name == "scan":
         return _partly_loop(eqn, operands, asked)
-    if not known:
+    if not known or (limits and eqn.primitive.name not in _JOINS and not any(x.known.any() and x.known.ndim for x in known)):
         return nothing
     body = inner_jaxpr(eqn)
-    return _partly_entries(eqn, operands) if body is None else _partly_body(*body, operands, asked)
+    if body is not None:
+        return _partly_body(*body, operands, asked, limits)
+    limit = _limit(eqn, operands) if limits and eqn.primitive.name in _LIMITS else None
+    return _partly_entries(eqn, operands) if limit is None else [limit]
+
+
+def _limit(eqn: Any, operands: Sequence[Partly | None]) -> Partly | None:
+    """What follows from a zero or an infinite number of one operand, or from a choice that is known."""
+    (aval,), name = [v.aval for v in eqn.outvars], eqn.primitive.name
+    if not _tells(aval) or len(operands) > CASES:
+        return None
+    given = [
+        Partly(np.zeros(v.aval.shape, v.aval.dtype), np.zeros(v.aval.shape, bool)) if x is None else x
+        for x, v in zip(operands, eqn.invars, strict=True)
+    ]
+    numbers, known = ([np.broadcast_to(part, aval.shape) for part in parts] for parts in zip(*given, strict=True))
+    zero, infinite = ([k & test(x) for x, k in zip(numbers, known, strict=True)] for test in (lambda x: x == 0, np.isinf))
+    every = np.logical_and.reduce(known)
+    if name in ("exp", "exp2", "logistic"):
+        return Partly(np.zeros(aval.shape, aval.dtype), infinite[0] & (numbers[0] < 0))
+    if name == "select_n":
+        which = np.where(known[0], numbers[0], 0).astype(int)
+        value, chosen = (np.choose(which, cases) for cases in (numbers[1:], known[1:]))
+        return Partly(np.where(known[0] & chosen, value, 0).astype(aval.dtype), known[0] & chosen)
+    one_zero = zero[0] | zero[1] if name == "mul" else zero[0] if name == "div" else np.zeros(aval.shape, bool)
+    one_infinite = (infinite[0] ^ infinite[1]) & (name in ("add", "sub"))
+    with np.errstate(all="ignore"):
+        value = record_of(name).evaluate(eqn.params, *numbers)  # type: ignore[misc]
+    value = np.where(every | one_infinite, value, 0)
+    return Partly(value.astype(aval.dtype), every | one_zero | one_infinite)
 
 
 def _partly_entries(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Partly | None]:
@@ -259,7 +321,7 @@ def _partly_entries(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Par
 
 
 def _partly_body(
-    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Partly | None], asked: Sequence[bool]
+    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Partly | None], asked: Sequence[bool], limits: bool
 ) -> list[Partly | None]:
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*map(_at_once, consts), *inputs), strict=True))
 
@@ -267,7 +329,7 @@ def _partly_body(
         return _at_once(literal_value(atom)) if is_literal(atom) else values.get(atom)
 
     for eqn, _ in live_equations(jaxpr, asked):
-        outputs = _partly(eqn, list(map(read, eqn.invars)), [True] * len(eqn.outvars))
+        outputs = _partly(eqn, list(map(read, eqn.invars)), [True] * len(eqn.outvars), limits)
         values.update(zip(eqn.outvars, outputs, strict=True))
     return list(map(read, jaxpr.outvars))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from backsolve.algebra.spaces import is_complex
 from backsolve.capture.columns_last import columns_together
-from backsolve.capture.folding import known_value
+from backsolve.capture.folding import known_value, known_zeros
 from backsolve.capture.index_maps import index_operator
 from backsolve.capture.inside import equation_pattern
 from backsolve.capture.opaque import LinearEquation
@@ -33,7 +33,7 @@ from backsolve.sparse.operator import Sparse, as_sparse, join_sparse, mirror_spa
 from backsolve.sparse.pattern import Pattern, from_entries, run_starts
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.series import explicit_mesh, is_spread
+from backsolve.tracing.series import constant_of, explicit_mesh, is_spread, made_by
 
 __all__ = ["sparse_edge", "sparse_jacobian", "sparse_pattern"]
 
@@ -157,7 +157,7 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
     nodes = None if isinstance(order, str) and order == "auto" else _nodes(order, system)
     whole = system.over_reals
     lower = lower and not any(map(is_complex, inputs))  # pairs of a complex Hessian are not symmetric
-    edge = _edges()
+    edge = _edges(whole)
     blocks = accumulate_sparse(whole.M, whole.L, whole.sinks, edge, nodes, lower=lower)
     if whole is not system:
         blocks = {(i, j): joined_sparse(op, outputs[i], inputs[j]) for (i, j), op in blocks.items()}
@@ -186,7 +186,7 @@ def sparse_pattern(system: System) -> list[list[SparseMatrix]]:
     """
     one_way("sparse", system.M, system.L)
     whole = system.over_reals
-    blocks = dependence(system.M, system.L, system.sinks, _edges()) if whole is system else None
+    blocks = dependence(system.M, system.L, system.sinks, _edges(whole)) if whole is system else None
     if blocks is None:
         rows = sparse_jacobian(system)
         return [[SparseMatrix(A.pattern, np.ones(A.nnz, bool), A.domain, A.codomain) for A in row] for row in rows]
@@ -200,16 +200,45 @@ def sparse_pattern(system: System) -> list[list[SparseMatrix]]:
     return [[block(i, out, j, into) for j, into in inputs] for i, out in enumerate(system.sinks.row_spaces)]
 
 
-def _edges() -> Callable[[LinearOperator], Sparse | Pattern | None]:
-    """`sparse_edge`, each operator looked at once."""
+def _edges(system: System) -> Callable[[LinearOperator], Sparse | Pattern | None]:
+    """`sparse_edge`, each operator looked at once, without what is known to be zero in the factors of a system's edges."""
     known: dict[int, tuple[Any, Any]] = {}  # by an operator's id, the operator and what is known of it
+    einsums = [op for A in (system.M, system.L) for op in A.entries.values() if isinstance(op, Einsum)]
+    arrays = list({id(f.array): f.array for op in einsums for f in op.factors}.values())
+    found = zip(arrays, known_zeros(arrays), strict=True) if _may_be_masked(arrays) else ()
+    zeros = {id(x): zero for x, zero in found if zero is not None}
 
     def edge(op: LinearOperator) -> Sparse | Pattern | None:
         if id(op) not in known:
-            known[id(op)] = op, sparse_edge(op)
+            known[id(op)] = op, sparse_edge(_without_zeros(op, zeros) if zeros and isinstance(op, Einsum) else op)
         return known[id(op)][1]  # type: ignore[no-any-return]
 
     return edge
+
+
+def _may_be_masked(arrays: Iterable[Any]) -> bool:
+    """Whether something selects numbers among the equations that made these, or a constant array has infinite ones."""
+    waiting = [x for x in arrays if jx.is_traced(x)]
+    seen = set(map(id, waiting))
+    for at in waiting:  # it grows meanwhile
+        source = made_by(at)
+        if source is None:
+            constant = constant_of(at)
+            if getattr(constant, "dtype", np.dtype(bool)).kind == "f" and np.ndim(constant) and np.isinf(constant).any():
+                return True
+            continue
+        if any(eqn.primitive.name == "select_n" for eqn in (source[0], *jx.inner_equations(source[0].params))):
+            return True
+        new = [v for v in source[0].invars if id(v) not in seen]
+        seen.update(map(id, new))
+        waiting.extend(new)
+    return False
+
+
+def _without_zeros(op: Einsum, zeros: Mapping[int, np.ndarray[Any, Any]]) -> Einsum:
+    """The same with a mask beside each factor of which some entries are known to be zero."""
+    masks = [Factor(~zeros[id(f.array)], f.labels, f.name) for f in op.factors if id(f.array) in zeros]
+    return Einsum((*op.factors, *masks), op.out, op.into, op.sizes, op.coef, op.dtypes) if masks else op
 
 
 def _nodes(order: Any, system: System) -> Iterable[int]:

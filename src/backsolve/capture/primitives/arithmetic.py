@@ -279,6 +279,12 @@ def _scaled(function: Callable[..., Any], *coefs: int, index_map: Any = None) ->
     return Primitive(lambda eq, k: multiple(eq, k, coefs[k]), None, Kind.CHEAP, each(function), index_map)
 
 
+def _seen_as(params: dict[str, Any], x: Any) -> Any:
+    """The bits of numbers as numbers of another type, of as many bits each."""
+    dtype = np.dtype(params["new_dtype"])
+    return np.asarray(x).view(dtype) if dtype.itemsize == x.dtype.itemsize else NotImplemented
+
+
 def _zero(function: Callable[..., Any] | None = None) -> Primitive:
     return Primitive(_no_edge, None, Kind.CHEAP, function and each(function), constant=lambda eqn: True)
 
@@ -347,6 +353,7 @@ ELEMENTWISE: dict[str, Primitive] = {
     "stop_gradient": _zero(np.asarray),
     "floor": _zero(np.floor),
     "ceil": _zero(np.ceil),
+    "bitcast_convert_type": Primitive(evaluate=_seen_as),
     "round": replace(_zero(), evaluate=_rounded),
     "nextafter": Primitive(lambda eq, k: multiple(eq, k, 1) if k == 0 else None, (0,), Kind.CHEAP),  # as JAX since 0.12
     **dict.fromkeys(("is_finite", "population_count", "clz"), _zero()),
