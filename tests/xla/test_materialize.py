@@ -140,3 +140,27 @@ def test_what_a_batch_shares_and_is_dear_is_written_down():
     assert [e.outvars[0].aval.shape for e in borders(drawn, X)] == [(4, 4)]
     assert not borders(lambda x: net(x, 0.5 * weights), X)
     assert_same(jax.jit(jax.vmap(bs.jacobian(drawn)))(X), jax.jit(jax.vmap(jax.jacobian(drawn)))(X))
+
+
+@ON_CPU
+@pytest.mark.parametrize(
+    ("other", "count"),
+    [
+        (lambda c, v: (0.1 * jnp.sin(c) + v, c), 1),
+        (lambda c, v: (0.1 * jnp.sin(c) + v, v), 2),
+        (lambda c, v: (0.1 * jnp.sin(c) - v, c), 2),
+        (lambda c, v: ((0.1 + 1e-15) * jnp.sin(c) + v, c), 2),
+        (lambda c, v: (0.1 * jnp.sin(c) + jax.lax.pow(v, 1.0), c), 2),
+    ],
+    ids=["the same", "another output", "another operation", "another number", "one more operation"],
+)
+def test_a_loop_that_is_repeated_is_run_once(other, count):
+    def f(x):
+        first = jax.lax.scan(lambda c, v: (0.1 * jnp.sin(c) + v, c), x[0], x)
+        second = jax.lax.scan(other, x[0], x)
+        return [*first, *second]
+
+    x = jnp.asarray(normal(6))
+    program = jax.make_jaxpr(lambda x: materialized(f, [x], SPARSE))(x)
+    assert sum(e.primitive.name == "scan" for e in program.eqns) == count
+    assert_same(jax.jit(lambda x: materialized(f, [x], SPARSE))(x), f(x))

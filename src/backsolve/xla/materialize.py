@@ -23,6 +23,7 @@ from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of
+from backsolve.tracing.series import scan_counts
 from backsolve.xla.in_step import in_step
 from backsolve.xla.in_turn import inexact, is_routine, later
 from backsolve.xla.joined import JOINED, is_one_loop, join, numbers_of
@@ -281,14 +282,31 @@ def _without_repetition(live: Sequence[Any]) -> tuple[Equations, dict[Any, Any]]
     for eqn in live:
         operands = [v if jx.is_literal(v) else names.get(v, v) for v in eqn.invars]
         name = eqn.primitive.name
-        if kind_of(name) not in (Kind.PICKS, Kind.REDUCES, Kind.OTHER):
-            key = (name, *map(_identity, operands), *eqn.params.items())
+        said = _said(eqn) if name == "scan" else None
+        if said or kind_of(name) not in (Kind.PICKS, Kind.REDUCES, Kind.OTHER):
+            key = (name, *map(_identity, operands), *(said or eqn.params.items()))
             first = seen.setdefault(key, eqn.outvars)
             if first is not eqn.outvars:
                 names.update(zip(eqn.outvars, first, strict=True))
                 continue
         kept.append((eqn, operands))
     return kept, names
+
+
+def _said(eqn: Any) -> tuple[Any, ...] | None:
+    """What is equal for loops that do the same at each step; None of one with a program inside, or of an unknown kind."""
+    closed, params = eqn.params["jaxpr"], eqn.params
+    jaxpr = closed.jaxpr
+    if eqn.effects or closed.consts or any(kind_of(e.primitive.name) is Kind.OTHER for e in jaxpr.eqns):
+        return None
+    numbers: dict[Any, int] = {}
+
+    def atom(v: Any) -> Any:
+        return _identity(v) if jx.is_literal(v) else numbers.setdefault(v, len(numbers))
+
+    heads = [(atom(v), v.aval) for v in jaxpr.invars]
+    body = [(e.primitive.name, *map(atom, (*e.invars, *e.outvars)), *e.params.items()) for e in jaxpr.eqns]
+    return (params["length"], params["reverse"], scan_counts(params), *heads, *body, *map(atom, jaxpr.outvars))
 
 
 def _identity(atom: Any) -> Any:
