@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
+from backsolve.planning.costs import START
 from backsolve.planning.plan import ORDERS, choose_order, make_plan
 from tests import reference
 
@@ -257,7 +258,7 @@ def linear_chain(sizes):
 def test_chains_cost_what_the_best_parenthesisation_does(sizes):
     f, x = linear_chain(sizes), jnp.asarray(normal(sizes[-1]))
     plan = bs.plan(f, x)
-    assert plan.cost <= 1.1 * best_parenthesisation(sizes)
+    assert plan.cost - START * (len(sizes) - 2) <= 1.1 * best_parenthesisation(sizes)
     assert_close(bs.jacobian(f, order=plan)(x), reference.jacobian(f)(x))
 
 
@@ -269,7 +270,7 @@ def test_a_net_narrow_in_the_middle(format):
     x = jnp.asarray(normal(60))
     plan = bs.plan(f, x, format=format)
     thin = 3 * 60 * 4
-    assert plan.cost <= 1.1 * (thin + (product_cost(60, 4, 60) if format == "array" else 0))
+    assert plan.cost <= 1.1 * thin + (START + 1.1 * product_cost(60, 4, 60) if format == "array" else 0)
     want = reference.jacobian(f)(x)
     got = bs.jacobian(f, format=format, order=plan)(x)
     assert_close(got if format == "array" else got[0, 0].todense(), want)
@@ -283,7 +284,7 @@ def test_a_tall_chain_times_a_wide_one():
     f, x = lambda x: jnp.sin(tall(wide(x))), jnp.asarray(0.01 * normal(40))
     plan = bs.plan(f, x)
     best = best_parenthesisation((40, 20, 10, 3, 10, 20, 40))
-    assert plan.cost <= 1.1 * (best + 40 * 20 + 40 * 40)  # sin's diagonal on whichever side
+    assert plan.cost - 5 * START <= 1.1 * (best + 40 * 20 + 40 * 40)  # sin's diagonal on whichever side
     assert_close(bs.jacobian(f, order=plan)(x), reference.jacobian(f)(x))
 
 

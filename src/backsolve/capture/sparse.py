@@ -223,8 +223,8 @@ def _may_be_masked(arrays: Iterable[Any]) -> bool:
     for at in waiting:  # it grows meanwhile
         source = made_by(at)
         if source is None:
-            constant = constant_of(at)
-            if getattr(constant, "dtype", np.dtype(bool)).kind == "f" and np.ndim(constant) and np.isinf(constant).any():
+            constant = known_value(constant_of(at))
+            if constant is not None and constant.dtype.kind == "f" and constant.ndim and np.isinf(constant).any():
                 return True
             continue
         if any(eqn.primitive.name == "select_n" for eqn in (source[0], *jx.inner_equations(source[0].params))):
