@@ -1,12 +1,14 @@
 """Constant folding: what is known while tracing, against JAX's own numbers."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
-from backsolve.capture.folding import fold, known_value
+from backsolve.capture.folding import Partly, _partly_entries, fold, known_value
 
 FOLDED = [
     lambda i: i + 5 - 2 * i,
@@ -83,3 +85,14 @@ def test_what_is_traced_or_rounded_otherwise_is_not_folded():
     assert known_value(None) is None
     floating = jax.make_jaxpr(lambda x: jnp.exp(x))(1.0).eqns[0]
     assert fold(floating, [1.0]) is None
+
+
+def test_what_is_not_known_yet_warns_of_nothing():
+    """Zeros stand for it, also where it is divided by."""
+    eqn = jax.make_jaxpr(lambda a, b: a / b)(jnp.ones(2), jnp.ones(2)).eqns[0]
+    half = Partly(np.array([0.0, 1.0], np.float32), np.array([False, True]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (found,) = _partly_entries(eqn, [half, None])
+        assert found is not None
+        assert not found.known.any()

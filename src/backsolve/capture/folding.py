@@ -307,7 +307,8 @@ def _partly_entries(eqn: Any, operands: Sequence[Partly | None]) -> Sequence[Par
         Partly(np.zeros(v.aval.shape, v.aval.dtype), np.zeros(v.aval.shape, bool)) if x is None else x
         for x, v in zip(operands, eqn.invars, strict=True)
     ]
-    numbers: Any = record.evaluate(eqn.params, *(x.numbers for x in given))
+    with np.errstate(all="ignore"):  # XLA warns of nothing either
+        numbers: Any = record.evaluate(eqn.params, *(x.numbers for x in given))
     if numbers is NotImplemented:
         return nothing
     if record.kind in _ENTRYWISE:
