@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.dtypes import float0
 
@@ -225,7 +226,7 @@ def _step(frame: Frame, eqn: Any, wanted: list[bool], program: Program) -> Frame
     inputs = [value for value, _ in read]
     preds = [node for _, node in read]
     if program.fold and "branches_platforms" in eqn.params:  # a choice that the device makes for all of them
-        eqn, inputs, preds = jx.on_this_platform(eqn), inputs[1:], preds[1:]
+        eqn, inputs, preds = _on_this_platform(eqn), inputs[1:], preds[1:]
     body = jx.inner_jaxpr(eqn)
     if not wanted or all(node is None for node in preds):
         if program.fold and body is not None and not eqn.effects:
@@ -368,3 +369,15 @@ def _linearized(frame: Frame, eq: jx.Equation, preds: list[int | None], wanted: 
         frame.write(outvars, out, [next(it) if m else None for m in moves])
 
     return Frame(jaxpr, values, nodes, resume, origin)
+
+
+def _on_this_platform(eqn: Any) -> Any:
+    """Of a choice by platforms, a call of the branch that the default device takes, without the operand that chooses."""
+    platforms = eqn.params["branches_platforms"]
+    own = jax.default_backend()
+    number = next((k for k, names in enumerate(platforms) if names is not None and own in names), platforms.index(None))
+    branch = eqn.params["branches"][number]
+    call = jax.make_jaxpr(jax.jit(lambda *args: jx.evaluated(branch, args)))
+    struct: Any = jax.ShapeDtypeStruct
+    call_eqn = call(*[struct(v.aval.shape, v.aval.dtype) for v in eqn.invars[1:]]).eqns[0]
+    return call_eqn.replace(invars=eqn.invars[1:], outvars=eqn.outvars, source_info=eqn.source_info)

@@ -445,18 +445,6 @@ def inner_jaxpr(eqn: Any, *, custom: bool = False) -> tuple[Any, Sequence[Any]] 
     return None
 
 
-def on_this_platform(eqn: Any) -> Any:
-    """Of a choice by platforms, a call of the branch that the default device takes, without the operand that chooses."""
-    platforms = eqn.params["branches_platforms"]
-    own = jax.default_backend()
-    number = next((k for k, names in enumerate(platforms) if names is not None and own in names), platforms.index(None))
-    branch = eqn.params["branches"][number]
-    call = jax.make_jaxpr(jax.jit(lambda *args: eval_jaxpr(branch.jaxpr, branch.consts, *args)))
-    struct: Any = jax.ShapeDtypeStruct
-    call_eqn = call(*[struct(v.aval.shape, v.aval.dtype) for v in eqn.invars[1:]]).eqns[0]
-    return call_eqn.replace(invars=eqn.invars[1:], outvars=eqn.outvars, source_info=eqn.source_info)
-
-
 def named_axes(eqn: Any) -> set[str]:
     """Names of the axes of a `vmap` or `shard_map` around the program over which an equation works.
 
