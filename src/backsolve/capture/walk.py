@@ -18,7 +18,7 @@ from backsolve.operators.moves import Component
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import dependent, linearize_equation, push_tangents
 from backsolve.tracing.jaxpr import FALLBACK, Primitive, record_of
-from backsolve.tracing.series import in_this_mesh
+from backsolve.tracing.series import NamedAxisEffect, in_this_mesh
 
 __all__ = ["Program", "one_way", "walk"]
 
@@ -130,7 +130,7 @@ def _across(*matrices: OperatorMatrix) -> set[str]:
     waiting = [op for A in matrices for op in A.entries.values()]
     for op in waiting:  # it grows meanwhile
         waiting.extend(getattr(op, "terms", ()))
-        found |= jx.named_axes(op.eqn) if isinstance(op, LinearEquation) else set()
+        found |= _named_axes(op.eqn) if isinstance(op, LinearEquation) else set()
     return found
 
 
@@ -381,3 +381,20 @@ def _on_this_platform(eqn: Any) -> Any:
     struct: Any = jax.ShapeDtypeStruct
     call_eqn = call(*[struct(v.aval.shape, v.aval.dtype) for v in eqn.invars[1:]]).eqns[0]
     return call_eqn.replace(invars=eqn.invars[1:], outvars=eqn.outvars, source_info=eqn.source_info)
+
+
+def _named_axes(eqn: Any) -> set[str]:
+    """Names of the axes of a `vmap` or `shard_map` around the program over which an equation works.
+
+    As JAX puts them down in its effects; a permutation has none there.
+    """
+    found: set[str] = set()
+    waiting = [eqn]
+    for at in waiting:  # it grows meanwhile
+        found |= {effect.name for effect in at.effects if isinstance(effect, NamedAxisEffect)}
+        if at.primitive.name in ("pbroadcast", "ppermute"):
+            names = at.params["axis_name"]
+            found |= {names} if isinstance(names, str) else set(names)
+        elif at.primitive.name != "shard_map":  # which has axes of its own inside
+            waiting.extend(jx.inner_equations(at.params))
+    return found

@@ -445,23 +445,6 @@ def inner_jaxpr(eqn: Any, *, custom: bool = False) -> tuple[Any, Sequence[Any]] 
     return None
 
 
-def named_axes(eqn: Any) -> set[str]:
-    """Names of the axes of a `vmap` or `shard_map` around the program over which an equation works.
-
-    As JAX puts them down in its effects; a permutation has none there.
-    """
-    found: set[str] = set()
-    waiting = [eqn]
-    for at in waiting:  # it grows meanwhile
-        found |= {effect.name for effect in at.effects if isinstance(effect, series.NamedAxisEffect)}
-        if at.primitive.name in ("pbroadcast", "ppermute"):
-            names = at.params["axis_name"]
-            found |= {names} if isinstance(names, str) else set(names)
-        elif at.primitive.name != "shard_map":  # which has axes of its own inside
-            waiting.extend(inner_equations(at.params))
-    return found
-
-
 def inner_equations(params: dict[str, Any]) -> list[Any]:
     """The equations of all jaxprs among an equation's parameters."""
     return [eqn for jaxpr in series.jaxprs_in_params(params) for eqn in jaxpr.eqns]
