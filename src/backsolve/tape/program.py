@@ -74,27 +74,19 @@ class Tape:
             self._running = None
             return len(self._stages) - 1
 
-    def _follow(self, jaxpr: Any, consts: Sequence[Any], values: dict[Any, Value]) -> None:
+    def _follow(self, jaxpr: Any, constants: Sequence[Any], values: dict[Any, Value]) -> None:
         """Every equation, those inside calls too."""
-        values.update((v, known(c, v.aval)) for v, c in zip(jaxpr.constvars, consts, strict=True))
-        stack: list[Any] = [(iter(jx.live_equations(jaxpr)), None, None)]
-        while stack:
-            equations, inner, call = stack[-1]
-            eqn, _ = next(equations, (None, None))
-            if eqn is None:
-                stack.pop()
-                if call is not None:
-                    values.update(zip(call.outvars, [_value(v, values) for v in inner.outvars], strict=True))
+        values.update((v, known(c, v.aval)) for v, c in zip(jaxpr.constvars, constants, strict=True))
+        for eqn, body, consts in jx.opened(jaxpr, custom=True):
+            if body is not None and consts is None:
+                values.update(zip(eqn.outvars, [_value(v, values) for v in body.outvars], strict=True))
                 continue
             operands = [_value(v, values) for v in eqn.invars]
-            body = jx.inner_jaxpr(eqn, custom=True)
-            if body is None:
+            if body is None or consts is None:
                 values.update(zip(eqn.outvars, outputs(self._numbers, eqn, operands), strict=True))
                 continue
-            inside, consts = body
-            values.update((v, known(c, v.aval)) for v, c in zip(inside.constvars, consts, strict=True))
-            values.update(zip(inside.invars, operands, strict=True))
-            stack.append((iter(jx.live_equations(inside)), inside, eqn))
+            values.update((v, known(c, v.aval)) for v, c in zip(body.constvars, consts, strict=True))
+            values.update(zip(body.invars, operands, strict=True))
 
     # ---- what is needed, once -----------------------------------------------------------------------------------------
     def _needed(self, results: Ids) -> tuple[list[Group], Ids]:

@@ -445,6 +445,27 @@ def inner_jaxpr(eqn: Any, *, custom: bool = False) -> tuple[Any, Sequence[Any]] 
     return None
 
 
+def opened(jaxpr: Any, *, custom: bool = False) -> Iterator[tuple[Any, Any, Sequence[Any] | None]]:
+    """The live equations of a program with what it calls in the place of the calls, in their order.
+
+    Each as ``(eqn, None, None)``; a call as ``(eqn, body, constants)`` before its body, and ``(eqn, body, None)`` behind it.
+    ``custom`` is that of `inner_jaxpr`.
+    """
+    stack: list[Any] = [(iter(live_equations(jaxpr)), None, None)]
+    while stack:
+        equations, call, inside = stack[-1]
+        eqn, _ = next(equations, (None, None))
+        if eqn is None:
+            stack.pop()
+            if call is not None:
+                yield call, inside, None
+        elif (body := inner_jaxpr(eqn, custom=custom)) is None:
+            yield eqn, None, None
+        else:
+            stack.append((iter(live_equations(body[0])), eqn, body[0]))
+            yield eqn, *body
+
+
 def inner_equations(params: dict[str, Any]) -> list[Any]:
     """The equations of all jaxprs among an equation's parameters."""
     return [eqn for jaxpr in series.jaxprs_in_params(params) for eqn in jaxpr.eqns]

@@ -122,26 +122,18 @@ class _Packing:
     # ---- reading -----------------------------------------------------------------------------------------------------
     def _read(self) -> bool:
         """Put every equation down; False where one has effects, or arrays that are spread over devices or random keys."""
-        stack: list[Any] = [(iter(jx.live_equations(self.jaxpr)), None, None)]
-        while stack:
-            equations, inner, call = stack[-1]
-            eqn, _ = next(equations, (None, None))
-            if eqn is None:
-                stack.pop()
-                if call is not None:
-                    self.values.update(zip(call.outvars, [self._value(v) for v in inner.outvars], strict=True))
+        for eqn, body, consts in jx.opened(self.jaxpr):
+            if consts is None and body is not None:
+                self.values.update(zip(eqn.outvars, [self._value(v) for v in body.outvars], strict=True))
                 continue
             if eqn.effects or not all(_is_plain(v.aval) for v in (*eqn.invars, *eqn.outvars)):
                 return False
-            body = jx.inner_jaxpr(eqn)
-            if body is None:
+            if body is None or consts is None:
                 self._put(eqn)
                 continue
-            jaxpr, consts = body
             given = [self._value(v) for v in eqn.invars]
-            self._name(jaxpr.constvars, consts)
-            self.values.update(zip(jaxpr.invars, given, strict=True))
-            stack.append((iter(jx.live_equations(jaxpr)), jaxpr, eqn))
+            self._name(body.constvars, consts)
+            self.values.update(zip(body.invars, given, strict=True))
         return True
 
     def _name(self, constvars: Sequence[Any], consts: Sequence[Any]) -> None:
