@@ -95,7 +95,7 @@ def test_traced_arguments_are_jaxs():
 def test_where_jax_is_to_check_it_does():
     counted = Counted(lambda k, x: jnp.log(x))
     assert np.isnan(counted.called(1, [-X])).all()
-    with jax.debug_nans(True), pytest.raises(FloatingPointError):
+    with jax.debug_nans(True), pytest.raises(FloatingPointError, match=r"invalid value \(nan\)"):
         counted.called(1, [-X])
     with jax.disable_jit():
         counted.called(1, [X])

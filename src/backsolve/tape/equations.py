@@ -13,7 +13,7 @@ from jax.lax import GatherDimensionNumbers
 from backsolve.capture.index_maps import index_operator
 from backsolve.tape.numbers import Ids, NotServed, Numbers
 from backsolve.tape.operations import LOGIC, OPERATIONS, TRUTHS
-from backsolve.tracing.jaxpr import Kind, carries_derivatives, is_traced, record_of
+from backsolve.tracing.jaxpr import Kind, carries_derivatives, is_traced, record_of, where
 from backsolve.tracing.series import is_spread
 
 __all__ = ["Known", "Value", "ids_of", "known", "outputs"]
@@ -35,7 +35,7 @@ def known(x: Any, aval: Any) -> Known:
     """A constant of a program, as one of this type: NumPy's own may have another one."""
     spread = is_spread(aval) or (isinstance(x, jax.Array) and not is_traced(x) and len(x.devices()) > 1)
     if spread or is_traced(x) or getattr(getattr(aval, "dtype", None), "kind", "?") not in "biufc":
-        raise NotServed
+        raise NotServed(f"a constant of type {aval}")
     return Known(np.asarray(x, aval.dtype))
 
 
@@ -59,17 +59,17 @@ def outputs(numbers: Numbers, eqn: Any, operands: Sequence[Value]) -> Sequence[V
     types = [getattr(v.aval, "dtype", None) for v in eqn.outvars]
     served = numbers.dtype, np.dtype(bool)
     if eqn.effects or any(t is None or t not in served for t in types) or any(is_spread(v.aval) for v in eqn.outvars):
-        raise NotServed
+        raise NotServed(where(eqn))
     if record.kind in (Kind.MOVES, Kind.JOINS) and record.evaluate is not None:
         found = record.evaluate(params, *(ids_of(numbers, x) for x in operands))
         if found is NotImplemented:
-            raise NotServed
+            raise NotServed(where(eqn))
         return list(found) if several else [found]
     if name in _SPECIAL and (types == [numbers.dtype] or name == "gather"):
         return [_SPECIAL[name](numbers, eqn, operands)]
     truths = {v.aval.dtype.kind == "b" for v in eqn.invars}
     if name not in OPERATIONS or truths != {name in LOGIC} or types != [served[name in TRUTHS]]:
-        raise NotServed
+        raise NotServed(where(eqn))
     return [numbers.made(name, *(ids_of(numbers, x) for x in operands))]
 
 
@@ -113,7 +113,7 @@ def _multiplied(numbers: Numbers, params: dict[str, Any], left: Ids, right: Ids)
     shape = [*(left.shape[k] for k in (*batch_l, *free_l)), *(right.shape[k] for k in free_r)]
     batch, count = prod(left.shape[k] for k in batch_l), prod(left.shape[k] for k in contract_l)
     if not 0 < prod(shape) * count <= PRODUCTS:
-        raise NotServed
+        raise NotServed(f"a product of matrices with {prod(shape) * count:,} products of entries")
     rows = left.transpose(*batch_l, *free_l, *contract_l).reshape(batch, -1, 1, count)
     cols = right.transpose(*batch_r, *free_r, *contract_r).reshape(batch, 1, -1, count)
     products = numbers.made("mul", rows, cols).reshape(-1, count)
@@ -128,7 +128,7 @@ def _reduced(numbers: Numbers, eqn: Any, operands: Sequence[Value]) -> Ids:
     x, axes, shape = ids_of(numbers, operands[0]), eqn.params["axes"], eqn.outvars[0].aval.shape
     rows = np.moveaxis(x, axes, range(-len(axes), 0)).reshape(prod(shape), -1) if x.size else x
     if not rows.size:
-        raise NotServed
+        raise NotServed(where(eqn))
     operation = {"reduce_max": "max", "reduce_min": "min", "reduce_prod": "mul"}.get(eqn.primitive.name)
     if operation is None:
         return _added_up(numbers, rows).reshape(shape)
@@ -141,7 +141,7 @@ def _reduced(numbers: Numbers, eqn: Any, operands: Sequence[Value]) -> Ids:
 
 def _selected(numbers: Numbers, eqn: Any, operands: Sequence[Value]) -> Ids:
     if eqn.invars[0].aval.dtype.kind != "b" or len(operands) != 3:
-        raise NotServed
+        raise NotServed(where(eqn))
     return numbers.made("select", *(ids_of(numbers, x) for x in operands))
 
 
@@ -150,7 +150,7 @@ def _converted(numbers: Numbers, eqn: Any, operands: Sequence[Value]) -> Ids:
     if dtype.kind == "b":
         return numbers.made("convert", ids_of(numbers, x))
     if dtype != numbers.dtype:
-        raise NotServed
+        raise NotServed(where(eqn))
     return ids_of(numbers, x)
 
 
@@ -176,14 +176,14 @@ def _picked(numbers: Numbers, eqn: Any, operands: Sequence[Value]) -> Ids:
     given = [x.array if isinstance(x, Known) and not moved else None for x, moved in zip(operands, arrays, strict=True)]
     for k, (x, moved) in enumerate(zip(operands, arrays, strict=True)):
         if not moved and given[k] is None:
-            raise NotServed
+            raise NotServed(where(eqn))
         if moved:
             operator = index_operator(eqn, k, given)
             if operator is None:
-                raise NotServed
+                raise NotServed(where(eqn))
             out[operator.rows] = ids_of(numbers, x).reshape(-1)[operator.cols]
     if (out < 0).any():  # filled in, where an index is out of range
-        raise NotServed
+        raise NotServed(where(eqn))
     return out.reshape(shape)
 
 
@@ -192,7 +192,7 @@ def _scattered(numbers: Numbers, eqn: Any, operands: Sequence[Value]) -> Ids:
     array, indices, updates = operands
     placed = index_operator(eqn, 2, [None, indices.array, None]) if isinstance(indices, Known) else None
     if placed is None:
-        raise NotServed
+        raise NotServed(where(eqn))
     out = ids_of(numbers, array).reshape(-1).copy()
     rows, counts = np.unique(placed.rows, return_counts=True)
     before = out[rows]

@@ -18,7 +18,7 @@ BITS = 20  # of an id: reading that many numbers takes half a second, as long as
 
 
 class NotServed(Exception):  # noqa: N818  (no error: the program is left to XLA)
-    """A program has an equation that no call of NumPy stands for, or too many numbers."""
+    """A program has an equation that no call of NumPy stands for, or too many numbers; the message says which."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Numbers:
     def _new(self, count: int, level: int, truth: bool, value: Any = None) -> Ids:
         first, self.size = self.size, self.size + count
         if self.size > 2**BITS:
-            raise NotServed
+            raise NotServed(f"a program of more than {2**BITS:,} numbers")
         if self.size > self.level.size:
             for name in ("level", "truth", "known", "value"):
                 old = getattr(self, name)
@@ -79,7 +79,7 @@ class Numbers:
         """The ids of known numbers or truth values, one for all that are the same bit by bit."""
         array = np.asarray(array)
         if array.dtype not in (self.dtype, bool):
-            raise NotServed
+            raise NotServed(f"a constant of type {array.dtype}, beside numbers of type {self.dtype}")
         key = array.dtype, array.shape, array.tobytes()
         if key not in self._arrays:
             self._arrays[key] = self._ids_of(array)

@@ -34,7 +34,7 @@ class Tape:
 
     def __init__(self, vector: Any, parameters: Sequence[Any]) -> None:
         if vector.dtype not in (np.float64, np.float32):
-            raise NotServed
+            raise NotServed(f"a vector of type {vector.dtype}")
         self.dtype = np.dtype(vector.dtype)
         self._numbers = Numbers(self.dtype)
         self._memory = Memory(self._numbers)
@@ -48,7 +48,7 @@ class Tape:
 
     def _input(self, aval: Any) -> Ids:
         if aval.dtype != self.dtype or is_spread(aval):
-            raise NotServed
+            raise NotServed(f"an argument of type {aval}, beside a vector of {self.dtype}")
         return self._numbers.given(aval.shape)
 
     # ---- reading ------------------------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ class Tape:
             self._follow(jaxpr, consts, values)
             results = [ids_of(self._numbers, _value(v, values)).reshape(-1) for v in jaxpr.outvars]
             if any(v.aval.dtype != self.dtype for v in jaxpr.outvars):
-                raise NotServed
+                raise NotServed(f"results of types {sorted({str(v.aval.dtype) for v in jaxpr.outvars})}")
             groups, needed = self._needed(np.concatenate(results))
             inputs = [self._memory.place(ids.reshape(-1)) for ids in others]
             steps = [step for group in groups if group.pieces for step in self._memory.steps(group)]
