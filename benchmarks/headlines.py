@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +32,13 @@ class Wanted(NamedTuple):
     row: str
     jax: str
     others: str = ""
+
+
+class Told(NamedTuple):
+    """What the README says of a column of ratios of `forms`, of functions that nothing was tuned on."""
+
+    column: str
+    text: str  # with the mean, the worst of them, and of which function that is
 
 
 # A column that the results do not hold (yet) is left out.
@@ -59,15 +68,54 @@ WANTED = (
     Wanted("H⁻¹ b, a net of 64 layers", "inverse_hvp(f, (x,), b)", "solves", "64 layers against others, whole", "dense"),
     Wanted("one more b", "factored().solve(b)", "solves", "64 layers against others, solve", "dense", "MINRES"),
 )
-MARKS = re.compile(r"(<!-- results[^>]*-->\n).*?(<!-- end of results -->)", re.DOTALL)
+TOLD = (
+    Told(
+        "telling, Jacobians",
+        "- Small functions, one array to one, under `vmap`, that nothing was tuned on: Jacobians {mean} × as fast as the "
+        "better of `jacfwd` and `jacrev` in the mean, at the least {worst} × ({name})",
+    ),
+    Told("telling, Hessians", "; Hessians {mean} ×, at the least {worst} × ({name})"),
+    Told("telling, Jacobians, float64", "; in float64 {mean} ×, at the least {worst} × ({name})"),
+    Told("telling, one point", "; at one point {mean} ×, at the least {worst} × ({name})"),
+    Told(
+        "telling, trace + compile",
+        ".\n- They trace and compile {mean} × as fast as JAX's, at the least {worst} × ({name}).\n",
+    ),
+)
+MARKS = {
+    name: re.compile(rf"(<!-- {name}[^>]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL) for name in ("results", "speed")
+}
 
 
 def written(page: str, sections: Mapping[str, Section]) -> str:
-    """The page with the table of WANTED between its marks <!-- results ... --> and <!-- end of results -->."""
-    if not MARKS.search(page):
-        raise ValueError("the page has no marks <!-- results --> and <!-- end of results -->")
-    text = _wanted(sections)
-    return MARKS.sub(lambda marks: f"{marks[1]}{text}{marks[2]}", page)
+    """The page with the table of WANTED between its marks <!-- results ... --> and <!-- end of results -->, and so TOLD.
+
+    What stands between <!-- speed ... --> and <!-- end of speed --> stays where the results do not hold that (yet).
+    """
+    for name, text in (("results", _wanted(sections)), ("speed", _told(sections))):
+        if not MARKS[name].search(page):
+            raise ValueError(f"the page has no marks <!-- {name} --> and <!-- end of {name} -->")
+        page = MARKS[name].sub(partial(_between, text), page)
+    return page
+
+
+def _between(text: str, marks: re.Match[str]) -> str:
+    return f"{marks[1]}{text}{marks[2]}" if text else marks[0]
+
+
+def _told(sections: Mapping[str, Section]) -> str:
+    found = {column.name: column for column in sections["forms"].ratios} if "forms" in sections else {}
+    text = ""
+    for told in TOLD:
+        if told.column not in found:
+            return ""
+        column = found[told.column]
+        worst = max(column.values, key=column.values.__getitem__)
+        name = worst.removeprefix("telling: ").partition(",")[0]
+        mean, least = (f"{1 / ratio:.2g}" for ratio in (column.geometric_mean, column.values[worst]))
+        text += told.text.format(mean=mean, worst=least, name=name)
+    first, _, second = text.partition("\n")
+    return f"{fill(first, 110, subsequent_indent='  ')}\n{second}"
 
 
 def _wanted(sections: Mapping[str, Section]) -> str:

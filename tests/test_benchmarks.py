@@ -167,15 +167,29 @@ def test_a_page_gets_the_rows_that_are_wanted(monkeypatch):
     sections = {"s": Section("s", "S", "text", [row])}
     wanted = [headlines.Wanted("an r", "line(r)", "s", "r", "x", "y"), headlines.Wanted("gone", "g", "s", "gone", "x", "y")]
     monkeypatch.setattr(headlines, "WANTED", wanted)
-    page = "before\n<!-- results: of a run -->\nold\n<!-- end of results -->\nafter\n"
+    speed = "<!-- speed -->\nbefore\n<!-- end of speed -->\n"
+    page = f"{speed}<!-- results: of a run -->\nold\n<!-- end of results -->\nafter\n"
     once = headlines.written(page, sections)
     assert "| an r | `line(r)` | 2 ms | x 1 ms | y |" in once
     assert "old" not in once
     assert "gone" not in once
     assert once.endswith("<!-- end of results -->\nafter\n")
+    assert speed in once  # nothing to tell of it yet
     assert headlines.written(once, sections) == once
     with pytest.raises(ValueError, match="no marks"):
         headlines.written("nothing", sections)
+
+
+def test_readme_tells_the_worst_row_beside_the_mean():
+    ratios = [
+        Ratios(told.column, {"telling: good, 10 points": 0.25, "telling: bad, 10 points": 1.25}) for told in headlines.TOLD
+    ]
+    sections = {"forms": Section("forms", "S", "text", [], ratios=ratios)}
+    page = "<!-- results -->\n<!-- end of results -->\n<!-- speed -->\n<!-- end of speed -->\n"
+    text = headlines.written(page, sections)
+    assert text.count("1.8 ×") == text.count("at the least 0.8 × (bad)") == len(headlines.TOLD)
+    assert max(map(len, text.splitlines())) <= 110
+    assert headlines.written(text, sections) == text
 
 
 def test_results_begin_with_the_ratios_that_tell_most(monkeypatch, tmp_path):
