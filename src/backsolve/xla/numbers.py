@@ -39,6 +39,7 @@ FOLDED: dict[str, Any] = {  # by which operation of two numbers
 }
 
 Numbers = np.ndarray[Any, Any]  # of objects: the entries of an array, NumPy's numbers where they are known while tracing
+Made = dict[Any, tuple[Any, Sequence[Any]]]  # what operations make of operands, and these: their `id` stays theirs
 
 
 def is_small(live: Sequence[Any], outputs: Sequence[Any]) -> bool:
@@ -95,6 +96,7 @@ def in_numbers(jaxpr: Any, live: Sequence[Any], consts: Sequence[Any], arrays: S
     """
     given = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arrays), strict=True))
     values: dict[Any, Numbers] = {}
+    made: Made = {}
 
     def read(atom: Any) -> Numbers:
         if jx.is_literal(atom):
@@ -105,7 +107,7 @@ def in_numbers(jaxpr: Any, live: Sequence[Any], consts: Sequence[Any], arrays: S
 
     for eqn in live:
         with jx.equation_context(eqn):
-            values.update(zip(eqn.outvars, _evaluated(eqn, list(map(read, eqn.invars))), strict=True))
+            values.update(zip(eqn.outvars, _evaluated(eqn, list(map(read, eqn.invars)), made), strict=True))
     return [x for v in jaxpr.outvars for x in read(v).ravel()]
 
 
@@ -128,7 +130,7 @@ def _array(entries: Sequence[Any], shape: tuple[int, ...]) -> Numbers:
     return out.reshape(shape)
 
 
-def _evaluated(eqn: Any, operands: list[Numbers]) -> Sequence[Numbers]:
+def _evaluated(eqn: Any, operands: list[Numbers], made: Made) -> Sequence[Numbers]:
     """The outputs of an equation."""
     name, params = eqn.primitive.name, eqn.params
     evaluate = record_of(name).evaluate
@@ -140,31 +142,25 @@ def _evaluated(eqn: Any, operands: list[Numbers]) -> Sequence[Numbers]:
         return moved if eqn.primitive.multiple_results else [moved]
     if name in FOLDED:
         axes = params["axes"]
-        return [_folded(FOLDED[name], np.moveaxis(operands[0], axes, range(len(axes))), len(axes))]
+        return [_folded(FOLDED[name], np.moveaxis(operands[0], axes, range(len(axes))), len(axes), made)]
     if eqn.primitive is lax.dot_general_p:
-        return [_product(params["dimension_numbers"], *operands)]
-    shape = eqn.outvars[0].aval.shape
-    seen: dict[Any, Any] = {}  # numbers that are repeated are worked out once
-    entries = []
-    for numbers in zip(*(np.broadcast_to(x, shape).ravel() for x in operands), strict=True):
-        key = tuple((x.dtype, x.tobytes()) if _is_known(x) else id(x) for x in numbers)
-        if key not in seen:
-            seen[key] = _number(eqn.primitive, params, eqn.outvars[0].aval.dtype, numbers)
-        entries.append(seen[key])
-    return [_array(entries, shape)]
+        return [_product(params["dimension_numbers"], operands[0], operands[1], made)]
+    out = eqn.outvars[0].aval
+    together = zip(*(np.broadcast_to(x, out.shape).ravel() for x in operands), strict=True)
+    return [_array([_number(eqn.primitive, params, out.dtype, numbers, made) for numbers in together], out.shape)]
 
 
-def _folded(operation: Any, x: Numbers, axes: int) -> Numbers:
+def _folded(operation: Any, x: Numbers, axes: int, made: Made) -> Numbers:
     """The first axes of an array by one operation of two numbers after the other."""
     params = MUL_PARAMS if operation is lax.mul_p else {}
     first, *others = x.reshape(-1, *x.shape[axes:])
     total = list(first.ravel())
     for other in others:
-        total = [_number(operation, params, a.dtype, (a, b)) for a, b in zip(total, other.ravel(), strict=True)]
+        total = [_number(operation, params, a.dtype, (a, b), made) for a, b in zip(total, other.ravel(), strict=True)]
     return _array(total, first.shape)
 
 
-def _product(numbers: Any, a: Numbers, b: Numbers) -> Numbers:
+def _product(numbers: Any, a: Numbers, b: Numbers, made: Made) -> Numbers:
     """A product of two arrays: `lax.dot_general`."""
     (summed_a, summed_b), (batch_a, batch_b) = numbers
     free_a = [k for k in range(a.ndim) if k not in summed_a and k not in batch_a]
@@ -176,18 +172,18 @@ def _product(numbers: Any, a: Numbers, b: Numbers) -> Numbers:
     a = a.reshape(-1, *batch, *rows, *(1,) * len(columns))
     b = b.reshape(-1, *batch, *(1,) * len(rows), *columns)
     a, b = np.broadcast_arrays(a, b)
-    terms = [_number(lax.mul_p, MUL_PARAMS, x.dtype, (x, y)) for x, y in zip(a.ravel(), b.ravel(), strict=True)]
-    return _folded(lax.add_p, _array(terms, a.shape), 1)
+    terms = [_number(lax.mul_p, MUL_PARAMS, x.dtype, (x, y), made) for x, y in zip(a.ravel(), b.ravel(), strict=True)]
+    return _folded(lax.add_p, _array(terms, a.shape), 1, made)
 
 
 def _is_known(x: Any) -> bool:
     return isinstance(x, np.generic)
 
 
-def _number(operation: Any, params: Any, dtype: Any, operands: Sequence[Any]) -> Any:
+def _number(operation: Any, params: Any, dtype: Any, operands: Sequence[Any], made: Made) -> Any:
     """One number by an operation on others; zeros and ones that are known while tracing are neither added nor multiplied.
 
-    A product with a zero stays: of what is not finite it is NaN.
+    A product with a zero stays: of what is not finite it is NaN.  What was ``made`` before is not made again.
     """
     name = operation.name
     known = list(map(_is_known, operands))
@@ -204,4 +200,8 @@ def _number(operation: Any, params: Any, dtype: Any, operands: Sequence[Any]) ->
             return one
         if known[0] and one == neutral and other.dtype == dtype and name != "sub":
             return other
-    return staged_number(operation, params, dtype, operands)
+    said = [(x.dtype, x.tobytes()) if is_known else id(x) for x, is_known in zip(operands, known, strict=True)]
+    key = (name, dtype, *params.items(), *said)
+    if key not in made:
+        made[key] = staged_number(operation, params, dtype, operands), operands
+    return made[key][0]
