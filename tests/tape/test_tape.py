@@ -149,6 +149,34 @@ def test_in_single_precision_too(name):
             np.testing.assert_allclose(found, expected(function, x.astype(np.float32)), rtol=3e-6, atol=1e-6)
 
 
+PARTLY = {
+    "arithmetic": lambda a, b: (a + b, a - b, a * b, a / b, jnp.maximum(a, b), abs(a) ** b, lax.rem(a, b)),
+    "comparisons": lambda a, b: ((a < b) * 1.0, (a == b) * 1.0, jnp.isfinite(a) * b),
+    "logic": lambda a, b: (((a > 0) & (b > 0)) * 1.0, ((a > 0) | (b > 0)) * 1.0, ((a > 0) ^ (b > 0)) * 1.0),
+    "a choice": lambda p, a, b: jnp.where(p > 0.2, a, b),
+    "limits": lambda low, a, high: lax.clamp(low, a, high),
+}
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("name", PARTLY)
+def test_operands_are_known_each_at_its_own_entries(name, together):
+    count = PARTLY[name].__code__.co_argcount
+    given = np.array([list(np.binary_repr(k, count)) for k in range(1 - together, 2**count)]) == "1"  # a row for each entry
+    numbers = np.random.default_rng(3).permutation([0.0, 1.0, -1.5, 0.2, np.inf, 2.0, -0.7, 0.5])[: len(given)]
+
+    def f(x):
+        operands = []
+        for k, own in enumerate(given.T):
+            entries = [x[n] if moved else jnp.asarray(numbers[n - k]) for n, moved in enumerate(own)]
+            operands.append(jnp.stack(entries))
+        return PARTLY[name](*operands)
+
+    tape = taped((f, ()))
+    for x in (X, SPECIAL, SPECIAL[::-1].copy()):
+        np.testing.assert_allclose(results(tape, 0, [x]), expected(f, x), rtol=1e-13, atol=1e-300)
+
+
 # ---- what is worked out once ---------------------------------------------------------------------------------------------
 def count(tape):
     tape.prepare()

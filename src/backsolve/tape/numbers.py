@@ -118,8 +118,7 @@ class Numbers:
         known = [self.known[x] for x in operands]
         some = [bool(k.any()) for k in known]
         found = []
-        if all(some):
-            every = np.logical_and.reduce(known)
+        if all(some) and (every := np.logical_and.reduce(known)).any():
             ids = np.zeros(every.size, np.int64)
             ids[every] = self.constant(values(operation, [self._values(x[every]) for x in operands], self.dtype))
             found.append((every, ids))
