@@ -260,6 +260,13 @@ def test_several_threads_run_it():
         assert all(pool.map(right, range(400)))
 
 
+def test_programs_without_results():
+    tape = taped((lambda x: (), ()), (lambda x, w: x * w, (X,)), (lambda x, w: (), (X,)))
+    assert [results(tape, number, [X, X][: 1 + number % 2]).size for number in (0, 1)] == [0, N]
+    np.testing.assert_array_equal(results(tape, 1, [X + 1, X]), (X + 1) * X)
+    assert results(tape, 2, [X, X]).size == 0
+
+
 def test_results_are_new_arrays():
     tape = taped((lambda x: 2 * x, ()))
     first = results(tape, 0, [X])

@@ -118,10 +118,12 @@ SINGULAR = [
         "for its pattern alone: 1 of .* source 1. .*leave out what changes nothing",
     ),
     (lambda x: jnp.stack([jnp.sum(x), 2 * jnp.sum(x) - 3]), np.ones(2), "to working precision: .* remove the equation"),
+    (lambda x: jnp.ones(2), np.ones(2), "for its pattern alone: 2 of 2 .* source 0, entry 0"),
+    (lambda x: jnp.floor(x) + 0.5, np.ones(2), "for its pattern alone: 2 of 2 .* source 0, entry 0"),
 ]
 
 
-@pytest.mark.parametrize(("F", "x0", "message"), SINGULAR, ids=["zero", "flat", "unused", "dependent"])
+@pytest.mark.parametrize(("F", "x0", "message"), SINGULAR, ids=["zero", "flat", "unused", "dependent", "constant", "steps"])
 def test_a_singular_derivative_is_told_by_what_makes_it_so(F, x0, message):
     with pytest.raises(bs.SingularError, match=f"^newton cannot go on after 0 steps: .*{message}") as caught:
         newton(F, x0)

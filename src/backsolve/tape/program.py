@@ -67,7 +67,7 @@ class Tape:
             results = [ids_of(self._numbers, _value(v, values)).reshape(-1) for v in jaxpr.outvars]
             if any(v.aval.dtype != self.dtype for v in jaxpr.outvars):
                 raise NotServed(f"results of types {sorted({str(v.aval.dtype) for v in jaxpr.outvars})}")
-            groups, needed = self._needed(np.concatenate(results))
+            groups, needed = self._needed(np.concatenate(results) if results else self._same[:0])
             inputs = [self._memory.place(ids.reshape(-1)) for ids in others]
             steps = [step for group in groups if group.pieces for step in self._memory.steps(group)]
             self._stages.append(Stage(steps, inputs, self._memory.addresses(needed)))
