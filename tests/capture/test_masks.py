@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import backsolve as bs
 from backsolve import hadamard
@@ -75,6 +76,36 @@ def test_counting_leaves_the_precision(dtype):
         got = optimized(bs.jacobian(lambda x: jax.nn.relu(x[:, None] + jnp.zeros((3, 4), dtype)).sum(1), order=order))(x)
         assert got.dtype == dtype
         assert_close(got, 4 * np.diag(B > 0))
+
+
+@pytest.mark.parametrize("format", ["array", "sparse", "operator"])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_masks_beside_numbers_that_numpy_has_no_common_type_with(dtype, format):
+    """A mask that is added to numbers counts as integers; two half precisions meet in single precision."""
+
+    def chosen(x):
+        return jnp.where(x > 0, x, x**2), jax.nn.leaky_relu(x) * x, jnp.clip(x, -0.5, 0.5) + jnp.maximum(x, x[::-1])
+
+    def both_halves(x):
+        y = x.astype(jnp.float16 if dtype == jnp.bfloat16 else jnp.bfloat16)
+        step = lambda c, z: ((jnp.where(z[0] > 0, c[0], c[0] * z[0]), c[1] * z[1]), c[1])  # noqa: E731
+        return lax.scan(step, (x[0], y[1]), (x, y)), (y * y + 2 * y).astype(dtype) + x
+
+    def dense(J):
+        return [J[i, 0].todense() for i in range(J.shape[0])] if format == "operator" else [A.todense() for A in leaves(J)]
+
+    def leaves(J):
+        return jax.tree.leaves(J, is_leaf=lambda A: isinstance(A, bs.SparseMatrix))
+
+    x = jnp.asarray([0.5, -1.25, 0.25], dtype)
+    for f in (chosen, both_halves):
+        for order in ("auto", "forward", "reverse", "markowitz"):
+            J = bs.jacobian(f, order=order, format=format)
+            for got in (J(x), jax.jit(J)(x)) if order == "auto" else (jax.jit(J)(x),):
+                found = leaves(got) if format == "array" else dense(got)
+                for a, b in zip(found, jax.tree.leaves(reference.jacobian(f)(x)), strict=True):
+                    assert format == "operator" or a.dtype == dtype
+                    np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), rtol=0.02, atol=0.02)
 
 
 def lennard_jones(R):

@@ -109,8 +109,12 @@ def test_weak_types_mix_as_in_jax():
 
 
 @pytest.mark.parametrize(
-    "dtypes", [("float32", "float64"), ("bfloat16", "float32"), ("complex64", "float64"), ("float64", "complex128")]
-)
+    "dtypes",
+    [
+        ("float32", "float64"), ("bfloat16", "float32"), ("bfloat16", "float16"),
+        ("complex64", "float64"), ("float64", "complex128"),
+    ],
+)  # fmt: skip
 def test_mixed_dtypes(dtypes):
     x, y = (jnp.asarray(complex_normal(3) if d.startswith("c") else X, d) for d in dtypes)
     check(lambda x, y: {"a": x * y, "b": jnp.sin(x) + y, "c": x.astype(complex)}, (x, y))

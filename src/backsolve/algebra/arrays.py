@@ -34,6 +34,7 @@ __all__ = [
     "namespace",
     "pad",
     "place",
+    "promoted",
     "register_adapter",
     "reshape",
     "scale",
@@ -140,6 +141,14 @@ def counted(x: Any) -> Any:
         return x
     xp = namespace(x)
     return astype(x, float if xp is np else xp.int32)
+
+
+def promoted(*dtypes: Any) -> np.dtype[Any]:
+    """Return the common type of numbers of these: NumPy's, and single precision where it has none, as of two halves."""
+    try:
+        return np.result_type(*dtypes)
+    except TypeError:
+        return np.dtype(np.float32)
 
 
 def multiply(a: Any, b: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from backsolve.algebra.arrays import promoted
 from backsolve.algebra.elements import array_of_numbers
 from backsolve.algebra.spaces import ArraySpace, Space, SpaceError, TupleSpace
 
@@ -144,7 +145,7 @@ def dtype_of(*spaces: Space) -> Any:
     parts = [part for space in spaces for part in (space.parts if isinstance(space, TupleSpace) else (space,))]
     dtypes = [part.dtype for part in parts if isinstance(part, ArraySpace) and isinstance(part.dtype, np.dtype)]
     dtypes = [dtype for dtype in dtypes if dtype.itemsize]  # none as JAX's float0, of the tangents of integers
-    return np.result_type(*dtypes) if dtypes else None
+    return promoted(*dtypes) if dtypes else None
 
 
 def image_of(x: Array, product: Callable[[Array], Any], *spaces: Space) -> Any:

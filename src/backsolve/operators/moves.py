@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backsolve.algebra.arrays import asarray, astype, concat, counted, is_array, namespace, pad, reshape, take
+from backsolve.algebra.arrays import asarray, astype, concat, counted, is_array, namespace, pad, promoted, reshape, take
 from backsolve.algebra.elements import add, is_zero, multiply, negate
 from backsolve.algebra.spaces import ArraySpace, Space, TupleSpace
 from backsolve.operators.base import Identity, LinearOperator, Zero
@@ -294,7 +294,7 @@ def flat_space(space: Space) -> ArraySpace:
     if isinstance(space, ArraySpace):
         return ArraySpace((space.size,), space.dtype)
     dtypes = {own.dtype for _, own in _leaves(_O, space) if own.dtype is not None and _holds_numbers(own)}
-    return ArraySpace((space.size,), np.result_type(*dtypes) if len(dtypes) > 1 else next(iter(dtypes), None))
+    return ArraySpace((space.size,), promoted(*dtypes) if len(dtypes) > 1 else next(iter(dtypes), None))
 
 
 def flattened(x: Any, space: Space) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backsolve.algebra.arrays import Labels, counted, is_mask, is_number, register_adapter
+from backsolve.algebra.arrays import Labels, counted, is_mask, is_number, promoted, register_adapter
 from backsolve.algebra.elements import add
 from backsolve.algebra.spaces import Space, TupleSpace
 from backsolve.elimination.borders import closed_weight, edge_product, premultiplied
@@ -174,13 +174,13 @@ class AbstractAdapter:
         if not isinstance(a, AbstractArray) or not isinstance(b, AbstractArray):
             array = a if isinstance(a, AbstractArray) else b
             return array.moved(array.shape)
-        dtype = np.result_type(*(x.dtype for x in (a, b)))
+        dtype = promoted(*(x.dtype for x in (a, b)))
         return a.written(np.broadcast_shapes(a.shape, b.shape), dtype, b)
 
     def add(self, a: Any, b: Any) -> Any:
         """Entrywise sum."""
         like = a if isinstance(a, AbstractArray) else b
-        dtype = np.result_type(*(x.dtype for x in (a, b) if hasattr(x, "dtype")))
+        dtype = promoted(*(x.dtype for x in (a, b) if hasattr(x, "dtype")))
         return like.written(np.broadcast_shapes(*(getattr(x, "shape", ()) for x in (a, b))), dtype, b if like is a else a)
 
     def subtract(self, a: Any, b: Any) -> Any:
@@ -197,7 +197,7 @@ class AbstractAdapter:
         out = tuple(label for label in dict.fromkeys(la + lb) if label in keep)
         cost = a.cost if isinstance(a, AbstractArray) else b.cost
         shape = tuple(sizes[label] for label in out)
-        dtype = np.result_type(a.dtype, b.dtype)
+        dtype = promoted(a.dtype, b.dtype)
         if len(out) == len(sizes):
             like, other = (a, b) if isinstance(a, AbstractArray) else (b, a)
             return like.written(shape, dtype, other), out
