@@ -40,6 +40,19 @@ def test_a_value_of_many_readers_is_computed_once():
     assert_same(jax.jit(once)(x), jax.jit(many_readers)(x))
 
 
+def test_what_only_a_border_reads_has_none():
+    def chain(x):
+        y = x
+        for _ in range(30):
+            y = y * x - 0.5
+        return y[1:] * 2.0, y[:-1] * 3.0
+
+    x = jnp.asarray(normal(20_000))
+    program = jax.make_jaxpr(lambda x: materialized(chain, [x], SPARSE))(x)
+    assert sum(e.primitive.name == "written" for e in program.eqns) == (jax.default_backend() == "cpu")
+    assert_same(jax.jit(lambda x: materialized(chain, [x], SPARSE))(x), jax.jit(chain)(x))
+
+
 @ON_CPU
 def test_few_entries_are_left_as_they_are():
     def two_readers(x):
