@@ -30,6 +30,7 @@ from backsolve.xla.joined import JOINED, is_one_loop, join, numbers_of
 from backsolve.xla.numbers import in_numbers, is_small
 from backsolve.xla.one_kernel import as_loops, in_one_kernel, serves
 from backsolve.xla.small_products import small_product
+from backsolve.xla.stretches import BORDERS, Stretch, stretches
 from backsolve.xla.turned import turned
 from backsolve.xla.written import in_rows, written
 
@@ -160,13 +161,11 @@ def _evaluated(
 
     dear: set[Any] = set()
     before: list[Any] = []  # results of the last routine of linear algebra
-    for eqn in live:
-        if (policy.merged or program.apart) and eqn.outvars and eqn.outvars[0] in names:
-            values.update((v, values[names[v]]) for v in eqn.outvars)
-            continue
+
+    def evaluate(eqn: Any, atoms: Sequence[Any], values: dict[Any, Any], one: bool) -> None:
         if batched:
-            values.update({v: written(values[v]) for v in _shared(eqn, values, dear)})
-        operands = list(map(read, eqn.invars))
+            values.update({v: written(values[v]) for v in _shared(eqn, atoms, values, dear)})
+        operands = [jx.literal_value(atom) if jx.is_literal(atom) else values[atom] for atom in atoms]
         routine = batched and is_routine(eqn)
         if routine:
             operands = later(operands, before)
@@ -177,20 +176,40 @@ def _evaluated(
             name = names.get(v, v)
             values[v] = written(value, chosen[name]) if name in chosen else value
         if routine:
-            before = inexact([values[v] for v in eqn.outvars])
+            before[:] = inexact([values[v] for v in eqn.outvars])
+
+    def in_kernel(stretch: Stretch) -> list[Any]:
+        moving = [v for v in stretch.reads if jx.is_traced(values[v])]
+
+        def of_all(*arrays: Any) -> list[Any]:
+            inside = {v: values[v] for v in stretch.reads} | dict(zip(moving, arrays, strict=True))
+            for eqn, atoms in stretch.equations:
+                evaluate(eqn, atoms, inside, True)
+            return [inside[v] for v in stretch.leaves]
+
+        return in_one_kernel(of_all, [values[v] for v in moving])
+
+    done = equations if policy.merged or program.apart else [(eqn, eqn.invars) for eqn in live]
+    many = policy.merged and not batched and len(chosen) >= BORDERS
+    for stretch in stretches(done, chosen, outputs) if many else [Stretch(done)]:
+        if stretch.leaves:
+            values.update(zip(stretch.leaves, in_kernel(stretch), strict=True))
+            continue
+        for eqn, atoms in stretch.equations:
+            evaluate(eqn, atoms, values, one)
     anyway = {v for eqn, _ in equations if _is_written_anyway(eqn) for v in eqn.outvars}
 
     def number(atom: Any, one_loop: bool) -> Any:
         """One of those that an array is joined from; written down, once, where it has a loop of its own."""
-        value = read(atom)
         name = _named(atom, names)
+        value = read(name)
         return value if one_loop or jx.is_literal(atom) or name in chosen or name in anyway else written(value, _FEW)
 
     def result(v: Any, aval: Any, numbers: Any, one_loop: bool) -> Any:
         if numbers is None:
-            return jx.as_array(read(v), aval)  # a literal is none
+            return jx.as_array(read(_named(v, names)), aval)  # a literal is none
         if not aval.shape:
-            return jx.as_array(read(numbers[0]), aval)
+            return jx.as_array(read(_named(numbers[0], names)), aval)
         alone = one_loop or len(numbers) > JOINED  # of more of them XLA writes each down
         return join([number(atom, alone) for atom in numbers], aval, one_loop)
 
@@ -244,7 +263,7 @@ def _named(atom: Any, names: dict[Any, Any]) -> Any:
     return atom if jx.is_literal(atom) else names.get(atom, atom)
 
 
-def _shared(eqn: Any, values: dict[Any, Any], dear: set[Any]) -> list[Any]:
+def _shared(eqn: Any, atoms: Sequence[Any], values: dict[Any, Any], dear: set[Any]) -> list[Any]:
     """The operands that all examples of a batch share and that XLA would work out again for each of them; these are dear.
 
     An equation of the batch reads them in its loop, which XLA copies a drawing of random numbers into, say: a Jacobian of a
@@ -252,7 +271,7 @@ def _shared(eqn: Any, values: dict[Any, Any], dear: set[Any]) -> list[Any]:
     operation that XLA itself counts as dear is computed once.
     """
     kind = kind_of(eqn.primitive.name)
-    operands = [v for v in eqn.invars if not jx.is_literal(v)]
+    operands = [v for v in atoms if not jx.is_literal(v)]
     if any(jx.is_batched(values[v]) for v in operands):
         if not _fused(eqn) and eqn.primitive is not jax.lax.dot_general_p:
             return []
