@@ -35,6 +35,37 @@ def test_importing_the_package_imports_neither_jax_nor_scipy():
     assert done.stdout.strip() == "[]"
 
 
+ORDERS = {
+    "backsolve first": "import backsolve as bs\nimport jax",
+    "jax first": "import jax\nimport backsolve as bs",
+    "a part first": "import backsolve.planning\nimport jax\nimport backsolve as bs",
+    "found first": "import backsolve as bs, importlib.util\nimportlib.util.find_spec('jax')\nimport jax",
+    "of its parts": "import backsolve as bs\nfrom jax import numpy\nimport jax",
+}
+CROSSES = """
+import numpy as np
+from backsolve.operators import hadamard
+A = bs.SparseMatrix.from_entries([0, 1], [0, 1], np.ones(2, np.float32), (2, 3))
+print(jax.jit(lambda A, x: A @ x)(A, np.ones(3, np.float32)), len(jax.tree.leaves(hadamard(np.ones(3)))))
+"""
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_matrices_and_operators_are_pytrees_in_whichever_order_is_imported(order):
+    done = subprocess.run([sys.executable, "-c", ORDERS[order] + CROSSES], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[1. 1.] 1"
+
+
+def test_a_jax_that_backsolve_cannot_use_is_imported_all_the_same(tmp_path):
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("__version__ = '0.1'\n", encoding="utf-8")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import backsolve, jax; print(jax.__version__)"
+    code += "; backsolve.jacobian"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "0.1"
+    assert "No module named 'jax.numpy'" in done.stderr
+
+
 # Imported where they are used: what needs JAX, SciPy, or a package that not everybody has.
 LATE = {
     "backsolve.demo",

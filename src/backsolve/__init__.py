@@ -14,11 +14,11 @@ What one does with it, `import backsolve as bs`:
 """
 
 import importlib as _importlib
-import sys as _sys
 from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
+from backsolve.after_jax import once_jax_is_there as _once_jax_is_there
 from backsolve.algebra.elements import AlgebraError as AlgebraError
 from backsolve.algebra.elements import SingularError as SingularError
 from backsolve.display import IMPORTS as _IMPORTS
@@ -103,5 +103,4 @@ def __dir__() -> list[str]:
 
 _IMPORTS.append(lambda: _importlib.import_module(".show", __name__))
 
-if "jax" in _sys.modules:  # operators cross jit, vmap and grad as pytrees
-    _importlib.import_module(".capture", __name__)
+_once_jax_is_there(f"{__name__}.capture")  # operators cross jit, vmap and grad as pytrees

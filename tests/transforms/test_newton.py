@@ -106,11 +106,7 @@ def test_newton_that_fails_tells_how():
 
 
 SINGULAR = [
-    (
-        lambda x: x**2 + 1,
-        0.0,
-        "singular here, where entries are 0: 1 of 1 .* the first is source 0. .*another point",
-    ),
+    (lambda x: x**2 + 1, 0.0, "singular here, where entries are 0: 1 of 1 .* the first is source 0. .*another point"),
     (jnp.tanh, 20.0, "singular here, where entries are 0"),
     (
         lambda x: [x[0] - 1, x[0] ** 2],
