@@ -572,6 +572,12 @@ def points() -> int:
     return prod(batch.axis_data.size for batch in batches)
 
 
+def is_sized(jaxpr: Any) -> bool:
+    """Whether all sizes here are numbers: `jax.export` has symbols for those that it leaves open, of batches too."""
+    shapes = [getattr(v.aval, "shape", ()) for v in (*jaxpr.invars, *jaxpr.constvars)]
+    return all(isinstance(n, int) for n in (points(), *(n for shape in shapes for n in shape)))
+
+
 def is_batched(x: Value) -> bool:
     """Whether `jax.vmap`, as far as it is at work here, has one of these for each example."""
     return is_traced(x) and isinstance(x._trace, series.BatchTrace)

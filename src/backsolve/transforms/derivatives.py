@@ -519,7 +519,11 @@ def _is_small_and_real(program: Traced) -> bool:
     """Whether all of a Jacobian's places, of real numbers, may be worked out as those of a sparse one."""
     types = [*program.in_avals, *(v.aval for v in program.jaxpr.outvars[: program.structure.num_leaves])]
     sizes = [sum(prod(aval.shape) for aval in part) for part in (program.in_avals, types[len(program.in_avals) :])]
-    return sizes[0] * sizes[1] <= PLACES and all(jnp.issubdtype(aval.dtype, np.floating) for aval in types)
+    return (
+        jx.is_sized(program.jaxpr)
+        and sizes[0] * sizes[1] <= PLACES
+        and all(jnp.issubdtype(aval.dtype, np.floating) for aval in types)
+    )
 
 
 def _traced(

@@ -79,6 +79,8 @@ SPARSE = Policy(arithmetic=True, merged=True)
 
 def concerns(jaxpr: Any, policy: Policy) -> bool:
     """Whether a derivative of this program can hold anything that the policy writes down, or be one kernel."""
+    if not jx.is_sized(jaxpr):
+        return False
     if policy.arithmetic or (policy.numbers and jx.is_batched_here()):  # small products of matrices there
         return True
     batched = policy.numbers or jx.is_batching()  # else a number is one number, and another loop takes longer
@@ -114,6 +116,8 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
         return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
 
     jaxpr, consts, _ = jx.trace(of_arrays, arrays)
+    if not jx.is_sized(jaxpr):
+        return function(*arrays)
     if any(eqn.primitive.name == "scan" for eqn in jaxpr.eqns):
         jaxpr, consts = in_step(jaxpr, consts, arrays)
     batched = jx.is_batched_here()

@@ -40,7 +40,7 @@ def packed(jaxpr: Any, consts: Sequence[Any]) -> Any:
 
     Cost: one pass over the equations, in Python.
     """
-    if sum(map(_is_number, jx.every_equation(jaxpr))) < MANY:
+    if not jx.is_sized(jaxpr) or sum(map(_is_number, jx.every_equation(jaxpr))) < MANY:
         return None
     packing = _Packing(jaxpr, consts)
     if not packing.complete or packing.operations < max(MANY, EACH * len(packing.groups)):
