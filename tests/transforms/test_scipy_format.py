@@ -64,6 +64,22 @@ def test_what_comes_back_is_the_callers_own():
     np.testing.assert_array_equal(J(X).toarray(), want)
 
 
+@pytest.mark.parametrize("kind", ["f8", "c16", "f4"])
+def test_bytes_in_either_order(kind):
+    """Arrays of files that another machine wrote (FITS, netCDF); also beside a key, which has no order of bytes."""
+
+    def f(x, key):
+        return jnp.exp(x) * x[0] + 0 * jax.random.normal(key, x.shape)
+
+    J = bs.jacobian(f, format="scipy", holomorphic=kind == "c16")
+    x, key = np.array([0.5, -1.0, 2.0]).astype(kind), jax.random.key(0)
+    found = [J(x.astype(order + kind), key) for order in "<>"]
+    expected = np.diag(np.exp(x) * x[0]) + np.outer(np.exp(x), [1, 0, 0])
+    for A in found:
+        assert A.dtype == np.dtype(kind)
+        np.testing.assert_allclose(A.toarray(), expected, rtol=1e-6)
+
+
 def test_single_precision_stays_single():
     J = bs.jacobian(lambda x, c: c * x**2, format="scipy")
     assert J(np.ones(3, np.float32), np.float64(2.0)).dtype == np.float32

@@ -105,7 +105,8 @@ def sparse_derivative(
 
 
 def _concrete(arrays: Sequence[Any], name: str) -> list[Any]:
-    """What a compiled function is called with: no scalar of NumPy beside a number of Python, so that it is compiled once.
+    """What a compiled function is called with: no scalar of NumPy beside a number of Python, so that it is compiled once,
+    and no array with its bytes in the other order (as files of other machines have them), which JAX takes none of.
 
     Raises `TypeError` where one is traced.
     """
@@ -114,7 +115,8 @@ def _concrete(arrays: Sequence[Any], name: str) -> list[Any]:
             f"the {name} in SciPy's form needs concrete numbers, but an argument is traced; "
             "under jit, vmap and grad take format='sparse'."
         )
-    return [x.item() if isinstance(x, np.float64 | np.complex128) else x for x in arrays]
+    numbers = [x.item() if isinstance(x, np.float64 | np.complex128) else x for x in arrays]
+    return [x.astype(x.dtype.newbyteorder("="), copy=False) if isinstance(x, np.ndarray) else x for x in numbers]
 
 
 def _is_double(arrays: Sequence[Any]) -> bool:
