@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import backsolve as bs
+from backsolve.tracing import jaxpr as jx
 from benchmarks.models.form_models import kinetics
 from tests import reference
 
@@ -184,3 +186,64 @@ def test_half_precision_is_left_alone(dtype):
         return jnp.sin(x[:4].reshape(2, 2) @ x[4:].reshape(2, 2)).ravel()
 
     assert "dot_general" in jax.jit(jax.vmap(bs.jacobian(f))).lower(jnp.ones((1, 8), dtype)).as_text()
+
+
+# ---- at the steps of a loop -----------------------------------------------------------------------------------------------
+def recursion(x):
+    """One matrix is the point's, another is known, a third shared; with an output and a slice for each step, backwards."""
+    M, known = x.reshape(3, 3) / 4, jnp.arange(9.0).reshape(3, 3) / 10
+
+    def step(P, t):
+        P = M @ P @ M.T + known @ P + t * jnp.eye(3)
+        return P, P @ P[0]
+
+    last, out = lax.scan(step, jnp.eye(3), jnp.linspace(0.0, 1.0, 4, dtype=x.dtype), reverse=True, unroll=2)
+    return jnp.concatenate([last.ravel(), out.ravel()])
+
+
+def counted(x):
+    M = jnp.outer(x, x[::-1])
+    return lax.fori_loop(1, 5, lambda k, Q: jnp.tanh(Q @ M) / k + M[k % 9], jnp.eye(9)[:2, :])[:, :4]
+
+
+def of_another_loop(x):
+    """The second loop reads what the first puts down, and has another inside."""
+    M = x.reshape(3, 3) / 4
+    last, out = lax.scan(lambda P, _: (jnp.sin(P @ M), P), M, None, length=3)
+
+    def step(P, Q):
+        inner = lax.fori_loop(0, 2, lambda _, R: R @ Q - M, P)
+        return inner @ last.T, None
+
+    return lax.scan(step, jnp.eye(3), out)[0]
+
+
+@pytest.mark.parametrize("f", [recursion, counted, of_another_loop])
+@pytest.mark.parametrize("mode", ["jacobian", "hessian"])
+def test_the_same_numbers_at_the_steps_of_a_loop(f, mode):
+    with jax.enable_x64(True):
+        X = RNG.standard_normal((4, 9))
+        g = jnp.asarray(RNG.standard_normal(f(X[0]).shape))
+        function = f if mode == "jacobian" else lambda x: jnp.sum(g * f(x))
+        ours, theirs = (bs.jacobian, jax.jacfwd) if mode == "jacobian" else (bs.hessian, jax.hessian)
+        expected = reference.compiled(jax.vmap(theirs(function)))(X)
+        np.testing.assert_allclose(jax.jit(jax.vmap(ours(function)))(X), expected, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(jax.vmap(ours(function))(X), expected, rtol=1e-9, atol=1e-9)
+
+
+@ON_CPU
+def test_no_small_product_is_left_at_the_steps_of_a_loop():
+    """At one point they are: alone one takes as long either way."""
+
+    def f(x):
+        M = x.reshape(2, 2)
+        return lax.fori_loop(0, 3, lambda _, P: jnp.sin(M @ P), jnp.eye(2))
+
+    X = RNG.standard_normal((3, 4))
+    batched = jax.make_jaxpr(jax.jit(jax.vmap(bs.jacobian(f))))(X)
+    alone = jax.make_jaxpr(jax.jit(bs.jacobian(f)))(X[0])
+    batched, alone = (
+        [e.primitive.name for e in jx.every_equation(program.jaxpr)].count("dot_general") for program in (batched, alone)
+    )
+    assert batched == 0
+    assert alone > 0

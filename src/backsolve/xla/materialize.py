@@ -29,7 +29,7 @@ from backsolve.xla.in_turn import inexact, is_routine, later
 from backsolve.xla.joined import JOINED, is_one_loop, join, numbers_of
 from backsolve.xla.numbers import in_numbers, is_small
 from backsolve.xla.one_kernel import as_loops, in_one_kernel, serves
-from backsolve.xla.small_products import small_product
+from backsolve.xla.small_products import loop_of_small_products, small_product
 from backsolve.xla.stretches import BORDERS, Stretch, stretches
 from backsolve.xla.turned import turned
 from backsolve.xla.written import in_rows, written
@@ -176,7 +176,10 @@ def _evaluated(
         product = as_loops(eqn, operands) if one else small_product(eqn, operands) if batched else None
         if batched and product is None:
             product = turned(eqn, operands)
-        for v, value in zip(eqn.outvars, jx.bind(eqn, operands) if product is None else [product], strict=True):
+        found = loop_of_small_products(eqn, operands) if batched and product is None else None
+        if found is None:
+            found = jx.bind(eqn, operands) if product is None else [product]
+        for v, value in zip(eqn.outvars, found, strict=True):
             name = names.get(v, v)
             values[v] = written(value, chosen[name]) if name in chosen else value
         if routine:

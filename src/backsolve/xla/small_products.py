@@ -7,6 +7,9 @@ matrices in 0.08 ms for 4.7, of 6 × 6 in 0.5 for 5.0, of 8 × 8 in 0.7 for 1.3,
 
 Slices that became matrices are shifted identities: without the products with them the Jacobian of a chain of reactions of
 13 numbers, at 10,000 points, takes 0.3 of the time.
+
+At the steps of a loop too: Jacobians at 1,000 points through ten steps of a recursion of 4 × 4 matrices, P ← A P Aᵀ + I,
+take 0.16 of the time, through 20 of Sinkhorn's and of a power iteration with 5 × 5 matrices 0.24 and 0.36.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ import numpy as np
 from jax import lax
 
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.series import scan_counts
 
-__all__ = ["as_sum", "is_small_product", "small_product"]
+__all__ = ["as_sum", "is_small_product", "loop_of_small_products", "small_product"]
 
 _SUMMED = 8  # numbers that are summed over
 _WRITTEN = 64  # entries of the product
@@ -62,6 +66,36 @@ def small_product(eqn: Any, operands: Sequence[Any]) -> Any:
     summed: int = prod(eqn.invars[0].aval.shape[k] for k in axes)
     small = 0 < summed <= _SUMMED and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
     return as_sum(eqn, operands) if small else None
+
+
+def loop_of_small_products(eqn: Any, operands: Sequence[Any]) -> list[Any] | None:
+    """The values of an equation that is a `scan` with small products at its steps, of a batch; else None."""
+    if eqn.primitive.name != "scan" or eqn.effects or not any(map(jx.is_batched, operands)):
+        return None
+    jaxpr, consts = eqn.params["jaxpr"].jaxpr, eqn.params["jaxpr"].consts
+    if not any(is_small_product(e) and min(v.aval.ndim for v in e.invars) > 1 for e in jaxpr.eqns):
+        return None
+    fixed, carried = scan_counts(eqn.params)
+    given = [jx.as_array(x, v.aval) for x, v in zip(operands, eqn.invars, strict=True)]
+
+    def step(carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        inputs = (*consts, *given[:fixed], *carry, *xs)
+        values = dict(zip((*jaxpr.constvars, *jaxpr.invars), inputs, strict=True))
+
+        def read(atom: Any) -> Any:
+            return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
+
+        for e in jaxpr.eqns:
+            own = list(map(read, e.invars))
+            product = small_product(e, own)
+            values.update(zip(e.outvars, jx.bind(e, own) if product is None else [product], strict=True))
+        found = [jx.as_array(read(v), v.aval) for v in jaxpr.outvars]
+        return found[:carried], found[carried:]
+
+    params, begin = eqn.params, given[fixed : fixed + carried]
+    length, unroll = params["length"], params["unroll"]
+    last, out = lax.scan(step, begin, given[fixed + carried :], length, params["reverse"], unroll)
+    return [*last, *out]
 
 
 def _shifted_product(eqn: Any, operands: Sequence[Any]) -> Any:
