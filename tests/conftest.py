@@ -12,6 +12,8 @@ from hypothesis import settings
 
 from .quick import compilation
 
+# Without a folder for a cache on disk JAX works out the key of every module all the same.
+jax.config.update("jax_enable_compilation_cache", False)
 settings.register_profile("fresh", settings.get_profile("ci"), derandomize=False, print_blob=True)
 
 
