@@ -210,13 +210,13 @@ def picture(section: Section) -> Figure:
         axes[0, 0].set_ylim(0.5 * min(shares), 2 * max(shares))
         return figure
     listed = _lines(section.rows)
-    columns = -(-len(listed) // LINES)
-    height = 0.9 + 0.24 * -(-len(listed) // max(columns, 1))
-    figure = Figure(figsize=(8.4 if columns < 2 else 13, height), facecolor="white", layout="constrained")
-    axes = figure.subplots(1, max(columns, 1), squeeze=False, sharex=True).ravel()
+    columns = max(-(-len(listed) // LINES), 1)
+    lines = -(-len(listed) // columns)
+    figure = Figure(figsize=(8.4 if columns < 2 else 13, 0.9 + 0.24 * lines), facecolor="white", layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False, sharex=True).ravel()
     contestants = dict.fromkeys(key for row in section.rows for key in row.seconds)
     for k, ax in enumerate(axes):
-        _dots(ax, listed[k * LINES : (k + 1) * LINES], list(contestants))
+        _dots(ax, listed[k * lines : (k + 1) * lines], list(contestants))
     axes[-1].set_xscale("log")
     axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: seconds_text(seconds)))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=8, frameon=False, fontsize=9)

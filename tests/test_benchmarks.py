@@ -212,7 +212,7 @@ def test_pictures_are_no_taller_than_a_screen():
     assert sum(len(points.get_offsets()) for ax in figure.axes for points in ax.collections) == 100
     rows = [Row(f"{n}, {size} points", {"ours": 1.0, "peer": 2.0}, {}, {}, 3) for n in range(34) for size in (1, 10, 100)]
     many = report.picture(Section("s", "S", "text", rows))
-    assert [len(ax.get_yticks()) for ax in many.axes] == [24, 10]
+    assert [len(ax.get_yticks()) for ax in many.axes] == [17, 17]
     assert sum(len(points.get_offsets()) for ax in many.axes for points in ax.collections) == 204
     for path in (Path(report.__file__).parent / "pictures").glob("*.png"):
         assert int.from_bytes(path.read_bytes()[20:24]) <= 1000, path.name

@@ -71,8 +71,8 @@ def measure(runner: Runner) -> Section:
         for count, dtype in _sizes(runner.quick, bool(told)):
             if count > model.most:
                 continue
-            name = f"{told.replace(',', ':')}{model.name}, {'one point' if count == 1 else f'{count:,} points'}"
-            name += ", float64" if dtype == DOUBLE else ""
+            name = told.replace(",", ":") + model.name + (", float64" if dtype == DOUBLE else "")
+            name += ", one point" if count == 1 else f", {count:,} points"
             x = model.points(count).astype(dtype)
             x = x[0] if count == 1 else x
             with jax.enable_x64(dtype == DOUBLE):
