@@ -77,7 +77,7 @@ TOLD = (
     Told("telling, Jacobians, float64", "; in float64 {mean} ×, at the least {worst} × ({name})"),
     Told("telling, Hessians", "; Hessians {mean} ×, at the least {worst} × ({name})"),
     Told("telling, one point", "; at one point {mean} ×, at the least {worst} × ({name})"),
-    Told("telling, trace + compile", ".\n- They compile {mean} × as fast, at the least {worst} × ({name}).\n"),
+    Told("telling, trace + compile", ".\n- They trace and compile {mean} × as fast, at the least {worst} × ({name}).\n"),
 )
 MARKS = {
     name: re.compile(rf"(<!-- {name}[^>]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL) for name in ("results", "speed")

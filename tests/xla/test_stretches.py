@@ -105,6 +105,18 @@ def test_programs_of_few_borders_stay_as_they_are():
     assert kernels(one, jnp.asarray(normal(200_000))) == 0
 
 
+def test_a_stretch_of_constants_is_no_kernel():
+    """A call without arguments, which the compiler finds constant."""
+
+    def f(x):
+        return [*shared(jnp.sin(lax.iota(x.dtype, N))), x]
+
+    x = jnp.linspace(0.5, 1.5, N)
+    assert kernels(f, x) == 0
+    for got, right in zip(jax.jit(lambda x: materialized(f, [x], SPARSE))(x), f(x), strict=True):
+        assert_close(got, right)
+
+
 def test_effects_keep_their_order():
     seen = []
 

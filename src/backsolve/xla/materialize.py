@@ -185,9 +185,7 @@ def _evaluated(
         if routine:
             before[:] = inexact([values[v] for v in eqn.outvars])
 
-    def in_kernel(stretch: Stretch) -> list[Any]:
-        moving = [v for v in stretch.reads if jx.is_traced(values[v])]
-
+    def in_kernel(stretch: Stretch, moving: Sequence[Any]) -> list[Any]:
         def of_all(*arrays: Any) -> list[Any]:
             inside = {v: values[v] for v in stretch.reads} | dict(zip(moving, arrays, strict=True))
             for eqn, atoms in stretch.equations:
@@ -199,8 +197,9 @@ def _evaluated(
     done = equations if policy.merged or program.apart else [(eqn, eqn.invars) for eqn in live]
     many = policy.merged and not batched and len(chosen) >= BORDERS
     for stretch in stretches(done, chosen, outputs) if many else [Stretch(done)]:
-        if stretch.leaves:
-            values.update(zip(stretch.leaves, in_kernel(stretch), strict=True))
+        moving = [v for v in stretch.reads if jx.is_traced(values[v])] if stretch.leaves else []
+        if moving:  # a call without arguments XLA finds constant (see `lowered_call`)
+            values.update(zip(stretch.leaves, in_kernel(stretch, moving), strict=True))
             continue
         for eqn, atoms in stretch.equations:
             evaluate(eqn, atoms, values, one)
