@@ -102,11 +102,8 @@ def test_the_choice_of_a_version_leads_to_the_same_page_where_there_is_one(tmp_p
     browser = Browser()
 
     def choose(version):
-        browser.events.clear()
         choice = "document.getElementById('versions')"
-        browser.ask(f"{choice}.value = '{version}', {choice}.dispatchEvent(new Event('change'))")
-        while "Page.loadEventFired" not in browser.events:
-            browser.ask("1")
+        browser.follow(f"{choice}.value = '{version}', {choice}.dispatchEvent(new Event('change'))")
         return browser.ask("document.title")
 
     try:

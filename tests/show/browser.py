@@ -98,6 +98,18 @@ class Browser:
         """Open a file, with what its address ends with from the # on, and wait until it is loaded."""
         self.events.clear()
         self.call("Page.navigate", url=Path(path).resolve().as_uri() + fragment)
+        self._load()
+
+    def follow(self, expression):
+        """Evaluate a JavaScript expression that leads to another page, and wait until that is loaded.
+
+        Nothing is asked meanwhile, as a page that is left gives no answer: the expression is run after ours has come.
+        """
+        self.events.clear()
+        self.ask(f"setTimeout(() => {{ {expression} }}), true")
+        self._load()
+
+    def _load(self):
         while "Page.loadEventFired" not in self.events:
             self._note(json.loads(self.socket.recv()))
 
