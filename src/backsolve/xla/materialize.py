@@ -30,6 +30,7 @@ from backsolve.xla.joined import JOINED, is_one_loop, join, numbers_of
 from backsolve.xla.numbers import in_numbers, is_small
 from backsolve.xla.one_kernel import as_loops, in_one_kernel, serves
 from backsolve.xla.small_products import loop_of_small_products, small_product
+from backsolve.xla.small_solves import with_small_solves
 from backsolve.xla.stretches import BORDERS, Stretch, stretches
 from backsolve.xla.turned import turned
 from backsolve.xla.written import in_rows, written
@@ -245,7 +246,10 @@ def _as_it_is(jaxpr: Any, consts: Sequence[Any]) -> _Program:
 def _joined_from_numbers(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any]) -> _Program:
     """A program that may be taken apart into its numbers, in whole or where its outputs are joined from some."""
     plain = _as_it_is(jaxpr, consts)
-    if is_small(plain.live, jaxpr.outvars):
+    solving = with_small_solves(jaxpr, consts, arrays)
+    small = plain if solving is None else _as_it_is(*solving)
+    if is_small(small.live, jaxpr.outvars):
+        plain = small
         jaxpr, consts, _ = jx.trace(lambda *arrays: in_numbers(plain.jaxpr, plain.live, plain.consts, arrays), arrays)
         atoms = iter(jaxpr.outvars)
         joined = [[next(atoms) for _ in range(prod(aval.shape))] for aval in plain.avals]
