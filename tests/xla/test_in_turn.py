@@ -14,20 +14,20 @@ def newton(x):
     """Three steps, each of which solves."""
     z = x
     for _ in range(3):
-        J = jnp.eye(3) * (2 + x[0]) + jnp.outer(z, jnp.cos(z))
+        J = jnp.eye(4) * (2 + x[0]) + jnp.outer(z, jnp.cos(z))
         z = z - jnp.linalg.solve(J, jnp.sin(z) + z - x)
     return z
 
 
 def apart(x):
     """Routines that do not need each other's results."""
-    A = jnp.outer(x, x) + 3 * jnp.eye(3)
-    solved = [jnp.linalg.solve(A + k * jnp.eye(3), x) for k in range(3)]
+    A = jnp.outer(x, x) + 3 * jnp.eye(4)
+    solved = [jnp.linalg.solve(A + k * jnp.eye(4), x) for k in range(3)]
     return sum(solved) + jnp.linalg.cholesky(A)[2] + jnp.linalg.qr(A + 1)[1][0] + jnp.linalg.inv(A)[1]
 
 
 def spectrum(x):
-    A = jnp.outer(x, x) + jnp.diag(jnp.arange(1.0, 4))
+    A = jnp.outer(x, x) + jnp.diag(jnp.arange(1.0, 5))
     return jnp.linalg.eigh(A)[0] * jnp.linalg.svd(A + 1, compute_uv=False) + jnp.linalg.slogdet(A)[1]
 
 
@@ -50,7 +50,7 @@ def runs_beside(text):
 
 @pytest.mark.parametrize("f", [newton, apart, spectrum])
 def test_one_after_the_other(f, double_precision):
-    X = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, (7, 3)))
+    X = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, (7, 4)))
     compiled = jax.jit(jax.vmap(bs.jacobian(f))).lower(X).compile()
     assert runs_beside(compiled.as_text()) == []
     np.testing.assert_allclose(compiled(X), jax.jit(jax.vmap(jax.jacfwd(f)))(X), rtol=1e-9, atol=1e-11)
