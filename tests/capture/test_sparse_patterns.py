@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import backsolve as bs
 from backsolve.sparse.pattern import PatternTooLargeError
@@ -57,6 +58,19 @@ def test_numbers_known_to_be_zero_are_left_out():
     A = jax.jit(bs.jacobian(f, format="sparse"))(jnp.asarray(normal(6)))
     assert A.nnz == 9
     assert_same(A, reference.jacobian(f)(jnp.asarray(normal(6))))
+
+
+@pytest.mark.parametrize("shapes", [(3, 3), (2, 3), (3, 1, 2)])
+def test_arrays_placed_together_depend_each_on_its_own(shapes):
+    def f(x):
+        return jnp.concatenate(jax.device_put((jnp.ones(2), *(k * x[:n] ** k for k, n in enumerate(shapes, 1)))))
+
+    x = jnp.asarray(normal(3))
+    expected = reference.jacobian(f)(x)
+    for J in (bs.jacobian(f), jax.jit(bs.jacobian(f)), bs.jacobian(lambda x: lax.map(f, x[None])[0])):
+        np.testing.assert_allclose(J(x), expected, rtol=1e-12)
+    for g in (f, lambda x: lax.map(f, x[None])[0]):
+        np.testing.assert_array_equal(bs.sparsity(g, x).toarray(), expected != 0)
 
 
 def test_exponents_known_to_be_zero_are_left_out():

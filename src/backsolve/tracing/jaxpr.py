@@ -436,13 +436,14 @@ _CALLS = {"jit", "pjit", "closed_call", "core_closed_call"}
 def inner_jaxpr(eqn: Any, *, custom: bool = False) -> tuple[Any, Sequence[Any]] | None:
     """The body and its constants of an equation that only calls it (a nested ``jit``), else None.
 
-    With ``custom`` also the body of a function with a ``custom_jvp``, whose derivative is another one.
+    With ``custom`` also the body of a function with a ``custom_jvp``, whose derivative is another one.  Arrays placed on
+    a device together are a call that places each by itself.
     """
     name = eqn.primitive.name
     if name in _CALLS or (custom and name == "custom_jvp_call"):
         closed = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
         return closed.jaxpr, closed.consts
-    return None
+    return (series.one_by_one(eqn), ()) if name == "device_put" and len(eqn.outvars) > 1 else None
 
 
 def opened(jaxpr: Any, *, custom: bool = False) -> Iterator[tuple[Any, Any, Sequence[Any] | None]]:

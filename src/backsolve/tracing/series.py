@@ -178,6 +178,16 @@ def traced(fun: Callable[..., Any], args: Sequence[Any], source: str | None) -> 
     return discharged(closed) if _mutable_arrays in jaxpr.effects else closed
 
 
+def one_by_one(eqn: Any) -> Any:
+    """An equation of several operands, each with an output and parameters of its own, as a jaxpr of one for each."""
+
+    def each(*arrays: Any) -> list[Any]:
+        own = [{name: (value[k],) for name, value in eqn.params.items()} for k in range(len(arrays))]
+        return [eqn.primitive.bind(x, **params)[0] for x, params in zip(arrays, own, strict=True)]
+
+    return jax.make_jaxpr(each)(*(v.aval for v in eqn.invars)).jaxpr
+
+
 def discharged(closed: Any) -> Any:
     """The closed jaxpr with plain values in the place of mutable arrays."""
     if _DISCHARGES_OPEN:
