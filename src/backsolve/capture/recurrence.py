@@ -233,10 +233,11 @@ class Loop:
         def step(*xs: Any) -> list[Any]:
             given, then = xs[: len(jaxpr.invars)], xs[len(jaxpr.invars) :]
             known = {v: x for v, x in zip(after, then, strict=True) if not jx.is_literal(v)}
-            return [
-                *jx.evaluated(closed, given)[: self.carried],
-                *_after(closed, given, known)[self.carried :],
-            ]
+
+            def replaced(eqn: Any, inputs: list[Any]) -> list[Any]:
+                return [known.get(v, x) for v, x in zip(eqn.outvars, jx.bind(eqn, inputs), strict=True)]
+
+            return [*jx.evaluated(closed, given)[: self.carried], *jx.evaluated(closed, given, replaced)[self.carried :]]
 
         axes = [None] * self.consts + [0] * (len(invars) - self.consts)
         types: list[Any] = [
@@ -337,25 +338,8 @@ def _pushable(body: Any, active: Sequence[bool]) -> Any:
 
     linear: list[bool] = []
     given: list[Any] = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars]  # type: ignore[no-untyped-call]
-    pushable = jax.make_jaxpr(lambda *xs: _after(body, xs, {}, pushed))(*given)
+    pushable = jax.make_jaxpr(lambda *xs: jx.evaluated(body, xs, pushed))(*given)
     return pushable if all(linear) else None
-
-
-def _after(closed: Any, args: Sequence[Any], given: dict[Any, Any], bind: Any = jx.bind) -> list[Any]:
-    """The outputs of a jaxpr in which equations set these variables to the values given, not to their own results.
-
-    ``bind`` evaluates an equation.
-    """
-    jaxpr = closed.jaxpr
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *args), strict=True))
-
-    def read(atom: Any) -> Any:
-        return jx.literal_value(atom) if jx.is_literal(atom) else known[atom]
-
-    for eqn in jaxpr.eqns:
-        results = zip(eqn.outvars, bind(eqn, [read(v) for v in eqn.invars]), strict=True)
-        known.update((v, given.get(v, x)) for v, x in results)
-    return [read(v) for v in jaxpr.outvars]
 
 
 def _numbered(sizes: Sequence[int], chosen: Sequence[bool]) -> list[Index]:

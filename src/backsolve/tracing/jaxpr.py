@@ -20,16 +20,7 @@ from backsolve.display import cell_of
 from backsolve.operators import ArraySpace, LinearOperator
 from backsolve.tracing import series
 from backsolve.tracing.layouts import settled_alike
-from backsolve.tracing.series import (
-    ad,
-    batching,
-    eval_jaxpr,
-    layout_of,
-    mesh_context,
-    mlir,
-    source_info_util,
-    zeros,
-)
+from backsolve.tracing.series import ad, batching, eval_jaxpr, layout_of, mesh_context, mlir, source_info_util, zeros
 
 __all__ = [
     "FALLBACK",
@@ -70,6 +61,7 @@ class Kind(Enum):
 
 Aval = Any
 Value = Any
+Rule = Callable[[Any, list[Value]], Sequence[Value]]
 
 
 def trace(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, list[Any], Any]:
@@ -135,9 +127,19 @@ def hoisted(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[Callable[...,
     return closed, [c for c, is_moved in zip(consts, moved, strict=True) if is_moved]
 
 
-def evaluated(closed: Any, args: Sequence[Value]) -> list[Value]:
-    """The outputs of a closed jaxpr at these arguments."""
-    return eval_jaxpr(closed.jaxpr, closed.consts, *args)
+def evaluated(closed: Any, args: Sequence[Value], rule: Rule | None = None) -> list[Value]:
+    """The outputs of a closed jaxpr at these arguments; ``rule(eqn, inputs)`` has those of an equation, else `bind`."""
+    if rule is None:
+        return eval_jaxpr(closed.jaxpr, closed.consts, *args)
+    jaxpr = closed.jaxpr
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *args), strict=True))
+
+    def read(atom: Any) -> Value:
+        return literal_value(atom) if is_literal(atom) else values[atom]
+
+    for eqn in jaxpr.eqns:
+        values.update(zip(eqn.outvars, rule(eqn, list(map(read, eqn.invars))), strict=True))
+    return list(map(read, jaxpr.outvars))
 
 
 def unflatten(tree: Any, leaves: Sequence[Any]) -> Any:

@@ -72,24 +72,19 @@ def loop_of_small_products(eqn: Any, operands: Sequence[Any]) -> list[Any] | Non
     """The values of an equation that is a `scan` with small products at its steps, of a batch; else None."""
     if eqn.primitive.name != "scan" or eqn.effects or not any(map(jx.is_batched, operands)):
         return None
-    jaxpr, consts = eqn.params["jaxpr"].jaxpr, eqn.params["jaxpr"].consts
-    if not any(is_small_product(e) and min(v.aval.ndim for v in e.invars) > 1 for e in jaxpr.eqns):
+    closed = eqn.params["jaxpr"]
+    if not any(is_small_product(e) and min(v.aval.ndim for v in e.invars) > 1 for e in closed.jaxpr.eqns):
         return None
     fixed, carried = scan_counts(eqn.params)
     given = [jx.as_array(x, v.aval) for x, v in zip(operands, eqn.invars, strict=True)]
 
+    def bound(e: Any, own: list[Any]) -> list[Any]:
+        product = small_product(e, own)
+        return jx.bind(e, own) if product is None else [product]
+
     def step(carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        inputs = (*consts, *given[:fixed], *carry, *xs)
-        values = dict(zip((*jaxpr.constvars, *jaxpr.invars), inputs, strict=True))
-
-        def read(atom: Any) -> Any:
-            return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
-
-        for e in jaxpr.eqns:
-            own = list(map(read, e.invars))
-            product = small_product(e, own)
-            values.update(zip(e.outvars, jx.bind(e, own) if product is None else [product], strict=True))
-        found = [jx.as_array(read(v), v.aval) for v in jaxpr.outvars]
+        found = jx.evaluated(closed, [*given[:fixed], *carry, *xs], bound)
+        found = [jx.as_array(x, v.aval) for x, v in zip(found, closed.jaxpr.outvars, strict=True)]
         return found[:carried], found[carried:]
 
     params, begin = eqn.params, given[fixed : fixed + carried]
