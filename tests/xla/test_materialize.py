@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
+from backsolve.tracing import jaxpr as jx
 from backsolve.xla.materialize import SPARSE, materialized
 from benchmarks.models import sparse_models as models
 
@@ -175,5 +176,5 @@ def test_a_loop_that_is_repeated_is_run_once(other, count):
 
     x = jnp.asarray(normal(6))
     program = jax.make_jaxpr(lambda x: materialized(f, [x], SPARSE))(x)
-    assert sum(e.primitive.name == "scan" for e in program.eqns) == count
+    assert sum(e.primitive.name == "scan" for e in jx.every_equation(program.jaxpr)) == count
     assert_same(jax.jit(lambda x: materialized(f, [x], SPARSE))(x), f(x))

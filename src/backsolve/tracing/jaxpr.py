@@ -511,11 +511,11 @@ def identity_primitive(name: str, on_cpu: Callable[..., Any], batch: Callable[..
     return primitive
 
 
-def call_primitive(name: str, marks: Callable[[Any], dict[str, str]]) -> Callable[..., list[Any]]:
+def call_primitive(name: str, marked: Callable[[Any], tuple[dict[str, str], Any]]) -> Callable[..., list[Any]]:
     """A function ``call(function, arrays)`` that evaluates ``function(*arrays)``, a list of arrays.
 
-    Compiled for one device, a CPU, it is a call with ``marks(jaxpr)`` for the compiler; to all else of JAX it is the
-    function itself.
+    Compiled for one device, a CPU, it is a call with marks for the compiler: these and what is called are ``marked(jaxpr)``.
+    To all else of JAX it is the function itself.
     """
     primitive: Any = series.Primitive(name)
     primitive.multiple_results = True
@@ -534,7 +534,7 @@ def call_primitive(name: str, marks: Callable[[Any], dict[str, str]]) -> Callabl
 
     def call(function: Callable[..., Any], arrays: Sequence[Any]) -> list[Any]:
         # None of them is then a constant, which XLA would put into the body.
-        arrays = jax.lax.optimization_barrier(list(arrays))  # type: ignore[no-untyped-call]
+        arrays = [jax.lax.optimization_barrier(x) for x in arrays]  # type: ignore[no-untyped-call]
         at_once = is_batched_here() and any(map(is_batched, arrays))  # then it is traced with the batch
         out: list[Any] = primitive.bind(*arrays, jaxpr=function if at_once else series.traced(function, arrays, None))
         return out
@@ -544,7 +544,7 @@ def call_primitive(name: str, marks: Callable[[Any], dict[str, str]]) -> Callabl
     batching.primitive_batchers[primitive] = batched
     ad.primitive_jvps[primitive] = pushed
     mlir.register_lowering(primitive, mlir.lower_fun(evaluated, multiple_results=True))
-    mlir.register_lowering(primitive, partial(series.lowered_call, name=name, marks=marks), platform="cpu")
+    mlir.register_lowering(primitive, partial(series.lowered_call, name=name, marked=marked), platform="cpu")
     _CALLS.add(name)
     return call
 

@@ -295,12 +295,15 @@ def constant_of(x: Any) -> Any:
 
 
 def made_by(x: Any) -> tuple[Any, int] | None:
-    """The equation of the program being traced that made a value, and which of its outputs that is.
+    """The equation of the program being traced that made a value, before any barrier, and which of its outputs that is.
 
     None where no such equation did.
     """
     eqn = getattr(x, "parent", None) if isinstance(getattr(x, "_trace", None), DynamicJaxprTrace) else None
-    return next(((eqn, k) for k, v in enumerate(eqn.outvars) if v is x.val), None) if eqn is not None else None
+    made = next(((eqn, k) for k, v in enumerate(eqn.outvars) if v is x.val), None) if eqn is not None else None
+    if made is not None and made[0].primitive.name == "optimization_barrier":
+        return made_by(made[0].invars[made[1]])
+    return made
 
 
 def is_high(eqn: Any) -> bool:
@@ -308,19 +311,19 @@ def is_high(eqn: Any) -> bool:
     return bool(eqn.primitive.is_high(*(v.aval for v in eqn.invars), **eqn.params))
 
 
-def lowered_call(context: Any, *args: Any, jaxpr: Any, name: str, marks: Callable[[Any], dict[str, str]]) -> Any:
-    """A lowering rule's call of a program, with ``marks`` for the compiler where it is compiled here, for one device.
+def lowered_call(context: Any, *args: Any, jaxpr: Any, name: str, marked: Callable[[Any], tuple[Any, Any]]) -> Any:
+    """A lowering rule's call of a program, as it is ``marked`` for the compiler where it is compiled here, for one device.
 
     With them it returns its arguments too, whose copies nobody reads: XLA's CPU compiler ends the process where it finds
     that a call which it writes down as one function has no use for one of them, and that the results are one array.
     """
-    module, attributes = context.module_context, marks(jaxpr.jaxpr)
+    module, (attributes, own) = context.module_context, marked(jaxpr)
     alone = isinstance(module.axis_context, mlir.ShardingContext) and module.axis_context.num_devices == 1
     if not attributes or not alone or module.lowering_parameters.for_export:
         return mlir.core_call_lowering(context, *args, name=name, call_jaxpr=jaxpr)
-    inner, count = jaxpr.jaxpr, len(context.avals_out)
+    inner, count = own.jaxpr, len(context.avals_out)
     info = inner.debug_info.with_unknown_names()
-    both = _closed(inner.replace(outvars=[*inner.outvars, *inner.invars], debug_info=info), jaxpr.consts)
+    both = _closed(inner.replace(outvars=[*inner.outvars, *inner.invars], debug_info=info), own.consts)
     context = context.replace(avals_out=[*context.avals_out, *context.avals_in])
     out = mlir.core_call_lowering(context, *args, name=name, call_jaxpr=both)
     text = {key: mlir.ir.StringAttr.get(value) for key, value in attributes.items()}

@@ -29,6 +29,7 @@ from backsolve.xla.in_turn import inexact, is_routine, later
 from backsolve.xla.joined import JOINED, is_one_loop, join, numbers_of
 from backsolve.xla.numbers import in_numbers, is_small
 from backsolve.xla.one_kernel import as_loops, in_one_kernel, serves
+from backsolve.xla.small_loops import is_small_loop, small_loop
 from backsolve.xla.small_products import loop_of_small_products, small_product
 from backsolve.xla.small_solves import with_small_solves
 from backsolve.xla.stretches import BORDERS, Stretch, stretches
@@ -93,7 +94,7 @@ def concerns(jaxpr: Any, policy: Policy) -> bool:
             if body is not None:
                 jaxprs.append(body[0])
                 continue
-            if policy.numbers and eqn.primitive.name == "scan":
+            if eqn.primitive.name == "scan" and (policy.numbers or is_small_loop(eqn)):
                 return True
             if kind_of(eqn.primitive.name) is Kind.SINE and (not policy.numbers if eqn.outvars[0].aval.shape else batched):
                 return True
@@ -178,6 +179,8 @@ def _evaluated(
         if batched and product is None:
             product = turned(eqn, operands)
         found = loop_of_small_products(eqn, operands) if batched and product is None else None
+        if not batched and eqn.primitive.name == "scan":
+            found = small_loop(eqn, operands, [v in needed for v in eqn.outvars])
         if found is None:
             found = jx.bind(eqn, operands) if product is None else [product]
         for v, value in zip(eqn.outvars, found, strict=True):
@@ -196,6 +199,7 @@ def _evaluated(
         return in_one_kernel(of_all, [values[v] for v in moving])
 
     done = equations if policy.merged or program.apart else [(eqn, eqn.invars) for eqn in live]
+    needed = {v for v in (*(v for _, atoms in done for v in atoms), *outputs) if not jx.is_literal(v)}
     many = policy.merged and not batched and len(chosen) >= BORDERS
     for stretch in stretches(done, chosen, outputs) if many else [Stretch(done)]:
         moving = [v for v in stretch.reads if jx.is_traced(values[v])] if stretch.leaves else []

@@ -27,7 +27,7 @@ from backsolve.tracing.series import MUL_PARAMS, SERIES
 from backsolve.xla.numbers import FOLDED, HALF, is_array
 from backsolve.xla.small_products import as_sum, is_small_product, small_product
 
-__all__ = ["KNOWN", "as_loops", "in_one_kernel", "serves"]
+__all__ = ["KNOWN", "as_loops", "in_one_kernel", "marks", "serves"]
 
 _ROW, _ARRAY = 2**15, 2**17  # numbers over all points: of what XLA has rows over the points for, and of other arrays
 _LARGEST = 2**21  # of any array, the results and batches that come later among them
@@ -35,7 +35,8 @@ _MARKS = {"xla_cpu_small_call": "true", "inlineable": "false"}
 KNOWN = (0, 12, 0)  # the newest release of JAX that it was tried with
 
 
-def _marks(jaxpr: Any) -> dict[str, str]:
+def marks(jaxpr: Any) -> dict[str, str]:
+    """What says to the compiler that a program is one function; nothing where it is to be compiled as it is."""
     atoms = (*jaxpr.invars, *jaxpr.constvars, *(v for eqn in jaxpr.eqns for v in eqn.outvars))
     sizes = [prod(v.aval.shape) for v in atoms] if jaxpr.outvars else [0]
     return _MARKS if SERIES[:3] <= KNOWN and min(sizes) and max(sizes) <= _LARGEST else {}
@@ -93,7 +94,7 @@ def as_loops(eqn: Any, operands: Sequence[Any]) -> Any:
     return reduce(bound, [lax.index_in_dim(rows, k, 0, keepdims=False) for k in range(rows.shape[0])])
 
 
-_called = jx.call_primitive("one_kernel", _marks)
+_called = jx.call_primitive("one_kernel", lambda closed: (marks(closed.jaxpr), closed))
 
 
 def in_one_kernel(function: Callable[..., Sequence[Any]], arrays: Sequence[Any]) -> list[Any]:

@@ -41,7 +41,7 @@ def is_small_product(eqn: Any) -> bool:
         return False
     axes, _ = eqn.params["dimension_numbers"][0]
     summed: int = prod(eqn.invars[0].aval.shape[k] for k in axes)
-    return 0 < summed <= _SUMMED * len(axes) and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
+    return 0 < summed <= _SUMMED * max(len(axes), 1) and prod(eqn.outvars[0].aval.shape) <= _WRITTEN
 
 
 def _is_product(eqn: Any) -> bool:
