@@ -13,6 +13,7 @@ from jax import lax
 
 import backsolve as bs
 from backsolve.planning.plan import ORDERS
+from backsolve.tracing import jaxpr as jx
 
 from .. import reference
 from ..chains import examples
@@ -257,7 +258,7 @@ def test_a_loop_goes_forth_where_rows_and_columns_are_as_many():
 
     def loops(J):
         jaxpr = jax.make_jaxpr(jax.jit(J))(jnp.ones(2)).eqns[0].params["jaxpr"].jaxpr
-        return [eqn.params["reverse"] for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
+        return [eqn.params["reverse"] for eqn in jx.every_equation(jaxpr) if eqn.primitive.name == "scan"]
 
     assert loops(bs.jacobian(orbit)) == [False]
 
