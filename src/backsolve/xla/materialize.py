@@ -29,6 +29,7 @@ from backsolve.xla.in_turn import inexact, is_routine, later
 from backsolve.xla.joined import JOINED, is_one_loop, join, numbers_of
 from backsolve.xla.numbers import in_numbers, is_small
 from backsolve.xla.one_kernel import as_loops, in_one_kernel, serves
+from backsolve.xla.shared import SharedFactors
 from backsolve.xla.small_loops import is_small_loop, small_loop
 from backsolve.xla.small_products import loop_of_small_products, small_product
 from backsolve.xla.small_solves import with_small_solves
@@ -166,6 +167,7 @@ def _evaluated(
         return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
 
     dear: set[Any] = set()
+    shared = SharedFactors()
     before: list[Any] = []  # results of the last routine of linear algebra
 
     def evaluate(eqn: Any, atoms: Sequence[Any], values: dict[Any, Any], one: bool) -> None:
@@ -176,6 +178,8 @@ def _evaluated(
         if routine:
             operands = later(operands, before)
         product = as_loops(eqn, operands) if one else small_product(eqn, operands) if batched else None
+        by_shared = shared.product(eqn, atoms, operands) if batched and not one else None
+        product = by_shared if product is None else product
         if batched and product is None:
             product = turned(eqn, operands)
         found = loop_of_small_products(eqn, operands) if batched and product is None else None
