@@ -167,7 +167,7 @@ def _evaluated(
         return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
 
     dear: set[Any] = set()
-    shared = SharedFactors()
+    shared = SharedFactors() if batched else None
     before: list[Any] = []  # results of the last routine of linear algebra
 
     def evaluate(eqn: Any, atoms: Sequence[Any], values: dict[Any, Any], one: bool) -> None:
@@ -178,7 +178,7 @@ def _evaluated(
         if routine:
             operands = later(operands, before)
         product = as_loops(eqn, operands) if one else small_product(eqn, operands) if batched else None
-        by_shared = shared.product(eqn, atoms, operands) if batched and not one else None
+        by_shared = shared.product(eqn, atoms, operands) if shared is not None and not one else None
         product = by_shared if product is None else product
         if batched and product is None:
             product = turned(eqn, operands)
