@@ -164,7 +164,8 @@ def plain(x: Any) -> Any:
     return x.val if isinstance(x, _TypedArray) and not isinstance(x, np.ndarray) else x
 
 
-def _closed(jaxpr: Any, consts: Sequence[Any]) -> Any:
+def closed_jaxpr(jaxpr: Any, consts: Sequence[Any]) -> Any:
+    """A jaxpr with its constants."""
     close: Any = ClosedJaxpr
     return close(jaxpr, list(map(plain, consts)))
 
@@ -174,7 +175,7 @@ def traced(fun: Callable[..., Any], args: Sequence[Any], source: str | None) -> 
     debug = debug_info("backsolve", fun, args, {}, sourceinfo=source)
     types = [jax.typeof(x) for x in args]
     jaxpr, _, consts = _trace(linear_util.wrap_init(fun, debug_info=debug), types)
-    closed = _closed(jaxpr, consts)
+    closed = closed_jaxpr(jaxpr, consts)
     return discharged(closed) if _mutable_arrays in jaxpr.effects else closed
 
 
@@ -191,7 +192,7 @@ def one_by_one(eqn: Any) -> Any:
 def discharged(closed: Any) -> Any:
     """The closed jaxpr with plain values in the place of mutable arrays."""
     if _DISCHARGES_OPEN:
-        return _closed(*_discharge(closed.jaxpr, closed.consts))
+        return closed_jaxpr(*_discharge(closed.jaxpr, closed.consts))
     return _discharge(closed)
 
 
@@ -203,7 +204,7 @@ def linearized(fun: Callable[..., Any], point: Sequence[Any]) -> tuple[list[Any]
     if _LINEARIZES_WRAPPED:
         debug = debug_info("linearize", fun, point, {})
         out, tangents, jaxpr, consts = _linearize(linear_util.wrap_init(fun, debug_info=debug), *point)
-        return list(out), [not t.is_known() for t in tangents], _closed(jaxpr, consts)
+        return list(out), [not t.is_known() for t in tangents], closed_jaxpr(jaxpr, consts)
     out, zero, jaxpr, consts, *residuals = _linearize(fun, _flat_tree(tuple(point)))
     structured = jax.tree_util.tree_leaves(residuals)
     if structured:  # since 0.11.1: more constants, whose places come behind the tangents
@@ -211,7 +212,7 @@ def linearized(fun: Callable[..., Any], point: Sequence[Any]) -> tuple[list[Any]
         places = jaxpr.invars
         jaxpr = jaxpr.replace(invars=[*places[:first], *places[last:], *places[first:last]])
         consts = [*consts, *structured]
-    return list(out), [not z for z in zero], _closed(jaxpr, consts)
+    return list(out), [not z for z in zero], closed_jaxpr(jaxpr, consts)
 
 
 def bind_primitive(primitive: Any, params: dict[str, Any], inputs: Sequence[Any]) -> list[Any]:
@@ -323,7 +324,7 @@ def lowered_call(context: Any, *args: Any, jaxpr: Any, name: str, marked: Callab
         return mlir.core_call_lowering(context, *args, name=name, call_jaxpr=jaxpr)
     inner, count = own.jaxpr, len(context.avals_out)
     info = inner.debug_info.with_unknown_names()
-    both = _closed(inner.replace(outvars=[*inner.outvars, *inner.invars], debug_info=info), own.consts)
+    both = closed_jaxpr(inner.replace(outvars=[*inner.outvars, *inner.invars], debug_info=info), own.consts)
     context = context.replace(avals_out=[*context.avals_out, *context.avals_in])
     out = mlir.core_call_lowering(context, *args, name=name, call_jaxpr=both)
     text = {key: mlir.ir.StringAttr.get(value) for key, value in attributes.items()}
@@ -371,7 +372,7 @@ def _scan_in_order(params: dict[str, Any], moving: Sequence[bool]) -> tuple[Sequ
     jaxpr = body.jaxpr.replace(
         invars=[body.jaxpr.invars[k] for k in order], debug_info=body.jaxpr.debug_info.with_unknown_names()
     )
-    return order, {**params, "linear": linear, "jaxpr": _closed(jaxpr, body.consts)}
+    return order, {**params, "linear": linear, "jaxpr": closed_jaxpr(jaxpr, body.consts)}
 
 
 def scan_counts(params: dict[str, Any]) -> tuple[int, int]:

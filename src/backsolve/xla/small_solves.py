@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.series import closed_jaxpr
 
 __all__ = ["with_small_solves"]
 
@@ -33,28 +34,23 @@ def with_small_solves(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any]) 
     None where there is none.  Rounding aside the solutions are LAPACK's.
     Cost: where there is such a solve, the program is traced again.
     """
-    live = [eqn for eqn, _ in jx.live_equations(jaxpr)]
-    made = {v: eqn for eqn in live for v in eqn.outvars}
-    solves = {id(eqn): layout for eqn in live if (layout := _layout(eqn, made)) is not None}
+    made = {v: eqn for eqn in jaxpr.eqns for v in eqn.outvars}
+    solves = {id(eqn): layout for eqn in jaxpr.eqns if (layout := _layout(eqn, made)) is not None}
     if not solves:
         return None
 
     def program(*arrays: Any) -> list[Any]:
-        values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arrays), strict=True))
         factors: dict[Any, _Factors] = {}
 
-        def read(atom: Any) -> Any:
-            return jx.literal_value(atom) if jx.is_literal(atom) else values[atom]
+        def evaluate(eqn: Any, inputs: list[Any]) -> list[Any]:
+            if id(eqn) not in solves:
+                return jx.bind(eqn, inputs)
+            matrix = eqn.invars[0]
+            if matrix not in factors:
+                factors[matrix] = _factors(inputs[0])
+            return [_solution(factors[matrix], inputs[-1], *solves[id(eqn)])]
 
-        for eqn in live:
-            if id(eqn) in solves:
-                matrix = eqn.invars[0]
-                if matrix not in factors:
-                    factors[matrix] = _factors(read(matrix))
-                values[eqn.outvars[0]] = _solution(factors[matrix], read(eqn.invars[-1]), *solves[id(eqn)])
-            else:
-                values |= zip(eqn.outvars, jx.bind(eqn, list(map(read, eqn.invars))), strict=True)
-        return list(map(read, jaxpr.outvars))
+        return jx.evaluated(closed_jaxpr(jaxpr, consts), arrays, evaluate)
 
     return jx.trace(program, arrays)[:2]
 
