@@ -55,7 +55,7 @@ def counting(u):
 LOSSES = {
     "path": rolled(path),
     "backwards": rolled(path, reverse=True),
-    "several steps at a time": rolled(path, unroll=3),
+    "several steps at a time": rolled(lambda s, u: (jnp.sin(s) * u, s[0]), unroll=3),
     "layer": rolled(lambda s, u: (jnp.tanh(W @ s + u), jnp.outer(s, u))),
     "calls and rules": rolled(lambda s, u: (jax.nn.silu(jax.jit(jnp.roll)(s, 1)) + u, jnp.max(s * u))),
     "what a step reads is fixed": lambda u: rolled(lambda s, v: (s * u[1] + jnp.sin(v), u[0] @ v))(u),
