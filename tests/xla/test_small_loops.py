@@ -130,6 +130,22 @@ def test_not_where_arrays_are_large_or_there_is_more_than_loops(monkeypatch):
     assert not calls(rolled(path))
 
 
+@pytest.mark.skipif(SERIES < (0, 10), reason="JAX itself could not transpose such a gradient")
+@pytest.mark.parametrize("wrt", ["all", "some"])
+def test_a_linear_gradient_is_transposed(wrt):
+    def loss(u):
+        end, out = lax.scan(lambda s, v: (W @ s + v, s), u[0], u)
+        return end @ end + jnp.sum(out**2)
+
+    def linear(of):
+        gradient = jax.jit(of.grad(loss))
+        return gradient if wrt == "all" else lambda u: jax.jit(lambda a, u: jnp.sum(a) * gradient(u))(U, u)
+
+    assert "small_loop" in str(jax.make_jaxpr(linear(bs))(U))
+    ours, theirs = (jax.linear_transpose(linear(of), U)(jnp.cos(U)) for of in (bs, jax))
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-10)
+
+
 def test_what_is_exported_runs_anywhere():
     gradient = jax.jit(bs.grad(rolled(path)))
     shape = jax.ShapeDtypeStruct(U.shape, U.dtype)

@@ -438,8 +438,7 @@ _CALLS = {"jit", "pjit", "closed_call", "core_closed_call"}
 def inner_jaxpr(eqn: Any, *, custom: bool = False) -> tuple[Any, Sequence[Any]] | None:
     """The body and its constants of an equation that only calls it (a nested ``jit``), else None.
 
-    With ``custom`` also the body of a function with a ``custom_jvp``, whose derivative is another one.  Arrays placed on
-    a device together are a call that places each by itself.
+    With ``custom`` also that of a function with a ``custom_jvp``.  Arrays placed on a device together are a call for each.
     """
     name = eqn.primitive.name
     if name in _CALLS or (custom and name == "custom_jvp_call"):
@@ -543,6 +542,7 @@ def call_primitive(name: str, marked: Callable[[Any], tuple[dict[str, str], Any]
     primitive.def_abstract_eval(lambda *avals, jaxpr: [v.aval for v in jaxpr.jaxpr.outvars])
     batching.primitive_batchers[primitive] = batched
     ad.primitive_jvps[primitive] = pushed
+    ad.primitive_transposes[primitive] = partial(series.transposed_call, evaluated)
     mlir.register_lowering(primitive, mlir.lower_fun(evaluated, multiple_results=True))
     mlir.register_lowering(primitive, partial(series.lowered_call, name=name, marked=marked), platform="cpu")
     _CALLS.add(name)

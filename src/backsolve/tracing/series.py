@@ -312,6 +312,20 @@ def is_high(eqn: Any) -> bool:
     return bool(eqn.primitive.is_high(*(v.aval for v in eqn.invars), **eqn.params))
 
 
+def transposed_call(evaluated: Callable[..., Any], cotangents: Any, *args: Any, **params: Any) -> list[Any]:
+    """A transposition rule's cotangents, of a call that is linear in some operands; None of the others."""
+    linear = [ad.is_undefined_primal(x) for x in args]
+
+    def function(*moving: Any) -> Any:
+        rest = iter(moving)
+        return evaluated(*(next(rest) if m else x for x, m in zip(args, linear, strict=True)), **params)
+
+    struct: Any = jax.ShapeDtypeStruct
+    types = [struct(x.aval.shape, x.aval.dtype) for x, m in zip(args, linear, strict=True) if m]
+    found = iter(jax.linear_transpose(function, *types)(list(map(ad.instantiate_zeros, cotangents))))
+    return [next(found) if m else None for m in linear]
+
+
 def lowered_call(context: Any, *args: Any, jaxpr: Any, name: str, marked: Callable[[Any], tuple[Any, Any]]) -> Any:
     """A lowering rule's call of a program, as it is ``marked`` for the compiler where it is compiled here, for one device.
 

@@ -31,7 +31,8 @@ _DTYPES = (np.float32, np.float64)
 def with_small_solves(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Sequence[Any]] | None:
     """A program whose small solves by the factors of a matrix (`jax.numpy.linalg.solve`) are operations on rows.
 
-    None where there is none.  Rounding aside the solutions are LAPACK's.
+    None where there is none.  Rounding aside the solutions are LAPACK's, where the matrix is regular and all is finite; else
+    they are not all finite, as its are not, but another entry or sign may be.
     Cost: where there is such a solve, the program is traced again.
     """
     made = {v: eqn for eqn in jaxpr.eqns for v in eqn.outvars}
