@@ -89,7 +89,7 @@ def _product_along(jaxpr: Any) -> tuple[bool, int] | None:
     found: tuple[bool, int] | None = None
     at: Any = None
     for eqn in jaxpr.eqns:
-        if eqn.primitive is lax.dot_general_p and at is None and set(eqn.invars) == {matrix, array}:
+        if eqn.primitive is lax.dot_general_p and at is None and list(eqn.invars) in ([matrix, array], [array, matrix]):
             summed, batch = eqn.params["dimension_numbers"]
             if any(batch) or len(summed[0]) != 1:
                 return None
