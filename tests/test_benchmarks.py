@@ -2,7 +2,6 @@
 
 import re
 import sys
-import time
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,15 +35,34 @@ def small_gradients(monkeypatch):
     monkeypatch.setattr(gradients, "TRACED_LINES", 20)
 
 
-def slow(seconds, answer=1.0):
-    def call():
-        time.sleep(seconds)
-        return np.array(answer)
+class Clock:
+    """A clock that only sleeping moves on."""
 
-    return call
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
 
 
-def test_medians_ratios_and_a_missed_target():
+@pytest.fixture
+def slow(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("benchmarks.runner.time", clock)
+
+    def slow(seconds, answer=1.0):
+        def call():
+            clock.sleep(seconds)
+            return np.array(answer)
+
+        return call
+
+    return slow
+
+
+def test_medians_ratios_and_a_missed_target(slow):
     row = Runner().contest(
         "sleep",
         {"ours": slow(0.02), "fast": slow(0.01), "slow": slow(0.04), "gone": None},
@@ -52,9 +70,9 @@ def test_medians_ratios_and_a_missed_target():
         rounds=3,
         target=Target(1.5, ("fast", "slow")),
     )
-    assert row.seconds["ours"] == pytest.approx(0.02, rel=0.3)
-    assert 1.5 < row.ratios["fast"] < 2.2
-    assert row.ratios["slow"] < 0.7
+    assert row.seconds["ours"] == pytest.approx(0.02)
+    assert row.ratios["fast"] == pytest.approx(2)
+    assert row.ratios["slow"] == pytest.approx(0.5)
     assert (row.seconds["gone"], row.ratios["gone"]) == (None, None)
     assert row.target_value == row.ratios["fast"]  # the largest: the fastest peer counts
     assert row.met is False
@@ -82,16 +100,16 @@ def test_target_in_seconds_and_time_read_off_the_answer():
     assert (row.seconds["ours"], row.ratios["peer"], row.met, row.rounds) == (0.25, 0.5, True, 2)
 
 
-def test_target_is_not_judged_without_its_peer():
-    row = Runner(quick=True).contest("t", {"ours": slow(0), "peer": None}, tolerance=0, target=Target(2, ("peer",)))
+def test_target_is_not_judged_without_its_peer(slow):
+    row = Runner(quick=True).contest("t", {"ours": slow(0.01), "peer": None}, tolerance=0, target=Target(2, ("peer",)))
     assert row.met is None
     assert "not measured" in report.markdown([Section("s", "S", "text", [row])])
 
 
 @pytest.mark.parametrize("wrong", [1.1, np.nan])
-def test_different_answers_are_refused(wrong):
+def test_different_answers_are_refused(wrong, slow):
     with pytest.raises(DisagreementError, match="'ours' and 'peer' differ by"):
-        Runner(quick=True).contest("t", {"ours": slow(0), "peer": slow(0, wrong)}, tolerance=1e-6)
+        Runner(quick=True).contest("t", {"ours": slow(0.01), "peer": slow(0.01, wrong)}, tolerance=1e-6)
 
 
 def test_answers_of_different_shape_are_refused():
@@ -101,9 +119,9 @@ def test_answers_of_different_shape_are_refused():
         relative_difference([np.ones(2)], [np.ones(2), np.ones(2)])
 
 
-def test_ours_cannot_be_absent():
+def test_ours_cannot_be_absent(slow):
     with pytest.raises(ValueError, match="'ours', is ours and cannot be absent"):
-        Runner().contest("t", {"ours": None, "peer": slow(0)}, tolerance=0)
+        Runner().contest("t", {"ours": None, "peer": slow(0.01)}, tolerance=0)
 
 
 def test_optional_module():

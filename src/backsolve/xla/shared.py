@@ -21,6 +21,7 @@ from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of, record_of
+from backsolve.xla.numbers import is_array
 
 __all__ = ["SharedFactors"]
 
@@ -66,7 +67,8 @@ class SharedFactors:
     def _work_out(self, eqn: Any, values: Sequence[Any]) -> None:
         """Note the value of an equation that follows from constants, by operations on few entries or moves of them."""
         evaluate, kind, aval = record_of(eqn.primitive.name).evaluate, kind_of(eqn.primitive.name), eqn.outvars[0].aval
-        if evaluate is None or kind not in _KNOWN or aval.size > _LARGEST:
+        arrays = all(map(is_array, (*eqn.invars, *eqn.outvars)))  # no random keys
+        if evaluate is None or kind not in _KNOWN or not arrays or aval.size > _LARGEST:
             return
         with np.errstate(all="ignore"):  # XLA warns of nothing either
             value = evaluate(eqn.params, *map(np.asarray, values))
