@@ -121,3 +121,19 @@ def test_data_as_arguments_and_gradients_of_hessians():
         wanted = np.asarray(jax.grad(size)(x, given, jax.hessian))
         agree(jax.grad(jax.jit(lambda x: size(x, given, bs.hessian)))(x), wanted, np.float64)
         agree(jax.jit(jax.grad(lambda x, given: size(x, given, bs.hessian)))(x, given), wanted, np.float64)
+
+
+def test_random_keys_beside_them():
+    """Keys that are constants, repeated, and chosen between by numbers of each point."""
+    records, _ = data(np.float64)
+    keys = jax.random.split(jax.random.key(0), 6)
+
+    def loss(w):
+        rows = jnp.broadcast_to(jnp.where(w[0] > 0, keys[0], keys[1]), (3, 2))
+        some = jnp.where((w[:3] > 0)[:, None], rows, keys.reshape(3, 2))
+        drawn = jax.vmap(lambda key: jax.random.uniform(key, dtype=w.dtype))(some.ravel())
+        return jnp.sum(jnp.cosh(jnp.asarray(records) @ w)) * jnp.sum(drawn) + drawn @ jnp.sin(jnp.resize(w, 6))
+
+    with jax.enable_x64(True):
+        x = points(np.float64)
+        agree(jax.jit(jax.vmap(bs.hessian(loss)))(x), np.asarray(jax.vmap(jax.hessian(loss))(x)), np.float64)

@@ -54,7 +54,7 @@ class SharedFactors:
         """
         values = [x if jx.is_literal(v) else self._known.get(v, x) for v, x in zip(atoms, operands, strict=True)]
         scaled = [None if jx.is_literal(v) else self._scaled.get(v) for v in atoms]
-        if len(eqn.outvars) != 1:
+        if len(eqn.outvars) != 1 or not all(map(is_array, (*eqn.invars, *eqn.outvars))):  # a random key is none
             return None
         if not any(map(jx.is_traced, values)):
             self._work_out(eqn, values)
@@ -67,8 +67,7 @@ class SharedFactors:
     def _work_out(self, eqn: Any, values: Sequence[Any]) -> None:
         """Note the value of an equation that follows from constants, by operations on few entries or moves of them."""
         evaluate, kind, aval = record_of(eqn.primitive.name).evaluate, kind_of(eqn.primitive.name), eqn.outvars[0].aval
-        arrays = all(map(is_array, (*eqn.invars, *eqn.outvars)))  # no random keys
-        if evaluate is None or kind not in _KNOWN or not arrays or aval.size > _LARGEST:
+        if evaluate is None or kind not in _KNOWN or aval.size > _LARGEST:
             return
         with np.errstate(all="ignore"):  # XLA warns of nothing either
             value = evaluate(eqn.params, *map(np.asarray, values))
