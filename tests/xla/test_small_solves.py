@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import backsolve as bs
+from backsolve.tracing import jaxpr as jx
 
 POINTS = 6
 
@@ -59,17 +60,6 @@ PROGRAMS = [solve, solve_matrix, solve_transposed, inverse, fixed_matrix, stoppe
 
 def points(n, dtype):
     return jnp.asarray(np.random.default_rng(n).normal(size=(POINTS, n * n + n)), dtype)
-
-
-def routines(closed):
-    """The names of all equations, those of programs inside too."""
-    found, waiting = set(), [closed.jaxpr]
-    for jaxpr in waiting:  # it grows meanwhile
-        found |= {eqn.primitive.name for eqn in jaxpr.eqns}
-        for eqn in jaxpr.eqns:
-            inner = [x for value in eqn.params.values() for x in (value if isinstance(value, tuple) else (value,))]
-            waiting += [getattr(x, "jaxpr", x) for x in inner if hasattr(getattr(x, "jaxpr", x), "eqns")]
-    return found
 
 
 def by_jax(program, n, x):
@@ -135,7 +125,8 @@ def test_hessians_and_gradients_of_jacobians():
 def test_no_routine_is_called_for_a_small_matrix(program):
     def names(n):
         derivative = jax.vmap(bs.jacobian(lambda z: program(z, n)))
-        return routines(jax.jit(derivative).trace(points(n, jnp.float32)).jaxpr)
+        closed = jax.jit(derivative).trace(points(n, jnp.float32)).jaxpr
+        return {eqn.primitive.name for eqn in jx.every_equation(closed.jaxpr)}
 
     solving = {"lu", "triangular_solve", "custom_linear_solve"}
     assert not names(2) & solving

@@ -22,13 +22,14 @@ from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of, record_of
 from backsolve.tracing.series import MUL_PARAMS, is_spread, staged_number
 
-__all__ = ["FOLDED", "HALF", "in_numbers", "is_array", "is_small"]
+__all__ = ["FOLDED", "FULL", "HALF", "in_numbers", "is_array", "is_small", "worked_out"]
 
 _LARGEST = 1024  # numbers of an array
 _EACH = 6  # numbers an equation, on the average: so much longer the program may become
 _ENTRYWISE = (Kind.CHEAP, Kind.SINE, Kind.DEAR)
 _MOVES = (Kind.MOVES, Kind.JOINS)
 HALF = (jnp.bfloat16, jnp.float16)
+FULL = (np.float32, np.float64)
 FOLDED: dict[str, Any] = {  # by which operation of two numbers
     "reduce_sum": lax.add_p,
     "reduce_prod": lax.mul_p,
@@ -176,6 +177,16 @@ def _product(numbers: Any, a: Numbers, b: Numbers, made: Made) -> Numbers:
     return _folded(lax.add_p, _array(terms, a.shape), 1, made)
 
 
+def worked_out(name: str, params: Any, dtype: Any, operands: Sequence[Any]) -> np.ndarray[Any, Any] | None:
+    """What an operation makes of constants; None where NumPy does not know it."""
+    evaluate = record_of(name).evaluate
+    if evaluate is None:
+        return None
+    with np.errstate(all="ignore"):  # XLA warns of nothing either
+        value = evaluate(params, *map(np.asarray, operands))
+    return None if value is NotImplemented else np.asarray(value, dtype)
+
+
 def _is_known(x: Any) -> bool:
     return isinstance(x, np.generic)
 
@@ -188,11 +199,9 @@ def _number(operation: Any, params: Any, dtype: Any, operands: Sequence[Any], ma
     name = operation.name
     known = list(map(_is_known, operands))
     if all(known):
-        evaluate = record_of(name).evaluate
-        with np.errstate(all="ignore"):  # XLA warns of nothing either
-            value = NotImplemented if evaluate is None else evaluate(params, *map(np.asarray, operands))
-        if value is not NotImplemented:
-            return np.asarray(value, dtype)[()]
+        value = worked_out(name, params, dtype, operands)
+        if value is not None:
+            return value[()]
     elif any(known) and name in ("add", "add_any", "sub", "mul") and not jnp.issubdtype(dtype, np.complexfloating):
         one, other = operands
         neutral = 1 if name == "mul" else 0

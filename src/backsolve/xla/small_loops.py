@@ -14,12 +14,12 @@ from math import prod
 from typing import Any
 
 import jax
-from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.series import scan_counts
 from backsolve.xla.numbers import is_array
 from backsolve.xla.one_kernel import as_loops, marks, serves
+from backsolve.xla.small_products import loop_by
 
 __all__ = ["is_small_loop", "small_loop"]
 
@@ -49,24 +49,9 @@ def _marked(closed: Any) -> tuple[dict[str, str], Any]:
 def _bound(eqn: Any, operands: list[Any]) -> list[Any]:
     """The values of an equation inside, by operations on entries."""
     if eqn.primitive.name == "scan":
-        return _scan(eqn, operands, range(len(eqn.outvars)), _bound)
+        return loop_by(_bound, eqn, operands, range(len(eqn.outvars)))
     found = as_loops(eqn, operands)
     return jx.bind(eqn, operands) if found is None else [found]
-
-
-def _scan(eqn: Any, operands: Sequence[Any], kept: Sequence[int], rule: Any = None) -> list[Any]:
-    """Those of a loop's values that are kept, its steps evaluated by this rule."""
-    params, closed = eqn.params, eqn.params["jaxpr"]
-    fixed, carried = scan_counts(params)
-
-    def step(carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        found = jx.evaluated(closed, [*operands[:fixed], *carry, *xs], rule)
-        out = [jx.as_array(found[k], closed.jaxpr.outvars[k].aval) for k in kept]
-        return out[:carried], out[carried:]
-
-    begin, sliced = list(operands[fixed : fixed + carried]), list(operands[fixed + carried :])
-    last, out = lax.scan(step, begin, sliced, params["length"], params["reverse"], params["unroll"])
-    return [*last, *out]
 
 
 _called = jx.call_primitive("small_loop", _marked)
@@ -79,5 +64,5 @@ def small_loop(eqn: Any, operands: Sequence[Any], wanted: Sequence[bool]) -> lis
     kept = [k for k, w in enumerate(wanted) if w or k < scan_counts(eqn.params)[1]]
     arrays = [jx.as_array(x, v.aval) for x, v in zip(operands, eqn.invars, strict=True)]
     with jx.equation_context(eqn):  # errors name the user's line
-        found = dict(zip(kept, _called(lambda *arrays: _scan(eqn, arrays, kept), arrays), strict=True))
+        found = dict(zip(kept, _called(lambda *arrays: loop_by(None, eqn, arrays, kept), arrays), strict=True))
     return [found.get(k) for k in range(len(wanted))]

@@ -26,12 +26,12 @@ from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.series import scan_counts
+from backsolve.xla.numbers import FULL
 
-__all__ = ["as_sum", "is_small_product", "loop_of_small_products", "small_product"]
+__all__ = ["as_sum", "is_small_product", "loop_by", "loop_of_small_products", "small_product"]
 
 _SUMMED = 8  # numbers that are summed over
 _WRITTEN = 64  # entries of the product
-_DTYPES = (np.float32, np.float64)  # of half precision a routine sums in single precision
 _SEARCHED = 4096  # entries of a constant
 
 
@@ -48,7 +48,9 @@ def _is_product(eqn: Any) -> bool:
     if eqn.primitive is not lax.dot_general_p or any(eqn.params["dimension_numbers"][1]):
         return False
     (v, w), (out,) = eqn.invars, eqn.outvars
-    alike = v.aval.dtype == w.aval.dtype == out.aval.dtype and out.aval.dtype in _DTYPES
+    alike = (
+        v.aval.dtype == w.aval.dtype == out.aval.dtype and out.aval.dtype in FULL
+    )  # of half precision a routine sums in single precision
     return alike and eqn.params.get("out_sharding") is None
 
 
@@ -75,21 +77,27 @@ def loop_of_small_products(eqn: Any, operands: Sequence[Any]) -> list[Any] | Non
     closed = eqn.params["jaxpr"]
     if not any(is_small_product(e) and min(v.aval.ndim for v in e.invars) > 1 for e in closed.jaxpr.eqns):
         return None
-    fixed, carried = scan_counts(eqn.params)
     given = [jx.as_array(x, v.aval) for x, v in zip(operands, eqn.invars, strict=True)]
 
     def bound(e: Any, own: list[Any]) -> list[Any]:
         product = small_product(e, own)
         return jx.bind(e, own) if product is None else [product]
 
-    def step(carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        found = jx.evaluated(closed, [*given[:fixed], *carry, *xs], bound)
-        found = [jx.as_array(x, v.aval) for x, v in zip(found, closed.jaxpr.outvars, strict=True)]
-        return found[:carried], found[carried:]
+    return loop_by(bound, eqn, given, range(len(eqn.outvars)))
 
-    params, begin = eqn.params, given[fixed : fixed + carried]
-    length, unroll = params["length"], params["unroll"]
-    last, out = lax.scan(step, begin, given[fixed + carried :], length, params["reverse"], unroll)
+
+def loop_by(rule: Any, eqn: Any, operands: Sequence[Any], kept: Sequence[int]) -> list[Any]:
+    """Those of a `scan`'s values that are kept, all that it carries among them, its steps evaluated by a rule."""
+    params, closed = eqn.params, eqn.params["jaxpr"]
+    fixed, carried = scan_counts(params)
+
+    def step(carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        found = jx.evaluated(closed, [*operands[:fixed], *carry, *xs], rule)
+        out = [jx.as_array(found[k], closed.jaxpr.outvars[k].aval) for k in kept]
+        return out[:carried], out[carried:]
+
+    begin, sliced = list(operands[fixed : fixed + carried]), list(operands[fixed + carried :])
+    last, out = lax.scan(step, begin, sliced, params["length"], params["reverse"], params["unroll"])
     return [*last, *out]
 
 

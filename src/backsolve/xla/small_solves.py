@@ -3,9 +3,9 @@
 On a CPU, jaxlib calls LAPACK for every matrix of a batch, and each call is a border between loops.  Written as operations on
 rows a solve is part of the loops around it, in a program that is taken apart into its numbers (see `numbers`).  Jacobians at
 1,000 and at 10,000 points, in the time of before (float32, jaxlib 0.10.2, two cores): of a solve with 2 × 2 and with 3 × 3
-matrices 0.1 to 0.25, of the accelerations of a double pendulum 0.12 and 0.06, of one and of three implicit steps of 3 × 3
-0.03 to 0.17, of a filter's update 0.2 and 0.04; compiled in 0.5 to 1.2 of the time.  With 4 × 4 matrices compiling took two
-to three times as long.
+matrices 0.2 to 0.4, of the accelerations of a double pendulum 0.13 and 0.06, of one and of three implicit steps of 3 × 3
+0.04 to 0.2, of a filter's update 0.07 and 0.09; compiled in 0.5 to 1.3 of the time.  With 4 × 4 matrices compiling took
+two to three times as long.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from jax import lax
 
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.series import closed_jaxpr
+from backsolve.xla.numbers import FULL
 
 __all__ = ["with_small_solves"]
 
 _LARGEST = 3  # rows of a matrix
 _COLUMNS = 8  # of what is solved for
-_DTYPES = (np.float32, np.float64)
 
 
 def with_small_solves(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Sequence[Any]] | None:
@@ -76,7 +76,7 @@ def _layout(eqn: Any, made: dict[Any, Any]) -> tuple[bool, int] | None:
     shape, right = matrix.aval.shape, eqn.invars[-1].aval
     if factored is not matrix or len(shape) != 2 or not 0 < shape[0] <= _LARGEST:
         return None
-    if not matrix.aval.dtype == right.dtype == eqn.outvars[0].aval.dtype or right.dtype not in _DTYPES:
+    if not matrix.aval.dtype == right.dtype == eqn.outvars[0].aval.dtype or right.dtype not in FULL:
         return None
     found = _product_along(product.jaxpr)
     return found if found is not None and 0 < np.prod(right.shape) <= _COLUMNS * shape[0] else None
