@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
-from itertools import pairwise
 from operator import matmul
 from typing import Any
 
@@ -27,7 +26,7 @@ from backsolve.operators.closed_form import closed_form, compose_closed
 from backsolve.operators.einsum import Einsum, Factor
 from backsolve.operators.einsum_rules import contracted
 from backsolve.operators.lazy import Product
-from backsolve.operators.moves import Reshape, Slice, disjoint, split_ends
+from backsolve.operators.moves import Reshape, Slice, boxes_apart, split_ends
 from backsolve.operators.tiled import Tile, TiledOperator
 
 __all__ = [
@@ -206,7 +205,7 @@ class LinearizedGraph:
         for (i, j), element in M.entries.items():
             columns.setdefault(j, {})[i] = element
         for j, column in columns.items():
-            boxes = _boxes([_last_slice(element) for element in column.values()])
+            boxes = boxes_apart([_last_slice(element) for element in column.values()])
             if boxes is None:
                 k = self._border(self.sources, j, None, M.col_spaces[j])
                 for i, element in column.items():
@@ -231,7 +230,7 @@ class LinearizedGraph:
             if alone:
                 self.terminal.add(v)
                 row = self.into.pop(v)
-                boxes = _boxes([_first_slice(edge) for edge in row.values()])
+                boxes = boxes_apart([_first_slice(edge) for edge in row.values()])
             if boxes is None:
                 if i not in whole:
                     whole[i] = self._border(self.outputs, i, None, space)
@@ -304,21 +303,6 @@ class LinearizedGraph:
 
 def _is_identity(element: Any) -> bool:
     return isinstance(element, Identity) or (is_number(element) and bool(element == 1))
-
-
-def _boxes(slices: list[Slice | None]) -> dict[Any, Slice] | None:
-    """The distinct boxes of some slices, by their corners; None where one is no slice or two overlap."""
-    by_corners: dict[Any, Slice] = {}
-    for s in slices:
-        if s is None:
-            return None
-        by_corners.setdefault(s.box, s)
-    boxes = sorted(by_corners.values(), key=lambda box: box.starts)
-    if all(len(box.starts) == 1 for box in boxes):  # pieces of a vector: each must end before the next one starts
-        pairs = list(pairwise(boxes))
-    else:
-        pairs = [(p, q) for n, p in enumerate(boxes) for q in boxes[:n]]
-    return by_corners if boxes and all(disjoint(p, q) for p, q in pairs) else None
 
 
 def _last_slice(element: Any) -> Slice | None:

@@ -22,6 +22,7 @@ __all__ = [
     "Parts",
     "Reshape",
     "Slice",
+    "boxes_apart",
     "flat_space",
     "flattened",
     "meet_slices",
@@ -124,6 +125,21 @@ def meet_slices(a: Slice, b: Slice) -> LinearOperator | None:
 def disjoint(a: Slice, b: Slice) -> bool:
     """Whether the boxes of two slices share no entry."""
     return any(max(p, r) >= min(q, s) for p, q, r, s in zip(a.starts, a.stops, b.starts, b.stops, strict=True))
+
+
+def boxes_apart(slices: Sequence[Slice | None]) -> dict[Any, Slice] | None:
+    """The distinct boxes of some slices, by their corners; None where one is no slice or two overlap."""
+    by_corners: dict[Any, Slice] = {}
+    for s in slices:
+        if s is None:
+            return None
+        by_corners.setdefault(s.box, s)
+    boxes = sorted(by_corners.values(), key=lambda box: box.starts)
+    if all(len(box.starts) == 1 for box in boxes):  # pieces of a vector: each must end before the next one starts
+        pairs = list(pairwise(boxes))
+    else:
+        pairs = [(p, q) for n, p in enumerate(boxes) for q in boxes[:n]]
+    return by_corners if boxes and all(disjoint(p, q) for p, q in pairs) else None
 
 
 def side_by_side(placed: Sequence[tuple[Slice, Any]]) -> Any:
