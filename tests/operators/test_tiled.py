@@ -1,15 +1,21 @@
 """Operators between boxes of their spaces: the sum of the tiles, each in its place."""
 
+import copy
+import pickle
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backsolve.algebra.spaces import ArraySpace
-from backsolve.operators import LinearMap, Sum
+from backsolve.operators import Identity, LinearMap, Product, Sum
 from backsolve.operators.einsum import einsum
 from backsolve.operators.moves import Slice
-from backsolve.operators.tiled import Tile, TiledOperator
+from backsolve.operators.tiled import Tile, tiled, tiles_of
+from backsolve.sparse import as_sparse
 from backsolve.testing import check_operator
 
 from ..chains import dense_slice, einsums, examples, same, shapes, turned
@@ -51,7 +57,7 @@ def mosaics(draw):
         tiles.append(Tile(end, start, pair.op))
         dense = np.tensordot(pair.dense, dense_of(start, into), axes=len(shape))
         total += np.tensordot(turned(dense_of(end, out), len(out)), dense, axes=len(out))
-    return TiledOperator(ArraySpace(into), ArraySpace(out), tuple(tiles)), total
+    return tiled(tiles), total
 
 
 @examples(100)
@@ -74,26 +80,78 @@ def test_a_mosaic_composes_and_adds(case, seed):
     np.testing.assert_allclose((op.T @ op) @ x, np.tensordot(gram, x, axes=x.ndim), atol=1e-9 * max(1, np.abs(gram).max()))
     same(op + op, 2 * dense)
     same(op * 3 - op, 2 * dense)
-    assert isinstance(op + op * 3, Sum)
+    same(op + op * 3, 4 * dense)
+
+
+@examples(50)
+@given(mosaics())
+def test_a_mosaic_is_copied_and_crosses_jit(case):
+    op, dense = case
+    for other in (pickle.loads(pickle.dumps(op)), copy.deepcopy(op)):
+        same(other, dense)
+    crossed = jax.jit(lambda A: (A, jnp.asarray(A.todense())))(op)
+    for array in (crossed[0].todense(), crossed[1]):  # in single precision
+        np.testing.assert_allclose(array, dense, atol=1e-5 * max(1, np.abs(dense).max()))
+    sparse = as_sparse(op)
+    assert sparse is not None
+    same(sparse, dense)
+
+
+@examples(50)
+@given(mosaics())
+def test_norms_and_diagonal_of_a_mosaic(case):
+    op, dense = case
+    m, n = op.codomain.size, op.domain.size
+    flat = dense.reshape(m, n)
+    size = max(1, np.abs(flat).max())
+    np.testing.assert_allclose(np.ravel(op.row_norms()), np.linalg.norm(flat, axis=1), atol=1e-7 * size)
+    gram = op.T @ op
+    np.testing.assert_allclose(np.ravel(gram.diagonal()), np.sum(flat**2, axis=0), atol=1e-9 * size**2)
+
+
+def test_tiles_are_found_again():
+    """By the boxes at the ends of the terms, on a side where all have one that is another's or apart from it."""
+    low, high, over = (Slice((6,), (a,), (b,)) for a, b in ((0, 2), (2, 6), (1, 4)))
+    f, g = (einsum("i", "j", (np.ones(shape), "ij")) for shape in ((2, 4), (4, 2)))
+    boxes = lambda *tiles: [tile[:2] for tile in tiles_of(tiled([Tile(*tile) for tile in tiles]))]  # noqa: E731
+    assert [tuple(box and box.box for box in pair) for pair in boxes((low, high, f), (high, low, g))] == [
+        (low.box, high.box),
+        (high.box, low.box),
+    ]
+    assert [out.box for out, into in boxes((low, None, f @ high), (low, None, f @ high)) if into is not None] == [
+        low.box
+    ] * 2
+    h = einsum("i", "j", (np.ones((3, 2)), "ij"))
+    assert [(out, into.box) for out, into in boxes((over, low, h), (high, low, g))] == [(None, low.box)] * 2
+    assert boxes((over, None, h), (high, None, g)) == [(None, None)]
+    assert isinstance(tiled([Tile(low, low, Identity(ArraySpace((2,))))]), Product)
+    assert tiled([Tile(low, None, Identity(ArraySpace((2,))))]).domain.shape == (2,)
+    assert tiled([Tile(None, None, f)]) is f
+
+
+def test_a_sum_of_many_names_few():
+    boxes = [Slice((9,), (i,), (i + 1,)) for i in range(9)]
+    op = tiled([Tile(box, box, Identity(ArraySpace((1,)))) for box in boxes])
+    assert repr(op) == "slice(0:1)ᵀ ∘ slice(0:1) + … (9 terms) : 9 → 9"
+    assert repr(Sum(op.terms[:2])).count("slice") == 4
 
 
 def test_boxes_that_nobody_writes_are_zero():
     halves = [Slice((6,), (0,), (2,)), Slice((6,), (4,), (6,))]
     double = LinearMap(lambda x: 2 * x, lambda x: 2 * x, ArraySpace((2,)), ArraySpace((2,)))
-    op = TiledOperator(ArraySpace((6,)), ArraySpace((6,)), (Tile(halves[1], halves[0], double),))
+    op = tiled([Tile(halves[1], halves[0], double)])
     want = np.zeros((6, 6))
     want[4:, :2] = 2 * np.eye(2)
     same(op, want)
     np.testing.assert_array_equal(op @ np.arange(6.0), [0, 0, 0, 0, 0, 2])
-    assert repr(op) == "mosaic of 1 : 6 → 6"
+    assert repr(op) == "slice(4:6)ᵀ ∘ f ∘ slice(0:2) : 6 → 6"
 
 
 def test_boxes_in_two_directions():
     """Boxes that no one axis tells apart: each among zeros, and added up."""
     boxes = [Slice((4, 4), (0, 0), (2, 2)), Slice((4, 4), (2, 2), (4, 4)), Slice((4, 4), (0, 2), (2, 4))]
-    whole = ArraySpace((4, 4))
     elements = [LinearMap(lambda x, c=c: c * x, lambda x, c=c: c * x, *[ArraySpace((2, 2))] * 2) for c in (1, 2, 3)]
-    op = TiledOperator(whole, whole, tuple(Tile(b, b, e) for b, e in zip(boxes, elements)))
+    op = tiled([Tile(b, b, e) for b, e in zip(boxes, elements)])
     x = np.arange(16.0).reshape(4, 4)
     y = x * np.kron([[1, 3], [0, 2]], np.ones((2, 2)))
     np.testing.assert_array_equal(op @ x, y)
@@ -112,5 +170,5 @@ def test_a_mosaic_of_single_entries(rows, columns):
     for i, j in zip(*np.nonzero(dense), strict=True):
         out, into = Slice((rows,), (i,), (i + 1,)), Slice((columns,), (j,), (j + 1,))
         tiles.append(Tile(out, into, einsum("i", "i", (dense[i : i + 1, j], "i"))))
-    op = TiledOperator(ArraySpace((columns,)), ArraySpace((rows,)), tuple(tiles))
+    op = tiled(tiles)
     assert np.array_equal(op.todense(), dense)

@@ -23,7 +23,6 @@ from backsolve.matrices.matrix import OperatorMatrix
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import Einsum, Identity, LinearMap, Product, Scaling, Sum, Zero
 from backsolve.operators.moves import Component, Parts, Reshape, Slice
-from backsolve.operators.tiled import Tile, TiledOperator
 from backsolve.planning.plan import Plan
 from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.materialize import register_kernels
@@ -323,18 +322,6 @@ def _scaling_flatten(op: Scaling) -> tuple[Any, Any]:
     return ((), (op.c, op.space)) if _static(op.c) else ((op.c,), (None, op.space))
 
 
-def _mosaic_flatten(op: TiledOperator) -> tuple[Any, Any]:
-    boxes = tuple(tuple(None if b is None else (b.shape, b.starts, b.stops, b.dtype) for b in tile[:2]) for tile in op.tiles)
-    return [tile.element for tile in op.tiles], (op.domain, op.codomain, boxes)
-
-
-def _mosaic_unflatten(aux: Any, elements: Any) -> TiledOperator:
-    domain, codomain, boxes = aux
-    slices = [[None if b is None else Slice(*b) for b in pair] for pair in boxes]
-    tiles = tuple(Tile(out, into, element) for (out, into), element in zip(slices, elements, strict=True))
-    return TiledOperator(domain, codomain, tiles)
-
-
 class _Same:
     """Static data that is equal only to itself: a traced equation, its parameters."""
 
@@ -408,7 +395,6 @@ def _register() -> None:
     )
     register(Reshape, lambda op: ((), (op.out, op.into, op.dtype)), lambda aux, _: Reshape(*aux))
     register(Component, lambda op: ((), (op.index, op.space, op.transposed)), lambda aux, _: Component(*aux))
-    register(TiledOperator, _mosaic_flatten, _mosaic_unflatten)
     register(Product, lambda op: (op.factors, None), lambda _, kids: Product(tuple(kids)))
     register(Sum, lambda op: (op.terms, None), lambda _, kids: Sum(tuple(kids)))
     register(BlockVector, lambda v: (v.blocks, None), lambda _, kids: BlockVector(kids))

@@ -27,7 +27,7 @@ from backsolve.capture.walk import Program, one_way, walk
 from backsolve.elimination.borders import LinearizedGraph
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import O
-from backsolve.operators.closed_form import dense_array, first_of
+from backsolve.operators.closed_form import first_of, result_array
 from backsolve.operators.flat import dtype_of, image_of
 from backsolve.operators.moves import flattened, unflattened
 from backsolve.planning.costs import Sharing
@@ -403,7 +403,7 @@ def _dense(op: Any, out: Any, into: Any) -> Any:
     """A block of a Jacobian (None: zero) as an array of the input's dtype, as `jax.jacobian` has it."""
     if op is None:
         return jx.zeros(jax.ShapeDtypeStruct((*out.shape, *into.shape), into.dtype))  # type: ignore[no-untyped-call]
-    array = dense_array(op)
+    array = result_array(op)
     return array if isinstance(array, jax.Array) and array.dtype == into.dtype else jnp.asarray(array, into.dtype)
 
 

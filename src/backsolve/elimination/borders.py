@@ -27,7 +27,7 @@ from backsolve.operators.einsum import Einsum, Factor
 from backsolve.operators.einsum_rules import contracted
 from backsolve.operators.lazy import Product
 from backsolve.operators.moves import Reshape, Slice, boxes_apart, split_ends
-from backsolve.operators.tiled import Tile, TiledOperator
+from backsolve.operators.tiled import Tile, tiled
 
 __all__ = [
     "Border",
@@ -284,8 +284,7 @@ class LinearizedGraph:
                 entries[end.leaf, start.leaf] = element
             else:
                 tiles.setdefault((end.leaf, start.leaf), []).append(Tile(end.box, start.box, element))
-        for (i, j), parts in tiles.items():
-            entries[i, j] = TiledOperator(columns[j], rows[i], tuple(parts))
+        entries |= {place: tiled(parts) for place, parts in tiles.items()}
         return OperatorMatrix(entries, (len(rows), len(columns)), rows, columns)
 
     def signature(self) -> Any:

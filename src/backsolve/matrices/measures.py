@@ -11,7 +11,7 @@ from backsolve.algebra.spaces import ANY, SpaceError, TupleSpace
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import LinearOperator
 from backsolve.operators.base import Zero
-from backsolve.operators.closed_form import dense_array
+from backsolve.operators.closed_form import result_array
 
 __all__ = ["Measured"]
 
@@ -35,7 +35,7 @@ class Measured:
                    [0., 3.]])
         """
         heights, widths = _sizes(self.row_spaces), _sizes(self.col_spaces)
-        blocks = {place: reshape(dense_array(op), (heights[place[0]], widths[place[1]])) for place, op in _operators(self)}
+        blocks = {place: reshape(result_array(op), (heights[place[0]], widths[place[1]])) for place, op in _operators(self)}
         if not blocks:
             raise SpaceError("a matrix without entries does not say in which array library its zeros are.")
         like = next(iter(blocks.values()))

@@ -32,7 +32,8 @@ from backsolve.operators.einsum_rules import (
 )
 from backsolve.operators.known import known_array
 from backsolve.operators.lazy import Product, Sum
-from backsolve.operators.moves import Component, Reshape, Slice, meet_slices, side_by_side, split_ends
+from backsolve.operators.moves import Component, Reshape, Slice, meet_slices, split_ends
+from backsolve.operators.tiled import Tile, tile_array, tiles_of, tiles_on_one_side
 
 __all__ = [
     "add",
@@ -46,6 +47,7 @@ __all__ = [
     "in_turn",
     "is_opaque",
     "opaque_among",
+    "result_array",
 ]
 
 FEW = 4_096  # entries of a matrix that is multiplied out sooner than SciPy's sparse matrices are made
@@ -356,31 +358,21 @@ def _sum_array(op: Sum) -> Any:
     Of wider pieces beside each other XLA's CPU compiler makes a loop that branches, and of sums of padded ones it makes one
     that is vectorised: Hessians of banded functions of 20 variables, at 1,000 points, took twice as long by joining.
     """
-    ends: tuple[Any, Any] = op.codomain, op.domain
-    shape = (*ends[0].shape, *ends[1].shape) if _array_ends(op) else ()
-    for left in (True, False) if shape else ():
-        boxes: dict[Any, tuple[Slice, list[LinearOperator]]] = {}
-        for box, inner in (_boxed(term, left, shape) for term in op.terms):
-            boxes.setdefault(box.box, (box, []))[1].append(inner)
-        if len(boxes) > 1 and all(any(b - a == 1 < n for a, b, n in zip(*box.box, box.shape)) for box, _ in boxes.values()):
-            pieces = [(box, dense_array(Sum(tuple(inner)) if len(inner) > 1 else inner[0])) for box, inner in boxes.values()]
-            joined = side_by_side(pieces)
-            return reduce(arrays.add, (box.apply(x) for box, x in pieces)) if joined is None else joined
+    for left in (True, False) if _array_ends(op) else ():
+        tiles = tiles_on_one_side([Tile(None, None, term) for term in op.terms], left=left)
+        boxes = {box.box: box for tile in tiles for box in tile[:2] if box is not None}
+        if len(boxes) > 1 and all(any(b - a == 1 < n for a, b, n in zip(*box.box, box.shape)) for box in boxes.values()):
+            return tile_array(tiles, dense_array)
     return reduce(arrays.add, map(dense_array, op.terms))
 
 
-def _boxed(op: LinearOperator, left: bool, shape: tuple[int, ...]) -> tuple[Slice, LinearOperator]:
-    """Where in an array of this shape that of a term is not zero by its first or last factor, and what fills that box."""
-    factors = op.factors if isinstance(op, Product) else (op,)
-    end, rest = (factors[0], factors[1:]) if left else (factors[-1], factors[:-1])
-    if not isinstance(end, Slice) or end.transposed != left:
-        return Slice(shape, (0,) * len(shape), shape, None, True), op
-    n = len(shape) - len(end.shape)
-    starts = (*end.starts, *(0,) * n) if left else (*(0,) * n, *end.starts)
-    stops = (*end.stops, *shape[len(end.shape) :]) if left else (*shape[:n], *end.stops)
-    short = end.domain if left else end.codomain
-    inner = Product(rest) if len(rest) > 1 else rest[0] if rest else Identity(short)
-    return Slice(shape, starts, stops, None, True), inner
+@operation
+def result_array(op: LinearOperator) -> Any:
+    """The array of a result, as `dense_array`: boxes apart from each other are put where they belong, however wide."""
+    if not isinstance(op, Product | Sum) or not _array_ends(op):
+        return dense_array(op)
+    _refuse_real_products(op)
+    return tile_array(tiles_of(op), dense_array)
 
 
 def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
@@ -451,7 +443,7 @@ def _refuse_real_products(op: LinearOperator) -> None:
 
 @operation
 def dense(op: LinearOperator) -> Any:
-    """The columns that op makes of unit arrays; where it has no such direction, the rows that its transpose does."""
+    """The array of a product or sum from its parts; of another op the columns that it makes of unit arrays, or its rows."""
     _refuse_real_products(op)
     domain, codomain = op.domain, op.codomain
     if isinstance(domain, TupleSpace) or isinstance(codomain, TupleSpace):
@@ -462,6 +454,9 @@ def dense(op: LinearOperator) -> Any:
             "neighbours fix the sizes, or use op.refine(domain, codomain)."
         )
 
+    def from_parts() -> Any:
+        return result_array(op.refine(domain, codomain))
+
     def by_columns() -> Any:
         return _images(op)
 
@@ -470,7 +465,9 @@ def dense(op: LinearOperator) -> Any:
         n = len(domain.shape or ())
         return namespace(turned).permute_dims(turned, (*range(n, len(turned.shape)), *range(n)))
 
-    return first_of(by_columns, by_rows) if codomain.known else by_columns()
+    if not codomain.known:
+        return by_columns()
+    return first_of(from_parts, by_columns) if isinstance(op, Product | Sum) else first_of(by_columns, by_rows)
 
 
 def _images(op: LinearOperator) -> Any:

@@ -12,6 +12,9 @@ from backsolve.operators.base import LinearOperator
 __all__ = ["Product", "Sum"]
 
 
+SHOWN = 8  # terms that a sum is printed with
+
+
 class Product(LinearOperator):
     """A₁ A₂ … Aₙ, applied from the right, one after the other.  Build it with ``@``, which simplifies."""
 
@@ -93,12 +96,8 @@ class Sum(LinearOperator):
     def refine(self, domain: Space, codomain: Space) -> LinearOperator:
         return self._map(lambda term: term.refine(domain, codomain))
 
-    def todense(self) -> Any:
-        refined = self.refine(self.domain, self.codomain)
-        assert isinstance(refined, Sum)
-        first, *rest = (term.todense() for term in refined.terms)
-        return sum(rest, start=first)
-
     @property
     def label(self) -> str:
+        if len(self.terms) > SHOWN:
+            return f"{self.terms[0].label} + … ({len(self.terms):,} terms)"
         return " + ".join(term.label for term in self.terms).replace("+ −", "− ")

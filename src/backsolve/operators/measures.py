@@ -11,7 +11,7 @@ from backsolve.algebra.arrays import Labels, astype, is_mask, place, scale
 from backsolve.algebra.elements import is_zero
 from backsolve.algebra.spaces import SpaceError
 from backsolve.operators.base import LinearOperator, Zero
-from backsolve.operators.closed_form import as_plain_einsum, closed_form, dense_array
+from backsolve.operators.closed_form import as_plain_einsum, closed_form, result_array
 from backsolve.operators.dispatch import operation
 from backsolve.operators.einsum import Einsum, Factor, contract_all
 from backsolve.operators.einsum_rules import renamed, unified
@@ -70,19 +70,18 @@ def _total(terms: list[Any]) -> Any:
 
 
 def _terms(op: LinearOperator) -> list[Einsum]:
-    """The operator as a sum of `Einsum`s; what has no closed form is written out."""
+    """The operator as a sum of `Einsum`s; what has no closed form is written out, all of it as one."""
     op = closed_form(op) if isinstance(op, Product) else op
-    einsums = []
-    for term in op.terms if isinstance(op, Sum) else (op,):
-        plain = as_plain_einsum(term)
-        if plain is None and not isinstance(term, Zero):
-            array = dense_array(term)
-            labels = tuple(range(len(array.shape)))
-            n = len(term.codomain.shape)  # type: ignore[union-attr, arg-type]
-            sizes: dict[int, int | None] = dict(zip(labels, array.shape, strict=True))
-            plain = Einsum((Factor(array, labels),), labels[:n], labels[n:], sizes)
-        einsums.append(plain if plain is not None else _nothing(op))
-    return einsums
+    terms = [term for term in (op.terms if isinstance(op, Sum) else (op,)) if not isinstance(term, Zero)]
+    plain = [einsum for term in terms if (einsum := as_plain_einsum(term)) is not None]
+    rest = tuple([term for term in terms if as_plain_einsum(term) is None])
+    if rest:
+        array = result_array(Sum(rest) if len(rest) > 1 else rest[0])
+        labels = tuple(range(len(array.shape)))
+        n = len(op.codomain.shape)  # type: ignore[union-attr, arg-type]
+        sizes: dict[int, int | None] = dict(zip(labels, array.shape, strict=True))
+        plain.append(Einsum((Factor(array, labels),), labels[:n], labels[n:], sizes))
+    return plain or [_nothing(op)]
 
 
 def _nothing(op: LinearOperator) -> Einsum:

@@ -1,21 +1,21 @@
-"""Block operators: a sum of operators between boxes of the domain and boxes of the codomain."""
+"""Sums of operators between boxes of their spaces: how one is made of its tiles, and its array, with the pieces in place."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from backsolve.algebra import elements as algebra
-from backsolve.algebra.arrays import asarray, concat, namespace, reshape, scale, stack, take
-from backsolve.algebra.spaces import ArraySpace, Space
-from backsolve.operators.base import LinearOperator
-from backsolve.operators.closed_form import dense_array
+from backsolve.algebra import arrays
+from backsolve.algebra.arrays import asarray, namespace, reshape, scale, stack, take
+from backsolve.operators.base import Identity, LinearOperator
 from backsolve.operators.einsum import Einsum, contract_all
-from backsolve.operators.moves import Slice
+from backsolve.operators.lazy import Product, Sum
+from backsolve.operators.moves import Slice, boxes_apart, side_by_side
 
-__all__ = ["Tile", "TiledOperator"]
+__all__ = ["Tile", "tile_array", "tiled", "tiles_of", "tiles_on_one_side"]
 
 
 CELLS = 1024  # entries of a matrix that is put together one by one
@@ -30,73 +30,97 @@ class Tile(NamedTuple):
     element: Any
 
 
-class TiledOperator(LinearOperator):
-    """X ↦ Σ outᵀ element into X over the tiles; boxes on one side are equal or disjoint."""
+def tiled(tiles: Sequence[Tile]) -> Any:
+    """Return Σ outᵀ element into over tiles between the same two spaces."""
+    return _total([_product(tile) for tile in tiles])
 
-    __slots__ = ("codomain", "domain", "tiles")
-    domain: Space
-    codomain: Space
 
-    def __init__(self, domain: Space, codomain: Space, tiles: tuple[Tile, ...]) -> None:
-        self.domain = domain
-        self.codomain = codomain
-        self.tiles = tiles
+def _product(tile: Tile) -> Any:
+    out, into, element = tile
+    inner = element.factors if isinstance(element, Product) else (element,)
+    ends = None if out is None else out.transpose(), *inner, into
+    factors = tuple([f for f in ends if f is not None and not isinstance(f, Identity)])
+    return Product(factors) if len(factors) > 1 else factors[0] if factors else element
 
-    def apply(self, x: Any) -> Any:
-        total: Any = None
-        for out, into, element in self.tiles:
-            y = element.apply(x if into is None else into.apply(x))
-            y = y if out is None else out.transpose().apply(y)
-            total = y if total is None else algebra.add(total, y)
-        return total
 
-    def transpose(self) -> LinearOperator:
-        tiles = tuple(Tile(into, out, element.transpose()) for out, into, element in self.tiles)
-        return TiledOperator(self.codomain, self.domain, tiles)
+def _total(terms: Sequence[Any]) -> Any:
+    return Sum(tuple(terms)) if len(terms) > 1 else terms[0]
 
-    def conj(self) -> LinearOperator:
-        tiles = tuple(Tile(out, into, element.conj()) for out, into, element in self.tiles)
-        return TiledOperator(self.domain, self.codomain, tiles)
 
-    def todense(self) -> Any:
-        domain, codomain = self.domain, self.codomain
-        assert isinstance(domain, ArraySpace)
-        assert isinstance(codomain, ArraySpace)
-        if self._of_cells():
-            return self._stacked(codomain, domain)
-        rank = len(codomain.shape or ())
-        blocks: dict[Any, dict[Any, Any]] = {}
-        for out, into, element in self.tiles:
-            row = blocks.setdefault(_corner(out), {})
-            dense = dense_array(element)
-            row[_corner(into)] = (into, algebra.add(row[_corner(into)][1], dense)) if _corner(into) in row else (into, dense)
-        outs = {_corner(tile.out): tile.out for tile in self.tiles}
-        rows = [(outs[key], _joined(list(row.values()), domain, rank)) for key, row in blocks.items()]
-        return _joined(rows, codomain, 0)
+def tiles_of(op: LinearOperator) -> list[Tile]:
+    """The tiles whose sum op is, in boxes of its sides on which all terms have one, equal to or apart from the others'."""
+    tiles = [Tile(None, None, term) for term in (op.terms if isinstance(op, Sum) else (op,))]
+    for left in (True, False):
+        cut = tiles_on_one_side(tiles, left=left)
+        if cut and boxes_apart([tile.out if left else tile.into for tile in cut]):
+            tiles = cut
+    return tiles if tiles[0][:2] != (None, None) else [Tile(None, None, op)]
 
-    def _of_cells(self) -> bool:
-        """Whether every tile is one entry of the matrix, and the matrix small enough to name each."""
-        few = self.domain.size * self.codomain.size <= CELLS
-        return few and all(b is not None and b.codomain.size == 1 for tile in self.tiles for b in tile[:2])
 
-    def _stacked(self, codomain: ArraySpace, domain: ArraySpace) -> Any:
-        """The array of a mosaic of single entries: all of them, and zeros between, stacked."""
-        cells: dict[tuple[int, int], Any] = {}
-        for out, into, element in self.tiles:
-            assert out is not None
-            assert into is not None
-            place = _number(out), _number(into)
-            cell = _cell(element)
-            cells[place] = algebra.add(cells[place], cell) if place in cells else cell
-        like = next(iter(cells.values()))
-        zero = namespace(like).zeros((), dtype=like.dtype)
-        columns = range(domain.size)
-        rows = [_stacked_few([cells.get((i, j), zero) for j in columns]) for i in range(codomain.size)]
-        return reshape(_stacked_few(rows), (*(codomain.shape or ()), *(domain.shape or ())))
+def tiles_on_one_side(tiles: Sequence[Tile], *, left: bool) -> list[Tile]:
+    """The tiles with the boxes that their elements end with, or begin with; none where one has no such box."""
+    cut = []
+    for out, into, element in tiles:
+        factors = element.factors if isinstance(element, Product) else (element,)
+        end, rest = (factors[0], factors[1:]) if left else (factors[-1], factors[:-1])
+        if not isinstance(end, Slice) or end.transposed != left:
+            return []
+        box = end.transpose() if left else end
+        assert isinstance(box, Slice)
+        inner = Product(rest) if len(rest) > 1 else rest[0] if rest else Identity(box.codomain)
+        cut.append(Tile(box, into, inner) if left else Tile(out, box, inner))
+    return cut
 
-    @property
-    def label(self) -> str:
-        return f"mosaic of {len(self.tiles)}"
+
+# ---- as one array ------------------------------------------------------------------------------------------------------
+def tile_array(tiles: Sequence[Tile], dense: Callable[[Any], Any]) -> Any:
+    """The array of a sum of tiles, from those of their elements: boxes side by side are joined, others padded and added."""
+    sums: dict[Any, list[Tile]] = {}
+    for tile in tiles:
+        sums.setdefault((_corner(tile.out), _corner(tile.into)), []).append(tile)
+    cells = [Tile(same[0].out, same[0].into, _total([tile.element for tile in same])) for same in sums.values()]
+    if _are_entries(cells):
+        return _stacked(cells, dense)
+    rank = len(cells[0].out.shape if cells[0].out is not None else cells[0].element.codomain.shape)
+    rows: dict[Any, tuple[Slice | None, list[tuple[Slice | None, Any]]]] = {}
+    for out, into, element in cells:
+        rows.setdefault(_corner(out), (out, []))[1].append((into, dense(element)))
+    return _placed([(out, _placed(row, rank)) for out, row in rows.values()], 0)
+
+
+def _corner(box: Slice | None) -> Any:
+    return None if box is None else box.box
+
+
+def _placed(parts: list[tuple[Slice | None, Any]], first: int) -> Any:
+    """Arrays put into their boxes of a space, whose axes are those from ``first`` on; zeros elsewhere."""
+    pieces = []
+    for box, array in parts:
+        if box is None or (len(parts) == 1 and box.stops == box.shape and not any(box.starts)):
+            return array
+        before, after = array.shape[:first], array.shape[first + len(box.shape) :]
+        starts = (*(0,) * first, *box.starts, *(0,) * len(after))
+        pieces.append((Slice((*before, *box.shape, *after), starts, (*before, *box.stops, *after), None, True), array))
+    joined = side_by_side(pieces)
+    return reduce(arrays.add, (wide.apply(array) for wide, array in pieces)) if joined is None else joined
+
+
+# ---- of single entries -------------------------------------------------------------------------------------------------
+def _are_entries(tiles: Sequence[Tile]) -> bool:
+    """Whether every tile is one entry of the matrix, and the matrix small enough to name each."""
+    if any(box is None or box.codomain.size != 1 for tile in tiles for box in tile[:2]):
+        return False
+    return tiles[0].out.domain.size * tiles[0].into.domain.size <= CELLS  # type: ignore[union-attr]
+
+
+def _stacked(tiles: Sequence[Tile], dense: Callable[[Any], Any]) -> Any:
+    """The array of tiles of single entries: all of them, and zeros between, stacked."""
+    cells = {(_number(out), _number(into)): _entry(element, dense) for out, into, element in tiles}
+    like = next(iter(cells.values()))
+    zero = namespace(like).zeros((), dtype=like.dtype)
+    codomain, domain = tiles[0].out.domain, tiles[0].into.domain  # type: ignore[union-attr]
+    rows = [_stacked_few([cells.get((i, j), zero) for j in range(domain.size)]) for i in range(codomain.size)]
+    return reshape(_stacked_few(rows), (*codomain.shape, *domain.shape))  # type: ignore[union-attr, misc]
 
 
 def _stacked_few(arrays: list[Any]) -> Any:
@@ -113,66 +137,15 @@ def _stacked_few(arrays: list[Any]) -> Any:
     return blocks if n == len(arrays) else take(blocks, (0,) * len(blocks.shape), (n, *first.shape))
 
 
-def _number(box: Slice) -> int:
+def _number(box: Slice | None) -> int:
     """The number of a box of one entry among the entries of its space, row-major."""
-    return int(np.ravel_multi_index(box.starts, box.shape)) if box.shape else 0
+    return int(np.ravel_multi_index(box.starts, box.shape)) if box is not None and box.shape else 0
 
 
-def _cell(element: Any) -> Any:
+def _entry(element: Any, dense: Callable[[Any], Any]) -> Any:
     """The one entry of an operator between spaces of one entry, as an array without axes."""
     if not isinstance(element, Einsum) or not element.factors:
-        return reshape(asarray(dense_array(element)), ())
+        return reshape(asarray(dense(element)), ())
     first, *rest = element.factors
     x, _ = contract_all(first.array, first.labels, rest, (), element.sizes)
     return x if element.coef == 1 else scale(element.coef, x)
-
-
-def _corner(box: Slice | None) -> Any:
-    return None if box is None else box.box
-
-
-def _joined(parts: list[tuple[Slice | None, Any]], space: ArraySpace, first: int) -> Any:
-    """Arrays put into their boxes of a space, whose axes are those from ``first`` on; zeros elsewhere."""
-    if parts[0][0] is None or space.shape == ():
-        return parts[0][1]
-    axis = _line([box for box, _ in parts if box is not None], space)
-    if axis is None:
-        return _padded(parts, space, first)
-    runs = [(box.starts[axis], box.stops[axis], array) for box, array in parts if box is not None]
-    runs.sort(key=lambda run: run[:2])
-    n = (space.shape or ())[axis]
-    like = runs[0][2]
-    pieces: list[Any] = []
-    for (_, before, _), (start, _, array) in pairwise([(0, 0, None), *runs, (n, n, None)]):
-        if start > before:
-            shape = list(like.shape)
-            shape[first + axis] = start - before
-            pieces.append(namespace(like).zeros(tuple(shape), dtype=like.dtype))
-        if array is not None:
-            pieces.append(array)
-    return pieces[0] if len(pieces) == 1 else concat(pieces, first + axis)
-
-
-def _line(boxes: list[Slice], space: ArraySpace) -> int | None:
-    """The one axis along which the boxes lie, whole along every other; None where there is no such axis."""
-    shape = tuple(space.shape or ())
-    cut = {axis for box in boxes for axis, n in enumerate(shape) if (box.starts[axis], box.stops[axis]) != (0, n)}
-    return next(iter(cut), 0) if len(cut) <= 1 else None
-
-
-def _padded(parts: list[tuple[Slice | None, Any]], space: ArraySpace, first: int) -> Any:
-    """Boxes anywhere: each among zeros, and all added up."""
-    shape = tuple(space.shape or ())
-    total: Any = None
-    for box, array in parts:
-        assert box is not None
-        before, after = array.shape[:first], array.shape[first + len(shape) :]
-        wide = Slice(
-            (*before, *shape, *after),
-            (*(0,) * first, *box.starts, *(0,) * len(after)),
-            (*before, *box.stops, *after),
-            array.dtype,
-        )
-        placed = wide.transpose().apply(array)
-        total = placed if total is None else algebra.add(total, placed)
-    return total

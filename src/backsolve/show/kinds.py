@@ -33,7 +33,6 @@ _BY_CLASS = {
     "Component": "moves",
     "Slice": "moves",
     "Sparse": "moves",
-    "TiledOperator": "moves",
     "LinearMap": "opaque",
     "LinearEquation": "opaque",
     "Product": "composed",
