@@ -59,6 +59,7 @@ BINARY = {
     "scaled rows": lambda A, B, v: v[:, None] * A,
     "divided": lambda A, B, v: A / v,
     "scaled": lambda A, B, v: 2 * A - A / 3 + (-A) * np.float64(0.5),
+    "absolute": lambda A, B, v: abs(A - B) * abs(v),
     "by a number": lambda A, B, v: v[0] * A,
     "dense": lambda A, B, v: A + W.T @ W - (W.T @ W - B),
     "composed": lambda A, B, v: ((A @ B + B.T) * A).T @ (v @ B),
@@ -271,12 +272,51 @@ def test_booleans():
     np.testing.assert_allclose(P.norm(), np.sqrt(p.sum()))
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int32", "uint8", "bool", "complex128"])
+def test_absolute_values(dtype):
+    """The dtypes are those of SciPy's and of jnp.abs, and nothing is an entry that was none."""
+    data = (3 * A.data + 2j * A.data[::-1] if dtype == "complex128" else 3 * A.data).astype(dtype)
+    M = SparseMatrix(A.pattern, data, A.domain, A.codomain)
+    want = abs(M.to_scipy())
+    for found in (
+        abs(M),
+        abs(in_jax(M)),
+        jax.jit(abs)(in_jax(M)),
+        jax.jit(jax.vmap(abs))(jax.tree.map(lambda d: d[None], M)),
+    ):
+        assert found.pattern == M.pattern
+        assert found.dtype == want.dtype
+        np.testing.assert_allclose(np.ravel(found.data), want.data, rtol=1e-6)
+
+
+def test_derivatives_of_absolute_values():
+    """Those of jnp.abs, at zero as well."""
+    d = jnp.asarray(A.data).at[2].set(0.0)
+    weights = jnp.arange(1.0, A.nnz + 1)
+
+    def loss(d):
+        return jnp.sum(weights * abs(jax.tree.map(lambda _: d, A)).data)
+
+    for transform in (jax.grad, lambda f: jax.jit(jax.grad(f)), bs.grad):
+        np.testing.assert_allclose(transform(loss)(d), jax.grad(lambda d: jnp.sum(weights * jnp.abs(d)))(d))
+    z = d * (1 + 2j)
+    slope = lambda f: jax.grad(lambda z: jnp.sum(weights * f(z)))(z.at[2].set(1j))  # noqa: E731
+    np.testing.assert_allclose(slope(lambda z: abs(jax.tree.map(lambda _: z, A)).data), slope(jnp.abs))
+
+
+def test_matrices_are_equal_to_themselves_alone():
+    """As keys of a dictionary, and as what jit compares, they are objects."""
+    twin = SparseMatrix(A.pattern, A.data, A.domain, A.codomain)
+    assert (twin == A) is False
+    assert {A: 1, twin: 2} == {twin: 2, A: 1}
+
+
 def test_complex_numbers_and_other_libraries():
     C = A * (1 + 2j)
     np.testing.assert_allclose(dense(C.H @ C), dense(C).conj().T @ dense(C), atol=1e-12)
     np.testing.assert_allclose(C.norm(), np.linalg.norm(dense(C)))
     T = SparseMatrix(A.pattern, torch.from_numpy(A.data), A.domain, A.codomain)
-    for name in ("sum", "product", "gram", "entrywise", "scaled columns"):
+    for name in ("sum", "product", "gram", "entrywise", "scaled columns", "absolute"):
         other = SparseMatrix(B.pattern, torch.from_numpy(B.data), B.domain, B.codomain)
         found = BINARY[name](T, other, torch.from_numpy(V))
         np.testing.assert_allclose(found.toarray().numpy(), BINARY[name](A.toarray(), B.toarray(), V), atol=1e-12)

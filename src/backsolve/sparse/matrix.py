@@ -14,6 +14,7 @@ from backsolve.algebra.arrays import (
     conjugate,
     counted,
     is_array,
+    is_mask,
     is_number,
     is_spread,
     multiply,
@@ -47,9 +48,10 @@ class SparseMatrix(FlatProducts):
 
     ``+``, ``-``, ``*``, ``/`` and ``@`` take numbers, arrays, other sparse matrices and multiples of `backsolve.I`, from
     either side, as NumPy and SciPy do: ``*`` is entry by entry, ``A + c * I`` a shift, and what is added to an array is
-    one.  SciPy's matrices do too, on either side of ``+``, ``-`` and ``@``, and on the right of ``*``.  Patterns of results
-    are worked out once for each pair of patterns, whatever the numbers.  ``A[rows]`` and ``A[rows, columns]`` take numbers,
-    slices and lists that are known while tracing; a single row is a vector.
+    one.  SciPy's matrices do too, on either side of ``+``, ``-`` and ``@``, and on the right of ``*``.  ``abs(A)`` is entry
+    by entry; ``A == B`` says whether they are one object.  Patterns of results are worked out once for each pair of
+    patterns, whatever the numbers.  ``A[rows]`` and ``A[rows, columns]`` take numbers, slices and lists that are known while
+    tracing; a single row is a vector.
 
     Example:
         >>> A = SparseMatrix.from_entries([0, 1, 1], [0, 0, 2], np.array([1.0, 2.0, 3.0]), (2, 3))
@@ -406,6 +408,10 @@ class SparseMatrix(FlatProducts):
 
     def __pos__(self) -> SparseMatrix:
         return self
+
+    def __abs__(self) -> SparseMatrix:
+        """Return the matrix of absolute values."""
+        return self if is_mask(self.data) else self._with(abs(self.data))
 
     def __mul__(self, other: Any) -> Any:
         """Return the product entry by entry, with a number, an array that NumPy would broadcast, or a sparse matrix."""
