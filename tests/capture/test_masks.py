@@ -192,6 +192,39 @@ def test_what_is_hidden_stays_so_in_products_on_both_sides():
             assert_close(run(B), expected)
 
 
+def exponentials(x):
+    """Overflow behind a mask, between sums: substitution by rows is the cheapest."""
+    z = normal(20, 3) @ x
+    return normal(20) @ jnp.where(z < 50, jnp.exp(z) / z + z, 0.0)
+
+
+def roots(x):
+    """A root whose derivative is infinite beside a mask, between sums: by columns."""
+    return normal(20, 20) @ jnp.sqrt(jnp.where(normal(20, 3, seed=1) @ x > 0, normal(20, 3, seed=1) @ x, 0.0))
+
+
+def beside_the_ends(x):
+    """A mask and what it hides with nothing but the argument before, and the output behind."""
+    return jnp.where(x < 50, jnp.exp(x), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("f", "one_side", "other"),
+    [(exponentials, jax.jacfwd, jax.jacrev), (roots, jax.jacrev, jax.jacfwd), (beside_the_ends, jax.jacfwd, jax.jacrev)],
+)
+def test_what_is_hidden_stays_so_in_substitutions(f, one_side, other):
+    """At one point and at several, whatever is cheapest, and in parts: finite where either of JAX's modes is."""
+    points = jnp.array([[1000.0, -300.0, 2000.0], [0.1, 0.2, 0.3]])
+    expected = jax.vmap(one_side(f))(points)
+    assert np.isfinite(expected).all()
+    assert np.isnan(jax.vmap(other(f))(points)).any()
+    for J in (bs.jacobian(f), *(bs.jacobian(f, order=order, chunk=2) for order in ("auto", "forward", "reverse"))):
+        for run in (J, optimized(J)):
+            assert_close(run(points[0]), expected[0], 1e-5)
+        for run in (jax.vmap(J), optimized(jax.vmap(J))):
+            assert_close(run(points), expected, 1e-5)
+
+
 def test_counts_of_masks_do_not_overflow():
     """A mask counts where it is added up; after 32 layers there are more paths than a 32-bit integer holds."""
 

@@ -25,6 +25,7 @@ from backsolve.capture.sparse import sparse_edge, sparse_jacobian
 from backsolve.capture.substitution import by_columns, by_rows
 from backsolve.capture.walk import Program, one_way, walk
 from backsolve.elimination.borders import LinearizedGraph
+from backsolve.elimination.masks import masks_joined
 from backsolve.matrices.vector import BlockVector
 from backsolve.operators import O
 from backsolve.operators.closed_form import first_of, result_array
@@ -286,9 +287,9 @@ class Linearized(System):
 
     def _substitutions(self, chunk: int | None = None) -> tuple[partial[list[list[Any]]], ...]:
         """What gives the blocks as arrays by substitution: forward, a column after the other, and back, a row."""
-        into, out = self.inputs.avals, self.outputs.avals
-        columns = partial(by_columns, lambda t: self.outputs.values(self.push(t)), into, out, chunk)
-        return columns, partial(by_rows, lambda g: self.inputs.values(self.pull(g)), into, out, chunk)
+        whole, into, out = System(*masks_joined(self.M, self.L, self.sinks)), self.inputs.avals, self.outputs.avals
+        columns = partial(by_columns, lambda t: self.outputs.values(whole.push(t)), into, out, chunk)
+        return columns, partial(by_rows, lambda g: self.inputs.values(whole.pull(g)), into, out, chunk)
 
     # ---- as a linear operator of SciPy's -------------------------------------------------------------------------------
     @property
