@@ -244,6 +244,22 @@ def test_counts_of_masks_do_not_overflow():
     assert_close(bs.jacobian(wide, order="forward")(many), jax.grad(wide)(many), 1e-6)
 
 
+def test_counts_of_masks_where_jax_promotes_nothing():
+    """Masks are added up, beside numbers too, and an iteration's unknowns are one vector, in single precision."""
+
+    def loss(x):
+        return jnp.sum(jnp.logaddexp(x, jnp.zeros_like(x))) + jnp.sum(jax.nn.softplus(jnp.where(KEEP[:3, 0], -x, x)))
+
+    x = jnp.asarray(B, jnp.float32)
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("strict"):
+        hessians = [run(bs.hessian(loss, order=order))(x) for order in ORDERS for run in (lambda H: H, jax.jit)]
+        for root in (bs.root, jax.jit(bs.root, static_argnums=0)):
+            found = root(lambda z: jax.grad(loss)(z) + z, x)
+            assert_close(jax.grad(loss)(found), -found, 1e-5)
+    for got in hessians:
+        assert_close(got, reference.hessian(loss)(x), 1e-5)
+
+
 def test_counts_of_masks_by_hand():
     count = hadamard(np.array([True, False])) + hadamard(np.array([True, True]))
     doubled, product = count, count

@@ -237,7 +237,10 @@ def _is_count(x: Any) -> bool:
 
 def _unbounded(x: Any) -> Any:
     """A count in floating point, weakly typed: integers would overflow after 32 doublings."""
-    return jnp.multiply(1.0, x) if _is_count(x) else x
+    if not _is_count(x):
+        return x
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.multiply(1.0, x)
 
 
 def _alike(a: Any, b: Any) -> bool:

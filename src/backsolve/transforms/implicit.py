@@ -232,11 +232,17 @@ def _newton_concrete(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: in
     return jax.tree_util.tree_unflatten(structure, zero.x)
 
 
+def _common(unknowns: Leaves) -> Any:
+    """The dtype of all unknowns as one vector."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(jnp.float16, *unknowns.avals)
+
+
 def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int, engine: str) -> Any:
     """`newton` as one loop of JAX, on z as one flat vector."""
     engine = engine if engine in ENGINES else "auto"
     unknowns = Leaves.of(z0)
-    tree, dtype = unknowns.tree_of, jnp.result_type(jnp.float16, *unknowns.avals)
+    tree, dtype = unknowns.tree_of, _common(unknowns)
 
     def value(x: Any) -> Any:
         return flat(F(tree(x)), dtype)
@@ -291,7 +297,7 @@ def _levenberg_traced(F: Callable[[Any], Any], z0: Any, box: Box, tol: float, ma
     solving nonlinear equations with convex constraints*, 2004.
     """
     unknowns = Leaves.of(z0)
-    tree, dtype = unknowns.tree_of, jnp.result_type(jnp.float16, *unknowns.avals)
+    tree, dtype = unknowns.tree_of, _common(unknowns)
     box = box.of_dtype(dtype)
 
     def value(x: Any) -> Any:
