@@ -552,3 +552,34 @@ def test_the_exception_of_a_users_file_is_kept_for_python(folder):
 def test_64_bits_by_any_name_are_kept():
     with wide_enough(["x=f8"]):
         assert make_inputs(square, [], ["x=f8"]).arguments[0].dtype == np.float64
+
+
+FOREIGN = (
+    np.array([1, None, 2], object),
+    np.array(["a", "b"]),
+    np.array(["2020-01-01"], "datetime64[D]"),
+    np.arange(3.0).astype(np.longdouble),
+)
+
+
+@pytest.mark.parametrize("x", FOREIGN, ids=lambda x: str(x.dtype))
+@pytest.mark.parametrize("format", ["array", "operator", "sparse", "scipy"])
+def test_arrays_of_what_jax_has_none_of(format, x):
+    """An error that names the argument; where it is not differentiated by, it is the function's to read, whenever called."""
+    if x.dtype == np.float64:
+        pytest.skip("long numbers are double ones here")
+    with pytest.raises(TypeError, match=r"argument 1 of line, leaf 0, is array\(.* of type ndarray, not an array"):
+        bs.jacobian(line, argnums=1, format=format)(2.0, x)
+    J = bs.jacobian(lambda y, x: y * x.size, format=format)
+    for given in (x, x.copy()):
+        found = J(np.ones(2), given)
+        np.testing.assert_array_equal(
+            np.asarray(
+                found.todense() if format in ("operator", "sparse") else found.toarray() if format == "scipy" else found
+            ),
+            x.size * np.eye(2),
+        )
+
+
+def line(t, y):
+    return t * y

@@ -464,3 +464,10 @@ def test_without_either_library(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'backsolve\[ipopt\]'"):
         hs071().solve([1.0, 5.0, 5.0, 1.0])
+
+
+@pytest.mark.parametrize("start", [3, "a", np.ones(2), {}], ids=str)
+def test_a_start_that_is_no_result(start):
+    p = Problem(lambda x: jnp.sum(x**2), n=2)
+    with pytest.raises(TypeError, match=r"start must be the Result of a similar problem, got "):
+        p.solve(np.ones(2), options=QUIET, start=start)

@@ -38,7 +38,7 @@ from backsolve.system.system import FORMATS, Plans, System, check_chunk, check_l
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing import layouts
 from backsolve.tracing.derivative import linearized
-from backsolve.tracing.series import array, beside, held_by, layout_of
+from backsolve.tracing.series import array, beside, held_by, is_foreign, layout_of
 
 __all__ = [
     "Leaves",
@@ -522,8 +522,9 @@ def traced(f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequenc
     chosen = primals[numbers[0]] if isinstance(argnums, int) else tuple(primals[i] for i in numbers)
     leaves, tree = jax.tree_util.tree_flatten(chosen)
     for number, i, leaf in [(n, *found) for n in numbers for found in enumerate(jax.tree_util.tree_leaves(primals[n]))]:
-        is_text = getattr(getattr(leaf, "dtype", None), "kind", "") in ("O", "S", "U")
-        if is_text or (not isinstance(leaf, (jax.Array, bool, int, float, complex)) and not hasattr(leaf, "__array__")):
+        if is_foreign(leaf) or (
+            not isinstance(leaf, (jax.Array, bool, int, float, complex)) and not hasattr(leaf, "__array__")
+        ):
             raise TypeError(
                 f"argument {number} of {name_of(f)}, leaf {i}, is {leaf!r} of type {type(leaf).__name__}, not an array; "
                 "differentiate by other arguments, or close over it."

@@ -372,6 +372,8 @@ class Problem:
         options = {**(options or {}), **more}
         multipliers = None
         if start is not None:
+            if not isinstance(start, Result):
+                raise TypeError(f"start must be the Result of a similar problem, got {short(start)}.")
             multipliers = tuple(
                 _vector(name, value, size).copy()
                 for name, value, size in (

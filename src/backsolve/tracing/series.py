@@ -54,6 +54,7 @@ __all__ = [
     "held_by",
     "in_this_mesh",
     "internal",
+    "is_foreign",
     "is_high",
     "is_spread",
     "jaxprs_in_params",
@@ -344,6 +345,11 @@ def lowered_call(context: Any, *args: Any, jaxpr: Any, name: str, marked: Callab
     text = {key: mlir.ir.StringAttr.get(value) for key, value in attributes.items()}
     out[0].owner.attributes["mhlo.frontend_attributes"] = mlir.ir.DictAttr.get(text)
     return out[:count]
+
+
+def is_foreign(x: Any) -> bool:
+    """Whether x is an array of what JAX has no arrays of: objects, text, dates, numbers of more than double precision."""
+    return getattr(getattr(x, "dtype", None), "char", "") in ("O", "S", "U", "M", "m", "g", "G")
 
 
 def ct_aval(aval: Any) -> Any:

@@ -16,6 +16,7 @@ from backsolve.capture.sparse import sparse_jacobian, sparse_pattern
 from backsolve.sparse.matrix import SparseMatrix
 from backsolve.tape.called import Called
 from backsolve.tracing import jaxpr as jx
+from backsolve.tracing.series import is_foreign
 from backsolve.xla.materialize import SPARSE, materialized
 
 __all__ = ["LAYOUTS", "Build", "pattern_of", "sparse_derivative"]
@@ -53,7 +54,10 @@ _ARRAY: Any = object()
 
 
 def _same(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
-    return all(a is b or (type(a) is type(b) and bool(a == b)) for a, b in zip(ours, theirs, strict=True))
+    def alike(a: Any, b: Any) -> bool:
+        return np.array_equal(a, b) if isinstance(a, np.ndarray) else bool(a == b)
+
+    return all(a is b or (type(a) is type(b) and alike(a, b)) for a, b in zip(ours, theirs, strict=True))
 
 
 def sparse_derivative(
@@ -81,7 +85,8 @@ def sparse_derivative(
 
     def derivative(*args: Any, **kwargs: Any) -> Any:
         leaves, tree = jax.tree_util.tree_flatten((args, kwargs))
-        moving = [isinstance(x, jax.Array | np.ndarray | np.generic | float | complex) for x in leaves]
+        kinds = jax.Array | np.ndarray | np.generic | float | complex
+        moving = [isinstance(x, kinds) and not is_foreign(x) for x in leaves]
         static = _Static(tree, [_ARRAY if m else x for x, m in zip(leaves, moving, strict=True)])
         arrays = [x for x, m in zip(leaves, moving, strict=True) if m]
         if layout is None:
