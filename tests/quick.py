@@ -21,7 +21,7 @@ from jax._src.lib.mlir import ir
 
 OPTIMIZED = "jax_disable_most_optimizations"
 LATELY = 1000  # executables that are kept
-LONG = 200_000  # characters of a module; longer ones are compiled as ever
+CHARACTERS = 10_000_000  # of their modules altogether: an executable takes some 20 bytes for each
 
 
 @cache
@@ -87,27 +87,27 @@ def _equal_modules_are_compiled_once() -> None:
 
     Many programs are the same to XLA, in tests that write a program anew for each order, or compare with the same one: a
     tenth of the CPU time of all tests.  They are traced and lowered each.  What calls back knows its Python function by more
-    than its text, and what is long holds long arrays.
+    than its text.
     """
     as_users_have_it = compiler.backend_compile_and_load
-    lately: OrderedDict[bytes, Any] = OrderedDict()
+    lately: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
     lock = threading.Lock()
 
     def backend_compile_and_load(backend: Any, module: Any, devices: Any, options: Any, *more: Any) -> Any:
         if not jax.config.values[OPTIMIZED]:
             return as_users_have_it(backend, module, devices, options, *more)
-        text = module.operation.get_asm()
-        if any(more) or "callback" in text or len(text) > LONG:
+        text = module.operation.get_asm(assume_verified=True, use_local_scope=True)  # JAX has verified it
+        if any(more) or "callback" in text:
             return as_users_have_it(backend, module, devices, options, *more)
         parts = (text.encode(), options.SerializeAsString(), repr((backend.platform, id(backend), devices)).encode())
         key = sha256(b"|".join(parts)).digest()
         with lock:
-            executable = lately.pop(key, None)
+            executable, _ = lately.pop(key, (None, 0))
         if executable is None:
             executable = as_users_have_it(backend, module, devices, options, *more)
         with lock:
-            lately[key] = executable
-            if len(lately) > LATELY:
+            lately[key] = executable, len(text)
+            while len(lately) > LATELY or sum(length for _, length in lately.values()) > CHARACTERS:
                 lately.popitem(last=False)
         return executable
 
