@@ -2,6 +2,7 @@
 
 import contextlib
 from functools import partial
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -226,6 +227,46 @@ def test_derivatives_inside_a_shard_map(mesh, jitted):
         return jax.shard_map(one, in_specs=(P(), P("d")), out_specs=(P(), P("d"), P("d")), axis_names=axes)
 
     agree(run(local(bs), jitted, W, x), jax.jit(local(jax))(W, x))
+
+
+def _loop(x):
+    c, ys = jax.lax.scan(lambda c, _: (jnp.sin(c) * x, c), x, length=3)
+    return jnp.sum(c) + jnp.sum(ys**2)
+
+
+def _loop_from_zeros(x):
+    return jnp.sum(jax.lax.scan(lambda c, t: (c * jnp.sin(x) + t, None), jnp.zeros_like(x), jnp.arange(3.0))[0])
+
+
+def _counted(x):
+    return jnp.sum(jax.lax.fori_loop(0, 3, lambda i, c: jnp.sin(c) * x, x))
+
+
+def _chosen(x):
+    return jnp.sum(jax.lax.cond(x[0] > 0, jnp.sin, jnp.cos, x))
+
+
+def _solved(x):
+    return jnp.sum(jnp.linalg.solve(2 * jnp.eye(x.size) + x[:, None] * x, x) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("f", "jitted"),
+    [(_counted, True), *product((_loop, _loop_from_zeros, _chosen, _solved), (False, True))],  # see docs/limitations.md
+)
+def test_loops_inside_a_shard_map(mesh, f, jitted):
+    """Its types say over which devices a value varies: those of seeds and of zeros do so too."""
+    x = put(mesh, numbers(0, 8, 3), "d")
+    axes = {"d"} if mesh.axis_types[0] != mesh.axis_types[1] else {"d", "m"}
+
+    def local(derivatives):
+        def one(x):
+            g, H = derivatives.grad(f), derivatives.hessian(f)
+            return g(x[0]), derivatives.jacobian(lambda x: jnp.sin(g(x)) * f(x))(x[0]), H(x[0])
+
+        return jax.shard_map(one, in_specs=P("d"), out_specs=P("d"), axis_names=axes)
+
+    agree(run(local(bs), jitted, x), jax.jit(local(jax))(x))
 
 
 def test_donated_parameters_stay_where_they_are(mesh):

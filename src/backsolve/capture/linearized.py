@@ -522,7 +522,8 @@ def traced(f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequenc
     chosen = primals[numbers[0]] if isinstance(argnums, int) else tuple(primals[i] for i in numbers)
     leaves, tree = jax.tree_util.tree_flatten(chosen)
     for number, i, leaf in [(n, *found) for n in numbers for found in enumerate(jax.tree_util.tree_leaves(primals[n]))]:
-        if is_foreign(leaf) or not (isinstance(leaf, jax.Array | bool | int | float | complex) or hasattr(leaf, "__array__")):
+        known = isinstance(leaf, jax.Array | bool | int | float | complex) or hasattr(leaf, "__array__")
+        if is_foreign(leaf) or not known:
             raise TypeError(
                 f"argument {number} of {name_of(f)}, leaf {i}, is {leaf!r} of type {type(leaf).__name__}, not an array; "
                 "differentiate by other arguments, or close over it."

@@ -7,6 +7,7 @@ rows) of its neighbour, whichever are fewer.  Where only the ends remain, sums a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from math import prod
@@ -123,15 +124,26 @@ def add(a: LinearOperator, b: LinearOperator) -> LinearOperator:
     if closed is not None:
         return closed
     terms = list(a.terms) if isinstance(a, Sum) else [a]
+    alike: dict[Any, list[int]] = defaultdict(list)  # the places of terms that may have a closed form with one another
+    for i, term in enumerate(terms):
+        alike[_ends_of_product(term)].append(i)
     for term in b.terms if isinstance(b, Sum) else (b,):
-        for i, other in enumerate(terms):
-            closed = _look_up(ADD, other, term)
+        ends = _ends_of_product(term)
+        for i in range(len(terms)) if ends is None else sorted((*alike[ends], *alike[None])):
+            closed = _look_up(ADD, terms[i], term)
             if closed is not None:
                 terms[i] = closed
+                alike[_ends_of_product(closed)].append(i)
                 break
         else:
+            alike[ends].append(len(terms))
             terms.append(term)
     return terms[0] if len(terms) == 1 else Sum(tuple(terms))
+
+
+def _ends_of_product(op: LinearOperator) -> Any:
+    """What two products must share to be added (see `_same_or_moved`); None of any other operator."""
+    return split_ends(op).keys if isinstance(op, Product) else None
 
 
 def _refined(op: LinearOperator, domain: Space, codomain: Space) -> LinearOperator:

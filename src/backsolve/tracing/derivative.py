@@ -71,9 +71,9 @@ def _cotangent(ct: Any, aval: Aval, symbolic: bool) -> Any:
 
 
 def _in_layout(x: Any, aval: Aval) -> Any:
-    """An array where its variable of this type lies."""
+    """An array where its variable of this type lies, and varying over the axes that it does."""
     layout = layout_of(aval)
-    return x if layout is None else settle(x, layout)
+    return series.varying_as(x if layout is None else settle(x, layout), aval)
 
 
 # Primitives whose transposes look at which cotangents are zero (that of a scan, say, takes arrays only).

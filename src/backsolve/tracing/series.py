@@ -77,6 +77,8 @@ __all__ = [
     "staged_number",
     "traced",
     "transforms",
+    "varying_as",
+    "varying_axes",
     "zeros",
 ]
 
@@ -144,6 +146,7 @@ jaxprs_in_params = internal("jax.extend.core:jaxprs_in_params", "jax._src.core:j
 no_effects = internal("jax._src.core:no_effects")
 set_current_trace = internal("jax._src.core:set_current_trace")
 trace_context = internal("jax._src.core:trace_ctx")
+_pvary = internal("jax._src.core:pvary")
 _zeros_like_aval = internal("jax._src.ad_util:zeros_like_aval")
 _mutable_arrays = internal("jax._src.core:internal_mutable_array_effect")
 _discharge = internal("jax._src.state.discharge:discharge_state")
@@ -427,6 +430,18 @@ def is_spread(aval: Any) -> bool:
     """Whether arrays of this type may lie on several devices: on a mesh with more than one, outside of a ``shard_map``."""
     sharding = getattr(aval, "sharding", None)
     return sharding is not None and sharding.mesh.size > 1 and not sharding.mesh.manual_axes
+
+
+def varying_axes(aval: Any) -> frozenset[str]:
+    """The axes of a ``shard_map`` over which values of this type may differ from device to device."""
+    own = getattr(aval, "vma", None)  # until 0.9
+    return getattr(getattr(aval, "mat", None), "varying", frozenset()) if own is None else own
+
+
+def varying_as(x: Any, aval: Any) -> Any:
+    """The same numbers, by their type varying over the axes that this type varies over."""
+    missing = varying_axes(aval) and varying_axes(aval) - varying_axes(jax.typeof(x))
+    return _pvary(x, tuple(missing)) if missing else x
 
 
 def explicit_mesh(xs: Iterable[Any]) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.series import scan_counts
+from backsolve.tracing.series import scan_counts, varying_axes
 from backsolve.xla.numbers import is_array
 from backsolve.xla.one_kernel import as_loops, marks, serves
 from backsolve.xla.small_products import loop_by
@@ -58,8 +58,11 @@ _called = jx.call_primitive("small_loop", _marked)
 
 
 def small_loop(eqn: Any, operands: Sequence[Any], wanted: Sequence[bool]) -> list[Any] | None:
-    """The values of an equation that `is_small_loop`, by one function, else None; those not wanted may be None."""
-    if not is_small_loop(eqn):
+    """The values of an equation that `is_small_loop`, by one function, else None; those not wanted may be None.
+
+    None inside a ``shard_map`` too, whose types say over which devices a value varies.
+    """
+    if not is_small_loop(eqn) or any(varying_axes(v.aval) for v in eqn.outvars):
         return None
     kept = [k for k, w in enumerate(wanted) if w or k < scan_counts(eqn.params)[1]]
     arrays = [jx.as_array(x, v.aval) for x, v in zip(operands, eqn.invars, strict=True)]
