@@ -439,8 +439,9 @@ def varying_axes(aval: Any) -> frozenset[str]:
 
 
 def varying_as(x: Any, aval: Any) -> Any:
-    """The same numbers, by their type varying over the axes that this type varies over."""
-    missing = varying_axes(aval) and varying_axes(aval) - varying_axes(jax.typeof(x))
+    """The same numbers, by their type varying over the axes that this type varies over, inside their ``shard_map``."""
+    axes = varying_axes(aval)
+    missing = axes and (axes - varying_axes(jax.typeof(x))).intersection(jax.sharding.get_abstract_mesh().manual_axes)
     return _pvary(x, tuple(missing)) if missing else x
 
 
