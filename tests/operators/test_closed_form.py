@@ -83,6 +83,16 @@ def test_products_however_parenthesised_equal_the_dense_ones(chain, data):
     np.testing.assert_allclose(dense_array(op), want, atol=1e-9 * max(1, np.abs(want).max(initial=0)))
 
 
+def test_a_product_of_one_is_what_it_holds():
+    """As an array too, whatever it holds: something opaque, something known, a sum."""
+    opaque = LinearMap(lambda x: 2 * x, lambda x: 2 * x, ArraySpace((2,)), ArraySpace((2,)))
+    known = einsum("i", "j", (np.arange(4.0).reshape(2, 2), "ij"))
+    for op in (opaque, known, Sum((opaque, known))):
+        for wrapped in (Product((op,)), Product((Product((op,)),)), Sum((Product((op,)),))):
+            np.testing.assert_array_equal(wrapped.todense(), op.todense())
+            np.testing.assert_array_equal(dense_array(wrapped), op.todense())
+
+
 @examples(100)
 @given(mixed_chains())
 def test_the_dense_array_of_a_lazy_product(chain):

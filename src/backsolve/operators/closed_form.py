@@ -346,7 +346,7 @@ def dense_array(op: LinearOperator) -> Any:
         return _sum_array(op)
     factors = op.factors if isinstance(op, Product) else (op,)
     if len(factors) == 1 and not is_opaque(op):
-        return op.todense()
+        return factors[0].todense()
     closed = _closed(op) if any(map(is_opaque, factors)) and _array_ends(op) else None
     if closed is not None:
         return dense_array(closed)
