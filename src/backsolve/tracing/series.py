@@ -352,7 +352,9 @@ def lowered_call(context: Any, *args: Any, jaxpr: Any, name: str, marked: Callab
 
 def is_foreign(x: Any) -> bool:
     """Whether x is an array of what JAX has no arrays of: objects, text, dates, numbers of more than double precision."""
-    return getattr(getattr(x, "dtype", None), "char", "") in ("O", "S", "U", "M", "m", "g", "G")
+    dtype: Any = getattr(x, "dtype", None)
+    kind = getattr(dtype, "kind", "")
+    return kind in ("O", "S", "U", "M", "m") or (kind in ("f", "c") and bool(dtype.itemsize > {"f": 8, "c": 16}[kind]))
 
 
 def ct_aval(aval: Any) -> Any:
