@@ -113,8 +113,8 @@ def plural(n: int, word: str) -> str:
 def cell_of(path: str) -> str:
     """A file as its user calls it: of a notebook's cell ``In[3]``, any other by its path."""
     named = getattr(_compiler(), "format_code_name", None)
-    found = named(path) if named is not None else None
-    return found[1] if found else path
+    entry = named(path) if named is not None else None
+    return entry[1] if entry else path
 
 
 def file_of(name: str) -> str:

@@ -40,8 +40,8 @@ def bicgstab(product: Product, b: Any, tolerance: float, steps: int) -> Any:
     small = tolerance * jnp.linalg.norm(b)
     least = float(np.finfo(b.dtype).eps)
 
-    def begun(x: Any, rest: Any, taken: Any) -> _State:
-        return _State(x, rest, rest, rest, jnp.vdot(rest, rest), taken, jnp.array(True))
+    def begun(x: Any, rest: Any, count: Any) -> _State:
+        return _State(x, rest, rest, rest, jnp.vdot(rest, rest), count, jnp.array(True))
 
     def goes_on(s: _State) -> Any:
         return (jnp.linalg.norm(s.rest) > small) & (s.steps < steps)
@@ -65,12 +65,12 @@ def bicgstab(product: Product, b: Any, tolerance: float, steps: int) -> Any:
         return _State(*[jnp.where(goes, a, b) for a, b in zip(on, anew, strict=True)])
 
     def goes_on_outside(state: Any) -> Any:
-        _, _, taken, norm, before = state
-        return (norm > small) & (norm <= 0.5 * before) & (taken < steps)
+        _, _, count, norm, before = state
+        return (norm > small) & (norm <= 0.5 * before) & (count < steps)
 
     def again(state: Any) -> Any:
-        x, rest, taken, norm, _ = state
-        s = jax.lax.while_loop(goes_on, step, begun(x, rest, taken))
+        x, rest, count, norm, _ = state
+        s = jax.lax.while_loop(goes_on, step, begun(x, rest, count))
         rest = b - product(s.x)
         after = jnp.linalg.norm(rest)
         better = after < norm

@@ -232,10 +232,10 @@ def _pushed(way: Any, out: Any, values: list[Any], x: Any) -> Any:
 def _pulled_back(way: Any, into: Any, out: Any, values: list[Any], g: Any) -> Any:
     """Its transpose."""
     zeros = [_zeros(part.shape, part.dtype) for _, part, _ in parts_of(into)]
-    made, back = jax.vjp(partial(way, values), zeros)  # a branch under vmap holds what `linear_transpose` does not know
-    given = zip(parts_of(out), _leaves(g), made, strict=True)
-    (found,) = back([None if y is None else _filled_in(ct, part).astype(y.dtype) for (_, part, _), ct, y in given])
-    return _element(found, into)
+    primal, back = jax.vjp(partial(way, values), zeros)  # a branch under vmap holds what `linear_transpose` does not know
+    given = zip(parts_of(out), _leaves(g), primal, strict=True)
+    (cotangent,) = back([None if y is None else _filled_in(ct, part).astype(y.dtype) for (_, part, _), ct, y in given])
+    return _element(cotangent, into)
 
 
 def _leaves(x: Any) -> list[Any]:

@@ -51,10 +51,10 @@ def blocks_of(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], edge: Pa
         program = Program(spaces, fold=True)
         _, nodes = walk(jaxpr, consts, values, program, [next(numbers) if x is None else None for x in inputs])
         M, L, S = program.matrices(nodes, out)
-        found = dependence(M, L, S, edge)
-        if found is None:
-            found = {place: op.pattern for place, op in accumulate_sparse(M, L, S, lambda op: _of_ones(op, edge)).items()}
-        patterns.append(found)
+        pattern = dependence(M, L, S, edge)
+        if pattern is None:
+            pattern = {place: op.pattern for place, op in accumulate_sparse(M, L, S, lambda op: _of_ones(op, edge)).items()}
+        patterns.append(pattern)
         return ()
 
     jax.eval_shape(look, *[x for x, a in zip(inputs, abstract, strict=True) if a])

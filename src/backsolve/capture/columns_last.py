@@ -52,6 +52,6 @@ def _last(applied: Any, spaces: Any, columns: Sequence[Any], width: int) -> list
     if not serves_last(closed.jaxpr, moving):
         return None
     parts = [jnp.reshape(x, (*space.shape, width)).astype(space.dtype) for x, space in zip(columns, spaces, strict=True)]
-    found, there = evaluated_last(closed.jaxpr, closed.consts, parts, moving, width)
-    images = [x if m else jnp.broadcast_to(x[..., None], (*x.shape, width)) for x, m in zip(found, there, strict=True)]
+    outputs, there = evaluated_last(closed.jaxpr, closed.consts, parts, moving, width)
+    images = [x if m else jnp.broadcast_to(x[..., None], (*x.shape, width)) for x, m in zip(outputs, there, strict=True)]
     return [jnp.reshape(x, (-1, width)) for x in images]

@@ -160,8 +160,8 @@ class _Layout(NamedTuple):
 def _substituted(layout: _Layout, i: Index, j: Index, places: Places) -> Pattern | None:
     """The places of the loop's matrix, from those of the blocks of all steps."""
     carried_to, carried_from = layout.rows.carry[i] >= 0, layout.cols.carry[j] >= 0
-    kept = carried_to | (layout.rows.own[i] >= 0)  # what is carried and does not move is left out
-    i, j, carried_to, carried_from = i[kept], j[kept], carried_to[kept], carried_from[kept]
+    moves = carried_to | (layout.rows.own[i] >= 0)  # what is carried and does not move is left out
+    i, j, carried_to, carried_from = i[moves], j[moves], carried_to[moves], carried_from[moves]
     step, before = layout.rows.step[i], layout.cols.step[j]
     if ((before >= 0) & (before != step)).any():
         return None  # an edge inside of which the steps were not kept apart

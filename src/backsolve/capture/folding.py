@@ -184,19 +184,19 @@ def _parts_of(xs: Sequence[Any], *, limits: bool = False) -> list[Partly | None]
             eqn, number = equations[id(at)] = source
             asked.setdefault(id(eqn), [False] * len(eqn.outvars))[number] = True
             waiting.extend(eqn.invars)
-    made: dict[int, Sequence[Partly | None]] = {}  # by equation
+    of_equation: dict[int, Sequence[Partly | None]] = {}  # by equation
     stack = list(xs)
     while stack:
         at = stack[-1]
         if id(at) not in parts:
             eqn, number = equations[id(at)]
-            if id(eqn) not in made:
+            if id(eqn) not in of_equation:
                 missing = [v for v in eqn.invars if id(v) not in parts]
                 if missing:
                     stack.extend(missing)
                     continue
-                made[id(eqn)] = _partly(eqn, [parts[id(v)] for v in eqn.invars], asked[id(eqn)], limits)
-            parts[id(at)] = made[id(eqn)][number]
+                of_equation[id(eqn)] = _partly(eqn, [parts[id(v)] for v in eqn.invars], asked[id(eqn)], limits)
+            parts[id(at)] = of_equation[id(eqn)][number]
         stack.pop()
     return [parts[id(x)] for x in xs]
 
@@ -213,11 +213,11 @@ def known_zeros(xs: Sequence[Any]) -> list[np.ndarray[Any, Any] | None]:
     Cost: the equations that made the arrays are read back, and what is known among them is evaluated.
     """
     floats = [x for x in xs if is_traced(x) and _kind(getattr(x, "dtype", None)) == "f" and x.shape and _tells(x)]
-    found: dict[int, np.ndarray[Any, Any]] = {}
+    masks: dict[int, np.ndarray[Any, Any]] = {}
     for x, part in zip(floats, _parts_of(floats, limits=True), strict=True):
         if part is not None and (zero := part.known & (part.numbers == 0)).any():
-            found[id(x)] = zero
-    return [found.get(id(x)) for x in xs]
+            masks[id(x)] = zero
+    return [masks.get(id(x)) for x in xs]
 
 
 def _at_once(x: Any) -> Partly | None:
@@ -351,7 +351,7 @@ def _partly_loop(eqn: Any, operands: Sequence[Partly | None], asked: Sequence[bo
         equations, needed, read = _needed(jaxpr, consts, carried, wanted)
     if not any(wanted) or any(_kind(getattr(v.aval, "dtype", None)) == "?" for v in read):  # a random key has no zero
         return [None] * len(wanted)
-    kept = [k for k in range(carried) if needed[k]]
+    needed_carries = [k for k in range(carried) if needed[k]]
     cut = [k for k in range(after, len(unknown)) if jaxpr.invars[k] in read]
 
     def number(k: int) -> Any:
@@ -363,7 +363,7 @@ def _partly_loop(eqn: Any, operands: Sequence[Partly | None], asked: Sequence[bo
 
     def turned(start: Sequence[Any], slices: Sequence[Any], constants: Sequence[Any]) -> Any:
         def step(carry: Sequence[Any], given: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-            numbers = [*(consts + k for k in kept), *cut, *fixed]
+            numbers = [*(consts + k for k in needed_carries), *cut, *fixed]
             values: dict[Any, Any] = dict(zip([jaxpr.invars[k] for k in numbers], [*carry, *given, *constants], strict=True))
             values.update(zip(jaxpr.constvars, params["jaxpr"].consts, strict=True))
 
@@ -373,14 +373,14 @@ def _partly_loop(eqn: Any, operands: Sequence[Partly | None], asked: Sequence[bo
             for e in equations:
                 values.update(zip(e.outvars, bind(e, list(map(at, e.invars))), strict=True))
             stacked = zip(jaxpr.outvars[carried:], needed[carried:], strict=True)
-            return [at(jaxpr.outvars[k]) for k in kept], [at(v) for v, n in stacked if n]
+            return [at(jaxpr.outvars[k]) for k in needed_carries], [at(v) for v, n in stacked if n]
 
         return jax.lax.scan(step, start, slices, length=params["length"], reverse=params["reverse"])
 
-    inputs = [number(consts + k) for k in kept], list(map(number, cut)), list(map(number, fixed))
+    inputs = [number(consts + k) for k in needed_carries], list(map(number, cut)), list(map(number, fixed))
     last, stacked = jax.jit(turned).lower(*inputs).compile()(*inputs)  # at once, whatever is being traced
-    found = dict(zip([k for k, n in enumerate(needed) if n], [*last, *stacked], strict=True))
-    return [_wholly(np.asarray(found[k])) if w else None for k, w in enumerate(wanted)]
+    results = dict(zip([k for k, n in enumerate(needed) if n], [*last, *stacked], strict=True))
+    return [_wholly(np.asarray(results[k])) if w else None for k, w in enumerate(wanted)]
 
 
 def _needed(jaxpr: Any, consts: int, carried: int, wanted: Sequence[bool]) -> tuple[list[Any], list[bool], set[Any]]:

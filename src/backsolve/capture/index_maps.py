@@ -306,8 +306,8 @@ def dynamic_update_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
         return _placing(eqn, k, entries) if traced is None else _masked(eqn, k, entries, moves, traced, placing=True)
     if traced is None:
         return _picking(eqn, k, _without(shape, entries))
-    kept = lax.dynamic_update_slice(np.ones(shape, bool), np.zeros(sizes, bool), operands[2:], allow_negative_indices=False)
-    return _kept(eqn, k, kept)
+    stays = lax.dynamic_update_slice(np.ones(shape, bool), np.zeros(sizes, bool), operands[2:], allow_negative_indices=False)
+    return _kept(eqn, k, stays)
 
 
 def _without(shape: tuple[int, ...], overwritten: Index) -> Index:
@@ -367,6 +367,6 @@ def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = Non
         return None
     entries = window.traced_entries(indices)
     if k == 0:
-        kept = lax.full((prod(shape),), True).at[entries.reshape(-1)].set(False, mode="drop", wrap_negative_indices=False)
-        return _kept(eqn, k, kept)
+        stays = lax.full((prod(shape),), True).at[entries.reshape(-1)].set(False, mode="drop", wrap_negative_indices=False)
+        return _kept(eqn, k, stays)
     return _masked(eqn, k, *window.candidates(starts, known), entries, placing=True, coef=coef or 1)

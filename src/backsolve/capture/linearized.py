@@ -149,7 +149,7 @@ class Leaves:
     def brought(self, tree: Any) -> Any:
         """A pytree like this one, its arrays where the leaves lie."""
         arrays = zip(self.structure.flatten_up_to(tree), self.avals, self.held or [None] * len(self.avals), strict=True)
-        return jx.unflatten(self.structure, [_brought(*found) for found in arrays])
+        return jx.unflatten(self.structure, [_brought(*pair) for pair in arrays])
 
     # ---- one vector --------------------------------------------------------------------------------------------------
     def flat(self, blocks: Any) -> Any:
@@ -521,7 +521,7 @@ def traced(f: Callable[..., Any], primals: Sequence[Any], argnums: int | Sequenc
     argnums = argnums if isinstance(argnums, Sequence) else numbers[0]
     chosen = primals[numbers[0]] if isinstance(argnums, int) else tuple(primals[i] for i in numbers)
     leaves, tree = jax.tree_util.tree_flatten(chosen)
-    for number, i, leaf in [(n, *found) for n in numbers for found in enumerate(jax.tree_util.tree_leaves(primals[n]))]:
+    for number, i, leaf in [(n, *place) for n in numbers for place in enumerate(jax.tree_util.tree_leaves(primals[n]))]:
         known = isinstance(leaf, jax.Array | bool | int | float | complex) or hasattr(leaf, "__array__")
         if is_foreign(leaf) or not known:
             raise TypeError(

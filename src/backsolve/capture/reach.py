@@ -155,11 +155,11 @@ class Reach:
             return np.zeros((sets.shape[0], op.codomain.size if op.codomain.known else sets.shape[1]), np.uint32)
         if isinstance(op, Identity | Scaling | Reshape) or (isinstance(op, Einsum) and _is_diagonal(op)):
             return sets
-        found = self._edge(op)
-        if found is None:
+        weight = self._edge(op)
+        if weight is None:
             every = np.bitwise_or.reduce(sets, axis=1, keepdims=True)
             return np.repeat(every, op.codomain.size, axis=1)
-        pattern = found if isinstance(found, Pattern) else found.pattern
+        pattern = weight if isinstance(weight, Pattern) else weight.pattern
         met = sets[:, pattern.cols]
         if pattern.full_rows:
             return met

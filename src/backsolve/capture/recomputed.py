@@ -75,9 +75,9 @@ class Recomputed:
     def spared(self) -> float:
         """How many numbers of these arrays are made again for each that is carried to this end; 0 where none are."""
         places = {place for place in self._places if not isinstance(place, int)}
-        made: float = sum(prod(self._loops[n][0].params["jaxpr"].jaxpr.outvars[k].aval.shape) for n, k in places)
+        entries: float = sum(prod(self._loops[n][0].params["jaxpr"].jaxpr.outvars[k].aval.shape) for n, k in places)
         carried: int = sum(prod(self.stacks[c].shape[1:]) for _, carries, _ in self._loops for c in carries)
-        return made / max(carried, 1)
+        return entries / max(carried, 1)
 
     def every(self) -> list[Any]:
         """The arrays, all steps side by side."""
@@ -88,15 +88,15 @@ class Recomputed:
         return self._evaluated(self._places, slices)
 
     def _evaluated(self, places: Sequence[Any], slices: Sequence[Any]) -> list[Any]:
-        made: list[list[Any]] = []
+        results: list[list[Any]] = []
 
         def read(place: Any) -> Any:
-            return slices[place] if isinstance(place, int) else made[place[0]][place[1]]
+            return slices[place] if isinstance(place, int) else results[place[0]][place[1]]
 
         for eqn, carries, given in self._loops:
             fixed = eqn.invars[: scan_counts(eqn.params)[0]]
             inputs = [*fixed, *(slices[c] for c in carries), *map(read, given)]
-            made.append(jx.evaluated(eqn.params["jaxpr"], inputs))
+            results.append(jx.evaluated(eqn.params["jaxpr"], inputs))
         return list(map(read, places))
 
     def _every(self, places: Sequence[Any]) -> list[Any]:
@@ -130,8 +130,8 @@ def beside_their_loops(op: LinearEquation) -> Callable[..., list[Any]] | None:
         return None
     consts, carried = scan_counts(params)
     sources = {k: made_by(x) for k, x in enumerate(operands) if k >= consts + carried and x is not None}
-    made = {k: source for k, source in sources.items() if source is not None and _in_step(*source, params)}
-    loops = list({id(eqn): eqn for eqn, _ in made.values()}.values())
+    in_loops = {k: source for k, source in sources.items() if source is not None and _in_step(*source, params)}
+    loops = list({id(eqn): eqn for eqn, _ in in_loops.values()}.values())
     if not loops:
         return None
 
@@ -139,7 +139,7 @@ def beside_their_loops(op: LinearEquation) -> Callable[..., list[Any]] | None:
 
     def once(k: int, x: Any) -> Any:
         """The same numbers, not worked out again for each column."""
-        eqn, output = made[k]
+        eqn, output = in_loops[k]
         return written(x, MANY) if dear[id(eqn)][output] and jnp.issubdtype(x.dtype, jnp.floating) else x
 
     def applied(*moving: Any) -> list[Any]:
@@ -149,7 +149,7 @@ def beside_their_loops(op: LinearEquation) -> Callable[..., list[Any]] | None:
         values = [[jx.as_array(x, jx.type_of(x)) for x in eqn.invars] for eqn in loops]
         starts = [xs[n : n + m] for xs, (n, m) in zip(values, counts, strict=True)]
         read = [xs[n + m :] for xs, (n, m) in zip(values, counts, strict=True)]
-        own = {k: x for k, x in enumerate(given) if k >= consts + carried and k not in made}
+        own = {k: x for k, x in enumerate(given) if k >= consts + carried and k not in in_loops}
 
         def step(carry: Any, xs: Any) -> Any:
             (tangents, states), (own, slices) = carry, xs
@@ -157,7 +157,7 @@ def beside_their_loops(op: LinearEquation) -> Callable[..., list[Any]] | None:
             for eqn, fixed, (n, _), state, several in zip(loops, values, counts, states, slices, strict=True):
                 out[id(eqn)] = jx.evaluated(eqn.params["jaxpr"], [*fixed[:n], *state, *several])
             numbers = range(consts + carried, len(given))
-            put_down = [own[k] if k in own else once(k, out[id(made[k][0])][made[k][1]]) for k in numbers]
+            put_down = [own[k] if k in own else once(k, out[id(in_loops[k][0])][in_loops[k][1]]) for k in numbers]
             image = jx.evaluated(params["jaxpr"], [*given[:consts], *tangents, *put_down])
             after = [out[id(eqn)][:m] for eqn, (_, m) in zip(loops, counts, strict=True)]
             return (image[:carried], after), image[carried:]

@@ -283,8 +283,8 @@ class Loop:
         arrays = Recomputed([given[k] for k in slices], self.length)
         if arrays.spared < SPARED:
             return list(given)
-        made = dict(zip(slices, arrays.every(), strict=True))
-        return [made.get(k, x) for k, x in enumerate(given)]
+        replaced = dict(zip(slices, arrays.every(), strict=True))
+        return [replaced.get(k, x) for k, x in enumerate(given)]
 
     def _carries(self) -> list[Any]:
         """The carries before all steps, of those that do not move; nothing of the others."""
@@ -407,11 +407,11 @@ class _Unfolding:
                 )
                 return
             loop = Loop.of(op) if isinstance(op, LinearEquation) else None
-            taken = loop is not None and (self.most is None or loop.size <= self.most)
-            if taken and self.parallel and (steps := side_by_side(op, self.edge)) is not None:
+            unfolds = loop is not None and (self.most is None or loop.size <= self.most)
+            if unfolds and self.parallel and (steps := side_by_side(op, self.edge)) is not None:
                 self._put_side_by_side(i, j if j < 0 else self._node(j), steps)
                 return
-            apart = recurrence(op, self.edge, always=True) if taken and not self.parallel else None
+            apart = recurrence(op, self.edge, always=True) if unfolds and not self.parallel else None
             if apart is not None:
                 given = self.parts[j] if j in self.parts else {0: j if j < 0 else self._node(j)}
                 self.parts[i] = self._steps(given, op, apart)

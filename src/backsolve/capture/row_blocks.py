@@ -37,14 +37,14 @@ def by_row_blocks(system: System, patterns: Mapping[tuple[int, int], Pattern], e
     `backsolve.capture.reach`, which asks for each operator's ``edge``).
     Cost: the product with a vector, once for each colour; collectives are those of one product.
     """
-    found: Blocks = {}
+    blocks: Blocks = {}
     for j, into in enumerate(system.M.col_spaces):
         assert isinstance(into, ArraySpace)
         filled = {i: equal_rows(pattern) for (i, k), pattern in patterns.items() if k == j}
         rows = {i: pattern for i, pattern in filled.items() if pattern is not None and (width(pattern) or MANY + 1) <= MANY}
         if rows and jx.carries_derivatives(into):
-            found.update(_of_input(system, j, into, rows, edge))
-    return found
+            blocks.update(_of_input(system, j, into, rows, edge))
+    return blocks
 
 
 def _of_input(system: System, j: int, into: ArraySpace, rows: Mapping[int, Pattern], edge: EdgeOf) -> Blocks:

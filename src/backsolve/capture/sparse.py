@@ -168,14 +168,14 @@ def sparse_jacobian(system: System, order: Any = "auto", *, lower: bool = False)
             return op
         return mirror_sparse(op) if i == j else op.transpose()
 
-    made = [[block(i, j) for j in range(len(inputs))] for i in range(len(outputs))]
+    table = [[block(i, j) for j in range(len(inputs))] for i in range(len(outputs))]
     spread: dict[tuple[int, int], SparseMatrix] = {}
     if whole is system and any(is_spread(jx.type_of(x)) for x in jax.tree_util.tree_leaves(system.value)):
-        places = [(i, j) for i, row in enumerate(made) for j, op in enumerate(row) if op is not None]
-        spread = by_row_blocks(system, {(i, j): made[i][j].pattern for i, j in places}, edge)
+        places = [(i, j) for i, row in enumerate(table) for j, op in enumerate(row) if op is not None]
+        spread = by_row_blocks(system, {(i, j): table[i][j].pattern for i, j in places}, edge)
     return [
         [spread[i, j] if (i, j) in spread else _matrix(op, out, into) for j, (op, into) in enumerate(zip(row, inputs))]
-        for i, (row, out) in enumerate(zip(made, outputs))
+        for i, (row, out) in enumerate(zip(table, outputs))
     ]
 
 
@@ -205,8 +205,8 @@ def _edges(system: System) -> Callable[[LinearOperator], Sparse | Pattern | None
     known: dict[int, tuple[Any, Any]] = {}  # by an operator's id, the operator and what is known of it
     einsums = [op for A in (system.M, system.L) for op in A.entries.values() if isinstance(op, Einsum)]
     arrays = list({id(f.array): f.array for op in einsums for f in op.factors}.values())
-    found = zip(arrays, known_zeros(arrays), strict=True) if _may_be_masked(arrays) else ()
-    zeros = {id(x): zero for x, zero in found if zero is not None}
+    pairs = zip(arrays, known_zeros(arrays), strict=True) if _may_be_masked(arrays) else ()
+    zeros = {id(x): zero for x, zero in pairs if zero is not None}
 
     def edge(op: LinearOperator) -> Sparse | Pattern | None:
         if id(op) not in known:

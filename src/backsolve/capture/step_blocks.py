@@ -196,7 +196,7 @@ class _Step(NamedTuple):
         constants = [value_or_type(jaxpr.invars[k], given[k]) for k in held if k < loop.consts]
         abstract = [isinstance(x, jax.ShapeDtypeStruct) for x in constants]
         fixed = [given[k] for k, a in zip(held, abstract, strict=False) if a]
-        made = Recomputed([given[k] for k in held if k >= loop.consts], loop.length)
+        slices = Recomputed([given[k] for k in held if k >= loop.consts], loop.length)
         if not all(getattr(jaxpr.invars[k].aval.dtype, "kind", "?") in "iubf" for k in held):
             raise _UnsuitableError  # a random key
         spaces = [ArraySpace(v.aval.shape, v.aval.dtype) for v, moves in zip(jaxpr.invars, active, strict=True) if moves]
@@ -208,13 +208,13 @@ class _Step(NamedTuple):
         def numbers(*values: Any) -> list[Any]:
             own = iter(values[: len(fixed)])
             stays = [next(own) if a else x for x, a in zip(constants, abstract, strict=True)]
-            it = iter([*stays, *made.at(values[len(fixed) :])])
+            it = iter([*stays, *slices.at(values[len(fixed) :])])
             count = iter(range(len(spaces)))
             inputs = [None if moves else next(it) for moves in active]
             program = Program(spaces, fold=True)
             _, nodes = walk(jaxpr, loop.body.consts, inputs, program, [next(count) if m else None for m in active])
             parts = program.matrices([node if w else None for node, w in zip(nodes, wanted, strict=True)], out)
-            found = []
+            entries = []
             for place, op in accumulate_sparse(parts[0], parts[1], parts[2], known).items():
                 if not op.nnz:
                     continue
@@ -224,13 +224,13 @@ class _Step(NamedTuple):
                 else:
                     blocks[place] = block
                     places.append(place)
-                    found.append(data)
-            return found
+                    entries.append(data)
+            return entries
 
-        types = [*map(_type, fixed), *(_type(x, sliced=True) for x in made.stacks)]
+        types = [*map(_type, fixed), *(_type(x, sliced=True) for x in slices.stacks)]
         program = jax.make_jaxpr(numbers)(*types)
         sliced = [k >= len(fixed) for k in range(len(types))]
-        return _Step(blocks, program, places, dependent_outputs(program.jaxpr, sliced), fixed, made.stacks)
+        return _Step(blocks, program, places, dependent_outputs(program.jaxpr, sliced), fixed, slices.stacks)
 
     def at(self, steps: Sequence[Any]) -> dict[Place, _Block]:
         """The blocks with their numbers, of steps of which the slices are given, along a first axis."""
@@ -241,19 +241,19 @@ class _Step(NamedTuple):
         axes = [*[None] * len(self.fixed), *[0] * len(steps)]
         each: Any = jax.vmap(lambda *xs: _where(jx.evaluated(self.program, xs), self.varying), in_axes=axes)
         varying = iter(each(*self.fixed, *steps) if any(self.varying) else ())
-        found = {place: block for place, block in self.blocks.items() if block.numbers is not None}
+        blocks = {place: block for place, block in self.blocks.items() if block.numbers is not None}
         for place, x, varies in zip(self.numbers, once, self.varying, strict=True):
-            found[place] = replace(self.blocks[place], numbers=next(varying) if varies else x)
-        return found
+            blocks[place] = replace(self.blocks[place], numbers=next(varying) if varies else x)
+        return blocks
 
     def nanoseconds(self, loop: Loop, width: int) -> float:
         """About how many a step takes: what is left of the loop, and the rest, for many steps at once."""
         own = sum(b.size for (i, j), b in self.blocks.items() if i < loop.carried and loop.carries(j))
         every = sum(b.size for b in self.blocks.values())
-        made = sum(prod(getattr(v.aval, "shape", ())) for eqn in self.program.jaxpr.eqns for v in eqn.outvars)
+        entries = sum(prod(getattr(v.aval, "shape", ())) for eqn in self.program.jaxpr.eqns for v in eqn.outvars)
         chained = sum(loop.moving)
         turn = _turn(3.0 * chained, own * width, own + 4 * loop.size * width)
-        return turn + ((every - own) * width + made + 2 * loop.size * width) * OPERATION
+        return turn + ((every - own) * width + entries + 2 * loop.size * width) * OPERATION
 
     @property
     def bytes(self) -> int:
@@ -335,8 +335,8 @@ def _solved(step: _Step, task: _Task, arranged: Callable[[Blocks], _System], len
     def some(before: Any, xs: Any) -> tuple[Any, Any]:
         start, sums = before
         slices, given = xs
-        found = _substituted(arranged(step.at(slices)), task._replace(start=start, given=given), each)
-        return (found.end, {k: x + found.sums[k] for k, x in sums.items()}), found.out
+        solution = _substituted(arranged(step.at(slices)), task._replace(start=start, given=given), each)
+        return (solution.end, {k: x + solution.sums[k] for k, x in sums.items()}), solution.out
 
     slices, given = ([jnp.asarray(x) for x in step.sliced], task.given)
     xs = jax.tree_util.tree_map(lambda x: jnp.reshape(x, (length // each, each, *x.shape[1:])), (slices, given))
@@ -459,15 +459,15 @@ def _mapped(step: _Step, loop: Loop, columns: Sequence[Array], transposed: bool)
         always = {k: given_parts[k] for k in consts}
         task = _Task(start, given, always, {k: each_out[k] for k in outputs}, {}, loop.reverse, width, dtype)
     answer = _solved(step, task, arranged, T)
-    found: list[Array] = []
+    tangents: list[Array] = []
     if transposed:
         for k, x in enumerate(loop.op.operands):
             if x is None:
                 i = k - loop.consts
                 result = answer.sums[k] if i < 0 else answer.out[k] if k >= loop.after else answer.end.get(i)
-                found.append(jnp.zeros((prod(into[k].aval.shape), width), dtype) if result is None else result)
+                tangents.append(jnp.zeros((prod(into[k].aval.shape), width), dtype) if result is None else result)
     else:
         for k, v in enumerate(out):
             result = answer.end.get(k) if k < loop.carried else answer.out[k]
-            found.append(jnp.zeros((prod(v.aval.shape), width), dtype) if result is None else result)
-    return [jnp.reshape(x, (-1, width)) for x in found]
+            tangents.append(jnp.zeros((prod(v.aval.shape), width), dtype) if result is None else result)
+    return [jnp.reshape(x, (-1, width)) for x in tangents]

@@ -126,12 +126,12 @@ class Program:
 
 def _across(*matrices: OperatorMatrix) -> set[str]:
     """Names of the axes of a `vmap` or `shard_map` around the program over which its edges sum, or move numbers."""
-    found: set[str] = set()
+    names: set[str] = set()
     waiting = [op for A in matrices for op in A.entries.values()]
     for op in waiting:  # it grows meanwhile
         waiting.extend(getattr(op, "terms", ()))
-        found |= _named_axes(op.eqn) if isinstance(op, LinearEquation) else set()
-    return found
+        names |= _named_axes(op.eqn) if isinstance(op, LinearEquation) else set()
+    return names
 
 
 def one_way(order: Any, *matrices: OperatorMatrix) -> str | None:
@@ -388,13 +388,13 @@ def _named_axes(eqn: Any) -> set[str]:
 
     As JAX puts them down in its effects; a permutation has none there.
     """
-    found: set[str] = set()
+    axes: set[str] = set()
     waiting = [eqn]
     for at in waiting:  # it grows meanwhile
-        found |= {effect.name for effect in at.effects if isinstance(effect, NamedAxisEffect)}
+        axes |= {effect.name for effect in at.effects if isinstance(effect, NamedAxisEffect)}
         if at.primitive.name in ("pbroadcast", "ppermute"):
             names = at.params["axis_name"]
-            found |= {names} if isinstance(names, str) else set(names)
+            axes |= {names} if isinstance(names, str) else set(names)
         elif at.primitive.name != "shard_map":  # which has axes of its own inside
             waiting.extend(jx.inner_equations(at.params))
-    return found
+    return axes

@@ -266,11 +266,11 @@ def _made_call(function: Callable[..., Any], args: str, others: Sequence[str]) -
         raise ExplainError(f"--args makes all inputs: leave out --shape and --dtype, {', '.join(others)}.")
     make = find_function(args)
     try:
-        made = make()
+        arguments = make()
     except (Exception, SystemExit) as error:  # whatever the user's function raises is told as its own
         raise ExplainError(f"--args {args} is called without arguments, and raises {told(error)}.") from error
     try:
-        return call_of(function, made if isinstance(made, tuple) else (made,), {})
+        return call_of(function, arguments if isinstance(arguments, tuple) else (arguments,), {})
     except TypeError as error:
         raise ExplainError(f"{error} They are made by {args}: a tuple of arguments, or one that is none.") from error
 

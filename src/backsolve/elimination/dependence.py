@@ -37,9 +37,9 @@ def dependence(
 
     def pattern(op: LinearOperator) -> csr_array | None:
         if id(op) not in patterns:
-            found = edge(op)
-            found = found.pattern if isinstance(found, Sparse) else found
-            patterns[id(op)] = None if found is None else _boolean(found)
+            weight = edge(op)
+            weight = weight.pattern if isinstance(weight, Sparse) else weight
+            patterns[id(op)] = None if weight is None else _boolean(weight)
         return patterns[id(op)]
 
     left = MANY

@@ -192,8 +192,8 @@ class ChainFactors:
             tops.append(z)
             given = product(U, (0, 2, 1), z)  # of each to its neighbour on the left and to that on the right
             after, before = ((0, 0, 0), (rest.shape[0], 0, 0)), ((1, 0, 0), (rest.shape[0] - 1, 0, 0))
-            taken = add(pad(cut(given, 1, 0, w), *after), pad(cut(given, 1, w, 2 * w), *before))
-            g = subtract(concat([left, rest], 0), taken)
+            carried = add(pad(cut(given, 1, 0, w), *after), pad(cut(given, 1, w, 2 * w), *before))
+            g = subtract(concat([left, rest], 0), carried)
         z = solve_triangular(R, reshape(g, (1, 2 * w, g.shape[2])), transposed=True)
         rows = product(conjugate(Q), (0, 1, 2), z)
         y, ends = cut(rows, 1, 0, w), cut(rows, 1, w, 2 * w)
@@ -290,10 +290,10 @@ def _planned(layout: Layout) -> ChainPlan | None:
     both = reverse_cuthill_mckee(csr_array(block_array([[None, A], [turned, None]])), symmetric_mode=True)
     near = both[both >= n].astype(np.int64) - n
     orders = np.arange(n), near, amid(A, turned, near)[1]
-    found = [parts for cols in orders if (parts := _cut(A, cols)) is not None]
-    if not found:
+    cuts = [parts for cols in orders if (parts := _cut(A, cols)) is not None]
+    if not cuts:
         return None
-    w, first, rows, cols = min(found, key=lambda each: each[0])
+    w, first, rows, cols = min(cuts, key=lambda each: each[0])
     if (maximum_bipartite_matching(A, perm_type="row") < 0).any():
         return None
     more = np.arange(n, rows.size)

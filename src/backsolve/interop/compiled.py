@@ -96,8 +96,8 @@ class Compiled:
         """What the function returns, as vectors that cannot be written into; to be called where JAX is set to double."""
         *vectors, parameters = arguments
         if self._tape is not None:
-            found = self._tape.run(self._stage, vectors, parameters)
+            numbers = self._tape.run(self._stage, vectors, parameters)
         else:
             run = self._run or self.compile(self.lowered)
-            found = np.asarray(run(*vectors, *jax.tree_util.tree_leaves(parameters)))
-        return [found[part] for part in self._parts]
+            numbers = np.asarray(run(*vectors, *jax.tree_util.tree_leaves(parameters)))
+        return [numbers[part] for part in self._parts]

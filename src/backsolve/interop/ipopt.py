@@ -306,9 +306,9 @@ class Problem:
         at, parameters, there = x.tobytes(), self._parameters, self._last
         if there is not None and there[1] is parameters and there[0] == at:
             return there[2]
-        found = self._first(x, parameters)
-        self._last = at, parameters, found
-        return found
+        values = self._first(x, parameters)
+        self._last = at, parameters, values
+        return values
 
     def _curved(self, x: Array, weights: Array, factor: Any) -> Array:
         """The lower half of the Hessian of  factor · f + weights · g  at x."""
@@ -419,7 +419,7 @@ def _vector(what: str, x: Any, size: int) -> Array:
 
 def _bounds(low: str, high: str, below: Any, above: Any, size: int, what: str) -> tuple[Array, Array]:
     """Both bounds as arrays of this size; infinite where they are None."""
-    found = []
+    both = []
     for name, bound, none in ((low, below, -np.inf), (high, above, np.inf)):
         listed = isinstance(bound, list | tuple)
         given = _real(name, none if bound is None else [none if b is None else b for b in bound] if listed else bound)
@@ -427,12 +427,12 @@ def _bounds(low: str, high: str, below: Any, above: Any, size: int, what: str) -
             raise ValueError(f"{name} must be a number or of shape ({size},), for the {size} {what}, got {given.shape}.")
         if np.isnan(given).any():
             raise ValueError(f"{name} has entries that are NaN; where there is no bound take infinity.")
-        found.append(np.array(np.broadcast_to(given, (size,))))
-    wrong = np.flatnonzero((found[0] > found[1]) | (found[0] == np.inf) | (found[1] == -np.inf))
+        both.append(np.array(np.broadcast_to(given, (size,))))
+    wrong = np.flatnonzero((both[0] > both[1]) | (both[0] == np.inf) | (both[1] == -np.inf))
     if wrong.size:
         k = int(wrong[0])
-        raise ValueError(f"no number is between the bounds of entry {k}: {low} is {found[0][k]}, {high} is {found[1][k]}.")
-    return found[0], found[1]
+        raise ValueError(f"no number is between the bounds of entry {k}: {low} is {both[0][k]}, {high} is {both[1][k]}.")
+    return both[0], both[1]
 
 
 # ---- the libraries ----------------------------------------------------------------------------------------------------
@@ -459,8 +459,8 @@ class _Guarded:
         return None
 
     def _part(self, number: int, x: Array) -> Array:
-        found = self._called(self._problem._at, x)
-        return np.full(self._problem._first.sizes[number], np.nan) if found is None else found[number]
+        values = self._called(self._problem._at, x)
+        return np.full(self._problem._first.sizes[number], np.nan) if values is None else values[number]
 
     def objective(self, x: Array) -> float:
         return float(self._part(0, x)[0])
@@ -478,8 +478,8 @@ class _Guarded:
         return self._problem.jacobianstructure()
 
     def hessian(self, x: Array, multipliers: Array, factor: float) -> Array:
-        found = self._called(self._problem._curved, x, multipliers, factor)
-        return np.full(self._problem._curvature.sizes, np.nan) if found is None else found
+        entries = self._called(self._problem._curved, x, multipliers, factor)
+        return np.full(self._problem._curvature.sizes, np.nan) if entries is None else entries
 
     def hessianstructure(self) -> tuple[Array, Array]:
         return self._problem.hessianstructure()
@@ -518,8 +518,8 @@ def _by_cyipopt(problem: Problem, guarded: _Guarded, x0: Array, multipliers: Any
     _set(solver.add_option, options, TypeError)
     given = {} if multipliers is None else dict(zip(("lagrange", "zl", "zu"), map(list, multipliers), strict=True))
     x, told = solver.solve(x0, **given)
-    found = tuple(np.asarray(told[name]) for name in ("mult_g", "mult_x_L", "mult_x_U"))
-    return np.asarray(x), found, told["status"]
+    dual = tuple(np.asarray(told[name]) for name in ("mult_g", "mult_x_L", "mult_x_U"))
+    return np.asarray(x), dual, told["status"]
 
 
 def _by_ipyopt(problem: Problem, guarded: _Guarded, x0: Array, multipliers: Any, options: Mapping[str, Any]) -> Any:
@@ -548,9 +548,9 @@ def _by_ipyopt(problem: Problem, guarded: _Guarded, x0: Array, multipliers: Any,
         guarded.intermediate,
     )
     _set(lambda name, value: solver.set(**{name: value}), options, ValueError)
-    found = multipliers or (np.zeros(problem.m), np.zeros(problem.n), np.zeros(problem.n))
-    x, _, status = solver.solve(x0, mult_g=found[0], mult_x_L=found[1], mult_x_U=found[2])
-    return x, found, status
+    start = multipliers or (np.zeros(problem.m), np.zeros(problem.n), np.zeros(problem.n))
+    x, _, status = solver.solve(x0, mult_g=start[0], mult_x_L=start[1], mult_x_U=start[2])
+    return x, start, status
 
 
 _NOWHERE = np.zeros(0, np.int64), np.zeros(0, np.int64)

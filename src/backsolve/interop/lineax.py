@@ -328,14 +328,14 @@ class SparseLU(lx.AbstractLinearSolver):  # type: ignore[misc]
 
     def init(self, operator: Any, options: Any) -> Any:
         """The state: the matrix's numbers, or its factors."""
-        made = _sparse(operator)
-        m, n = made.pattern.shape
+        matrix = _sparse(operator)
+        m, n = matrix.pattern.shape
         if m != n:
             raise ValueError(f"SparseLU solves with square operators, but this one maps {n:,} numbers to {m:,}.")
-        plan = _Plan(made.pattern, made.inputs, made.outputs, False, False)
+        plan = _Plan(matrix.pattern, matrix.inputs, matrix.outputs, False, False)
         if self.engine not in TRACED:
-            return plan, (made.data,)
-        return plan, tuple(block_factors(self.memory.layout(made.pattern), (made.data,)).arrays)
+            return plan, (matrix.data,)
+        return plan, tuple(block_factors(self.memory.layout(matrix.pattern), (matrix.data,)).arrays)
 
     def compute(self, state: Any, vector: Any, options: Any) -> tuple[Any, Any, dict[str, Any]]:
         """The solution for one right-hand side."""

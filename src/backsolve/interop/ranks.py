@@ -139,11 +139,11 @@ class Unknowns:
 
     def fields(self) -> list[tuple[str, Array]]:
         """The name of each leaf, and PETSc's numbers of what this process has of it."""
-        found = []
+        fields = []
         for name, begin, end in zip(self.names, self.begins[:-1], self.begins[1:], strict=True):
             there = np.arange(begin, end)
-            found.append((name, self.numbering.placed(there[self.numbering.has(there)])))
-        return found
+            fields.append((name, self.numbering.placed(there[self.numbering.has(there)])))
+        return fields
 
     def tree(self, leaves: Sequence[Any]) -> Any:
         """The pytree of these leaves."""
@@ -164,7 +164,7 @@ class Unknowns:
     @cached_property
     def _moves(self) -> list[list[tuple[Any, Array | slice, Array | slice]]]:
         """Of each leaf: a part (None: the whole), which of its entries are copied, and where to."""
-        found = []
+        by_field = []
         for leaf, begin in zip(self.leaves, self.begins[:-1], strict=True):
             numbers = np.arange(begin, begin + leaf.size).reshape(leaf.shape)
             indices = [None] if is_whole(leaf) else [shard.index for shard in leaf.addressable_shards]
@@ -175,8 +175,8 @@ class Unknowns:
                 target = self.numbering.placed(there[own]) - self.numbering.begin
                 key = None if index is None else _key(index, leaf.shape)
                 moves[key] = (key, span(np.flatnonzero(own)), span(target))
-            found.append(list(moves.values()))
-        return found
+            by_field.append(list(moves.values()))
+        return by_field
 
     # ---- to arrays ----------------------------------------------------------------------------------------------------
     def read(self, numbers: Array) -> list[Any]:

@@ -21,8 +21,8 @@ def jacobian_of(function: Callable[[Any], Any], x: Any) -> SparseMatrix:
     It is what `backsolve.jacobian` gives with format="sparse", but compiles nothing by itself, and says nothing where it is
     dense: who calls has no other format to take.
     """
-    found: SparseMatrix = materialized(lambda x: value_and_jacobian_of(function, x)[1], (x,), SPARSE)
-    return found
+    jacobian: SparseMatrix = materialized(lambda x: value_and_jacobian_of(function, x)[1], (x,), SPARSE)
+    return jacobian
 
 
 def value_and_jacobian_of(function: Callable[[Any], Any], x: Any, *, lower: bool = False) -> tuple[Any, SparseMatrix]:

@@ -92,8 +92,8 @@ class NumericMatrix:
         from scipy.sparse import coo_array, eye_array
 
         left = (eye_array(self.shape[0], format="csr") - self.csr).tocoo()
-        kept = (left.row != left.col) | (left.data != 0)
-        return NumericMatrix(coo_array((left.data[kept], (left.row[kept], left.col[kept])), shape=self.shape).tocsr())
+        stored = (left.row != left.col) | (left.data != 0)
+        return NumericMatrix(coo_array((left.data[stored], (left.row[stored], left.col[stored])), shape=self.shape).tocsr())
 
     def times(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The product with a vector or a matrix of numbers."""

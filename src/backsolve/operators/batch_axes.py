@@ -50,8 +50,8 @@ def _kept(op: LinearOperator, into: int, out: int) -> Pairs:
     return op.aligned(into, out)
 
 
-def _moved(pairs: Pairs, kept: Pairs) -> Pairs:
-    return frozenset((c, a) for b, a in pairs for c, other in kept if other == b)
+def _moved(pairs: Pairs, through: Pairs) -> Pairs:
+    return frozenset((c, a) for b, a in pairs for c, other in through if other == b)
 
 
 def regrouped(shape: Shape, out: Shape) -> dict[int, int]:

@@ -94,8 +94,8 @@ def compose_einsums(a: Einsum, b: Einsum) -> Einsum | None:
         if label in {find(p) for p in a.into}:
             coef = coef * n
     merged = contract_pairs(factors, {*out, *into})
-    kept = {*out, *into}.union(*(f.labels for f in merged))
-    return Einsum(tuple(merged), out, into, {k: n for k, n in sizes.items() if k in kept}, coef, (b.dtypes[0], a.dtypes[1]))
+    axes = {*out, *into}.union(*(f.labels for f in merged))
+    return Einsum(tuple(merged), out, into, {k: n for k, n in sizes.items() if k in axes}, coef, (b.dtypes[0], a.dtypes[1]))
 
 
 def _is_diagonal(op: Einsum) -> bool:

@@ -180,8 +180,8 @@ def _draw_matrix(canvas: _Canvas, picture: Picture, rep: dict[int, Box]) -> tupl
     cols = _lines(picture.cols, set(picture.rows), rep, first_inside=False)
     row_at, col_at = ({v: k for k, (_, vertices) in enumerate(lines) for v in vertices} for lines in (rows, cols))
     cells: dict[tuple[int, int], list[tuple[str, str]]] = {}
-    for v, found in picture.diagonal.items():
-        cells.setdefault((row_at[v], col_at[v]), []).append(found)
+    for v, cell in picture.diagonal.items():
+        cells.setdefault((row_at[v], col_at[v]), []).append(cell)
     for e in picture.edges:
         cells.setdefault((row_at[e.head], col_at[e.tail]), []).append((e.cell, e.kind))
     text = max(len(rows), len(cols)) <= TEXT

@@ -163,7 +163,7 @@ def _fold_notes(picture: Picture, items: Sequence[Item]) -> list[str]:
     return notes
 
 
-def _data(picture: Picture, items: Sequence[Item], found: Sequence[Run], values: Values) -> dict[str, Any]:
+def _data(picture: Picture, items: Sequence[Item], walks: Sequence[Run], values: Values) -> dict[str, Any]:
     strings: dict[str, int] = {}
 
     def word(text: str) -> int:
@@ -186,7 +186,7 @@ def _data(picture: Picture, items: Sequence[Item], found: Sequence[Run], values:
         "cols": picture.cols,
         "diagonal": [[v, word(label), number[kind]] for v, (label, kind) in picture.diagonal.items()],
         "items": [_item(item) for item in items],
-        "runs": [_run(run, values) for run in found],
+        "runs": [_run(run, values) for run in walks],
         "kinds": [[kind, words, counts[kind]] for kind, words in KINDS.items()],
         "lines": lines,
         "source": source,

@@ -86,15 +86,15 @@ def runs(picture: Picture, order: Any = None, name: str = "") -> tuple[list[Run]
     dense = _of_arrays(network, given) if isinstance(given, Plan) else network.dense
     plans = make_plans(network.graph, [*first, *orders], dense=dense)
     by_name = {word: _run(word, plan, network) for word, plan in zip(orders.values(), plans[len(first) :], strict=True)}
-    found = [by_name[word] for word in words]
+    walks = [by_name[word] for word in words]
     if isinstance(given, Plan):
-        found = [_run(name or "plan", given, network), *found]
+        walks = [_run(name or "plan", given, network), *walks]
     elif given is not None:
         run = _run(name or "this order", plans[0], network)
         by_vertex = dict(zip(run.order, run.costs, strict=True))
-        found = [Run(run.name, tuple(given), tuple(by_vertex[v] for v in given), run.cost, run.method), *found]
+        walks = [Run(run.name, tuple(given), tuple(by_vertex[v] for v in given), run.cost, run.method), *walks]
     chosen = [[v for v in plan.order if v not in network.graph.terminal] for plan in plans]
-    return found, Counting(structures_of(network.graph, chosen), network.vertex)
+    return walks, Counting(structures_of(network.graph, chosen), network.vertex)
 
 
 def _of_arrays(network: _Network, plan: Plan) -> bool:
@@ -214,11 +214,11 @@ def degrees(picture: Picture, order: Sequence[int]) -> tuple[int, ...]:
     What only names a node as an output costs nothing.
     """
     graph, free = _bits(picture), _naming(picture)
-    found = []
+    counts = []
     for v in map(int, order):
-        found.append(graph.into[v].bit_count() * (graph.out_of[v] & ~free[v]).bit_count())
+        counts.append(graph.into[v].bit_count() * (graph.out_of[v] & ~free[v]).bit_count())
         graph.eliminate(v)
-    return tuple(found)
+    return tuple(counts)
 
 
 def _bits(picture: Picture) -> BitGraph:

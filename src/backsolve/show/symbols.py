@@ -171,8 +171,8 @@ class Symbols:
         operation = self._operations[node]
         if operation is None or operation[0] not in DERIVATIVE or None in operation[2]:
             return None
-        found = self._derivative(operation, by, expanded=True)
-        return found if len(found) <= LONGEST else self._derivative(operation, by, expanded=False)
+        expanded_form = self._derivative(operation, by, expanded=True)
+        return expanded_form if len(expanded_form) <= LONGEST else self._derivative(operation, by, expanded=False)
 
     def _derivative(self, operation: tuple[str, Mapping[str, Any], Sequence[Any]], by: int, *, expanded: bool) -> str:
         name, params, operands = operation
@@ -218,7 +218,7 @@ def short_names(names: Sequence[str]) -> list[str]:
         ['a.kernel', 'b.kernel', 'bias', 'x', 'w[0]', 'w[1]']
     """
     split = [[_spelled(match) for match in _PART.finditer(name)] or [name] for name in names]
-    found = []
+    shortened = []
     for k, parts in enumerate(split):
         rest = [other for n, other in enumerate(split) if n != k]
         length = 1
@@ -226,8 +226,8 @@ def short_names(names: Sequence[str]) -> list[str]:
             parts[-length].startswith("[") or any(other[-length:] == parts[-length:] for other in rest)
         ):
             length += 1
-        found.append(".".join(parts[-length:]).replace(".[", "["))
-    return found
+        shortened.append(".".join(parts[-length:]).replace(".[", "["))
+    return shortened
 
 
 def telling(names: Sequence[str], width: int = 24) -> list[str]:
@@ -238,7 +238,7 @@ def telling(names: Sequence[str], width: int = 24) -> list[str]:
         ["…['kernel']", "…['bias']", 'x']
     """
     split = [[match[0] for match in _PART.finditer(name)] or [name] for name in names]
-    found = []
+    labels = []
     for k, (name, parts) in enumerate(zip(names, split, strict=True)):
         rest = [other for n, other in enumerate(split) if n != k]
         length = 1
@@ -246,8 +246,8 @@ def telling(names: Sequence[str], width: int = 24) -> list[str]:
             length += 1
         end = "".join(parts[-length:])
         end = end if len(end) < width else end[-(width - 1) :]
-        found.append(name if len(name) <= width else f"…{end}")
-    return found
+        labels.append(name if len(name) <= width else f"…{end}")
+    return labels
 
 
 def _spelled(match: re.Match[str]) -> str:

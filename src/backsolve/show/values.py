@@ -70,24 +70,24 @@ def vectors(picture: Picture) -> Values:
 
 def _grids(picture: Picture, blocks: Mapping[int, Any]) -> dict[int, Grid]:
     """The arrays of the sources, then of others, while there is room."""
-    found: dict[int, Grid] = {}
+    grids: dict[int, Grid] = {}
     for v in sorted(blocks, key=lambda v: picture.vertices[v].role != "source"):
-        grid = None if len(found) >= GRIDS else grid_of(blocks[v])
+        grid = None if len(grids) >= GRIDS else grid_of(blocks[v])
         if grid is not None:
-            found[v] = grid
-    return found
+            grids[v] = grid
+    return grids
 
 
 def operator_grids(picture: Picture) -> dict[int, Grid]:
     """What stands on edges, as arrays: the matrix of a small operator, of a large one the array that it multiplies with."""
-    found: dict[int, Grid] = {}
+    grids: dict[int, Grid] = {}
     for n, e in enumerate(picture.edges):
-        if len(found) >= GRIDS:
+        if len(grids) >= GRIDS:
             break
         grid = None if e.value is not None else operator_grid(e.element)
         if grid is not None:
-            found[n] = grid
-    return found
+            grids[n] = grid
+    return grids
 
 
 def _outlined(system: System) -> bool:

@@ -188,10 +188,10 @@ class SparseMatrix(FlatProducts):
             return self._mirror
         (pattern, order), numbers = transposed(self.pattern), self._numbers("the transpose")
         shifted = transposed_shifted(self.pattern, numbers, self.domain, self.codomain) if is_spread(numbers) else None
-        found = SparseMatrix(pattern, take(numbers, order) if shifted is None else shifted, self.codomain, self.domain)
+        matrix = SparseMatrix(pattern, take(numbers, order) if shifted is None else shifted, self.codomain, self.domain)
         if shifted is not None:
-            found._mirror = self
-        return found
+            matrix._mirror = self
+        return matrix
 
     @property
     def H(self) -> SparseMatrix:

@@ -141,9 +141,9 @@ class Pattern:
         for known, its, plan in self._plans:
             if known == kind and (its is other or (not isinstance(its, Pattern) and its == other)):
                 return plan  # type: ignore[no-any-return]
-        made = make()
-        self._plans = ((kind, other, made), *self._plans)[:PLANS]
-        return made
+        result = make()
+        self._plans = ((kind, other, result), *self._plans)[:PLANS]
+        return result
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Without the memo, whose keys are objects of this process."""

@@ -64,13 +64,13 @@ def equal_rows(pattern: Pattern) -> Pattern | None:
     usual = offsets[np.argsort(-often, kind="stable")]
     more_rows, more_cols = [], []
     for i in np.flatnonzero(counts < w):
-        taken = set(cols[pattern.starts[i] : pattern.starts[i + 1]].tolist())
-        candidates = (c for c in chain(((i + usual) % n).tolist(), range(n)) if c not in taken)
+        occupied = set(cols[pattern.starts[i] : pattern.starts[i + 1]].tolist())
+        candidates = (c for c in chain(((i + usual) % n).tolist(), range(n)) if c not in occupied)
         for _ in range(w - counts[i]):
             col = next(candidates)
-            while col in taken:
+            while col in occupied:
                 col = next(candidates)
-            taken.add(col)
+            occupied.add(col)
             more_rows.append(i)
             more_cols.append(col)
     longer, groups = from_entries(np.append(rows, more_rows), np.append(cols, more_cols), (m, n))
@@ -93,13 +93,13 @@ def colours(patterns: Sequence[Pattern], shape: tuple[int, ...]) -> Index | None
     at_some = [[p[part] for p in places] for part in some]
     for count, form in islice(_forms(w, most, len(shape)), _FORMS):
         if all(_proper(_form(form, at) % count) for at in at_some):
-            found = _form(form, places) % count
-            if all(_proper(found[table]) for table in tables):
-                return found.astype(np.int16)
+            colour = _form(form, places) % count
+            if all(_proper(colour[table]) for table in tables):
+                return colour.astype(np.int16)
     if n > _GREEDY:
         return None
-    found = _greedy(tables, n)
-    return found.astype(np.int16) if found.max() < most else None
+    colour = _greedy(tables, n)
+    return colour.astype(np.int16) if colour.max() < most else None
 
 
 def _forms(least: int, most: int, axes: int) -> Iterator[tuple[int, tuple[int, ...]]]:
@@ -128,17 +128,17 @@ def _greedy(tables: Sequence[Index], n: int) -> Index:
     rows = rows + np.repeat(begins[:-1], [table.size for table in tables])
     order = np.argsort(cols, kind="stable")
     starts, at = np.searchsorted(cols[order], np.arange(n + 1)), rows[order]
-    found = np.full(n, -1)
+    colours = np.full(n, -1)
     for j in range(n):
         met: set[int] = set()
         for row in at[starts[j] : starts[j + 1]]:
             k = int(np.searchsorted(begins, row, side="right")) - 1
-            met.update(found[tables[k][row - begins[k]]].tolist())
+            met.update(colours[tables[k][row - begins[k]]].tolist())
         colour = 0
         while colour in met:
             colour += 1
-        found[j] = colour
-    return found
+        colours[j] = colour
+    return colours
 
 
 def times_shifted(pattern: Pattern, data: Any, x: Any, domain: tuple[int, ...], codomain: tuple[int, ...]) -> Any:
@@ -248,15 +248,15 @@ def _numbers_of(plan: Plan, pattern: Pattern, data: Any, shape: tuple[int, ...])
     """The numbers of each diagonal, as an array of this shape, by its offset."""
     m = pattern.shape[0]
     table = reshape(data, (m, pattern.nnz // m))
-    found = {}
+    blocks = {}
     for diagonal in plan:
         numbers: Any = None
         for slot, mask in diagonal.slots:
             column = reshape(take(table, (0, slot), (m, slot + 1)), (m,))
             column = column if mask is None else multiply(mask, column)
             numbers = column if numbers is None else add(numbers, column)
-        found[diagonal.offset] = reshape(numbers, shape)
-    return found
+        blocks[diagonal.offset] = reshape(numbers, shape)
+    return blocks
 
 
 def _diagonals(pattern: Pattern, w: int, shape: tuple[int, ...]) -> Plan | None:
@@ -266,13 +266,13 @@ def _diagonals(pattern: Pattern, w: int, shape: tuple[int, ...]) -> Plan | None:
     at_cols = np.unravel_index(pattern.cols.astype(np.int64), shape)
     offsets = tuple((c - r) % n for r, c, n in zip(at_rows, at_cols, shape, strict=True))
     keys = np.ravel_multi_index(offsets, shape).reshape(m, w)
-    found = np.unique(keys)
-    if found.size > _DIAGONALS * w:
+    distinct = np.unique(keys)
+    if distinct.size > _DIAGONALS * w:
         return None
     added = np.zeros(m * w, bool)
     added[[] if pattern.filled is None else pattern.filled] = True
     plan = []
-    for key in found:
+    for key in distinct:
         there = keys == key
         slots = [(s, None if there[:, s].all() else there[:, s]) for s in np.flatnonzero(there.any(axis=0)).tolist()]
         rows, filled = there.any(axis=1), (there & added.reshape(m, w)).any(axis=1)

@@ -81,7 +81,7 @@ def bordered(
     nodes = [v for v in network.inner if v in work.graph.into]
     inner = [Part(network.label(v), spaces[v].size) for v in nodes]
     nodes += work.kept
-    inner += [Part(kept.label, spaces[v].size, kept.steps) for v, kept in work.kept.items()]
+    inner += [Part(loop.label, spaces[v].size, loop.steps) for v, loop in work.kept.items()]
     outputs, out = _border(inner, work, network.outputs, S.row_spaces, "output")
     sources, into = _border(inner, work, network.sources, M.col_spaces, "source")
     rows, cols = ((*inner, *side.values()) for side in (outputs, sources))
@@ -239,13 +239,13 @@ class Inverse(FlatProducts):
             entries = tell(self.matrix.into, self.matrix.out)
             if entries is not None:
                 return np.asarray(entries).astype(self.dtype, copy=False)
-        found = []
+        pieces = []
         for start in range(0, n, COLUMNS):
             k = np.arange(start, min(start + COLUMNS, n))
             unit = np.zeros((n, k.size), self.dtype)
             unit[k, k - start] = 1
-            found.append(np.asarray(self.solve(unit))[k, k - start])
-        return np.concatenate(found) if found else np.zeros(0, self.dtype)
+            pieces.append(np.asarray(self.solve(unit))[k, k - start])
+        return np.concatenate(pieces) if pieces else np.zeros(0, self.dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What the factors were made of; they are made again."""

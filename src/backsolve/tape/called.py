@@ -74,5 +74,5 @@ class _Taped:
 
     def __call__(self, arrays: Sequence[Any]) -> Any:
         first, *others = (np.asarray(x, self._tape.dtype) for x in arrays)
-        found = self._tape.run(0, [first], others)
-        return self._structure([found[part].reshape(shape) for part, shape in zip(self._parts, self._shapes, strict=True)])
+        numbers = self._tape.run(0, [first], others)
+        return self._structure([numbers[part].reshape(shape) for part, shape in zip(self._parts, self._shapes, strict=True)])

@@ -52,19 +52,19 @@ def outputs(numbers: Numbers, eqn: Any, operands: Sequence[Value]) -> Sequence[V
         return operands
     if record.evaluate is not None and all(isinstance(x, Known) for x in operands):
         with np.errstate(all="ignore"):
-            found = record.evaluate(params, *(x.array for x in operands if isinstance(x, Known)))
-        if found is not NotImplemented:
-            arrays = found if several else [found]
+            result = record.evaluate(params, *(x.array for x in operands if isinstance(x, Known)))
+        if result is not NotImplemented:
+            arrays = result if several else [result]
             return [Known(np.asarray(y, v.aval.dtype)) for y, v in zip(arrays, eqn.outvars, strict=True)]
     types = [getattr(v.aval, "dtype", None) for v in eqn.outvars]
     served = numbers.dtype, np.dtype(bool)
     if eqn.effects or any(t is None or t not in served for t in types) or any(is_spread(v.aval) for v in eqn.outvars):
         raise NotServed(where(eqn))
     if record.kind in (Kind.MOVES, Kind.JOINS) and record.evaluate is not None:
-        found = record.evaluate(params, *(ids_of(numbers, x) for x in operands))
-        if found is NotImplemented:
+        result = record.evaluate(params, *(ids_of(numbers, x) for x in operands))
+        if result is NotImplemented:
             raise NotServed(where(eqn))
-        return list(found) if several else [found]
+        return list(result) if several else [result]
     if name in _SPECIAL and (types == [numbers.dtype] or name == "gather"):
         return [_SPECIAL[name](numbers, eqn, operands)]
     truths = {v.aval.dtype.kind == "b" for v in eqn.invars}
@@ -84,13 +84,13 @@ def _by(function: Callable[..., Ids]) -> Callable[..., Ids]:
 
 
 def _power(numbers: Numbers, params: dict[str, Any], x: Ids) -> Ids:
-    found, power, rest = numbers.constant(np.ones(x.shape, numbers.dtype)), x, abs(params["y"])
+    product, power, rest = numbers.constant(np.ones(x.shape, numbers.dtype)), x, abs(params["y"])
     while rest:
         if rest & 1:
-            found = numbers.made("mul", found, power)
+            product = numbers.made("mul", product, power)
         rest >>= 1
         power = numbers.made("mul", power, power) if rest else power
-    return numbers.made("div", numbers.one(), found) if params["y"] < 0 else found
+    return numbers.made("div", numbers.one(), product) if params["y"] < 0 else product
 
 
 def _inverse_root(numbers: Numbers, params: dict[str, Any], x: Ids) -> Ids:

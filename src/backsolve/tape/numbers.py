@@ -95,8 +95,8 @@ class Numbers:
         bits, ids = unique.tolist(), self._constants[truth]
         new = [k for k, number in enumerate(bits) if number not in ids]
         if new:
-            made = self._new(len(new), 0, truth, unique[new].view(np.float64))
-            ids.update(zip([bits[k] for k in new], made.tolist(), strict=True))
+            fresh = self._new(len(new), 0, truth, unique[new].view(np.float64))
+            ids.update(zip([bits[k] for k in new], fresh.tolist(), strict=True))
         return np.array([ids[number] for number in bits], np.int64)[where].reshape(array.shape)
 
     def made(self, operation: str, *operands: Ids) -> Ids:
@@ -117,21 +117,21 @@ class Numbers:
         """Where results are numbers that are there already, or known: which."""
         known = [self.known[x] for x in operands]
         some = [bool(k.any()) for k in known]
-        found = []
+        cases = []
         if all(some) and (every := np.logical_and.reduce(known)).any():
             ids = np.zeros(every.size, np.int64)
             ids[every] = self.constant(values(operation, [self._values(x[every]) for x in operands], self.dtype))
-            found.append((every, ids))
+            cases.append((every, ids))
         if operation in NEUTRAL:
             pairs = [(1, 0), (0, 1)] if operation in COMMUTING else [(1, 0)]
-            found += [(known[k] & (self.value[operands[k]] == NEUTRAL[operation]), operands[n]) for k, n in pairs if some[k]]
+            cases += [(known[k] & (self.value[operands[k]] == NEUTRAL[operation]), operands[n]) for k, n in pairs if some[k]]
         if operation == "select" and some[0]:
-            found += [(known[0] & (self.value[operands[0]] == k), operands[1 + k]) for k in (0, 1)]
-        return found
+            cases += [(known[0] & (self.value[operands[0]] == k), operands[1 + k]) for k in (0, 1)]
+        return cases
 
     def _values(self, ids: Ids) -> Any:
-        found = self.value[ids]
-        return found != 0 if ids.size and self.truth[ids[0]] else found.astype(self.dtype)
+        values = self.value[ids]
+        return values != 0 if ids.size and self.truth[ids[0]] else values.astype(self.dtype)
 
     def _grouped(self, operation: str, operands: list[Ids], count: int, truth: bool = False) -> Ids:
         level = 1 + max(int(self.level[x].max()) for x in operands[operation == "sum" :])

@@ -105,7 +105,7 @@ class Tape:
         needed = np.zeros(count, bool)
         needed[results] = True
         for group in reversed(groups):
-            kept = []
+            pieces = []
             for ids, operands in group.pieces:
                 own = needed[ids] & (self._same[ids] == ids)
                 if group.is_sum:
@@ -115,8 +115,8 @@ class Tape:
                 for x in operands[group.is_sum :]:
                     needed[x] = True
                 if own.any():
-                    kept.append((ids[own], operands))
-            group.pieces = kept
+                    pieces.append((ids[own], operands))
+            group.pieces = pieces
         for operation, (keys, ids) in self._seen.items():  # those of the programs before are there
             there = needed[ids] | self._memory.holds(ids)
             self._seen[operation] = keys[there], ids[there]

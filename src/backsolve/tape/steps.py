@@ -75,13 +75,13 @@ class Memory:
     def addresses(self, ids: Ids) -> Ids:
         """Of numbers; known ones have one each from now on."""
         self._grow()
-        found: Ids = self._address[ids]
-        if found.size and found.min() < 0:
-            missing = np.unique(ids[found < 0])
+        addresses: Ids = self._address[ids]
+        if addresses.size and addresses.min() < 0:
+            missing = np.unique(ids[addresses < 0])
             assert self._numbers.known[missing].all()
             self._address[missing] = self._constant(missing, self._is_truth(missing)) + np.arange(missing.size)
-            found = self._address[ids]
-        return found
+            addresses = self._address[ids]
+        return addresses
 
     def _is_truth(self, ids: Ids) -> bool:
         return bool(self._numbers.truth[ids[0]])
@@ -106,9 +106,9 @@ class Memory:
         alone, together = [], Group(group.operation)
         for ids, operands in group.pieces:
             where = [self._operand(x) for x in operands]
-            taken = sum(not isinstance(places, slice) for _, places in where)
+            gathers = sum(not isinstance(places, slice) for _, places in where)
             unknown = sum(not self._numbers.known[x].all() for x in operands)
-            if len(group.pieces) == 1 or _CALL * (1 + (taken > 0)) < _TAKEN * ids.size * (unknown - taken):
+            if len(group.pieces) == 1 or _CALL * (1 + (gathers > 0)) < _TAKEN * ids.size * (unknown - gathers):
                 alone.append(self._step(group.operation, ids, where))
             else:
                 together.pieces.append((ids, operands))
@@ -123,23 +123,23 @@ class Memory:
 
     def arrays(self) -> list[Ids]:
         """Arrays in which the known numbers stand, and the others are to be worked out."""
-        found = [np.zeros(size, dtype) for size, dtype in zip(self._sizes, (self._numbers.dtype, bool), strict=True)]
-        for array, stretches in zip(found, self._constants, strict=True):
+        arrays = [np.zeros(size, dtype) for size, dtype in zip(self._sizes, (self._numbers.dtype, bool), strict=True)]
+        for array, stretches in zip(arrays, self._constants, strict=True):
             for key, start in stretches.items():
                 values = np.frombuffer(key)
                 array[start : start + values.size] = values
-        return found
+        return arrays
 
 
 def bound(steps: Sequence[Step], arrays: Sequence[Ids], scratch: Sequence[Ids]) -> list[Call]:
     """The calls of steps on these arrays; operands that are taken out of them go to the other two."""
-    found: list[Call] = []
+    order: list[Call] = []
     for step in steps:
-        taken = [[w for truth, w in step.operands if truth == kind and not isinstance(w, slice)] for kind in (False, True)]
-        for array, room, addresses in zip(arrays, scratch, taken, strict=True):
+        apart = [[w for truth, w in step.operands if truth == kind and not isinstance(w, slice)] for kind in (False, True)]
+        for array, room, addresses in zip(arrays, scratch, apart, strict=True):
             if addresses:
                 index = np.concatenate(addresses)
-                found.append((array.take, (index, None, room[: index.size], "wrap")))
+                order.append((array.take, (index, None, room[: index.size], "wrap")))
         ends, operands = [0, 0], []
         for truth, where in step.operands:
             if isinstance(where, slice):
@@ -147,8 +147,8 @@ def bound(steps: Sequence[Step], arrays: Sequence[Ids], scratch: Sequence[Ids]) 
             else:
                 operands.append(scratch[truth][ends[truth] : ends[truth] + where.size])
                 ends[truth] += where.size
-        found += calls(step.operation, operands, arrays[step.truth][step.place], step.starts)
-    return found
+        order += calls(step.operation, operands, arrays[step.truth][step.place], step.starts)
+    return order
 
 
 def taken_at_once(steps: Sequence[Step]) -> int:

@@ -58,14 +58,14 @@ def settled_alike(a: Value, b: Value) -> tuple[Value, Value]:
     if layouts[0] is layouts[1] is None:
         return a, b
     specs = [() if layout is None else layout.spec for layout in layouts]
-    taken: set[Any] = set()
+    used: set[Any] = set()
     both = [*(specs[0] or (None,) * len(specs[1]))]
     for at in both:
-        taken.update(_names(at))
+        used.update(_names(at))
     for k, at in enumerate(specs[1]):
-        if both[k] is None and not taken.intersection(_names(at)):
+        if both[k] is None and not used.intersection(_names(at)):
             both[k] = at
-            taken.update(_names(at))
+            used.update(_names(at))
     mesh = next(layout.mesh for layout in layouts if layout is not None)
     layout = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*both))  # type: ignore[no-untyped-call]
     return settle(a, layout, b), settle(b, layout, a)
@@ -130,13 +130,13 @@ def sharding_of_product(a: Value, b: Value, dims: Any) -> Any:
     specs = [getattr(s, "spec", None) or (None,) * np.ndim(x) for s, x in zip(shardings, (a, b), strict=True)]
     if all(spec[k] is None for spec, (summed, _) in zip(specs, dims, strict=True) for k in summed):
         return None
-    taken: set[Any] = set()
+    used: set[Any] = set()
     out = []
     for n, (spec, (summed, batch)) in enumerate(zip(specs, dims, strict=True)):
         free = [k for k in range(len(spec)) if k not in summed and k not in batch]
         for k in (*batch, *free) if n == 0 else free:
             at: Any = spec[k]
-            out.append(None if taken.intersection(_names(at)) else at)
-            taken.update(_names(at))
+            out.append(None if used.intersection(_names(at)) else at)
+            used.update(_names(at))
     mesh = next(s.mesh for s in shardings if s is not None)
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*out))  # type: ignore[no-untyped-call]

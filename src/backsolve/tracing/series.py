@@ -290,8 +290,8 @@ def staged_batch(trace: Any, eqn: Any, inputs: Sequence[Any], source: Any) -> li
     aval = _entrywise_type(avals, out.dtype, out.weak_type)
     if aval is None:
         return None
-    made = staged(parent, eqn.primitive, eqn.params, [aval], values, source, eqn.ctx)
-    return [BatchTracer(trace, x, 0, source) for x in made]
+    outputs = staged(parent, eqn.primitive, eqn.params, [aval], values, source, eqn.ctx)
+    return [BatchTracer(trace, x, 0, source) for x in outputs]
 
 
 def constant_of(x: Any) -> Any:
@@ -305,10 +305,10 @@ def made_by(x: Any) -> tuple[Any, int] | None:
     None where no such equation did.
     """
     eqn = getattr(x, "parent", None) if isinstance(getattr(x, "_trace", None), DynamicJaxprTrace) else None
-    made = next(((eqn, k) for k, v in enumerate(eqn.outvars) if v is x.val), None) if eqn is not None else None
-    if made is not None and made[0].primitive.name == "optimization_barrier":
-        return made_by(made[0].invars[made[1]])
-    return made
+    place = next(((eqn, k) for k, v in enumerate(eqn.outvars) if v is x.val), None) if eqn is not None else None
+    if place is not None and place[0].primitive.name == "optimization_barrier":
+        return made_by(place[0].invars[place[1]])
+    return place
 
 
 def is_high(eqn: Any) -> bool:
@@ -326,8 +326,8 @@ def transposed_call(evaluated: Callable[..., Any], cotangents: Any, *args: Any, 
 
     struct: Any = jax.ShapeDtypeStruct
     types = [struct(x.aval.shape, x.aval.dtype) for x, m in zip(args, linear, strict=True) if m]
-    found = iter(jax.linear_transpose(function, *types)(list(map(ad.instantiate_zeros, cotangents))))
-    return [next(found) if m else None for m in linear]
+    cotangents_in = iter(jax.linear_transpose(function, *types)(list(map(ad.instantiate_zeros, cotangents))))
+    return [next(cotangents_in) if m else None for m in linear]
 
 
 def lowered_call(context: Any, *args: Any, jaxpr: Any, name: str, marked: Callable[[Any], tuple[Any, Any]]) -> Any:
@@ -492,13 +492,13 @@ def moved_by_numpy(move: Callable[..., Any], xs: Sequence[Any] = (), size: int =
         return None
     if jax.device_count() > 1 or jax.default_backend() != "cpu" or not jax.sharding.get_abstract_mesh().empty:
         return None
-    made = move(*map(np.asarray, xs))
-    parts = made if isinstance(made, list) else [made]
+    moved = move(*map(np.asarray, xs))
+    parts = moved if isinstance(moved, list) else [moved]
     own = all(type(x) is ArrayImpl for x in xs)  # JAX's arrays stay what they are, NumPy's may be written to
     out = [jax.device_put(part if own else np.array(part)) for part in parts]
     if any(x.dtype != part.dtype for x, part in zip(out, parts, strict=True)):  # double precision, where JAX has none now
         return None
-    return out if isinstance(made, list) else out[0]
+    return out if isinstance(moved, list) else out[0]
 
 
 def array(x: Any) -> Any:

@@ -402,8 +402,8 @@ def _first_derivative(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bo
         system, aux = _system(fun, args, kwargs, argnums, "hessian", has_aux, holomorphic, False)
         _check_real_output(fun, system.value, holomorphic)
         scalar = jax.tree_util.all_leaves([system.value]) and jnp.shape(system.value) == ()
-        found = system.vjp(jax.lax.full_like(system.value, 1)) if scalar else system.jacobian()
-        return (found, aux) if has_aux else found
+        first = system.vjp(jax.lax.full_like(system.value, 1)) if scalar else system.jacobian()
+        return (first, aux) if has_aux else first
 
     return derivative
 
@@ -447,8 +447,8 @@ def _sparse_hessian(
             raise TypeError(f"expected a function of JAX arrays, got {fun!r} of type {type(fun).__name__}.")
 
         def value_alone() -> Any:  # arguments may be anything, and so may auxiliary data
-            found = fun(*args, **kwargs)
-            return found[0] if has_aux and isinstance(found, tuple | list) else found
+            result = fun(*args, **kwargs)
+            return result[0] if has_aux and isinstance(result, tuple | list) else result
 
         program, shape = jax.make_jaxpr(value_alone, return_shape=True)()
         if jax.tree_util.all_leaves([shape]) and shape.shape != ():

@@ -54,11 +54,11 @@ def in_step(jaxpr: Any, consts: list[Any], arrays: Sequence[Any]) -> tuple[Any, 
 
 def _joined(items: list[list[Any]]) -> list[list[Any]]:
     """The equations in an order that they can be evaluated in, with loops that can be in step together."""
-    made = {v: item for item in items for eqn in item for v in eqn.outvars}
+    item_of = {v: item for item in items for eqn in item for v in eqn.outvars}
     k = 0
     while k < len(items):
         item = items[k]
-        sources = [made[v] for v in _sliced(item[0]) if v in made] if len(item) == 1 and _is_scan(item[0]) else []
+        sources = [item_of[v] for v in _sliced(item[0]) if v in item_of] if len(item) == 1 and _is_scan(item[0]) else []
         for source in {id(s): s for s in sources}.values():
             if not _is_scan(source[0]) or not _alike(source[0], item[0]):
                 continue
@@ -66,7 +66,7 @@ def _joined(items: list[list[Any]]) -> list[list[Any]]:
             free, behind = _parted(items[first + 1 : k], source)
             if _is_only_sliced(item[0], source, {v for other in behind for eqn in other for v in eqn.outvars}):
                 source.append(item[0])
-                made.update((v, source) for v in item[0].outvars)
+                item_of.update((v, source) for v in item[0].outvars)
                 items = [*items[:first], *free, source, *behind, *items[k + 1 :]]
                 k = first + len(free)
                 break
@@ -90,14 +90,14 @@ def _alike(one: Any, other: Any) -> bool:
 
 def _parted(items: Sequence[list[Any]], source: list[Any]) -> tuple[list[list[Any]], list[list[Any]]]:
     """Those of these equations that do not depend on these loops, and those that do."""
-    found = {v for eqn in source for v in eqn.outvars}
+    reached = {v for eqn in source for v in eqn.outvars}
     free: list[list[Any]] = []
     behind: list[list[Any]] = []
     for item in items:
-        depends = any(v in found for eqn in item for v in eqn.invars if not jx.is_literal(v))
+        depends = any(v in reached for eqn in item for v in eqn.invars if not jx.is_literal(v))
         (behind if depends else free).append(item)
         if depends:
-            found.update(v for eqn in item for v in eqn.outvars)
+            reached.update(v for eqn in item for v in eqn.outvars)
     return free, behind
 
 
@@ -134,7 +134,7 @@ def _applied(loops: Sequence[Any], wanted: set[Any], read: Any) -> dict[Any, Any
     """The outputs of these loops by one; of what they put down at each step what is wanted."""
     parts = [_Part.of(eqn, read) for eqn in loops]
     inside = {v for part in parts for v in part.out}
-    kept = [v for v in inside if v in wanted]
+    wanted_inside = [v for v in inside if v in wanted]
     slices = [[None if v in inside else jx.as_array(read(v), v.aval) for v in part.sliced] for part in parts]
 
     def step(carries: Any, slices: Any) -> Any:
@@ -142,14 +142,14 @@ def _applied(loops: Sequence[Any], wanted: set[Any], read: Any) -> dict[Any, Any
         after = []
         for part, carry, several in zip(parts, carries, slices, strict=True):
             xs = [here[v] if x is None else x for v, x in zip(part.sliced, several, strict=True)]
-            found = jx.evaluated(part.body, [*part.fixed, *carry, *xs])
-            here |= zip(part.out, found[len(carry) :], strict=True)
-            after.append(found[: len(carry)])
-        return after, [here[v] for v in kept]
+            results = jx.evaluated(part.body, [*part.fixed, *carry, *xs])
+            here |= zip(part.out, results[len(carry) :], strict=True)
+            after.append(results[: len(carry)])
+        return after, [here[v] for v in wanted_inside]
 
     params = loops[0].params
     last, stacked = lax.scan(
         step, [part.start for part in parts], slices, length=params["length"], reverse=params["reverse"]
     )
     ends = {v: x for part, xs in zip(parts, last, strict=True) for v, x in zip(part.last, xs, strict=True)}
-    return ends | dict(zip(kept, stacked, strict=True))
+    return ends | dict(zip(wanted_inside, stacked, strict=True))

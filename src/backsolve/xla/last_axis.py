@@ -80,8 +80,8 @@ def evaluated_last(
             out = image if eqn.primitive.multiple_results else [image]
             there = [True] * len(out)
         values.update(zip(eqn.outvars, zip(out, there, strict=True), strict=True))
-    found = [read(v) for v in jaxpr.outvars]
-    return [x for x, _ in found], [m for _, m in found]
+    results = [read(v) for v in jaxpr.outvars]
+    return [x for x, _ in results], [m for _, m in results]
 
 
 def _beside(eqn: Any, pads: Mapping[Any, Any]) -> tuple[list[Any], int] | None:

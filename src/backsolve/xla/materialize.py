@@ -132,11 +132,11 @@ def materialized(function: Callable[..., Any], arrays: Sequence[Any], policy: Po
             consts = dict(enumerate(program.consts)) | dict(zip(traced, values[: len(traced)], strict=True))
             return _evaluated(program, policy, batched, True, list(consts.values()), values[len(traced) :])
 
-        found = in_one_kernel(of_all, [*(program.consts[k] for k in traced), *arrays])
+        outputs = in_one_kernel(of_all, [*(program.consts[k] for k in traced), *arrays])
     else:
-        found = _evaluated(program, policy, batched, False, program.consts, arrays)
+        outputs = _evaluated(program, policy, batched, False, program.consts, arrays)
     tree, others = results[-1]
-    moving = iter(found)
+    moving = iter(outputs)
     return jx.unflatten(tree, [next(moving) if leaf is None else leaf for leaf in others])
 
 
@@ -182,12 +182,12 @@ def _evaluated(
         product = by_shared if product is None else product
         if batched and product is None:
             product = turned(eqn, operands)
-        found = loop_of_small_products(eqn, operands) if batched and product is None else None
+        results = loop_of_small_products(eqn, operands) if batched and product is None else None
         if not batched and eqn.primitive.name == "scan":
-            found = small_loop(eqn, operands, [v in needed for v in eqn.outvars])
-        if found is None:
-            found = jx.bind(eqn, operands) if product is None else [product]
-        for v, value in zip(eqn.outvars, found, strict=True):
+            results = small_loop(eqn, operands, [v in needed for v in eqn.outvars])
+        if results is None:
+            results = jx.bind(eqn, operands) if product is None else [product]
+        for v, value in zip(eqn.outvars, results, strict=True):
             name = names.get(v, v)
             values[v] = written(value, chosen[name]) if name in chosen else value
         if routine:
@@ -263,10 +263,10 @@ def _joined_from_numbers(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any
         joined = [[next(atoms) for _ in range(prod(aval.shape))] for aval in plain.avals]
         return replace(_as_it_is(jaxpr, consts), arrays=plain.arrays, avals=plain.avals, joined=joined, apart=True)
     known = {v: c for v, c in zip(jaxpr.constvars, consts, strict=True) if not jx.is_traced(c)}
-    found = numbers_of(plain.live, jaxpr.outvars, known)
-    if not found:
+    rows_of = numbers_of(plain.live, jaxpr.outvars, known)
+    if not rows_of:
         return plain
-    numbers = [None if jx.is_literal(v) else found.get(v) for v in jaxpr.outvars]
+    numbers = [None if jx.is_literal(v) else rows_of.get(v) for v in jaxpr.outvars]
     outputs = [atom for v, several in zip(jaxpr.outvars, numbers, strict=True) for atom in several or [v]]
     return replace(plain, live=_leading_to(outputs, plain.live), outputs=outputs, joined=numbers)
 
@@ -293,9 +293,9 @@ def _shared(eqn: Any, atoms: Sequence[Any], values: dict[Any, Any], dear: set[An
     if any(jx.is_batched(values[v]) for v in operands):
         if not _fused(eqn) and eqn.primitive is not jax.lax.dot_general_p:
             return []
-        found = [v for v in dict.fromkeys(operands) if v in dear and jnp.issubdtype(v.aval.dtype, jnp.floating)]
-        dear.difference_update(found)
-        return [v for v in found if not jx.is_batched(values[v])]
+        shared = [v for v in dict.fromkeys(operands) if v in dear and jnp.issubdtype(v.aval.dtype, jnp.floating)]
+        dear.difference_update(shared)
+        return [v for v in shared if not jx.is_batched(values[v])]
     if kind in (Kind.SINE, Kind.OTHER) or (_fused(eqn) and kind is not Kind.DEAR and not dear.isdisjoint(operands)):
         dear.update(eqn.outvars)
     return []
@@ -304,12 +304,12 @@ def _shared(eqn: Any, atoms: Sequence[Any], values: dict[Any, Any], dear: set[An
 def _leading_to(outputs: Sequence[Any], live: Sequence[Any]) -> list[Any]:
     """The equations that these values need, and those with effects."""
     needed = {v for v in outputs if not jx.is_literal(v)}
-    kept = []
+    leading = []
     for eqn in reversed(live):
         if eqn.effects or not needed.isdisjoint(eqn.outvars):
             needed.update(v for v in eqn.invars if not jx.is_literal(v))
-            kept.append(eqn)
-    return kept[::-1]
+            leading.append(eqn)
+    return leading[::-1]
 
 
 Equations = Sequence[tuple[Any, list[Any]]]  # with the operands as they are named after repetitions are left out
@@ -319,7 +319,7 @@ def _without_repetition(live: Sequence[Any]) -> tuple[Equations, dict[Any, Any]]
     """The equations without those repeated, with their operands, and which value stands for that of each one left out."""
     seen: dict[Any, Any] = {}
     names: dict[Any, Any] = {}
-    kept = []
+    distinct = []
     for eqn in live:
         operands = [v if jx.is_literal(v) else names.get(v, v) for v in eqn.invars]
         name = eqn.primitive.name
@@ -330,8 +330,8 @@ def _without_repetition(live: Sequence[Any]) -> tuple[Equations, dict[Any, Any]]
             if first is not eqn.outvars:
                 names.update(zip(eqn.outvars, first, strict=True))
                 continue
-        kept.append((eqn, operands))
-    return kept, names
+        distinct.append((eqn, operands))
+    return distinct, names
 
 
 def _said(eqn: Any) -> tuple[Any, ...] | None:
@@ -393,14 +393,14 @@ def _loops(
         return count
 
     readers: dict[Any, int] = defaultdict(int)
-    kept: dict[Any, int] = {}
+    stored: dict[Any, int] = {}
     for v in outputs:
         if not jx.is_literal(v):
             readers[v] |= loop(prod(v.aval.shape))
     for eqn, operands in reversed(equations):
         moving = [v for v in operands if not jx.is_literal(v)]
         if not _fused(eqn):
-            kept.update((v, prod(v.aval.shape)) for v in eqn.outvars if hasattr(v.aval, "shape"))
+            stored.update((v, prod(v.aval.shape)) for v in eqn.outvars if hasattr(v.aval, "shape"))
             for v in moving:
                 readers[v] |= loop(prod(getattr(v.aval, "shape", ())))
             continue
@@ -408,7 +408,7 @@ def _loops(
         for out in eqn.outvars:  # several of a split
             size, loops = prod(out.aval.shape), readers[out]
             if kind is Kind.DEAR and loops.bit_count() > 1:
-                kept[out] = size
+                stored[out] = size
                 loops = loop(size)
             elif out in rows:
                 loops = loop(size)
@@ -416,7 +416,7 @@ def _loops(
             for v in moving:
                 part = min(1.0, prod(v.aval.shape) / max(size, 1)) if kind is Kind.JOINS else 1.0
                 readers[v] |= loop(part * moved) if kind in _MOVES else loops
-    return {v: total(loops) for v, loops in readers.items()}, kept
+    return {v: total(loops) for v, loops in readers.items()}, stored
 
 
 def _chosen_rows(equations: Equations, outputs: Sequence[Any], policy: Policy, one: bool) -> dict[Any, int]:
@@ -444,13 +444,13 @@ def _chosen_rows(equations: Equations, outputs: Sequence[Any], policy: Policy, o
 
 def _time(equations: Equations, outputs: Sequence[Any], rows: dict[Any, int]) -> float:
     """How long a point takes with these rows, in multiplications: what is in no row is worked out in every loop."""
-    computed, kept = _loops(equations, outputs, rows)
+    computed, stored = _loops(equations, outputs, rows)
     total = _ROW * len(rows)
     for eqn, _ in equations:
         kind = kind_of(eqn.primitive.name)
         if kind not in _MOVES:
             each = _SINE if kind is Kind.SINE else 1.0
-            total += sum(each * (1.0 if v in rows or v in kept else computed[v]) for v in eqn.outvars if v in computed)
+            total += sum(each * (1.0 if v in rows or v in stored else computed[v]) for v in eqn.outvars if v in computed)
     return total
 
 
@@ -468,12 +468,12 @@ def _chosen(
     With what a ``row`` over the points costs, the sums and products of numbers get one too: of those ``among`` others the
     ones that save most, as many as there is ``room`` for.
     """
-    computed, kept = _loops(equations, outputs, among or ())
+    computed, stored = _loops(equations, outputs, among or ())
     as_rows = row is not None
     slow = 0  # bits of the equations that are slow
     steps: list[tuple[Any, list[Any], int, float]] = []  # value, operands, its bit if it is work, copies if it may be chosen
     for eqn, operands in equations:
-        if not _fused(eqn) or eqn.outvars[0] in kept:
+        if not _fused(eqn) or eqn.outvars[0] in stored:
             continue
         kind = kind_of(eqn.primitive.name)
         bit = 0 if kind in _MOVES or kind is Kind.DEAR else 1 << len(steps)
@@ -514,10 +514,10 @@ def _chosen(
             behind[out] = work
         return saved, gains, rows if as_rows else sum(prod(v.aval.shape) for v in saved)
 
-    saved, _, taken = sweep(0.0)
+    saved, _, need = sweep(0.0)
     if not as_rows:
-        room = inf if policy.room == inf else policy.room * sum(kept.values())
-    if taken > room:
+        room = inf if policy.room == inf else policy.room * sum(stored.values())
+    if need > room:
         bounds = sorted(sweep(inf)[1], reverse=True)
         low, high = 0, len(bounds)  # nothing saves more than the first
         while high - low > 1:

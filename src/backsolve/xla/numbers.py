@@ -40,7 +40,7 @@ FOLDED: dict[str, Any] = {  # by which operation of two numbers
 }
 
 Numbers = np.ndarray[Any, Any]  # of objects: the entries of an array, NumPy's numbers where they are known while tracing
-Made = dict[Any, tuple[Any, Sequence[Any]]]  # what operations make of operands, and these: their `id` stays theirs
+Memo = dict[Any, tuple[Any, Sequence[Any]]]  # what operations make of operands, and these: their `id` stays theirs
 
 
 def is_small(live: Sequence[Any], outputs: Sequence[Any]) -> bool:
@@ -97,7 +97,7 @@ def in_numbers(jaxpr: Any, live: Sequence[Any], consts: Sequence[Any], arrays: S
     """
     given = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arrays), strict=True))
     values: dict[Any, Numbers] = {}
-    made: Made = {}
+    memo: Memo = {}
 
     def read(atom: Any) -> Numbers:
         if jx.is_literal(atom):
@@ -108,7 +108,7 @@ def in_numbers(jaxpr: Any, live: Sequence[Any], consts: Sequence[Any], arrays: S
 
     for eqn in live:
         with jx.equation_context(eqn):
-            values.update(zip(eqn.outvars, _evaluated(eqn, list(map(read, eqn.invars)), made), strict=True))
+            values.update(zip(eqn.outvars, _evaluated(eqn, list(map(read, eqn.invars)), memo), strict=True))
     return [x for v in jaxpr.outvars for x in read(v).ravel()]
 
 
@@ -131,7 +131,7 @@ def _array(entries: Sequence[Any], shape: tuple[int, ...]) -> Numbers:
     return out.reshape(shape)
 
 
-def _evaluated(eqn: Any, operands: list[Numbers], made: Made) -> Sequence[Numbers]:
+def _evaluated(eqn: Any, operands: list[Numbers], memo: Memo) -> Sequence[Numbers]:
     """The outputs of an equation."""
     name, params = eqn.primitive.name, eqn.params
     evaluate = record_of(name).evaluate
@@ -143,25 +143,25 @@ def _evaluated(eqn: Any, operands: list[Numbers], made: Made) -> Sequence[Number
         return moved if eqn.primitive.multiple_results else [moved]
     if name in FOLDED:
         axes = params["axes"]
-        return [_folded(FOLDED[name], np.moveaxis(operands[0], axes, range(len(axes))), len(axes), made)]
+        return [_folded(FOLDED[name], np.moveaxis(operands[0], axes, range(len(axes))), len(axes), memo)]
     if eqn.primitive is lax.dot_general_p:
-        return [_product(params["dimension_numbers"], operands[0], operands[1], made)]
+        return [_product(params["dimension_numbers"], operands[0], operands[1], memo)]
     out = eqn.outvars[0].aval
     together = zip(*(np.broadcast_to(x, out.shape).ravel() for x in operands), strict=True)
-    return [_array([_number(eqn.primitive, params, out.dtype, numbers, made) for numbers in together], out.shape)]
+    return [_array([_number(eqn.primitive, params, out.dtype, numbers, memo) for numbers in together], out.shape)]
 
 
-def _folded(operation: Any, x: Numbers, axes: int, made: Made) -> Numbers:
+def _folded(operation: Any, x: Numbers, axes: int, memo: Memo) -> Numbers:
     """The first axes of an array by one operation of two numbers after the other."""
     params = MUL_PARAMS if operation is lax.mul_p else {}
     first, *others = x.reshape(-1, *x.shape[axes:])
     total = list(first.ravel())
     for other in others:
-        total = [_number(operation, params, a.dtype, (a, b), made) for a, b in zip(total, other.ravel(), strict=True)]
+        total = [_number(operation, params, a.dtype, (a, b), memo) for a, b in zip(total, other.ravel(), strict=True)]
     return _array(total, first.shape)
 
 
-def _product(numbers: Any, a: Numbers, b: Numbers, made: Made) -> Numbers:
+def _product(numbers: Any, a: Numbers, b: Numbers, memo: Memo) -> Numbers:
     """A product of two arrays: `lax.dot_general`."""
     (summed_a, summed_b), (batch_a, batch_b) = numbers
     free_a = [k for k in range(a.ndim) if k not in summed_a and k not in batch_a]
@@ -173,8 +173,8 @@ def _product(numbers: Any, a: Numbers, b: Numbers, made: Made) -> Numbers:
     a = a.reshape(-1, *batch, *rows, *(1,) * len(columns))
     b = b.reshape(-1, *batch, *(1,) * len(rows), *columns)
     a, b = np.broadcast_arrays(a, b)
-    terms = [_number(lax.mul_p, MUL_PARAMS, x.dtype, (x, y), made) for x, y in zip(a.ravel(), b.ravel(), strict=True)]
-    return _folded(lax.add_p, _array(terms, a.shape), 1, made)
+    terms = [_number(lax.mul_p, MUL_PARAMS, x.dtype, (x, y), memo) for x, y in zip(a.ravel(), b.ravel(), strict=True)]
+    return _folded(lax.add_p, _array(terms, a.shape), 1, memo)
 
 
 def worked_out(name: str, params: Any, dtype: Any, operands: Sequence[Any]) -> np.ndarray[Any, Any] | None:
@@ -191,10 +191,10 @@ def _is_known(x: Any) -> bool:
     return isinstance(x, np.generic)
 
 
-def _number(operation: Any, params: Any, dtype: Any, operands: Sequence[Any], made: Made) -> Any:
+def _number(operation: Any, params: Any, dtype: Any, operands: Sequence[Any], memo: Memo) -> Any:
     """One number by an operation on others; zeros and ones that are known while tracing are neither added nor multiplied.
 
-    A product with a zero stays: of what is not finite it is NaN.  What was ``made`` before is not made again.
+    A product with a zero stays: of what is not finite it is NaN.  What the ``memo`` holds is not made again.
     """
     name = operation.name
     known = list(map(_is_known, operands))
@@ -211,6 +211,6 @@ def _number(operation: Any, params: Any, dtype: Any, operands: Sequence[Any], ma
             return other
     said = [(x.dtype, x.tobytes()) if is_known else id(x) for x, is_known in zip(operands, known, strict=True)]
     key = (name, dtype, *params.items(), *said)
-    if key not in made:
-        made[key] = staged_number(operation, params, dtype, operands), operands
-    return made[key][0]
+    if key not in memo:
+        memo[key] = staged_number(operation, params, dtype, operands), operands
+    return memo[key][0]

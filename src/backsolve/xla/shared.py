@@ -59,8 +59,8 @@ class SharedFactors:
             self._work_out(eqn, values)
         elif eqn.primitive is lax.dot_general_p:
             return _product(eqn, values, scaled)
-        elif (found := _scaled(eqn, values, scaled)) is not None:
-            self._scaled[eqn.outvars[0]] = found
+        elif (split := _scaled(eqn, values, scaled)) is not None:
+            self._scaled[eqn.outvars[0]] = split
         return None
 
     def _work_out(self, eqn: Any, values: Sequence[Any]) -> None:

@@ -50,8 +50,8 @@ def _bound(eqn: Any, operands: list[Any]) -> list[Any]:
     """The values of an equation inside, by operations on entries."""
     if eqn.primitive.name == "scan":
         return loop_by(_bound, eqn, operands, range(len(eqn.outvars)))
-    found = as_loops(eqn, operands)
-    return jx.bind(eqn, operands) if found is None else [found]
+    array = as_loops(eqn, operands)
+    return jx.bind(eqn, operands) if array is None else [array]
 
 
 _called = jx.call_primitive("small_loop", _marked)
@@ -64,8 +64,8 @@ def small_loop(eqn: Any, operands: Sequence[Any], wanted: Sequence[bool]) -> lis
     """
     if not is_small_loop(eqn) or any(varying_axes(v.aval) for v in eqn.outvars):
         return None
-    kept = [k for k, w in enumerate(wanted) if w or k < scan_counts(eqn.params)[1]]
+    outputs = [k for k, w in enumerate(wanted) if w or k < scan_counts(eqn.params)[1]]
     arrays = [jx.as_array(x, v.aval) for x, v in zip(operands, eqn.invars, strict=True)]
     with jx.equation_context(eqn):  # errors name the user's line
-        found = dict(zip(kept, _called(lambda *arrays: loop_by(None, eqn, arrays, kept), arrays), strict=True))
-    return [found.get(k) for k in range(len(wanted))]
+        results = dict(zip(outputs, _called(lambda *arrays: loop_by(None, eqn, arrays, outputs), arrays), strict=True))
+    return [results.get(k) for k in range(len(wanted))]

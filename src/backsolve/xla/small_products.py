@@ -86,14 +86,14 @@ def loop_of_small_products(eqn: Any, operands: Sequence[Any]) -> list[Any] | Non
     return loop_by(bound, eqn, given, range(len(eqn.outvars)))
 
 
-def loop_by(rule: Any, eqn: Any, operands: Sequence[Any], kept: Sequence[int]) -> list[Any]:
+def loop_by(rule: Any, eqn: Any, operands: Sequence[Any], outputs: Sequence[int]) -> list[Any]:
     """Those of a `scan`'s values that are kept, all that it carries among them, its steps evaluated by a rule."""
     params, closed = eqn.params, eqn.params["jaxpr"]
     fixed, carried = scan_counts(params)
 
     def step(carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        found = jx.evaluated(closed, [*operands[:fixed], *carry, *xs], rule)
-        out = [jx.as_array(found[k], closed.jaxpr.outvars[k].aval) for k in kept]
+        results = jx.evaluated(closed, [*operands[:fixed], *carry, *xs], rule)
+        out = [jx.as_array(results[k], closed.jaxpr.outvars[k].aval) for k in outputs]
         return out[:carried], out[carried:]
 
     begin, sliced = list(operands[fixed : fixed + carried]), list(operands[fixed + carried :])

@@ -35,8 +35,8 @@ def with_small_solves(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any]) 
     they are not all finite, as its are not, but another entry or sign may be.
     Cost: where there is such a solve, the program is traced again.
     """
-    made = {v: eqn for eqn in jaxpr.eqns for v in eqn.outvars}
-    solves = {id(eqn): layout for eqn in jaxpr.eqns if (layout := _layout(eqn, made)) is not None}
+    equation_of = {v: eqn for eqn in jaxpr.eqns for v in eqn.outvars}
+    solves = {id(eqn): layout for eqn in jaxpr.eqns if (layout := _layout(eqn, equation_of)) is not None}
     if not solves:
         return None
 
@@ -56,7 +56,7 @@ def with_small_solves(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any]) 
     return jx.trace(program, arrays)[:2]
 
 
-def _layout(eqn: Any, made: dict[Any, Any]) -> tuple[bool, int] | None:
+def _layout(eqn: Any, equation_of: dict[Any, Any]) -> tuple[bool, int] | None:
     """Of a small solve by a matrix's factors: whether the matrix is transposed, and along which axis of the right-hand side.
 
     The matrix is the equation's first operand, the right-hand side its last.
@@ -67,26 +67,26 @@ def _layout(eqn: Any, made: dict[Any, Any]) -> tuple[bool, int] | None:
     if lengths.matvec != 1 or jx.is_literal(matrix := eqn.invars[0]):
         return None
     factors = eqn.invars[lengths.matvec + lengths.vecmat :][: lengths.solve]
-    source = made.get(factors[0]) if factors and not jx.is_literal(factors[0]) else None
+    source = equation_of.get(factors[0]) if factors and not jx.is_literal(factors[0]) else None
     if source is None or source.primitive is not lax.linalg.lu_p:
         return None
     factored = source.invars[0]
-    while factored is not matrix and factored in made and made[factored].primitive.name == "stop_gradient":
-        factored = made[factored].invars[0]
+    while factored is not matrix and factored in equation_of and equation_of[factored].primitive.name == "stop_gradient":
+        factored = equation_of[factored].invars[0]
     shape, right = matrix.aval.shape, eqn.invars[-1].aval
     if factored is not matrix or len(shape) != 2 or not 0 < shape[0] <= _LARGEST:
         return None
     if not matrix.aval.dtype == right.dtype == eqn.outvars[0].aval.dtype or right.dtype not in FULL:
         return None
-    found = _product_along(product.jaxpr)
-    return found if found is not None and 0 < np.prod(right.shape) <= _COLUMNS * shape[0] else None
+    layout = _product_along(product.jaxpr)
+    return layout if layout is not None and 0 < np.prod(right.shape) <= _COLUMNS * shape[0] else None
 
 
 def _product_along(jaxpr: Any) -> tuple[bool, int] | None:
     """Of a product of a matrix, the first argument, along one axis of an array: whether it is transposed, and that axis."""
     matrix, array = jaxpr.invars
     order: list[tuple[bool, int]] = []  # of the product's axes: whether the matrix's, and which
-    found: tuple[bool, int] | None = None
+    place: tuple[bool, int] | None = None
     at: Any = None
     for eqn in jaxpr.eqns:
         if eqn.primitive is lax.dot_general_p and at is None and list(eqn.invars) in ([matrix, array], [array, matrix]):
@@ -96,16 +96,16 @@ def _product_along(jaxpr: Any) -> tuple[bool, int] | None:
             for v, (k,) in zip(eqn.invars, summed, strict=True):
                 order += [(v is matrix, n) for n in range(v.aval.ndim) if n != k]
             axes = dict(zip(eqn.invars, summed, strict=True))
-            found = axes[matrix][0] == 0, axes[array][0]
+            place = axes[matrix][0] == 0, axes[array][0]
         elif at is not None and eqn.invars[0] is at and eqn.primitive is lax.transpose_p:
             order = [order[k] for k in eqn.params["permutation"]]
         elif at is None or eqn.invars[0] is not at or eqn.primitive is not lax.reduce_sum_p or eqn.params["axes"]:
             return None
         at = eqn.outvars[0]
-    if found is None or jaxpr.outvars[0] is not at:
+    if place is None or jaxpr.outvars[0] is not at:
         return None
-    wanted = [(True, int(found[0])) if k == found[1] else (False, k) for k in range(len(order))]
-    return found if order == wanted else None
+    wanted = [(True, int(place[0])) if k == place[1] else (False, k) for k in range(len(order))]
+    return place if order == wanted else None
 
 
 @dataclass(frozen=True)

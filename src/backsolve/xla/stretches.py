@@ -55,17 +55,17 @@ def stretches(equations: Sequence[Step], chosen: Mapping[Any, int], outputs: Seq
         level.update((v, at if inside else at + 1) for v in eqn.outvars)
         for v in sources:
             readers[v].add(at if inside else -1)
-    found = []
+    parts = []
     for at in sorted({*kernels, *others}):
-        made = [v for eqn, _ in kernels[at] for v in eqn.outvars]
+        written = [v for eqn, _ in kernels[at] for v in eqn.outvars]
         reads: list[Any] = []
         leaves: list[Any] = []
-        if sum(v in chosen and chosen[v] <= prod(v.aval.shape) for v in made) >= BORDERS:
-            own = set(made)
+        if sum(v in chosen and chosen[v] <= prod(v.aval.shape) for v in written) >= BORDERS:
+            own = set(written)
             reads = list(dict.fromkeys(v for _, atoms in kernels[at] for v in _values(atoms) if v not in own))
-            leaves = [v for v in made if readers[v] - {at}]
-        found += [Stretch(kernels[at], reads, leaves), Stretch(others[at])]
-    return found if any(stretch.leaves for stretch in found) else whole
+            leaves = [v for v in written if readers[v] - {at}]
+        parts += [Stretch(kernels[at], reads, leaves), Stretch(others[at])]
+    return parts if any(stretch.leaves for stretch in parts) else whole
 
 
 def _values(atoms: Sequence[Any]) -> list[Any]:

@@ -64,12 +64,12 @@ def _factor(partial: Any, out: Labels, shape: tuple[int, ...]) -> Factor:
         return Factor(partial, out)
     if not given:
         return Factor(partial, ())
-    kept = tuple(axis for axis, (m, n) in enumerate(zip(given, shape, strict=True)) if m == n)
-    gone = [axis for axis in range(len(given)) if axis not in kept]
+    axes = tuple(axis for axis, (m, n) in enumerate(zip(given, shape, strict=True)) if m == n)
+    gone = [axis for axis in range(len(given)) if axis not in axes]
     if is_traced(partial):
-        return Factor(lax.squeeze(partial, gone), kept)
+        return Factor(lax.squeeze(partial, gone), axes)
     with jax.ensure_compile_time_eval():  # what is known stays so
-        return Factor(lax.squeeze(partial, gone), kept)
+        return Factor(lax.squeeze(partial, gone), axes)
 
 
 def diagonal(eq: Equation, k: int, partial: Any) -> LinearOperator:

@@ -173,9 +173,9 @@ def _overwrite(eq: Equation, k: int) -> LinearOperator:
         return FALLBACK  # type: ignore[no-any-return]
     if k == 2:
         return jointly(eq, k, unique_indices=True)
-    kept = np.zeros(placed.domain.size, bool)
-    kept[placed.rows] = True
-    return diagonal(eq, k, kept.reshape(eq.shape) if eq.shape else lax.full((), bool(kept[0])))
+    stays = np.zeros(placed.domain.size, bool)
+    stays[placed.rows] = True
+    return diagonal(eq, k, stays.reshape(eq.shape) if eq.shape else lax.full((), bool(stays[0])))
 
 
 def _added(eq: Equation, k: int) -> LinearOperator:
