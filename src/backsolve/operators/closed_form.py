@@ -409,6 +409,9 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
             columns: Any = np.eye(width, dtype=domain.dtype or float)
         else:
             columns = dense_array(product)
+            if len(run) == 1 and isinstance(f, Slice):
+                product, run = _from_array(f.beside(shape).apply(columns), f.codomain, domain), []
+                continue
         middle: Any = run[0].domain
         columns = reshape(columns, (*middle.shape, width))
         if isinstance(columns, np.ndarray):

@@ -86,6 +86,11 @@ class Slice(LinearOperator):
             return pad(x, self.starts, after)
         return take(x, self.starts, self.stops)
 
+    def beside(self, more: tuple[int, ...]) -> Slice:
+        """The same of arrays that have more axes behind."""
+        starts, stops = (*self.starts, *(0 for _ in more)), (*self.stops, *more)
+        return Slice((*self.shape, *more), starts, stops, self.dtype, self.transposed)
+
     def transpose(self) -> LinearOperator:
         return Slice(self.shape, self.starts, self.stops, self.dtype, not self.transposed)
 
