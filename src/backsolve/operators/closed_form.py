@@ -399,6 +399,9 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
             continue
         if len(run) == 1 and not is_opaque(f):
             closed = f if product is None else compose(f, product)
+            if product is not None and isinstance(f, Slice) and not isinstance(closed, Einsum):
+                box = _diagonals_in_box(f, product) if f is factors[0] and isinstance(product, Einsum) else None
+                closed = box or _from_array(f.beside(shape).apply(dense_array(product)), f.codomain, domain)
             if product is not None and not isinstance(closed, Einsum):
                 product = _from_array(dense_array(product), product.codomain, domain)
                 closed = compose(f, product)
@@ -409,9 +412,6 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
             columns: Any = np.eye(width, dtype=domain.dtype or float)
         else:
             columns = dense_array(product)
-            if len(run) == 1 and isinstance(f, Slice):
-                product, run = _from_array(f.beside(shape).apply(columns), f.codomain, domain), []
-                continue
         middle: Any = run[0].domain
         columns = reshape(columns, (*middle.shape, width))
         if isinstance(columns, np.ndarray):
@@ -422,6 +422,25 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
         product, run = _from_array(image, f.codomain, domain), []
     assert product is not None
     return dense_array(product)
+
+
+def _diagonals_in_box(box: Slice, op: Einsum) -> Einsum | None:
+    """``box`` ∘ op where all axes of op that the box cuts or places are diagonal: masks say where the diagonals lie then.
+
+    None where others are, or no array says in which library.
+    """
+    cuts = [k for k, (a, b, n) in enumerate(zip(box.starts, box.stops, box.shape, strict=True)) if (a, b) != (0, n)]
+    labels = [op.out[k] for k in cuts]
+    if not op.factors or not all(label in op.into and op.out.count(label) == 1 for label in labels):
+        return None
+    like, out, sizes, fresh = op.factors[0].array, list(op.out), dict(op.sizes), max((*op.sizes, -1)) + 1
+    masks = []
+    for new, (k, label) in enumerate(zip(cuts, labels, strict=True), fresh):
+        n = box.shape[k]
+        mask = arrays.take(arrays.eye(like, n, namespace(like).bool), (box.starts[k], 0), (box.stops[k], n))
+        masks.append(Factor(mask, (label, new) if box.transposed else (new, label)))
+        out[k], sizes[new] = new, box.codomain.shape[k]  # type: ignore[union-attr, index]
+    return Einsum((*op.factors, *masks), tuple(out), op.into, sizes, op.coef, op.dtypes)
 
 
 def opaque_among(run: Sequence[LinearOperator]) -> LinearOperator:

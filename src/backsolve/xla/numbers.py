@@ -25,7 +25,7 @@ from backsolve.tracing.series import MUL_PARAMS, is_spread, staged_number
 __all__ = ["FOLDED", "FULL", "HALF", "in_numbers", "is_array", "is_small", "worked_out"]
 
 _LARGEST = 1024  # numbers of an array
-_EACH = 6  # numbers an equation, on the average: so much longer the program may become
+_EACH = 7  # numbers an equation, on the average: so much longer the program may become
 _ENTRYWISE = (Kind.CHEAP, Kind.SINE, Kind.DEAR)
 _MOVES = (Kind.MOVES, Kind.JOINS)
 HALF = (jnp.bfloat16, jnp.float16)
