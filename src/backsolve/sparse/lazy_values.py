@@ -305,8 +305,11 @@ class LazyValues:
         const = _uniform(np.where(has, 0, coef))
         return cls(sources, Combination(n, sizes, index[has], starts, _uniform(coef[has]), const), monomials.masks)
 
-    def take(self, index: Index | None) -> LazyValues:
-        """The numbers at these places, a static choice.  Sums that would be done several times over are formed first."""
+    def take(self, index: Index | None, dtype: Any = None) -> LazyValues:
+        """The numbers at these places, a static choice.  Sums that would be done several times over are formed first.
+
+        ``dtype`` serves where no array says it.
+        """
         plan = self.plan
         if index is None:
             return self
@@ -318,7 +321,7 @@ class LazyValues:
             coef = plan.coef if is_number(plan.coef) else plan.coef[index]
             return self._planned(Combination(index.size, plan.sizes, places, None, coef, const))
         if index.size > plan.count and not self.is_evaluated:
-            return self.evaluated().take(index)
+            return self.evaluated(dtype).take(index)
         terms, starts = _ragged(plan.starts, index)
         coef = plan.coef if is_number(plan.coef) else plan.coef[terms]
         places = terms if plan.index is None else plan.index[terms]

@@ -211,14 +211,15 @@ def compose_sparse(a: Sparse, b: Sparse, limit: int | None = None, keep: Keep | 
         a = a.restricted(keep)
         pa = a.pattern
     if pa.is_diagonal:
-        pattern, values = pb, a.values.take(pb.rows).times(b.values, b.dtype)
+        pattern, values = pb, a.values.take(pb.rows, b.dtype).times(b.values, b.dtype)
     elif pb.is_diagonal:
-        pattern, values = pa, a.values.times(b.values.take(pa.cols), a.dtype)
+        pattern, values = pa, a.values.times(b.values.take(pa.cols, a.dtype), a.dtype)
     else:
         plan = product(pa, pb, limit)
         plan = plan if keep is None else plan.restricted(keep(plan.pattern.rows, plan.pattern.cols))
         pattern = plan.pattern
-        values = a.values.take(plan.left).times(b.values.take(plan.right), a.dtype).summed(plan.starts)
+        left, right = a.values.take(plan.left, a.dtype), b.values.take(plan.right, a.dtype)
+        values = left.times(right, a.dtype).summed(plan.starts)
     return Sparse(pattern, values, b.domain, a.codomain)
 
 
