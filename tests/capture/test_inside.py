@@ -1,5 +1,7 @@
 """Structure inside loops, branches, rules and linear primitives: exact patterns, and values as JAX's, in every order."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jax import lax
+from jax.experimental.sparse import BCOO, BCSR
+from jax.scipy.linalg import cho_solve, solve_triangular
 from scipy.sparse import csr_array
 
 import backsolve as bs
@@ -15,6 +19,11 @@ from tests import reference
 
 N = 12
 KERNEL, ROWS = np.array([1.0, 2.0, 1.0]), np.array([0, 1, 2])
+BAND = 2 * np.eye(12) + np.eye(12, k=1)
+PAIRS = np.kron(np.eye(6), [[2.0, 0.0], [1.0, 3.0]])
+TRIANGLES = np.array([[[2.0, 0, 0], [1, 2, 0], [0, 0, 2]], [[2, 0, 0], [1, 2, 0], [0, 1, 2]]])
+FACTOR = (np.linalg.cholesky(np.kron(np.eye(6), [[2.0, 1.0], [1.0, 2.0]])), True)
+SPARSE = BCOO.fromdense(BAND, index_dtype=np.int32)
 
 
 def lap(u):
@@ -39,6 +48,12 @@ shifted.defvjp(lambda x: (shifted(x), x), lambda x, g: (jnp.cos(x) * x[::-1] * g
 
 def table(x):
     return x.reshape(3, 4)
+
+
+def _lines(x):
+    """A tridiagonal matrix with these numbers on its diagonal."""
+    beside = jnp.full(x.shape, -0.2)
+    return beside.at[..., 0].set(0), 2 + x**2, beside.at[..., -1].set(0)
 
 
 def heat(steps, **how):
@@ -158,6 +173,35 @@ CASES = {
         jax.vmap(lambda a: lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * c[1]), (0, a))[1]), 12,
     ),
     "while_loop of a stencil": (stepping, 144),
+    "a constant matrix, scaled in a scan": (
+        lambda x: lax.scan(lambda u, _: (u - 0.1 * BAND @ jnp.sin(u), None), x, None, length=2)[0], 33
+    ),
+    "cond of which the choice is known": (lambda x: lax.cond(True, lambda y: y**2, lambda y: y[0] * y, x), 12),
+    "switch of which the choice is out of range": (lambda x: lax.switch(7, [lambda y: y[0] * y, lambda y: y**2], x), 12),
+    "a triangle": (lambda x: solve_triangular(jnp.exp(jnp.outer(x, jnp.ones(12))), x, lower=True), 78),
+    "a triangle, transposed": (lambda x: solve_triangular(BAND + 0 * x.sum(), x, trans=1), 78),
+    "a triangle of known blocks": (lambda x: solve_triangular(PAIRS, jnp.sin(x), lower=True), 18),
+    "a triangle of known blocks, transposed": (lambda x: solve_triangular(PAIRS, jnp.sin(x), lower=True, trans=1), 18),
+    "a triangle of known blocks, from the right": (
+        lambda x: lax.linalg.triangular_solve(PAIRS, jnp.stack([x, x**2]), lower=True), 36
+    ),
+    "a triangle of known blocks, from the right, transposed": (
+        lambda x: lax.linalg.triangular_solve(PAIRS, jnp.stack([x, x**2]), lower=True, transpose_a=True), 36
+    ),
+    "triangles in a batch": (
+        lambda x: lax.linalg.triangular_solve(TRIANGLES, x.reshape(2, 3, 2), left_side=True, lower=True), 2 * (4 + 6)
+    ),
+    "a factor in a scan": (lambda x: lax.scan(lambda u, _: (cho_solve(FACTOR, u), None), x, None, length=2)[0], 24),
+    "tridiagonal solves in a batch": (lambda x: lax.linalg.tridiagonal_solve(*_lines(table(x)), table(x)[..., None]), 48),
+    "tridiagonal solves by columns": (lambda x: lax.linalg.tridiagonal_solve(*_lines(BAND[0, :3]), table(x)), 36),
+    "a sparse matrix of JAX's": (lambda x: SPARSE @ jnp.sin(x), 23),
+    "a sparse matrix of JAX's, in a scan": (
+        lambda x: lax.scan(lambda u, _: (u + 0.1 * (SPARSE @ jnp.sin(u)), None), x, None, length=2)[0], 33
+    ),
+    "entries of a sparse matrix of JAX's": (
+        lambda x: BCOO((x**2, SPARSE.indices[:12]), shape=(12, 12)) @ jnp.ones((12, 2)), 24
+    ),
+    "a sparse matrix of JAX's, by rows": (lambda x: BCSR.from_bcoo(SPARSE) @ table(x).reshape(12), 23),
     "solves in a batch": (lambda x: jnp.linalg.solve(jnp.eye(2) * 3 + x.reshape(3, 2, 2), jnp.ones((3, 2, 1))), 24),
     "determinants in a batch": (lambda x: jnp.linalg.det(x.reshape(3, 2, 2)), 12),
 }  # fmt: skip
@@ -358,3 +402,22 @@ def test_a_band_needs_as_many_sets_as_it_is_wide():
     assert apart(around)[1] <= 7
     full, _ = from_entries(np.repeat(np.arange(6), 6), np.tile(np.arange(6), 6), (6, 6))
     assert apart(full)[1] == 6
+
+
+def limited(u):
+    """A slope limiter: sums of masks beside each other."""
+    before, after = u - jnp.roll(u, 1), jnp.roll(u, -1) - u
+    least = jnp.where(jnp.abs(before) < jnp.abs(after), before, after)
+    return u + 0.4 * jnp.where(before * after > 0, least, 0.0)
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+@pytest.mark.parametrize("f", [limited, lambda u: lax.scan(lambda u, _: (limited(u), None), u, None, length=2)[0]])
+def test_sums_of_masks_have_the_precision_of_the_program(f, jitted):
+    """Also where double precision is on: nothing is computed in it, and a loop carries what it is given."""
+    x = jnp.asarray(np.sin(3 * np.arange(12.0)), jnp.float32)
+    of = bs.jacobian(f, format="sparse")
+    S = (jax.jit(of) if jitted else of)(x)
+    assert S.data.dtype == np.float32
+    np.testing.assert_allclose(S.todense(), reference.jacfwd(f)(x), atol=1e-6)
+    assert not re.search(r"f64\[\d", str(jax.make_jaxpr(lambda x: of(x).data)(x)))

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from scipy.sparse import csr_array
 
-from backsolve.capture.folding import known_value, partly_known
+from backsolve.capture.folding import known_value, wholly_known
 from backsolve.capture.opaque import LinearEquation
 from backsolve.capture.walk import Program, walk
 from backsolve.elimination.dependence import dependence
@@ -122,14 +122,11 @@ class Places:
 
 # ---- what a body is given
 def value_or_type(v: Any, x: Any = None) -> Any:
-    """A value that is known (of indices also where they follow from what is), or the type alone."""
+    """A value that is known, or that follows from what is, or the type alone."""
     struct: Any = jax.ShapeDtypeStruct
-    if known_value(x) is not None:
-        return jx.as_array(x, v.aval)
-    part = partly_known(x) if x is not None and getattr(v.aval.dtype, "kind", "?") in "iub" else None
-    if part is not None and part.known.all():
-        return np.asarray(part.numbers, v.aval.dtype)
-    return struct(v.aval.shape, v.aval.dtype)
+    if x is not None and known_value(x) is None:
+        (x,) = wholly_known([x])
+    return struct(v.aval.shape, v.aval.dtype) if x is None else jx.as_array(x, v.aval)
 
 
 def moving_carry(op: LinearEquation, carried: int) -> tuple[list[bool], list[bool]]:

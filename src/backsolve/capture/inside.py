@@ -9,6 +9,7 @@ entry for each set of columns that no row has in common (see `backsolve.eliminat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -28,12 +29,13 @@ from backsolve.capture.blocks import (
     value_or_type,
 )
 from backsolve.capture.each_step import by_each_step
+from backsolve.capture.folding import wholly_known
 from backsolve.capture.opaque import LinearEquation
 from backsolve.sparse.boolean import BYTES, MOST, foresee, powers, product, require, same
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError, from_entries, from_labels, run_starts, transposed
 from backsolve.tracing.derivative import dependent, dependent_outputs, pull_cotangents
 from backsolve.tracing.jaxpr import record_of
-from backsolve.tracing.series import scan_counts
+from backsolve.tracing.series import scan_counts, sparse_implementation
 
 __all__ = ["RULES", "equation_pattern", "scanned_pattern"]
 
@@ -67,11 +69,18 @@ def _called(op: LinearEquation, edge: PatternOf) -> Pattern:
 
 
 def _branches(op: LinearEquation, edge: PatternOf) -> Pattern | None:
-    """The union of the branches.  None where the choice depends on what moves (in a pullback that is not linear)."""
+    """The union of the branches, of which one alone counts where the choice is known.
+
+    None where that depends on what moves (in a pullback that is not linear).
+    """
     if op.operands[0] is None:
         return None
+    branches = op.eqn.params["branches"]
+    (choice,) = wholly_known(op.operands[:1])
+    if choice is not None:
+        branches = [branches[min(max(int(choice), 0), len(branches) - 1)]]
     total: Any = None
-    for branch in op.eqn.params["branches"]:
+    for branch in branches:
         pairs = zip(op.eqn.invars[1:], op.operands[1:], strict=True)
         matrix = blocks_of(branch.jaxpr, branch.consts, [None if x is None else value_or_type(v, x) for v, x in pairs], edge)
         total = matrix if total is None else total + matrix
@@ -266,6 +275,43 @@ def _solved(op: LinearEquation, edge: PatternOf) -> Pattern | None:
     return from_entries(np.repeat(order, width), order[np.repeat(starts, width) + within], A.shape)[0]
 
 
+def _substituted(op: LinearEquation, edge: PatternOf) -> Pattern | None:
+    """x = T⁻¹ b or b T⁻¹ with a triangle T: the paths of its graph, as far as its zeros are known."""
+    params, (_, v) = op.eqn.params, op.eqn.invars
+    if op.operands[0] is None or op.operands[1] is not None:
+        return _by_axes(op, edge)
+    (numbers,) = wholly_known(op.operands[:1])
+    shape, left = v.aval.shape, params["left_side"]
+    (m, n), count = shape[-2:] if left else shape[:-3:-1], prod(shape[:-2])
+    if numbers is None:
+        require(count * n * (m * (m + 1) // 2), BYTES, "the inverse of a triangle", MOST)
+    triangle = np.ones((1, m, m), bool) if numbers is None else np.reshape(numbers != 0, (-1, m, m))
+    triangle = (np.tril if params["lower"] else np.triu)(triangle) | np.eye(m, dtype=bool)
+    if bool(params["transpose_a"]) == left:
+        triangle = triangle.swapaxes(1, 2)
+    kinds, kind = np.unique(triangle, axis=0, return_inverse=True)
+    solved = [powers(A, A, None, 0 if numbers is None else None) for A in map(csr_array, kinds)]
+    kind = np.broadcast_to(kind.reshape(-1), count)
+    require(n * int(sum(solved[k].nnz for k in kind.tolist())), BYTES, "the inverse of a triangle", MOST)
+    batch, other = np.arange(count), np.arange(n)
+    rows: list[Index] = []
+    cols: list[Index] = []
+    for k, A in enumerate(solved):
+        entries = A.tocoo()
+        for part, places in ((rows, entries.row), (cols, entries.col)):
+            inner = places[:, None] * n + other if left else places[:, None] + other * m
+            part.append((batch[kind == k, None, None] * (m * n) + inner).reshape(-1))
+    return from_entries(np.concatenate(rows), np.concatenate(cols), (prod(shape), prod(shape)))[0]
+
+
+def _implemented(op: LinearEquation, edge: PatternOf) -> Pattern:
+    """A primitive on sparse matrices of JAX's, which it puts together from others."""
+    evaluate = sparse_implementation(op.eqn.primitive.name)
+    closed = jax.make_jaxpr(partial(evaluate, **op.params))(*(v.aval for v in op.eqn.invars))
+    inputs = [None if x is None else value_or_type(v, x) for v, x in zip(op.eqn.invars, op.operands, strict=True)]
+    return pattern_of(blocks_of(closed.jaxpr, closed.consts, inputs, edge))
+
+
 RULES: dict[str, Callable[[LinearEquation, PatternOf], Pattern | None]] = {
     "scan": scanned_pattern,
     "while": _repeated,
@@ -274,6 +320,8 @@ RULES: dict[str, Callable[[LinearEquation, PatternOf], Pattern | None]] = {
     "remat2": _called,
     "custom_lin": _pulled,
     "custom_linear_solve": _solved,
+    "triangular_solve": _substituted,
+    **dict.fromkeys(("bcoo_dot_general", "bcoo_extract", "bcoo_todense", "bcsr_dot_general"), _implemented),
 }
 
 

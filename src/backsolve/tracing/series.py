@@ -72,6 +72,7 @@ __all__ = [
     "scan_counts",
     "set_current_trace",
     "source_info_util",
+    "sparse_implementation",
     "staged",
     "staged_batch",
     "staged_number",
@@ -309,6 +310,12 @@ def made_by(x: Any) -> tuple[Any, int] | None:
     if place is not None and place[0].primitive.name == "optimization_barrier":
         return made_by(place[0].invars[place[1]])
     return place
+
+
+def sparse_implementation(name: str) -> Callable[..., Any]:
+    """How JAX evaluates a primitive of its sparse matrices, by others."""
+    found: Callable[..., Any] = internal(f"jax.experimental.sparse.{name.partition('_')[0]}:_{name}_impl")
+    return found
 
 
 def is_high(eqn: Any) -> bool:

@@ -453,9 +453,10 @@ def _transform_axes(eq: Equation, k: int) -> dict[int, int]:
 
 
 def _solved_axes(eq: Equation, k: int) -> dict[int, int]:
-    """Of the right-hand sides: the batch, and which of them it is."""
+    """Of the right-hand sides, the last operand: the batch, and which of them it is."""
     axes = len(eq.shape)
-    return {a: a for a in (*range(axes - 2), axes - 1 if eq.params["left_side"] else axes - 2)} if k == 1 else {}
+    sides = axes - 1 if eq.params.get("left_side", True) else axes - 2
+    return {a: a for a in (*range(axes - 2), sides)} if k == len(eq.active) - 1 else {}
 
 
 def _extreme(function: Callable[..., Any]) -> Primitive:
@@ -473,4 +474,5 @@ REDUCTION: dict[str, Primitive] = {
     "select_and_scatter_add": Primitive(pattern=_from_windows),
     "fft": Primitive(linear, (0,), axes=_transform_axes),
     "triangular_solve": Primitive(axes=_solved_axes),
+    "tridiagonal_solve": Primitive(axes=_solved_axes),
 }
