@@ -269,6 +269,27 @@ def test_loops_inside_a_shard_map(mesh, f, jitted):
     agree(run(local(bs), jitted, x), jax.jit(local(jax))(x))
 
 
+@pytest.mark.parametrize("f", [_counted, _loop, _loop_from_zeros, _chosen, _solved])
+def test_sparse_derivatives_of_loops_inside_a_shard_map(mesh, f):
+    """Patterns and numbers are worked out from types, and for seeds, that vary over the same devices."""
+    x = put(mesh, numbers(0, 8, 3), "d")
+    axes = {"d"} if mesh.axis_types[0] != mesh.axis_types[1] else {"d", "m"}
+
+    def along(x):
+        return jnp.sin(x) * f(x)
+
+    def ours(x):
+        J, H = bs.jacobian(along, format="sparse")(x[0]), bs.hessian(f, format="sparse")(x[0])
+        return J.todense(), H.todense(), bs.solve_jacobian(lambda x: 9 * x + along(x), x[0], x[0])
+
+    def theirs(x):
+        J, H = jax.jacobian(along)(x[0]), jax.hessian(f)(x[0])
+        return J, H, jnp.linalg.solve(9 * jnp.eye(3) + J, x[0])
+
+    got, want = (jax.jit(jax.shard_map(g, in_specs=P("d"), out_specs=P("d"), axis_names=axes))(x) for g in (ours, theirs))
+    agree(got, want)
+
+
 def test_donated_parameters_stay_where_they_are(mesh):
     f, p, *data = sharded_weights(mesh)
 

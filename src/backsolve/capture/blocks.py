@@ -27,6 +27,7 @@ from backsolve.sparse.pattern import Pattern, from_entries, run_starts
 from backsolve.sparse.pattern import dense as dense_pattern
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import dependent
+from backsolve.tracing.series import struct
 
 __all__ = ["PatternOf", "Places", "blocks_of", "moving_carry", "pattern_of", "placed", "places_matrix", "value_or_type"]
 
@@ -123,10 +124,9 @@ class Places:
 # ---- what a body is given
 def value_or_type(v: Any, x: Any = None) -> Any:
     """A value that is known, or that follows from what is, or the type alone."""
-    struct: Any = jax.ShapeDtypeStruct
     if x is not None and known_value(x) is None:
         (x,) = wholly_known([x])
-    return struct(v.aval.shape, v.aval.dtype) if x is None else jx.as_array(x, v.aval)
+    return struct(v.aval) if x is None else jx.as_array(x, v.aval)
 
 
 def moving_carry(op: LinearEquation, carried: int) -> tuple[list[bool], list[bool]]:

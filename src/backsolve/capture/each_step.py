@@ -23,7 +23,7 @@ from backsolve.sparse.boolean import MOST, product
 from backsolve.sparse.pattern import Pattern, PatternTooLargeError, run_starts
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import dependent
-from backsolve.tracing.series import scan_counts
+from backsolve.tracing.series import scan_counts, struct
 
 __all__ = ["by_each_step"]
 
@@ -57,7 +57,7 @@ def by_each_step(op: LinearEquation, edge: PatternOf, most: int = MOST) -> Patte
     known = {k: own for k, own in numbers if own is not None and _tells(own)}
     if not _matters(jaxpr, moving, list(known)) or any(e.primitive.name == "custom_lin" for e in jx.every_equation(jaxpr)):
         return None
-    types: list[Any] = [v.aval if k < consts else _stacked(v.aval, T) for k, v in enumerate(jaxpr.invars)]
+    types: list[Any] = [v.aval if k < consts else struct(v.aval, (T, *v.aval.shape)) for k, v in enumerate(jaxpr.invars)]
     axes = [None] * consts + [0] * (len(types) - consts)
     every = jax.make_jaxpr(jax.vmap(lambda *xs: jx.evaluated(params["jaxpr"], xs), in_axes=axes))(*types)
     inputs: list[Any] = []
@@ -80,11 +80,6 @@ def _kind(x: Any) -> str:
 def _tells(numbers: Index) -> bool:
     """Whether they may be indices or masks, or factors of which many are zero."""
     return numbers.dtype.kind in "iub" or 2 * int(np.count_nonzero(numbers)) <= numbers.size
-
-
-def _stacked(aval: Any, T: int) -> Any:
-    struct: Any = jax.ShapeDtypeStruct
-    return struct((T, *aval.shape), aval.dtype)
 
 
 def _matters(jaxpr: Any, moving: Sequence[bool], known: Sequence[int]) -> bool:

@@ -91,7 +91,7 @@ def _drawn(eqn: Any, inputs: Sequence[Any]) -> list[jax.Array] | None:
 
 
 def _folded(eqn: Any, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
-    if eqn.effects:
+    if eqn.effects or eqn.primitive.name == "pvary":  # which JAX evaluates inside of its ``shard_map`` alone
         return None
     record, body = record_of(eqn.primitive.name), inner_jaxpr(eqn)
     evaluate, adds = record.evaluate, record.kind is Kind.REDUCES or eqn.primitive.name == "sort"  # in JAX's own order

@@ -39,7 +39,7 @@ from backsolve.sparse.pattern import Pattern, PatternTooLargeError
 from backsolve.system.system import System
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import dependent, dependent_outputs, pull_cotangents
-from backsolve.tracing.series import scan_counts
+from backsolve.tracing.series import scan_counts, struct
 
 __all__ = ["NARROW", "Loop", "recurrence", "unfolded"]
 
@@ -241,7 +241,7 @@ class Loop:
 
         axes = [None] * self.consts + [0] * (len(invars) - self.consts)
         types: list[Any] = [
-            jax.ShapeDtypeStruct(v.aval.shape if axis is None else (self.length, *v.aval.shape), v.aval.dtype)  # type: ignore[no-untyped-call]
+            struct(v.aval, v.aval.shape if axis is None else (self.length, *v.aval.shape))
             for v, axis in zip(invars, axes, strict=True)
         ]
         every = jax.make_jaxpr(jax.vmap(step, in_axes=axes))(*types)
@@ -337,7 +337,7 @@ def _pushable(body: Any, active: Sequence[bool]) -> Any:
         return list(jax.vjp(pull, *zeros)[1]([x for x, m in zip(inputs, moves, strict=True) if m]))
 
     linear: list[bool] = []
-    given: list[Any] = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.invars]  # type: ignore[no-untyped-call]
+    given: list[Any] = [struct(v.aval) for v in jaxpr.invars]
     pushable = jax.make_jaxpr(lambda *xs: jx.evaluated(body, xs, pushed))(*given)
     return pushable if all(linear) else None
 

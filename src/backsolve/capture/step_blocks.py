@@ -32,6 +32,7 @@ from backsolve.sparse.pattern import Pattern
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import dependent_outputs
 from backsolve.tracing.jaxpr import record_of
+from backsolve.tracing.series import struct, varying_as
 
 __all__ = ["by_step_blocks"]
 
@@ -73,6 +74,7 @@ def by_step_blocks(op: LinearEquation, columns: Sequence[Array], edge: PatternOf
     width = columns[0].shape[1]
     if step.nanoseconds(loop, width) > GAIN * _pushing(loop, width):
         return None
+    columns = [varying_as(x, *(v.aval for v in op.eqn.outvars)) for x in columns]
     return _mapped(step, loop, columns, op.transposed)
 
 
@@ -236,7 +238,7 @@ class _Step(NamedTuple):
         """The blocks with their numbers, of steps of which the slices are given, along a first axis."""
         once: Sequence[Any] = [None] * len(self.varying)
         if not all(self.varying):
-            nothing = [jnp.zeros(np.shape(x)[1:], x.dtype) for x in self.sliced]
+            nothing = [varying_as(jnp.zeros(np.shape(x)[1:], x.dtype), jax.typeof(x)) for x in self.sliced]
             once = jx.evaluated(self.program, [*self.fixed, *nothing])
         axes = [*[None] * len(self.fixed), *[0] * len(steps)]
         each: Any = jax.vmap(lambda *xs: _where(jx.evaluated(self.program, xs), self.varying), in_axes=axes)
@@ -262,8 +264,7 @@ class _Step(NamedTuple):
 
 
 def _type(x: Any, *, sliced: bool = False) -> Any:
-    struct: Any = jax.ShapeDtypeStruct
-    return struct(np.shape(x)[sliced:], jax.dtypes.result_type(x))
+    return struct(jax.typeof(x), np.shape(x)[sliced:])
 
 
 def _where(xs: Sequence[Any], chosen: Sequence[bool]) -> list[Any]:
@@ -313,7 +314,7 @@ class _Task(NamedTuple):
     sums: dict[int, int]
     reverse: bool
     width: int
-    dtype: Any
+    zero: Array  # varying over the axes of a ``shard_map`` that all of these vary over
 
 
 class _Answer(NamedTuple):
@@ -326,7 +327,7 @@ def _solved(step: _Step, task: _Task, arranged: Callable[[Blocks], _System], len
     """All steps, as many at a time as there is room for their blocks."""
     slices = sum(x.shape[1] for x in task.given.values()) + sum(task.out.values())
     made_of = sum(np.size(x) * x.dtype.itemsize for x in step.sliced)
-    room = BYTES + made_of + slices * length * task.width * task.dtype.itemsize
+    room = BYTES + made_of + slices * length * task.width * task.zero.dtype.itemsize
     most = max(room // max(step.bytes, 1), 1)
     each = max(k for k in range(1, min(length, most) + 1) if length % k == 0)
     if each == length:
@@ -340,7 +341,7 @@ def _solved(step: _Step, task: _Task, arranged: Callable[[Blocks], _System], len
 
     slices, given = ([jnp.asarray(x) for x in step.sliced], task.given)
     xs = jax.tree_util.tree_map(lambda x: jnp.reshape(x, (length // each, each, *x.shape[1:])), (slices, given))
-    nothing = {k: jnp.zeros((n, task.width), task.dtype) for k, n in task.sums.items()}
+    nothing = {k: jnp.broadcast_to(task.zero, (n, task.width)) for k, n in task.sums.items()}
     (end, sums), out = lax.scan(some, (task.start, nothing), xs, length=length // each, reverse=task.reverse)
     return _Answer(end, {k: jnp.reshape(x, (length, *x.shape[2:])) for k, x in out.items()}, sums)
 
@@ -348,9 +349,9 @@ def _solved(step: _Step, task: _Task, arranged: Callable[[Blocks], _System], len
 def _substituted(system: _System, task: _Task, length: int) -> _Answer:
     """Forward substitution, one step after the other."""
 
-    def full(x: Array | None, m: int) -> Array:
+    def full(x: Any, m: int) -> Array:
         """Of all steps."""
-        return jnp.broadcast_to(jnp.zeros((), task.dtype) if x is None else x, (length, m, task.width))
+        return jnp.broadcast_to(task.zero if x is None else x, (length, m, task.width))
 
     sizes = {i: x.shape[0] for i, x in task.start.items()}
     entering = _applied(system.always, task.always, _applied(system.entering, task.given))
@@ -371,7 +372,8 @@ def _substituted(system: _System, task: _Task, length: int) -> _Answer:
         here = {place: replace(b, numbers=numbers[place]) if place in numbers else b for place, b in inside.items()}
         before = dict(zip(chained, carry, strict=True))
         after = _applied(here, before, {**entered, **{-1 - i: x for i, x in left.items()}})
-        new = [jnp.broadcast_to(after.get(i, jnp.zeros((), task.dtype)), (sizes[i], task.width)) for i in chained]
+        after = {**dict.fromkeys(chained, task.zero), **after}
+        new = [jnp.broadcast_to(after[i], (sizes[i], task.width)) for i in chained]
         left = {i: jnp.broadcast_to(after[-1 - i], (task.out[i], task.width)) for i in task.out if -1 - i in after}
         return new, (left, [before[i] for i in stacked])
 
@@ -411,7 +413,12 @@ def _accumulators(system: _System) -> set[int]:
 # ---- what a loop is given, and gives ------------------------------------------------------------------------------------
 def _mapped(step: _Step, loop: Loop, columns: Sequence[Array], transposed: bool) -> list[Array]:
     """The images of columns, or with ``transposed`` those of the transpose."""
-    width, dtype, T = columns[0].shape[1], columns[0].dtype, loop.length
+    width, T = columns[0].shape[1], loop.length
+    nought = varying_as(jnp.zeros((), columns[0].dtype), *map(jax.typeof, columns))
+
+    def zeros(n: int) -> Array:
+        return jnp.broadcast_to(nought, (n, width))
+
     inputs = [k for k, moves in enumerate(loop.active) if moves]
     carries = [k for k, moves in enumerate(loop.moving) if moves]
     into, out = loop.op.eqn.invars, loop.op.eqn.outvars
@@ -439,7 +446,6 @@ def _mapped(step: _Step, loop: Loop, columns: Sequence[Array], transposed: bool)
     def of_steps(k: int, m: int) -> Array:
         return jnp.reshape(given_parts[k], (T, m, width))
 
-    zero = {i: jnp.zeros((each_out[i], width), dtype) for i in carries}
     if transposed:
         start = {i: given_parts[i] for i in carries}
         given = {k: of_steps(k, each_out[k]) for k in outputs}
@@ -451,13 +457,13 @@ def _mapped(step: _Step, loop: Loop, columns: Sequence[Array], transposed: bool)
             {k: each_in[k] for k in consts},
             not loop.reverse,
             width,
-            dtype,
+            nought,
         )
     else:
-        start = {i: given_parts.get(i + loop.consts, zero[i]) for i in carries}
+        start = {i: given_parts.get(i + loop.consts, zeros(each_out[i])) for i in carries}
         given = {k: of_steps(k, each_in[k]) for k in slices}
         always = {k: given_parts[k] for k in consts}
-        task = _Task(start, given, always, {k: each_out[k] for k in outputs}, {}, loop.reverse, width, dtype)
+        task = _Task(start, given, always, {k: each_out[k] for k in outputs}, {}, loop.reverse, width, nought)
     answer = _solved(step, task, arranged, T)
     tangents: list[Array] = []
     if transposed:
@@ -465,9 +471,9 @@ def _mapped(step: _Step, loop: Loop, columns: Sequence[Array], transposed: bool)
             if x is None:
                 i = k - loop.consts
                 result = answer.sums[k] if i < 0 else answer.out[k] if k >= loop.after else answer.end.get(i)
-                tangents.append(jnp.zeros((prod(into[k].aval.shape), width), dtype) if result is None else result)
+                tangents.append(zeros(prod(into[k].aval.shape)) if result is None else result)
     else:
         for k, v in enumerate(out):
             result = answer.end.get(k) if k < loop.carried else answer.out[k]
-            tangents.append(jnp.zeros((prod(v.aval.shape), width), dtype) if result is None else result)
+            tangents.append(zeros(prod(v.aval.shape)) if result is None else result)
     return [jnp.reshape(x, (-1, width)) for x in tangents]

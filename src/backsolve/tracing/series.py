@@ -76,6 +76,7 @@ __all__ = [
     "staged",
     "staged_batch",
     "staged_number",
+    "struct",
     "traced",
     "transforms",
     "varying_as",
@@ -151,6 +152,7 @@ _pvary = internal("jax._src.core:pvary")
 _zeros_like_aval = internal("jax._src.ad_util:zeros_like_aval")
 _mutable_arrays = internal("jax._src.core:internal_mutable_array_effect")
 _discharge = internal("jax._src.state.discharge:discharge_state")
+_ManualAxisType: Any = getattr(jax.sharding, "ManualAxisType", None)  # since 0.10
 _linearize = internal("jax.interpreters.ad:linearize")
 _trace = internal("jax.interpreters.partial_eval:trace_to_jaxpr_dynamic")
 _TypedArray = internal("jax._src.literals:TypedNdArray")
@@ -447,9 +449,24 @@ def varying_axes(aval: Any) -> frozenset[str]:
     return getattr(getattr(aval, "mat", None), "varying", frozenset()) if own is None else own
 
 
-def varying_as(x: Any, aval: Any) -> Any:
-    """The same numbers, by their type varying over the axes that this type varies over, inside their ``shard_map``."""
+_VMA = "vma" in signature(jax.ShapeDtypeStruct).parameters  # until 0.9
+
+
+def struct(aval: Any, shape: tuple[int, ...] | None = None) -> Any:
+    """The type of arrays that vary over the axes that this type varies over, of another shape where one is given."""
     axes = varying_axes(aval)
+    make: Any = jax.ShapeDtypeStruct
+    spec: Any = jax.sharding.PartitionSpec
+    varying: dict[str, Any] = {}
+    if axes:
+        varying = {"vma": axes} if _VMA else {"manual_axis_type": _ManualAxisType(varying=axes)}
+        varying["sharding"] = jax.sharding.NamedSharding(aval.sharding.mesh, spec())
+    return make(aval.shape if shape is None else shape, aval.dtype, **varying)
+
+
+def varying_as(x: Any, *avals: Any) -> Any:
+    """The same numbers, by their type varying over the axes that these types vary over, inside their ``shard_map``."""
+    axes = frozenset[str]().union(*map(varying_axes, avals))
     missing = axes and (axes - varying_axes(jax.typeof(x))).intersection(jax.sharding.get_abstract_mesh().manual_axes)
     return _pvary(x, tuple(missing)) if missing else x
 
