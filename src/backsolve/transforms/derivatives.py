@@ -428,7 +428,7 @@ def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> An
     """
 
     def build(args: Any, kwargs: Any) -> tuple[Linearized, Any, bool]:
-        return *_system(fun, args, kwargs, argnums, "jacobian", False, False, False, fold=True), False
+        return *_system(fun, args, kwargs, argnums, "sparsity", False, False, False, fold=True), False
 
     require_shaped(fun, primals)
     return pattern_of(build, primals)
@@ -562,9 +562,10 @@ def _check_input(what: str, i: int, dtype: Any, holomorphic: bool, allow_int: bo
     if not holomorphic and jnp.issubdtype(dtype, np.complexfloating) and what == "forward":
         raise TypeError(f"{what} needs real inputs, but leaf {i} has dtype {dtype}; use holomorphic=True.")
     if not jnp.issubdtype(dtype, np.inexact) and not allow_int:
+        more = "choose other argnums, or pass allow_int=True" if what in ("grad", "jacobian") else "or choose other argnums"
         raise TypeError(
             f"{what} needs real or complex inputs, but leaf {i} of the arguments has dtype {dtype}. "
-            "Convert it with .astype(float), choose other argnums, or pass allow_int=True."
+            f"Convert it with .astype(float), {more}."
         )
 
 
