@@ -1,5 +1,6 @@
 """Slices and reshapes beside einsums: products and sums equal the dense ones, and moving them stores nothing new."""
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from backsolve import SpaceError, hadamard, matrix
 from backsolve.operators import Einsum, Identity, Product, Sum, Zero, einsum
-from backsolve.operators.closed_form import compose
+from backsolve.operators.closed_form import compose, dense_array
 from backsolve.operators.moves import Reshape, Slice, disjoint, side_by_side, split_ends
 from backsolve.testing import check_operator
 
@@ -220,3 +221,28 @@ def test_pieces_that_overlap_or_differ_are_added_up():
     np.testing.assert_array_equal(got, np.arange(16).reshape(4, 4))
     with pytest.raises(SpaceError, match=r"\[2\] against float64\[3\]"):
         matrix([[Slice((30,), (3 * k,), (3 * k + 2,), np.float64).transpose() for k in range(10)]]) @ ([np.ones(3)] * 10)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (2, 3, 4)])
+@pytest.mark.parametrize("both", [False, True], ids=["one side", "both sides"])
+def test_the_array_of_diagonals_in_a_box(shape, both):
+    """The diagonals lie where the box is; beside infinite ones, of one side, are zeros."""
+    d = np.random.default_rng(4).standard_normal(shape)
+    d.flat[1] = 7.0 if both else np.inf
+    starts = tuple(range(len(shape)))
+    large = tuple(n + 2 * k + 1 for k, n in enumerate(shape))
+    place = Slice(large, starts, tuple(n + k for k, n in enumerate(shape)), np.float64).T
+    axes = "ijk"[: len(shape)]
+
+    def array(d, transposed):
+        op = place @ einsum(axes, axes, (d, axes))
+        op = op @ place.T if both else op
+        return dense_array(op.T if transposed else op)
+
+    rows = np.ravel_multi_index(np.ix_(*(k + np.arange(n) for k, n in zip(starts, shape, strict=True))), large).ravel()
+    dense = np.zeros((np.prod(large), np.prod(large) if both else d.size))
+    dense[rows, rows if both else np.arange(d.size)] = d.ravel()
+    with jax.enable_x64(True):
+        for way in (array, jax.jit(array, static_argnums=1)):
+            np.testing.assert_array_equal(np.reshape(way(d, False), dense.shape), dense)
+            np.testing.assert_array_equal(np.reshape(way(d, True), dense.T.shape), dense.T)
