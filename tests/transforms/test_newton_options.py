@@ -147,3 +147,34 @@ def test_a_singular_root_of_moré_garbow_and_hillstrom():
     found = gauss_newton(powell, jnp.array([3.0, -1.0, 0.0, 1.0]))
     np.testing.assert_allclose(found.x, 0, atol=1e-3)
     assert float(jnp.linalg.norm(found.value)) < 1e-6
+
+
+FOUND = {
+    "newton": lambda F, x: newton(F, x).x,
+    "gauss_newton": lambda F, x: gauss_newton(F, x).x,
+    "minimize_newton": lambda F, x: minimize_newton(lambda x: jnp.sum(F(x) ** 2), x).x,
+    "between bounds": lambda F, x: newton(F, x0=x, lower=-2.0, upper=np.full(4, 2.0)).x,
+    "root": lambda F, x: bs.root(F=F, z0=x),
+    "a damped root": lambda F, x: bs.root(F, x, damping=1e-3),
+    "fixed_point": lambda F, x: bs.fixed_point(lambda x: x - F(x) / x.dtype.type(4), x),
+    "by_fixed_point": by_fixed_point,
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_solvers_where_jax_promotes_nothing(name):
+    """Unknowns in single precision beside a solver's own numbers in double; the function still promotes nothing."""
+    x, find = jnp.full(4, 0.5, jnp.float32), FOUND[name]
+    a = jnp.linspace(0.5, 1.5, 4, dtype=jnp.float32)
+    with jax.numpy_dtype_promotion("strict"):
+        found = [find(lambda x: x**3 + x - a, x)]
+        if "root" in name or "fixed" in name:
+            found += [jax.jit(lambda x: find(lambda x: x**3 + x - a, x))(x)]
+            slope = jax.jit(jax.jacrev(lambda a: find(lambda x: x**3 + x - a, x)))(a)
+            np.testing.assert_allclose(slope, np.diag(1 / (3 * found[0] ** 2 + 1)), rtol=1e-4, atol=1e-7)
+        with pytest.raises(ValueError, match="strict"):
+            find(lambda x: x**3 + x - a.astype(float), x)
+    for got in found:
+        assert got.dtype == jnp.float32
+        roots = [np.real(z[abs(z.imag) < 1e-9][0]) for z in (np.roots([1, 0, 1, -float(c)]) for c in a)]
+        np.testing.assert_allclose(got, roots, rtol=1e-5)

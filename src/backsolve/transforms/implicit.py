@@ -32,6 +32,7 @@ from backsolve.transforms.newton import (
     newton,
 )
 from backsolve.transforms.pairs import joined, over_pairs, split
+from backsolve.transforms.promotion import promoting
 from backsolve.transforms.repeated import column_norms, held_step
 from backsolve.transforms.stopping import Stopping
 
@@ -40,6 +41,7 @@ __all__ = ["fixed_point", "root"]
 METHODS = ("iteration", "newton")
 
 
+@promoting
 def root(
     F: Callable[..., Any],
     z0: Any,
@@ -91,6 +93,7 @@ def root(
     return _implicit(F, solver, z0, args, engine, (box.lower, box.upper) if special else ())
 
 
+@promoting
 def fixed_point(
     g: Callable[..., Any],
     z0: Any,
@@ -232,17 +235,11 @@ def _newton_concrete(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: in
     return jax.tree_util.tree_unflatten(structure, zero.x)
 
 
-def _common(unknowns: Leaves) -> Any:
-    """The dtype of all unknowns as one vector."""
-    with jax.numpy_dtype_promotion("standard"):
-        return jnp.result_type(jnp.float16, *unknowns.avals)
-
-
 def _newton_traced(F: Callable[[Any], Any], z0: Any, tol: float, max_steps: int, engine: str) -> Any:
     """`newton` as one loop of JAX, on z as one flat vector."""
     engine = engine if engine in ENGINES else "auto"
     unknowns = Leaves.of(z0)
-    tree, dtype = unknowns.tree_of, _common(unknowns)
+    tree, dtype = unknowns.tree_of, jnp.result_type(jnp.float16, *unknowns.avals)
 
     def value(x: Any) -> Any:
         return flat(F(tree(x)), dtype)
@@ -297,7 +294,7 @@ def _levenberg_traced(F: Callable[[Any], Any], z0: Any, box: Box, tol: float, ma
     solving nonlinear equations with convex constraints*, 2004.
     """
     unknowns = Leaves.of(z0)
-    tree, dtype = unknowns.tree_of, _common(unknowns)
+    tree, dtype = unknowns.tree_of, jnp.result_type(jnp.float16, *unknowns.avals)
     box = box.of_dtype(dtype)
 
     def value(x: Any) -> Any:

@@ -19,6 +19,7 @@ from backsolve.transforms.derivatives import grad
 from backsolve.transforms.history import ConvergenceError, History, Solution
 from backsolve.transforms.pairs import of_pairs, over_pairs, split
 from backsolve.transforms.products import hvp
+from backsolve.transforms.promotion import promoting
 from backsolve.transforms.repeated import Repeated
 from backsolve.transforms.stopping import Stopping
 
@@ -47,6 +48,7 @@ STUCK = "is stuck: no step makes ‖F‖ smaller, but F is not zero here:"
 NOT_FINITE = "is NaN or infinite here. Take another x0."
 
 
+@promoting
 def newton(
     F: Callable[[Any], Any],
     x0: Any,
@@ -136,6 +138,7 @@ def newton(
     return Solution(work.shown(x), work.output(x), history)
 
 
+@promoting
 def minimize_newton(
     f: Callable[[Any], Any],
     x0: Any,
@@ -250,6 +253,7 @@ def minimize_newton(
         stationary = not g[free].any() or (whole and rule.short(d, scale) and _vanishes(rule, x, g, scale, scale, free))
 
 
+@promoting
 def gauss_newton(
     r: Callable[[Any], Any],
     x0: Any,
