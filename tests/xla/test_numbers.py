@@ -93,6 +93,41 @@ def price(z):
     return spot * cdf(d) - strike * jnp.exp(-rate * time) * cdf(d - sigma * jnp.sqrt(time))
 
 
+def written_in_place(z):
+    """Windows, entries and lists of places, some of them twice, written over and read; a matrix filled row by row."""
+    x = jnp.zeros(6).at[0:2].set(z[1:3] * z[0]).at[3].set(z[3]).at[jnp.array([5, -2])].set(z[:2] ** 2)
+    m = (
+        jnp.eye(3)
+        .at[1]
+        .set(jnp.sin(z[:3]))
+        .at[:, 2]
+        .set(z[1:])
+        .at[2, 0]
+        .set(z[0] * z[3])
+        .at[:2, :2]
+        .set(x[:4].reshape(2, 2))
+    )
+    picked = m[jnp.array([[2, 0], [0, 1]])] * m[:, jnp.array([1, 1, 0])][1:]
+    twice = jnp.ones((2, 3)).at[jnp.array([0, 0]), jnp.array([2, 1])].set(m[np.array([0, 2]), np.array([1, 2])])
+    return jnp.concatenate([x, (m @ m).ravel(), picked.ravel(), (twice * z[:3]).ravel()])
+
+
+def out_of_place(z):
+    """Places outside of the array, of which one is dropped, one filled in and one moved to the end."""
+    x = jnp.sin(z).at[jnp.array([1, 9])].set(z[:2] ** 2, mode="drop")
+    return x * x.at[jnp.array([0, 7])].get(mode="fill", fill_value=2.0).sum() + x.at[jnp.array([2, 8])].get(mode="clip")[1]
+
+
+def placed_by_value(z):
+    """A place that is not known while tracing."""
+    return z.at[jnp.argmax(z)].set(z[0] * z[1]) * z[jnp.argmin(z)]
+
+
+def padded(z):
+    """Sums of small windows in large arrays of zeros."""
+    return sum(jnp.pad(z[k : k + 2] * z[-1], (3 * k, 24 - 3 * k)) for k in range(6)) * jnp.pad(z[:2], 12)
+
+
 PROGRAMS = {
     "populations": (populations, 2),
     "oscillator": (oscillator, 2),
@@ -108,6 +143,10 @@ PROGRAMS = {
     "softmax": (jax.nn.softmax, 3),
     "two leaves": (lambda x: {"a": x[0] * x[1:], "b": x[0] ** 2, "c": jnp.arange(2.0)}, 3),
     "the argument": (lambda x: x, 2),
+    "written in place": (written_in_place, 4),
+    "out of place": (out_of_place, 4),
+    "placed by value": (placed_by_value, 4),
+    "padded": (padded, 8),
     "one number": (lambda x: jnp.sum(jnp.sin(x)), 1),
 }
 
@@ -140,7 +179,7 @@ def test_eagerly(name):
     close(jax.vmap(bs.jacobian(f))(X), reference.compiled(jax.vmap(jax.jacfwd(f)))(X))
 
 
-@pytest.mark.parametrize("name", ["oscillator", "chained", "rotated", "reduced", "price", "softmax"])
+@pytest.mark.parametrize("name", ["oscillator", "chained", "rotated", "reduced", "price", "softmax", "written in place"])
 def test_hessians(name):
     f, n = PROGRAMS[name]
     X = points(n)
@@ -205,7 +244,7 @@ def test_half_precision_is_added_up_as_elsewhere():
     np.testing.assert_allclose(ours, theirs, rtol=2e-2)
 
 
-@pytest.mark.parametrize("name", ["populations", "price", "rotated", "partly constant"])
+@pytest.mark.parametrize("name", ["populations", "price", "rotated", "partly constant", "written in place"])
 def test_nan_and_infinity_are_where_jax_has_them(name):
     """Where both of its modes have them, and where neither has them, the numbers."""
     f, n = PROGRAMS[name]
@@ -219,7 +258,7 @@ def test_nan_and_infinity_are_where_jax_has_them(name):
 
 @ON_CPU
 @pytest.mark.skipif(SERIES >= (0, 12), reason="there XLA copies one of the results once more")
-@pytest.mark.parametrize("name", ["populations", "oscillator", "membrane", "rotated"])
+@pytest.mark.parametrize("name", ["populations", "oscillator", "membrane", "rotated", "written in place", "padded"])
 def test_every_loop_is_over_the_points(name):
     """But for the last one, which joins the numbers of each point."""
     f, n = PROGRAMS[name]

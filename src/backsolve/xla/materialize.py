@@ -256,19 +256,23 @@ def _joined_from_numbers(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any
     plain = _as_it_is(jaxpr, consts)
     solving = with_small_solves(jaxpr, consts, arrays)
     small = plain if solving is None else _as_it_is(*solving)
-    if is_small(small.live, jaxpr.outvars):
+    if is_small(small.live, jaxpr.outvars, _known(small)):
         plain = small
         jaxpr, consts, _ = jx.trace(lambda *arrays: in_numbers(plain.jaxpr, plain.live, plain.consts, arrays), arrays)
         atoms = iter(jaxpr.outvars)
         joined = [[next(atoms) for _ in range(prod(aval.shape))] for aval in plain.avals]
         return replace(_as_it_is(jaxpr, consts), arrays=plain.arrays, avals=plain.avals, joined=joined, apart=True)
-    known = {v: c for v, c in zip(jaxpr.constvars, consts, strict=True) if not jx.is_traced(c)}
-    rows_of = numbers_of(plain.live, jaxpr.outvars, known)
+    rows_of = numbers_of(plain.live, jaxpr.outvars, _known(plain))
     if not rows_of:
         return plain
     numbers = [None if jx.is_literal(v) else rows_of.get(v) for v in jaxpr.outvars]
     outputs = [atom for v, several in zip(jaxpr.outvars, numbers, strict=True) for atom in several or [v]]
     return replace(plain, live=_leading_to(outputs, plain.live), outputs=outputs, joined=numbers)
+
+
+def _known(program: _Program) -> dict[Any, Any]:
+    """The constants of a program that are known while tracing."""
+    return {v: c for v, c in zip(program.jaxpr.constvars, program.consts, strict=True) if not jx.is_traced(c)}
 
 
 def _is_written_anyway(eqn: Any) -> bool:
