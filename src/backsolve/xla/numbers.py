@@ -52,6 +52,12 @@ class _Memo(dict[Any, tuple[Any, Sequence[Any]]]):
         self.stage = stage
         self.room = room
 
+    def take(self) -> None:
+        """Make room for one more, or raise."""
+        if self.room <= 0:
+            raise _TooManyError
+        self.room -= 1
+
 
 @dataclass(frozen=True, eq=False)
 class _Unknown:
@@ -318,6 +324,7 @@ def _number(operation: Any, params: Any, dtype: Any, operands: Sequence[Any], me
     name = operation.name
     known = list(map(_is_known, operands))
     if all(known):
+        made.take()
         value = worked_out(name, params, dtype, operands)
         if value is not None:
             return value[()]
@@ -331,7 +338,6 @@ def _number(operation: Any, params: Any, dtype: Any, operands: Sequence[Any], me
     said = [(x.dtype, x.tobytes()) if is_known else id(x) for x, is_known in zip(operands, known, strict=True)]
     key = (name, dtype, *params.items(), *said)
     if key not in memo:
-        if len(memo) >= memo.room:
-            raise _TooManyError
+        memo.take()
         memo[key] = memo.stage(operation, params, dtype, operands), operands
     return memo[key][0]
