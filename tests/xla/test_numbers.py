@@ -112,6 +112,11 @@ def written_in_place(z):
     return jnp.concatenate([x, (m @ m).ravel(), picked.ravel(), (twice * z[:3]).ravel()])
 
 
+def filled(z):
+    """Windows, and an entry."""
+    return jnp.zeros(7).at[0:3].set(z[1:] * z[0]).at[3:6].set(z[:3] * z[3]).at[jnp.array([6])].set(z[3:] * z[2])
+
+
 def out_of_place(z):
     """Places outside of the array, of which one is dropped, one filled in and one moved to the end."""
     x = jnp.sin(z).at[jnp.array([1, 9])].set(z[:2] ** 2, mode="drop")
@@ -144,6 +149,7 @@ PROGRAMS = {
     "two leaves": (lambda x: {"a": x[0] * x[1:], "b": x[0] ** 2, "c": jnp.arange(2.0)}, 3),
     "the argument": (lambda x: x, 2),
     "written in place": (written_in_place, 4),
+    "filled": (filled, 4),
     "out of place": (out_of_place, 4),
     "placed by value": (placed_by_value, 4),
     "padded": (padded, 8),
@@ -258,7 +264,7 @@ def test_nan_and_infinity_are_where_jax_has_them(name):
 
 @ON_CPU
 @pytest.mark.skipif(SERIES >= (0, 12), reason="there XLA copies one of the results once more")
-@pytest.mark.parametrize("name", ["populations", "oscillator", "membrane", "rotated", "written in place", "padded"])
+@pytest.mark.parametrize("name", ["populations", "oscillator", "membrane", "rotated", "filled", "padded"])
 def test_every_loop_is_over_the_points(name):
     """But for the last one, which joins the numbers of each point."""
     f, n = PROGRAMS[name]
