@@ -324,7 +324,7 @@ def _number(operation: Any, params: Any, dtype: Any, operands: Sequence[Any], me
     name = operation.name
     known = list(map(_is_known, operands))
     if all(known):
-        made.take()
+        memo.take()
         value = worked_out(name, params, dtype, operands)
         if value is not None:
             return value[()]
