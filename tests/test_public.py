@@ -47,7 +47,7 @@ def things():
             bs.matrix([[2.0], [0.0]]), bs.matrix([[0, 0], [3.0, 0]]), bs.matrix([[0, 1.0]])
         ),
         "System of 1 source, 6 nodes, 1 output and 8 edges": bs.linearize(f, x),
-        "Plan: 5 nodes to eliminate, 24 multiplications, cost 120 by elimination": bs.plan(f, x),
+        "Plan: 5 nodes to eliminate, 24 multiplications, cost 128 by elimination": bs.plan(f, x),
         "Graph of 3 nodes and 2 edges, 1 source, 1 sink": bs.Graph({("a", "b"): 2, ("b", "c"): 3}),
         "OperatorMatrix of 1 × 1 blocks, 1 entry": bs.jacobian(f, format="operator")(x),
         "OperatorMatrix of 2000 × 2000 blocks, 3,999 entries": bs.bidiagonal([1] * 2000, [2] * 1999),

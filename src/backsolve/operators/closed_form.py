@@ -425,10 +425,7 @@ def _pushed(factors: tuple[LinearOperator, ...]) -> Any:
 
 
 def _diagonals_in_box(box: Slice, op: Einsum) -> Einsum | None:
-    """``box`` ∘ op where all axes of op that the box cuts or places are diagonal: masks say where the diagonals lie then.
-
-    None where others are, or no array says in which library.
-    """
+    """``box`` ∘ op with masks, where axes that the box cuts or places are diagonal; None of others, or without arrays."""
     cuts = [k for k, (a, b, n) in enumerate(zip(box.starts, box.stops, box.shape, strict=True)) if (a, b) != (0, n)]
     labels = [op.out[k] for k in cuts]
     if not op.factors or not all(label in op.into and op.out.count(label) == 1 for label in labels):

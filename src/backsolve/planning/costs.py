@@ -227,8 +227,9 @@ class AbstractAdapter:
         return x.written(tuple(map(sum, zip(before, x.shape, after, strict=True))))
 
     def take(self, x: Any, starts: tuple[int, ...], stops: tuple[int, ...]) -> Any:
-        """A box."""
-        return x.written(tuple(b - a for a, b in zip(starts, stops, strict=True)))
+        """A box; one of a mask is no work of its own."""
+        shape = tuple(b - a for a, b in zip(starts, stops, strict=True))
+        return x.moved(shape) if is_mask(x) else x.written(shape)
 
     def concat(self, arrays: Any, axis: int) -> Any:
         """One after the other."""
