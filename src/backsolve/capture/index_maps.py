@@ -80,18 +80,19 @@ class Window(NamedTuple):
         windows, batches = iter(range(count, count + len(axes))), iter(range(count))
         return entries.transpose([next(windows if j in dims.offset_dims else batches) for j in range(entries.ndim)])
 
-    def candidates(self, indices: Index, known: Index) -> tuple[Index, Index]:
-        """For each place of the result the entry at a window's first position, and all moves of windows from there.
-
-        ``known`` says in which coordinates the indices are; in the others they are 0, and windows move.
-        """
-        free = {axis for axis, there in zip(self.dims.start_index_map, known, strict=True) if not there}
-        return self.entries(indices), _moves(self.shape, [r if axis in free else 0 for axis, r in enumerate(self.reach)])
-
     def traced_entries(self, indices: Any) -> Any:
         """`entries` of traced indices: the window's own gather, on the numbers of the entries."""
         numbers, mode = _entries_of(self.shape).astype(np.int32), Mode.CLIP if self.clip else Mode.FILL_OR_DROP
         return lax.gather(numbers, indices, self.dims, self.sizes, mode=mode, fill_value=_NOWHERE)
+
+
+def _candidates(window: Window, indices: Index, known: Index) -> tuple[Index, Index]:
+    """For each place of the result the entry at a window's first position, and all moves of windows from there.
+
+    ``known`` says in which coordinates the indices are; in the others they are 0, and windows move.
+    """
+    free = {axis for axis, there in zip(window.dims.start_index_map, known, strict=True) if not there}
+    return window.entries(indices), _moves(window.shape, [r if axis in free else 0 for axis, r in enumerate(window.reach)])
 
 
 def index_operator(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
@@ -332,7 +333,7 @@ def gather(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     places, known = _coordinates(indices)
     if known.all():
         return _picking(eqn, k, window.entries(places))
-    return _masked(eqn, k, *window.candidates(places, known), window.traced_entries(indices))
+    return _masked(eqn, k, *_candidates(window, places, known), window.traced_entries(indices))
 
 
 def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = None) -> Sparse | None:
@@ -369,4 +370,4 @@ def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = Non
     if k == 0:
         stays = lax.full((prod(shape),), True).at[entries.reshape(-1)].set(False, mode="drop", wrap_negative_indices=False)
         return _kept(eqn, k, stays)
-    return _masked(eqn, k, *window.candidates(starts, known), entries, placing=True, coef=coef or 1)
+    return _masked(eqn, k, *_candidates(window, starts, known), entries, placing=True, coef=coef or 1)

@@ -316,8 +316,8 @@ def made_by(x: Any) -> tuple[Any, int] | None:
 
 def sparse_implementation(name: str) -> Callable[..., Any]:
     """How JAX evaluates a primitive of its sparse matrices, by others."""
-    found: Callable[..., Any] = internal(f"jax.experimental.sparse.{name.partition('_')[0]}:_{name}_impl")
-    return found
+    implementation: Callable[..., Any] = internal(f"jax.experimental.sparse.{name.partition('_')[0]}:_{name}_impl")
+    return implementation
 
 
 def is_high(eqn: Any) -> bool:
