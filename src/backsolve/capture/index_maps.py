@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jax import lax
@@ -20,6 +20,7 @@ from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_memory
 from backsolve.tracing.jaxpr import Kind, carries_derivatives, record_of
+from backsolve.tracing.windows import NOWHERE, Index, Mode, Window, entries_of, strides
 
 __all__ = [
     "convolved",
@@ -35,55 +36,7 @@ __all__ = [
 ]
 
 
-Index = np.ndarray[Any, Any]
-Mode = lax.GatherScatterMode
-
-_NOWHERE = -1
 LONGEST = 2**24  # places of a cumulative sum that are written down
-
-
-class Window(NamedTuple):
-    """A gather, or a scatter read backwards: which entries of an array of ``shape`` lie in the windows of a result.
-
-    ``clip`` says that windows are pushed inside; otherwise one that is not wholly inside is nowhere.
-    """
-
-    shape: tuple[int, ...]
-    sizes: tuple[int, ...]
-    dims: lax.GatherDimensionNumbers
-    clip: bool
-
-    @property
-    def reach(self) -> tuple[int, ...]:
-        """The largest start of a window inside, for each axis."""
-        return tuple(n - s for n, s in zip(self.shape, self.sizes, strict=True))
-
-    def entries(self, indices: Index) -> Index:
-        """The number of the entry at each place of the result, `_NOWHERE` where there is none."""
-        rank, count, dims = len(self.shape), indices.ndim - 1, self.dims
-        starts = np.zeros((*indices.shape[:-1], rank), np.int64)
-        starts[..., list(dims.start_index_map)] = indices
-        reach = np.array(self.reach, np.int64)
-        if self.clip:
-            starts = np.clip(starts, 0, reach)
-        for axis, along in zip(dims.operand_batching_dims, dims.start_indices_batching_dims, strict=True):
-            steps = np.arange(indices.shape[along])
-            starts[..., axis] = steps.reshape((-1,) + (1,) * (count - along - 1))
-        inside = np.asarray(((starts >= 0) & (starts <= reach)).all(axis=-1))
-        strides = _strides(self.shape)
-        gone = (*dims.collapsed_slice_dims, *dims.operand_batching_dims)
-        axes = [axis for axis in range(rank) if axis not in gone]
-        entries = np.asarray((starts * strides).sum(axis=-1)).reshape((*inside.shape, *(1,) * len(axes)))
-        for i, axis in enumerate(axes):
-            entries = entries + (np.arange(self.sizes[axis]) * strides[axis]).reshape((-1,) + (1,) * (len(axes) - i - 1))
-        entries = np.where(inside.reshape((*inside.shape, *(1,) * len(axes))), entries, _NOWHERE)
-        windows, batches = iter(range(count, count + len(axes))), iter(range(count))
-        return entries.transpose([next(windows if j in dims.offset_dims else batches) for j in range(entries.ndim)])
-
-    def traced_entries(self, indices: Any) -> Any:
-        """`entries` of traced indices: the window's own gather, on the numbers of the entries."""
-        numbers, mode = _entries_of(self.shape).astype(np.int32), Mode.CLIP if self.clip else Mode.FILL_OR_DROP
-        return lax.gather(numbers, indices, self.dims, self.sizes, mode=mode, fill_value=_NOWHERE)
 
 
 def _candidates(window: Window, indices: Index, known: Index) -> tuple[Index, Index]:
@@ -161,19 +114,11 @@ def _masked(eqn: Any, k: int, first: Index, moves: Index, entries: Any, *, placi
     return Sparse(pattern, values if coef == 1 else values.scaled(coef), into, out)
 
 
-def _entries_of(shape: tuple[int, ...]) -> Index:
-    return np.arange(prod(shape)).reshape(shape)
-
-
-def _strides(shape: tuple[int, ...]) -> Index:
-    return np.array([prod(shape[axis + 1 :]) for axis in range(len(shape))], np.int64)
-
-
 def _moves(shape: tuple[int, ...], reach: Sequence[int]) -> Index:
     """The moves of an entry's number when its place moves by 0 … reach along each axis."""
     require_memory(prod(r + 1 for r in reach), 8, "a traced index")
     total = np.zeros(1, np.int64)
-    for r, stride in zip(reach, _strides(shape), strict=True):
+    for r, stride in zip(reach, strides(shape), strict=True):
         total = (total[:, None] + np.arange(r + 1) * stride).reshape(-1)
     return total
 
@@ -187,9 +132,9 @@ def moved(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     inputs: list[Any] = []
     for number, (v, x) in enumerate(zip(eqn.invars, operands, strict=True)):
         if number == k:
-            inputs.append(_entries_of(tuple(v.aval.shape)))
+            inputs.append(entries_of(tuple(v.aval.shape)))
         else:
-            inputs.append(np.broadcast_to(_NOWHERE, v.aval.shape) if carries_derivatives(v.aval) else known_value(x))
+            inputs.append(np.broadcast_to(NOWHERE, v.aval.shape) if carries_derivatives(v.aval) else known_value(x))
     if evaluate is None or any(x is None for x in inputs):
         return None
     entries = evaluate(eqn.params, *inputs)
@@ -209,7 +154,7 @@ def windows(params: dict[str, Any], into: tuple[int, ...], out: tuple[int, ...])
     axes = len(into)
     params = {"base_dilation": (1,) * axes, "window_dilation": (1,) * axes} | params
     config = [(low, high, base - 1) for (low, high), base in zip(params["padding"], params["base_dilation"], strict=True)]
-    entries = padded(config, _entries_of(into), np.array(_NOWHERE))
+    entries = padded(config, entries_of(into), np.array(NOWHERE))
     steps, spread, whole = params["window_strides"], params["window_dilation"], tuple(map(slice, out))
     rows, cols = [], []
     for offset in product(*map(range, params["window_dimensions"])):
@@ -230,11 +175,11 @@ def convolved(eqn: Any, k: int) -> Pattern | None:
         return None
     shapes = [tuple(v.aval.shape) for v in (*eqn.invars, *eqn.outvars)]
     array, kernel, out = (
-        _entries_of(shape).transpose(spec) for shape, spec in zip(shapes, (dims.lhs_spec, dims.rhs_spec, dims.out_spec))
+        entries_of(shape).transpose(spec) for shape, spec in zip(shapes, (dims.lhs_spec, dims.rhs_spec, dims.out_spec))
     )
     widths = zip(params["padding"], params["lhs_dilation"], strict=True)
     config = [(0, 0, 0), (0, 0, 0), *((low, high, dilation - 1) for (low, high), dilation in widths)]
-    array = padded(config, array, np.array(_NOWHERE))
+    array = padded(config, array, np.array(NOWHERE))
     groups, (features, each) = params["feature_group_count"], kernel.shape[:2]
     own = np.arange(features)[:, None] // max(features // max(groups, 1), 1) * each + np.arange(each)
     rows, cols = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
@@ -254,7 +199,7 @@ def running_sum(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     """A cumulative sum along one axis: a triangle of ones.  None where it is so long that nobody would want them all."""
     into, out = _spaces(eqn, k)
     axis, reverse = eqn.params["axis"], eqn.params["reverse"]
-    entries = np.moveaxis(_entries_of(into.shape or ()), axis, -1)
+    entries = np.moveaxis(entries_of(into.shape or ()), axis, -1)
     n = entries.shape[-1]
     if into.size * (n + 1) // 2 > LONGEST:
         return None
@@ -284,11 +229,11 @@ def _box(shape: tuple[int, ...], sizes: tuple[int, ...], starts: Sequence[Any]) 
     values = [_known_start(start) for start in starts]
     reach = [n - s for n, s in zip(shape, sizes, strict=True)]
     corner = [0 if v is None else min(max(v, 0), r) for v, r in zip(values, reach, strict=True)]
-    entries = _entries_of(shape)[tuple(slice(c, c + s) for c, s in zip(corner, sizes, strict=True))]
+    entries = entries_of(shape)[tuple(slice(c, c + s) for c, s in zip(corner, sizes, strict=True))]
     moves = _moves(shape, [r if v is None else 0 for v, r in zip(values, reach, strict=True)])
     if moves.size == 1:
         return entries, moves, None
-    numbers = _entries_of(shape).astype(np.int32)
+    numbers = entries_of(shape).astype(np.int32)
     return entries, moves, lax.dynamic_slice(numbers, starts, sizes, allow_negative_indices=False)
 
 
@@ -314,7 +259,7 @@ def dynamic_update_slice(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse:
 def _without(shape: tuple[int, ...], overwritten: Index) -> Index:
     entries = np.arange(prod(shape))
     overwritten = overwritten.reshape(-1)
-    entries[overwritten[overwritten >= 0]] = _NOWHERE
+    entries[overwritten[overwritten >= 0]] = NOWHERE
     return entries
 
 
@@ -346,7 +291,7 @@ def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = Non
         return None
     shape, _, updates = (tuple(v.aval.shape) for v in eqn.invars)
     if k == 0 and adds:
-        return _picking(eqn, k, _entries_of(shape))
+        return _picking(eqn, k, entries_of(shape))
     if indices is None:
         return None
     dims = params["dimension_numbers"]
