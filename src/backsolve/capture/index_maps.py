@@ -20,7 +20,7 @@ from backsolve.sparse.lazy_values import LazyValues
 from backsolve.sparse.operator import Sparse
 from backsolve.sparse.pattern import Pattern, diagonal, from_entries, require_memory
 from backsolve.tracing.jaxpr import Kind, carries_derivatives, record_of
-from backsolve.tracing.windows import NOWHERE, Index, Mode, Window, entries_of, strides
+from backsolve.tracing.windows import NOWHERE, Index, Window, entries_of, strides, window_of
 
 __all__ = [
     "convolved",
@@ -270,11 +270,9 @@ def _kept(eqn: Any, k: int, mask: Any) -> Sparse:
 
 def gather(eqn: Any, k: int, operands: Sequence[Any]) -> Sparse | None:
     """Windows of an array, at the places that indices name."""
-    params, indices = eqn.params, operands[1]
-    if params["mode"] == Mode.ONE_HOT or indices is None:
+    indices, window = operands[1], window_of(eqn)
+    if window is None or indices is None:
         return None
-    shape, clip = tuple(eqn.invars[0].aval.shape), params["mode"] != Mode.FILL_OR_DROP
-    window = Window(shape, tuple(params["slice_sizes"]), params["dimension_numbers"], clip)
     places, known = _coordinates(indices)
     if known.all():
         return _picking(eqn, k, window.entries(places))
@@ -286,23 +284,14 @@ def scatter(eqn: Any, k: int, operands: Sequence[Any], *, coef: int | None = Non
 
     Operands are the array, the indices, the updates.
     """
-    params, indices, adds = eqn.params, operands[1], coef is not None
-    if params["mode"] == Mode.ONE_HOT:
+    params, indices, adds, window = eqn.params, operands[1], coef is not None, window_of(eqn)
+    if window is None:
         return None
-    shape, _, updates = (tuple(v.aval.shape) for v in eqn.invars)
+    shape = window.shape
     if k == 0 and adds:
         return _picking(eqn, k, entries_of(shape))
     if indices is None:
         return None
-    dims = params["dimension_numbers"]
-    absent = (*dims.inserted_window_dims, *dims.operand_batching_dims)
-    extents = iter([updates[axis] for axis in dims.update_window_dims])
-    backwards = lax.GatherDimensionNumbers(
-        dims.update_window_dims, dims.inserted_window_dims, dims.scatter_dims_to_operand_dims,
-        dims.operand_batching_dims, dims.scatter_indices_batching_dims,
-    )  # fmt: skip
-    sizes = tuple(1 if axis in absent else next(extents) for axis in range(len(shape)))
-    window = Window(shape, sizes, backwards, params["mode"] == Mode.CLIP)
     starts, known = _coordinates(indices)
     if known.all():
         places = window.entries(starts)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import lax
 
-__all__ = ["NOWHERE", "Index", "Mode", "Window", "entries_of", "strides"]
+__all__ = ["NOWHERE", "Index", "Mode", "Window", "entries_of", "strides", "window_of"]
 
 Index = np.ndarray[Any, Any]
 Mode = lax.GatherScatterMode
@@ -57,6 +57,23 @@ class Window(NamedTuple):
         """`entries` of traced indices: the window's own gather, on the numbers of the entries."""
         numbers, mode = entries_of(self.shape).astype(np.int32), Mode.CLIP if self.clip else Mode.FILL_OR_DROP
         return lax.gather(numbers, indices, self.dims, self.sizes, mode=mode, fill_value=NOWHERE)
+
+
+def window_of(eqn: Any) -> Window | None:
+    """The windows of a gather, or of any scatter; None where the mode is another than clipping, filling or a promise."""
+    params, dims, shape = eqn.params, eqn.params["dimension_numbers"], tuple(eqn.invars[0].aval.shape)
+    if params["mode"] == Mode.ONE_HOT:
+        return None
+    if isinstance(dims, lax.GatherDimensionNumbers):
+        return Window(shape, tuple(params["slice_sizes"]), dims, params["mode"] != Mode.FILL_OR_DROP)
+    absent = (*dims.inserted_window_dims, *dims.operand_batching_dims)
+    extents = iter([eqn.invars[2].aval.shape[axis] for axis in dims.update_window_dims])
+    backwards = lax.GatherDimensionNumbers(
+        dims.update_window_dims, dims.inserted_window_dims, dims.scatter_dims_to_operand_dims,
+        dims.operand_batching_dims, dims.scatter_indices_batching_dims,
+    )  # fmt: skip
+    sizes = tuple(1 if axis in absent else next(extents) for axis in range(len(shape)))
+    return Window(shape, sizes, backwards, params["mode"] == Mode.CLIP)
 
 
 def entries_of(shape: tuple[int, ...]) -> Index:

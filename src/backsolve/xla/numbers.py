@@ -23,6 +23,7 @@ from jax import lax
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of, record_of
 from backsolve.tracing.series import MUL_PARAMS, is_spread, staged_number
+from backsolve.tracing.windows import window_of
 
 __all__ = ["FOLDED", "FULL", "HALF", "in_numbers", "is_array", "is_small", "worked_out"]
 
@@ -55,7 +56,7 @@ class _Memo(dict[Any, tuple[Any, Sequence[Any]]]):
     def take(self) -> None:
         """Make room for one more, or raise."""
         if self.room <= 0:
-            raise _TooManyError
+            raise _UnfitError
         self.room -= 1
 
 
@@ -66,30 +67,26 @@ class _Unknown:
     dtype: Any
 
 
-class _TooManyError(Exception):
-    """There is no room for another number."""
+class _UnfitError(Exception):
+    """There is no room for another number, or a place is not known."""
 
 
 def is_small(live: Sequence[Any], outputs: Sequence[Any], consts: Mapping[Any, Any]) -> bool:
     """Whether a program of these equations is worth taking apart: small arrays, and of nothing but operations on entries.
 
     ``consts`` are the values of its constants that are known while tracing.  Where all operations are too many, those on
-    known zeros and ones, and repeated ones, are left out: the program is gone through without making any number.
+    known zeros and ones, and repeated ones, are left out, and where something is read or written at places, these have to be
+    known: the program is gone through without making any number.
     """
-    work = 0
+    work, room, at_places = 0, _EACH * len(live), False
     if not all(map(_is_small_array, outputs)):
         return False
-    known = dict(consts)
     for eqn in live:
-        if not all(map(_is_small_array, (*eqn.invars, *eqn.outvars))) or eqn.effects:
+        if not all(map(_is_small_array, (*eqn.invars, *eqn.outvars))) or eqn.effects or (count := _count(eqn)) is None:
             return False
-        count = _count(eqn) if eqn.primitive not in _AT_PLACES else _count_at_places(eqn, known)
-        if count is None:
-            return False
-        _note(eqn, known)
         work += count
-    room = _EACH * len(live)
-    return work <= room or _fits(live, consts, room)
+        at_places |= eqn.primitive in _AT_PLACES
+    return (work <= room and not at_places) or _fits(live, consts, room)
 
 
 def _fits(live: Sequence[Any], consts: Mapping[Any, Any], room: int) -> bool:
@@ -102,75 +99,31 @@ def _fits(live: Sequence[Any], consts: Mapping[Any, Any], room: int) -> bool:
 
     try:
         _gone_through(live, given, _Memo(lambda operation, params, dtype, operands: _Unknown(dtype), room))
-    except _TooManyError:
+    except _UnfitError:
         return False
     return True
 
 
-def _note(eqn: Any, known: dict[Any, Any]) -> None:
-    """Among what is ``known`` while tracing, the indices that an equation works out of others."""
-    if len(eqn.outvars) != 1 or eqn.outvars[0].aval.dtype.kind not in "iub":
-        return
-    if all(jx.is_literal(v) or v in known for v in eqn.invars):
-        operands = [jx.literal_value(v) if jx.is_literal(v) else known[v] for v in eqn.invars]
-        value = worked_out(eqn.primitive.name, eqn.params, eqn.outvars[0].aval.dtype, operands)
-        if value is not None:
-            known[eqn.outvars[0]] = value
-
-
-def _count_at_places(eqn: Any, known: Mapping[Any, Any]) -> int | None:
-    """None, where the places are not known, or outside of the array."""
-    indices = eqn.invars[1]
-    places = jx.literal_value(indices) if jx.is_literal(indices) else known.get(indices)
-    shapes = [v.aval.shape for v in (eqn.invars[0], *eqn.invars[2:])]
-    if places is None or 0 in (np.size(places), *map(prod, shapes)) or eqn.outvars[0].aval.dtype in HALF:
-        return None
-    if _windows(eqn, np.asarray(places), *shapes) is None:
-        return None
-    return prod(shapes[-1]) if eqn.primitive is lax.scatter_add_p else 0
-
-
-def _windows(
-    eqn: Any, indices: Any, shape: tuple[int, ...], updates: tuple[int, ...] = ()
-) -> list[tuple[slice, ...]] | None:
-    """The window that each index of a gather or a scatter names; None where one leaves the array."""
-    dims = eqn.params["dimension_numbers"]
-    if dims.operand_batching_dims:
-        return None
-    if eqn.primitive is lax.gather_p:
-        axes, sizes = dims.start_index_map, eqn.params["slice_sizes"]
-    else:
-        axes, window = dims.scatter_dims_to_operand_dims, iter([updates[k] for k in dims.update_window_dims])
-        sizes = [1 if k in dims.inserted_window_dims else next(window) for k in range(len(shape))]
-    starts = np.zeros((*indices.shape[:-1], len(shape)), int)
-    starts[..., list(axes)] = indices
-    if (starts < 0).any() or (starts + np.asarray(sizes, int) > shape).any():
-        return None
-    return [tuple(slice(s, s + n) for s, n in zip(start, sizes, strict=True)) for start in starts.reshape(-1, len(shape))]
-
-
 def _at_places(eqn: Any, memo: _Memo, x: Numbers, indices: Numbers, updates: Numbers | None = None) -> Numbers:
-    """A gather, or a scatter: one update after the other, as XLA's loop does."""
-    places, dims = indices.astype(int), eqn.params["dimension_numbers"]
-    windows = _windows(eqn, places, x.shape, () if updates is None else updates.shape)
-    assert windows is not None  # `is_small` has asked
-    batch = indices.shape[:-1]
+    """A gather, or a scatter: one update after the other."""
+    window = window_of(eqn)
+    if window is None or not all(map(_is_known, indices.flat)):
+        raise _UnfitError
+    places = window.entries(indices.astype(int)).ravel()
+    if (places < 0).any():  # filled in, or dropped
+        raise _UnfitError
+    numbers = x.ravel()
     if updates is None:
-        sizes = tuple(n for k, n in enumerate(eqn.params["slice_sizes"]) if k not in dims.collapsed_slice_dims)
-        flat = np.empty((len(windows), prod(sizes)), object)
-        for k, window in enumerate(windows):
-            flat[k] = x[window].ravel()
-        offsets = dims.offset_dims
-        return np.moveaxis(flat.reshape((*batch, *sizes)), range(len(batch), len(batch) + len(sizes)), offsets)
-    out, inner = x.copy(), dims.update_window_dims
-    front = np.moveaxis(updates, inner, range(updates.ndim - len(inner), updates.ndim))
-    for window, update in zip(windows, front.reshape(len(windows), -1), strict=True):
-        before, after = out[window], list(update)
-        if eqn.primitive is lax.scatter_add_p:
-            pairs = zip(before.ravel(), after, strict=True)
-            after = [_number(lax.add_p, {}, eqn.outvars[0].aval.dtype, pair, memo) for pair in pairs]
-        out[window] = _array(after, before.shape)
-    return out
+        return _array(list(numbers[places]), eqn.outvars[0].aval.shape)
+    if eqn.primitive is lax.scatter_p and np.unique(places).size < places.size:
+        raise _UnfitError  # which of two updates of one entry stays is the machine's choice
+    out = list(numbers)
+    for place, update in zip(places.tolist(), updates.ravel(), strict=True):
+        if eqn.primitive is lax.scatter_p:
+            out[place] = update
+        else:
+            out[place] = _number(lax.add_p, {}, eqn.outvars[0].aval.dtype, (out[place], update), memo)
+    return _array(out, x.shape)
 
 
 def is_array(atom: Any) -> bool:
@@ -190,6 +143,8 @@ def _count(eqn: Any) -> int | None:
     kind = kind_of(name)
     if kind in _MOVES or name == "iota":
         return None if record_of(name).evaluate is None else 0
+    if eqn.primitive in _AT_PLACES:
+        return None if eqn.primitive is lax.scatter_add_p and eqn.outvars[0].aval.dtype in HALF else 0
     if len(eqn.outvars) != 1:
         return None
     out = eqn.outvars[0].aval
