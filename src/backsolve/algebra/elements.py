@@ -155,6 +155,8 @@ def add(a: Any, b: Any) -> Any:
 
     Raises `AlgebraError` where the elements offer no sum, and whatever error their own ``+`` raises for bad shapes.
     """
+    if type(a) is type(b) is np.ndarray and a.shape == b.shape:
+        return arrays.add(a, b)
     if is_zero(a) and not _acts(b):
         return b
     if is_zero(b) and not _acts(a):
@@ -242,7 +244,8 @@ def subtract(a: Any, b: Any) -> Any:
 
 def transpose(a: Any) -> Any:
     """Return the transpose of a: its ``.T`` where it has one; scalars and symbols are their own."""
-    return a.T if hasattr(a, "T") else a
+    transposed = getattr(a, "T", None)
+    return a if transposed is None else transposed
 
 
 def adjoint(a: Any) -> Any:

@@ -246,12 +246,16 @@ class OperatorMatrix(Measured, FlatMatrix, Showable):
         """The entries of row i as (column, element), by column."""
         if self._rows is None:
             rows: list[list[tuple[int, Any]]] = [[] for _ in range(self.shape[0])]
-            for (k, j), element in self.entries.items():
+            for (k, j), element in self._placed():
                 rows[k].append((j, element))
             for entries in rows:
-                entries.sort(key=lambda pair: pair[0])
+                if len(entries) > 1:
+                    entries.sort(key=_column)
             self._rows = rows
         return self._rows[i]
+
+    def _placed(self) -> Iterable[tuple[tuple[int, int], Any]]:
+        return self.entries.items()
 
     def layout(self, i: int) -> Any:
         """How the blocks of row i are spread over devices, None where their type does not say."""
@@ -268,12 +272,10 @@ class OperatorMatrix(Measured, FlatMatrix, Showable):
 
     def _flipped(self, function: Callable[[Any], Any]) -> OperatorMatrix:
         if self._complement is not None:
-            return self._complement._flipped(function)._identity_minus()
+            return _Complement(self._complement._flipped(function))
         if self.numeric is not None and function is algebra.transpose:
             return OperatorMatrix({}, self.shape[::-1], numeric=self.numeric.transposed())
-        entries = {(j, i): function(element) for (i, j), element in self.entries.items()}
-        names = self.names if self.shape[0] == self.shape[1] else None
-        return OperatorMatrix(entries, self.shape[::-1], self.col_spaces, self.row_spaces, names=names)
+        return _Flipped(self, function)
 
     @property
     def T(self) -> OperatorMatrix:
@@ -443,10 +445,13 @@ class OperatorMatrix(Measured, FlatMatrix, Showable):
     def compiled(self, diagonal: Sequence[Any] | None, b: Any) -> Any:
         """The solution by SciPy where matrix and right-hand side are floating-point numbers throughout, else None."""
         if self.numeric is None:
-            if not all_float(self.entries.values()) or (diagonal is not None and not all_float(diagonal)):
+            if not self._all_float() or (diagonal is not None and not all_float(diagonal)):
                 return None
             self.numeric = NumericMatrix.from_entries(self.entries, self.shape)
         return self.numeric.substitute(diagonal, b, lambda: topological_order(self.shape[0], self.row, self.name))
+
+    def _all_float(self) -> bool:
+        return all_float(self.entries.values())
 
     def _check_blocks(self, blocks: Sequence[Any], spaces: Sequence[Space], word: str) -> None:
         for i, (block, space) in enumerate(zip(blocks, spaces, strict=True)):
@@ -506,6 +511,35 @@ class _Complement(OperatorMatrix):
             ones: Entries = {(i, i): Identity(space) for i, space in enumerate(N.row_spaces)}
             self._entries = ones | {place: algebra.negate(element) for place, element in N.entries.items()}
         return self._entries
+
+
+class _Flipped(OperatorMatrix):
+    """The transpose of A, or its conjugate transpose: substitution goes through its rows once, and needs no entries."""
+
+    def __init__(self, A: OperatorMatrix, function: Callable[[Any], Any]) -> None:
+        names = A.names if A.shape[0] == A.shape[1] else None
+        super().__init__({}, A.shape[::-1], A.col_spaces, A.row_spaces, names=names)
+        self._entries = None
+        self._flipped_from, self._function = A, function
+
+    @property
+    def entries(self) -> Entries:
+        if self._entries is None:
+            self._entries = dict(self._placed())
+        return self._entries
+
+    def _placed(self) -> Iterable[tuple[tuple[int, int], Any]]:
+        if self._entries is not None:
+            return self._entries.items()
+        function = self._function
+        return (((j, i), function(element)) for (i, j), element in self._flipped_from.entries.items())
+
+    def _all_float(self) -> bool:
+        return self._flipped_from._all_float()
+
+
+def _column(pair: tuple[int, Any]) -> int:
+    return pair[0]
 
 
 def _is_place(place: Any) -> bool:

@@ -102,7 +102,12 @@ class SharedProducts:
 
     def multiply(self, element: Any, block: Any) -> Any:
         """element · block, as `backsolve.algebra.multiply` gives it."""
-        k = element.first_entrywise() if isinstance(block, np.ndarray) and isinstance(element, Einsum) else None
+        if not (isinstance(block, np.ndarray) and isinstance(element, Einsum)):
+            return multiply(element, block)
+        product = element.at_once(block)
+        if product is not None:
+            return product
+        k = element.first_entrywise()
         if k is None or not element.accepts(block):
             return multiply(element, block)
         factor = element.factors[k].array

@@ -129,15 +129,19 @@ class Einsum(LinearOperator):
         shape = getattr(x, "shape", None)
         if not isinstance(shape, tuple) or len(shape) != len(self.into):
             return False
-        sizes = self.sizes
-        for n, label in zip(shape, self.into, strict=True):
-            if sizes[label] != n:
+        sizes, into = self.sizes, self.into
+        for n, label in zip(shape, into):  # noqa: B905 -- as many; asking again takes as long as the loop
+            known = sizes[label]
+            if known != n and (known is not None or into.count(label) > 1):
                 return False
         own, dtype = self.dtypes[0], x.dtype
         return bool(dtype == own) if own is not None else getattr(dtype, "kind", "") != "O"
 
     def apply(self, x: Any) -> Any:
         factors, out, into = self.factors, self.out, self.into
+        y = self.at_once(x) if len(factors) == 1 else None
+        if y is not None:
+            return y
         if len(factors) == 1 and out == into == factors[0].labels:  # the plain Hadamard product
             if isinstance(factors[0], Reciprocal):
                 return self._scaled(divide(x, factors[0].divisor))
@@ -148,6 +152,45 @@ class Einsum(LinearOperator):
         else:
             y = self._finish(*contract_all(x, into, _shown(factors, out), out, self.sizes), x)
         return self._scaled(y)
+
+    def at_once(self, x: Any) -> Any:
+        """The image of x where it is one entrywise or one matrix product of two NumPy arrays of numbers, else None.
+
+        The blocks of a graph may be as small as it has many edges: an edge costs a look at its labels, not an analysis.
+        """
+        factor = self.factors[0] if len(self.factors) == 1 else None
+        if type(x) is not np.ndarray or type(factor) is not Factor or type(self.coef) is not int or self.coef != 1:
+            return None
+        a, labels, dtype = factor[0], factor[1], x.dtype
+        into, out, (own, wanted) = self.into, self.out, self.dtypes
+        if type(a) is not np.ndarray or a.dtype is not dtype or dtype.kind not in "fc":
+            return None
+        if (own is not None and own != dtype) or (wanted is not None and wanted != dtype):
+            return None
+        if labels == into == out:
+            return a * x if a.shape == x.shape else None
+        if len(labels) != 2 or labels[0] == labels[1] or x.ndim != len(into) or len(out) != len(into):
+            return None
+        if len(into) == 1:  # a matrix and a vector
+            kept, summed, produced = None, into[0], out[0]
+        elif len(into) == 2 and into[1] == out[1]:  # a matrix from the left
+            kept, summed, produced = 1, into[0], out[0]
+        elif len(into) == 2 and into[0] == out[0]:  # one from the right
+            kept, summed, produced = 0, into[1], out[1]
+        else:
+            return None
+        if labels == (produced, summed):
+            A = a
+        elif labels == (summed, produced):
+            A = a.T
+        else:
+            return None
+        if kept is None:
+            return A @ x if A.shape[1] == len(x) else None
+        label, size = into[kept], x.shape[kept]
+        if label in labels or self.sizes[label] not in (None, size) or A.shape[1] != x.shape[1 - kept]:
+            return None
+        return A @ x if kept else x @ A.T
 
     def _scaled(self, y: Any) -> Any:
         return self._cast(y if self.coef == 1 else scale(self.coef, y))
