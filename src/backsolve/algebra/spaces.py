@@ -144,15 +144,19 @@ def unify(a: Space, b: Space, what: str | Callable[[], str] = "the spaces", reme
 
     Raises `SpaceError`, naming ``what`` (a function is called only then) and both spaces, where they differ.
     """
-    if a is b or b == ANY:
+    if a is b or b is ANY:
         return a
-    if a == ANY:
+    if a is ANY:
         return b
     if isinstance(a, ArraySpace) and isinstance(b, ArraySpace):
-        shape = _unify_shapes(a.shape, b.shape)
+        shape = a.shape if a.shape == b.shape else _unify_shapes(a.shape, b.shape)
+        if shape is a.shape and a.dtype == b.dtype and (a.layout is not None or b.layout is None):
+            return a
         if shape is not _CLASH and (a.dtype is None or b.dtype is None or a.dtype == b.dtype):
             layout = b.layout if a.layout is None else a.layout
             return ArraySpace(shape, b.dtype if a.dtype is None else a.dtype, layout)
+    elif a == ANY or b == ANY:
+        return b if a == ANY else a
     elif isinstance(a, TupleSpace) and isinstance(b, TupleSpace) and len(a.parts) == len(b.parts):
         return TupleSpace(tuple(unify(p, q, what, remedy) for p, q in zip(a.parts, b.parts, strict=True)))
     name = what if isinstance(what, str) else what()

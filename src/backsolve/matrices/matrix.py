@@ -99,9 +99,13 @@ def unify_spaces(entries: Entries, rows: list[Space], cols: list[Space]) -> None
         i, j = place
         element = entries[place]
         codomain, domain = element_spaces(element)
-        in_row, in_col = partial(_entry, "row", i, place, element), partial(_entry, "column", j, place, element)
-        row_space = unify(rows[i], codomain, in_row, "Elements of one row have one codomain.")
-        col_space = unify(cols[j], domain, in_col, "Elements of one column have one domain.")
+        try:
+            row_space, col_space = unify(rows[i], codomain), unify(cols[j], domain)
+        except SpaceError:
+            in_row, in_col = partial(_entry, "row", i, place, element), partial(_entry, "column", j, place, element)
+            unify(rows[i], codomain, in_row, "Elements of one row have one codomain.")
+            unify(cols[j], domain, in_col, "Elements of one column have one domain.")
+            raise
         if isinstance(element, LinearOperator) and (codomain != row_space or domain != col_space):
             refined = element.refine(col_space, row_space)
             entries[place] = refined

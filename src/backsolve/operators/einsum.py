@@ -130,7 +130,7 @@ class Einsum(LinearOperator):
         if not isinstance(shape, tuple) or len(shape) != len(self.into):
             return False
         sizes, into = self.sizes, self.into
-        for n, label in zip(shape, into):  # noqa: B905 -- as many; asking again takes as long as the loop
+        for n, label in zip(shape, into):
             known = sizes[label]
             if known != n and (known is not None or into.count(label) > 1):
                 return False
@@ -211,7 +211,11 @@ class Einsum(LinearOperator):
 
     def apply_rest(self, k: int, x: Any) -> Any:
         """The image of an array whose product with factor k is x."""
-        rest = _shown(self.factors[:k] + self.factors[k + 1 :], self.out)
+        others = self.factors[:k] + self.factors[k + 1 :]
+        y = Einsum(others, self.out, self.into, self.sizes).at_once(x)
+        if y is not None:
+            return self._scaled(y)
+        rest = _shown(others, self.out)
         return self._scaled(self._finish(*contract_all(x, self.into, rest, self.out, self.sizes), x))
 
     def _finish(self, y: Any, labels: Labels, x: Any) -> Any:

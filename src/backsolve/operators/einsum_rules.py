@@ -59,6 +59,9 @@ def unified(pairs: Iterable[tuple[int, int]]) -> Callable[[int], int]:
         return label
 
     for p, q in pairs:
+        if p not in less and q not in less and p != q:
+            less[max(p, q)] = min(p, q)
+            continue
         low, high = sorted((find(p), find(q)))
         if low != high:
             less[high] = low
@@ -74,24 +77,25 @@ def compose_einsums(a: Einsum, b: Einsum) -> Einsum | None:
         return _compose_diagonals(a, b)
     shift = max((*a.sizes, -1)) + 1
     find = unified(zip(a.into, (k + shift for k in b.out), strict=True))
+    own = {label: find(label) for label in a.sizes}
+    inner = {label: find(label + shift) for label in b.sizes}
     sizes: Sizes = {}
-    for label, n in (*a.sizes.items(), *((label + shift, n) for label, n in b.sizes.items())):
-        root = find(label)
+    for root, n in (*zip(own.values(), a.sizes.values(), strict=True), *zip(inner.values(), b.sizes.values(), strict=True)):
         known = sizes.get(root)
         if known is not None and n is not None and known != n:
             raise SpaceError(f"cannot compose {a!r} with {b!r}: one axis has size {known} and {n}.")
         sizes[root] = n if known is None else known
-    factors = [renamed(f, [find(k) for k in f.labels]) for f in a.factors]
-    factors += [renamed(f, [find(k + shift) for k in f.labels]) for f in b.factors]
-    out = tuple(find(k) for k in a.out)
-    into = tuple(find(k + shift) for k in b.into)
+    factors = [renamed(f, [own[k] for k in f.labels]) for f in a.factors]
+    factors += [renamed(f, [inner[k] for k in f.labels]) for f in b.factors]
+    out = tuple([own[k] for k in a.out])
+    into = tuple([inner[k] for k in b.into])
     coef = a.coef * b.coef
     used = {*out, *into}.union(*(f.labels for f in factors))
     for label in set(sizes) - used:  # summed over nothing: a factor of the axis's size
         n = sizes.pop(label)
         if n is None:
             return None
-        if label in {find(p) for p in a.into}:
+        if label in {own[p] for p in a.into}:
             coef = coef * n
     merged = contract_pairs(factors, {*out, *into})
     axes = {*out, *into}.union(*(f.labels for f in merged))
@@ -203,7 +207,7 @@ def contract_pairs(factors: list[Factor], outer: set[int]) -> list[Factor]:
     Another is multiplied with derivatives, where there are any, and not with the program's own arrays, of which that would
     be a copy.
     """
-    factors = _summed_alone(factors, outer)
+    factors = factors if all(outer.issuperset(f.labels) for f in factors) else _summed_alone(factors, outer)
     while True:
         best: tuple[tuple[bool, bool, int], int, int, Labels] | None = None
         for i, j in combinations(range(len(factors)), 2):
