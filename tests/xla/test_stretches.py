@@ -148,3 +148,34 @@ def test_a_filter():
     want = jax.jit(jax.hessian(model.function))(x)
     assert_close(H(x).todense(), want)
     assert_close(jax.jit(jax.vmap(lambda x: H(x).todense()))(x[None])[0], want)
+
+
+def lines(count, seed=0):
+    """A program of numbers, line by line, in which each reads two of those before it."""
+    drawn = np.random.default_rng(seed).integers(0, 8, (count, 3))
+
+    def function(x):
+        v = [x[i] for i in range(8)]
+        for k, (i, a, b) in enumerate(drawn):
+            v[i] = jnp.sin(v[a]) * v[b] if k % 3 else 0.5 * v[a] + jnp.where(v[b] > 0.3, v[b], -v[i])
+        return jnp.stack(v)
+
+    return function
+
+
+@pytest.mark.parametrize(("count", "seed", "dtype"), [(60, 0, np.float64), (60, 1, np.float64), (30, 2, np.float32)])
+def test_a_long_program_of_numbers_is_that_of_jax(count, seed, dtype):
+    function, points = lines(count, seed), normal(6, 8).astype(dtype)
+    by_jax = jax.jit(jax.vmap(jax.jacfwd(lines(count, seed))))(jnp.asarray(points, np.float64))
+    sparse = jax.jit(lambda x: bs.jacobian(function, format="sparse")(x).todense())
+    for ours in (jax.jit(bs.jacobian(function)), jax.jit(bs.jacobian(function, order="reverse")), sparse):
+        apart = jnp.stack([ours(x) for x in points])
+        for J in (apart, jax.vmap(ours)(points), jax.jit(jax.vmap(ours))(points)):
+            np.testing.assert_allclose(J, by_jax, atol=1e-10 if dtype == np.float64 else 1e-4)
+
+
+def test_a_program_of_numbers_is_compiled_once_not_once_for_each_loop_that_reads_it():
+    derivative = bs.jacobian(lines(100), format="sparse")
+    traced = jax.jit(lambda x: derivative(x).data).trace(normal(8))
+    equations = str(traced.jaxpr).count(" = ")
+    assert traced.lower().compile().as_text().count(" = ") < 5 * equations
