@@ -163,6 +163,11 @@ def test_diagonals_and_sums(dtype):
     assert large.sum(axis=1).tolist() == [2**32 - 2]
     with pytest.raises(ValueError, match="has the axes 0 and 1, got axis=2"):
         S.sum(axis=2)
+    for axis in (None, 0, 1):
+        np.testing.assert_allclose(np.sum(S, axis=axis), S.toarray().sum(axis=axis), rtol=1e-12)
+        assert np.sum(S, axis=axis, dtype=np.complex64).dtype == np.complex64
+    with pytest.raises(TypeError, match="cannot be written into out="):
+        np.sum(S, axis=0, out=np.zeros(S.shape[1]))
 
 
 def test_parts():

@@ -222,16 +222,21 @@ class SparseMatrix(FlatProducts):
         numbers = self._numbers("the trace")
         return sum_axes(self.diagonal() if is_spread(numbers) else take(numbers, self._on_the_diagonal(0)), (0,))
 
-    def sum(self, axis: int | None = None) -> Any:
+    def sum(self, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
         """Return the sum of all entries; with ``axis`` 0 or −2 of each column, with 1 or −1 of each row, as a vector.
 
-        Raises `ValueError` for another axis.
+        ``dtype`` is what the numbers are made before, as NumPy's; `numpy.sum` arrives here.
+        Raises `ValueError` for another axis, `TypeError` for an array to write into.
 
         Example:
             >>> A = SparseMatrix.from_entries([0, 1, 1], [0, 0, 1], np.array([1.0, 2.0, 3.0]), (2, 2))
             >>> float(A.sum()), A.sum(axis=0), A.sum(axis=1)
             (6.0, array([3., 3.]), array([1., 5.]))
         """
+        if out is not None:
+            raise TypeError("the sum of a sparse matrix is a new array and cannot be written into out=; assign it instead.")
+        if dtype is not None:
+            return self.astype(dtype).sum(axis)
         if axis is None:
             return sum_axes(self._numbers("the sum"), (0,))
         if axis not in (0, 1, -1, -2):
