@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from itertools import islice
 from math import prod
 from typing import Any
@@ -29,6 +29,7 @@ from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import has_own_rules
 from backsolve.tracing.series import beside
 from backsolve.transforms.sparse import LAYOUTS, pattern_of, sparse_derivative
+from backsolve.transforms.whole import compiled_whole
 from backsolve.xla.materialize import GRADIENT, JACOBIAN, SPARSE, Policy, concerns, materialized
 from backsolve.xla.packed import MANY, in_vectors, packed
 
@@ -147,7 +148,9 @@ def value_and_grad(
             return ((system.value, aux) if has_aux else system.value), gradient
 
         program = _traced(fun, args, kwargs, argnums, "grad", has_aux, holomorphic, allow_int)
-        return _compiled_well(program, of_system, GRADIENT)
+        compute = partial(_compiled_well, derivative=of_system, policy=GRADIENT)
+        is_call = len(program.jaxpr.eqns) == 1
+        return compiled_whole(program, compute, "grad", has_aux, holomorphic, loops) if is_call else compute(program)
 
     return both
 
@@ -251,8 +254,7 @@ def _jacobian(
     def matrix(*args: Any, **kwargs: Any) -> Any:
         def of_entries(system: Linearized, aux: Any) -> Any:
             """The entries that are not zero, in an array: of a program written number by number, which has many nodes."""
-            rows = sparse_jacobian(system)
-            return put_together(system, aux, system.nested([[A.todense() for A in row] for row in rows]))
+            return put_together(system, aux, system.nested([[A.todense() for A in row] for row in sparse_jacobian(system)]))
 
         def of_system(system: Linearized, aux: Any) -> Any:
             order = form.mode if form.is_free and one_way(form.mode, system.M, system.L) else form.order
@@ -264,12 +266,18 @@ def _jacobian(
                 return ((system.value, aux) if has_aux else system.value), J
             return (J, aux) if has_aux else J
 
+        def of_program(program: Traced) -> Any:
+            plain = form.is_plain and jx.is_compiling() and not jx.is_batching() and _is_small_and_real(program)
+            vectors = _in_vectors(program) if plain else None
+            if vectors is not None:
+                return _compiled_well(vectors, of_entries, SPARSE, fold=True)
+            return _compiled_well(program, of_system, JACOBIAN) if form.format == "array" else of_system(*program.system())
+
         program = _traced(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
-        plain = form.is_plain and jx.is_compiling() and not jx.is_batching() and _is_small_and_real(program)
-        vectors = _in_vectors(program) if plain else None
-        if vectors is not None:
-            return _compiled_well(vectors, of_entries, SPARSE, fold=True)
-        return _compiled_well(program, of_system, JACOBIAN) if form.format == "array" else of_system(*program.system())
+        named = form.format == "array" and form.chunk is None and isinstance(form.order, str)
+        if not named or len(program.jaxpr.eqns) != 1:
+            return of_program(program)
+        return compiled_whole(program, of_program, "jacobian", form.order, has_aux, holomorphic, value)
 
     return matrix
 
@@ -530,12 +538,7 @@ def _traced(
     fun: Any, args: Any, kwargs: Any, argnums: Argnums, what: str, has_aux: bool, holomorphic: bool, allow_int: bool
 ) -> Traced:
     if kwargs and callable(fun):
-        positional = fun
-        fun = (
-            wraps(positional)(lambda *a: positional(*a, **kwargs))
-            if hasattr(positional, "__name__")
-            else (lambda *a: positional(*a, **kwargs))
-        )
+        fun = wraps(fun)(partial(fun, **kwargs))
     program = traced(fun, args, argnums, has_aux=has_aux)
     for i, aval in enumerate(program.in_avals):
         _check_input(what, i, aval.dtype, holomorphic, allow_int)
@@ -570,14 +573,12 @@ def _check_input(what: str, i: int, dtype: Any, holomorphic: bool, allow_int: bo
 
 
 def _scalar_seed(fun: Any, value: Any, holomorphic: bool) -> Any:
-    name = name_of(fun)
-    tree = jax.tree_util.tree_structure(value)
     if not jax.tree_util.all_leaves([value]):
-        raise TypeError(f"grad needs a function with one scalar output, but {name} returns a pytree: {tree}.")
-    shape = jnp.shape(value)
-    if shape != ():
+        tree = jax.tree_util.tree_structure(value)
+        raise TypeError(f"grad needs a function with one scalar output, but {name_of(fun)} returns a pytree: {tree}.")
+    if shape := jnp.shape(value):
         raise TypeError(
-            f"grad needs a function with a scalar output, but {name} returns shape {shape}; "
+            f"grad needs a function with a scalar output, but {name_of(fun)} returns shape {shape}; "
             "reduce it (jnp.sum), or use backsolve.jacobian or backsolve.vjp."
         )
     _check_real_output(fun, value, holomorphic)

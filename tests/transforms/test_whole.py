@@ -1,0 +1,97 @@
+"""Outside `jax.jit` a derivative of what is jitted is compiled once for each program, and is that of the function."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import backsolve as bs
+
+from ..capture.oracle import assert_same
+
+P = {"W": np.linspace(-1.0, 1.0, 12).reshape(3, 4), "b": np.array([0.5, -0.2, 0.1])}
+X = np.array([0.3, -0.7, 1.1, 0.2])
+
+
+def layer(p: Any, x: Any) -> Any:
+    return jnp.tanh(p["W"] @ x + p["b"])
+
+
+def loss(p: Any, x: Any, scale: Any = 1.0) -> Any:
+    return scale * jnp.sum(layer(p, x) ** 2), {"out": layer(p, x)}
+
+
+def test_gradients_with_all_that_they_return():
+    for jitted in (jax.jit(loss), jax.jit(partial(loss, scale=2.0)), lambda *args: jax.jit(loss)(*args)):
+        for argnums in (0, 1, (0, 1), (1, 0)):
+            by_jax = jax.value_and_grad(loss if "partial" not in repr(jitted) else jitted, argnums, has_aux=True)(P, X)
+            for _ in range(2):
+                assert_same(bs.value_and_grad(jitted, argnums, has_aux=True)(P, X), by_jax)
+    for scale in (3.0, jnp.float32(2.0), np.float64(-1.0)):
+        assert_same(bs.grad(jax.jit(loss), has_aux=True)(P, X, scale=scale), jax.grad(loss, has_aux=True)(P, X, scale))
+
+
+@pytest.mark.parametrize("order", ["auto", "forward", "reverse", "markowitz"])
+@pytest.mark.parametrize("more", [{}, {"chunk": 2}, {"format": "operator"}, {"format": "sparse"}], ids=str)
+def test_jacobians_in_every_order_and_format(order, more):
+    if order == "markowitz" and "chunk" in more:
+        pytest.skip("chunks have an order of their own")
+    J = bs.jacobian(jax.jit(layer), 1, order=order, **more)(P, X)
+    J = J if isinstance(J, jax.Array) else J[0, 0].todense() if more["format"] == "operator" else J.todense()
+    assert_same(J, jax.jacobian(layer, 1)(P, X))
+    assert_same(bs.value_and_jacobian(jax.jit(layer), 1, order=order)(P, X), (layer(P, X), jax.jacobian(layer, 1)(P, X)))
+
+
+def test_what_a_program_depends_on_is_told_apart():
+    """Static arguments, what is closed over, which argument stands where, options, and types."""
+    power = jax.jit(lambda n, x: x**n, static_argnums=0)
+    assert [float(bs.grad(power, 1)(n, 3.0)) for n in (2, 3, 2)] == [6.0, 27.0, 6.0]
+    for c in (2.0, 5.0):
+        assert float(bs.grad(jax.jit(lambda x, c=c: c * x))(1.0)) == c
+    quotient = jax.jit(lambda x, y: x / y)
+    assert [float(bs.grad(quotient, k)(1.0, 2.0)) for k in (0, 1, 0)] == [0.5, -0.25, 0.5]
+    assert [float(bs.grad(f)(2.0, 4.0)) for f in (quotient, lambda x, y: quotient(y, x))] == [0.25, -1.0]
+    square = jax.jit(lambda z: z * z)
+    assert bs.grad(square, holomorphic=True)(1.0 + 2.0j) == 2.0 + 4.0j
+    with pytest.raises(TypeError, match="complex"):
+        bs.grad(square)(1.0 + 2.0j)
+    assert bs.grad(square)(np.float32(3)).dtype == np.float32
+    assert bs.grad(square)(3.0).weak_type
+    counted = bs.grad(jax.jit(lambda n, x: n * x), (0, 1), allow_int=True)(3, 2.0)
+    assert counted[0].dtype == jax.dtypes.float0
+    assert counted[1] == 3.0
+    with pytest.raises(TypeError, match="grad needs a function with a scalar output"):
+        bs.grad(jax.jit(layer), 1)(P, X)
+
+
+def test_inside_other_transforms_it_is_as_ever():
+    f = jax.jit(lambda x: jnp.sum(x**3))
+    x = jnp.arange(3.0)
+    assert_same(jax.vmap(bs.grad(f))(jnp.stack([x, x + 1])), jnp.stack([3 * x**2, 3 * (x + 1) ** 2]))
+    assert_same(jax.jvp(bs.grad(f), (x,), (jnp.ones(3),)), (3 * x**2, 6 * x))
+    assert_same(jax.jit(bs.grad(f))(x), 3 * x**2)
+    assert_same(bs.hessian(f)(x), jnp.diag(6 * x))
+    with jax.disable_jit():
+        assert_same(bs.grad(f)(x), 3 * x**2)
+    assert_same(jax.vmap(lambda s: s * bs.grad(f)(x))(jnp.arange(2.0)), jnp.stack([0 * x, 3 * x**2]))
+
+
+def test_it_is_compiled_once():
+    calls = []
+
+    @jax.jit
+    def f(x):
+        calls.append(1)
+        return jnp.sum(jnp.sin(x) * x)
+
+    x = jnp.arange(5.0)
+    bs.grad(f)(x)
+    with jax.log_compiles(False), jax.checking_leaks():  # what is kept holds no traced value
+        bs.grad(f)(x)
+    before = jax.jit(lambda: 0)  # another program does not disturb it
+    before()
+    assert len(calls) == 1
+    assert_same(bs.grad(f)(x + 1), jax.grad(lambda x: jnp.sum(jnp.sin(x) * x))(x + 1))
