@@ -484,7 +484,7 @@ BOTH = [
     (["wrong_exit.py:f"], r"'wrong_exit.py' cannot be imported: SystemExit: 3, at .*wrong_exit.py:2"),
     (
         ["wrong_bytes.py:f"],
-        r"'wrong_bytes.py' cannot be imported: SyntaxError: source code string cannot contain null bytes",
+        r"'wrong_bytes.py' cannot be imported: (Syntax|Value)Error: source code string cannot contain null bytes",
     ),
     ([".relative:f"], r"a module is named from its outermost package on, got '.relative'"),
     ([f"{P}:number.x"], rf"{P}:number has no function 'x'; it has none"),
