@@ -325,14 +325,14 @@ def _scaling_flatten(op: Scaling) -> tuple[Any, Any]:
     return ((), (op.c, op.space)) if _static(op.c) else ((op.c,), (None, op.space))
 
 
-class _Same:
+class Same:
     """Static data that is equal only to itself: a traced equation, its parameters."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
+        return isinstance(other, Same) and self.value is other.value
 
     def __hash__(self) -> int:
         return id(self.value)
@@ -342,7 +342,7 @@ def _equation_flatten(op: LinearEquation) -> tuple[Any, Any]:
     """Whole numbers and flags of Python's are static, as a rule of the user's own may ask for them."""
     static = tuple((type(x), x) if isinstance(x, bool | int) else None for x in op.operands)
     kids = tuple(None if told else x for told, x in zip(static, op.operands, strict=True))
-    return kids, (static, _Same(op.eqn), _Same(op.params), (op.domain, op.codomain), op.transposed)
+    return kids, (static, Same(op.eqn), Same(op.params), (op.domain, op.codomain), op.transposed)
 
 
 def _equation_unflatten(aux: Any, kids: Any) -> LinearEquation:

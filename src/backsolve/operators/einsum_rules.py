@@ -59,9 +59,6 @@ def unified(pairs: Iterable[tuple[int, int]]) -> Callable[[int], int]:
         return label
 
     for p, q in pairs:
-        if p not in less and q not in less and p != q:
-            less[max(p, q)] = min(p, q)
-            continue
         low, high = sorted((find(p), find(q)))
         if low != high:
             less[high] = low
@@ -207,7 +204,7 @@ def contract_pairs(factors: list[Factor], outer: set[int]) -> list[Factor]:
     Another is multiplied with derivatives, where there are any, and not with the program's own arrays, of which that would
     be a copy.
     """
-    factors = factors if all(outer.issuperset(f.labels) for f in factors) else _summed_alone(factors, outer)
+    factors = _summed_alone(factors, outer)
     while True:
         best: tuple[tuple[bool, bool, int], int, int, Labels] | None = None
         for i, j in combinations(range(len(factors)), 2):
@@ -243,6 +240,8 @@ def contract_pairs(factors: list[Factor], outer: set[int]) -> list[Factor]:
 
 def _summed_alone(factors: list[Factor], outer: set[int]) -> list[Factor]:
     """The factors without the axes that neither another factor nor the operator has."""
+    if all(outer.issuperset(f.labels) for f in factors):
+        return factors
     summed = []
     for i, f in enumerate(factors):
         others = outer.union(*(g.labels for k, g in enumerate(factors) if k != i))

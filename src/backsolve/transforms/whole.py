@@ -15,22 +15,10 @@ import jax
 import numpy as np
 
 from backsolve.capture import Traced
+from backsolve.capture.adapter import Same
 from backsolve.tracing import jaxpr as jx
 
 __all__ = ["compiled_whole"]
-
-
-@dataclass(frozen=True)
-class _Same:
-    """An object that is equal to itself alone, held so that no other takes its place."""
-
-    object: Any
-
-    def __hash__(self) -> int:
-        return id(self.object)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.object is other.object
 
 
 @dataclass(frozen=True)
@@ -59,7 +47,9 @@ def compiled_whole(program: Traced, derivative: Callable[[Traced], Any], *option
     if (
         program.known is not None
         or eqn.effects
-        or eqn.primitive.name not in ("jit", "pjit")
+        or jx.inner_jaxpr(eqn) is None
+        or "jaxpr" not in eqn.params
+        or program.out_tree.num_leaves - program.structure.num_leaves < len(program.aux.leaves)  # not arrays alone
         or jx.is_compiling()
         or jx.is_batching()
         or any(not isinstance(x, jax.Array | np.ndarray | np.generic) or jx.is_traced(x) for x in values)
@@ -68,11 +58,11 @@ def compiled_whole(program: Traced, derivative: Callable[[Traced], Any], *option
         return derivative(program)
     places = {v: k for k, v in enumerate((*jaxpr.constvars, *jaxpr.invars, *eqn.outvars))}
     wiring = tuple(places[v] for v in eqn.invars), tuple(places[v] for v in jaxpr.outvars), len(jaxpr.constvars)
-    trees = program.tree, program.out_tree, program.structure
+    trees = program.tree, program.out_tree, program.structure, program.aux.structure
     without = replace(program, consts=[], inputs=[])  # arrays are not kept
 
     def of_program(consts: Sequence[Any], inputs: Sequence[Any]) -> Any:
         return derivative(replace(without, consts=list(consts), inputs=list(inputs)))
 
-    whole = _Whole((_Same(eqn.params["jaxpr"]), wiring, trees, *options), of_program)
+    whole = _Whole((Same(eqn.params["jaxpr"]), wiring, trees, *options), of_program)
     return _compiled(whole, list(program.consts), list(program.inputs))
