@@ -53,14 +53,14 @@ from backsolve.transforms.history import Solution as Solution
 if _TYPE_CHECKING:
     from backsolve.capture import linearize as linearize
     from backsolve.transforms.derivatives import grad as grad
-    from backsolve.transforms.derivatives import hessian as hessian
     from backsolve.transforms.derivatives import jacobian as jacobian
     from backsolve.transforms.derivatives import plan as plan
     from backsolve.transforms.derivatives import sparsity as sparsity
     from backsolve.transforms.derivatives import value_and_grad as value_and_grad
     from backsolve.transforms.derivatives import value_and_jacobian as value_and_jacobian
-    from backsolve.transforms.derivatives import value_grad_and_hessian as value_grad_and_hessian
     from backsolve.transforms.explain import explain as explain
+    from backsolve.transforms.hessians import hessian as hessian
+    from backsolve.transforms.hessians import value_grad_and_hessian as value_grad_and_hessian
     from backsolve.transforms.implicit import fixed_point as fixed_point
     from backsolve.transforms.implicit import root as root
     from backsolve.transforms.newton import gauss_newton as gauss_newton
@@ -81,8 +81,9 @@ _NEEDS_JAX = {
     **dict.fromkeys(("inverse_hvp", "solve_jacobian"), "transforms.solve"),
     **dict.fromkeys(("gauss_newton", "minimize_newton", "newton"), "transforms.newton"),
     **dict.fromkeys(("fixed_point", "root"), "transforms.implicit"),
-    **dict.fromkeys(("grad", "hessian", "jacobian", "plan", "sparsity"), "transforms.derivatives"),
-    **dict.fromkeys(("value_and_grad", "value_and_jacobian", "value_grad_and_hessian"), "transforms.derivatives"),
+    **dict.fromkeys(("grad", "jacobian", "plan", "sparsity"), "transforms.derivatives"),
+    **dict.fromkeys(("value_and_grad", "value_and_jacobian"), "transforms.derivatives"),
+    **dict.fromkeys(("hessian", "value_grad_and_hessian"), "transforms.hessians"),
     **dict.fromkeys(("hvp", "jvp", "vjp"), "transforms.products"),
 }
 

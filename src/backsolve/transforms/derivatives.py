@@ -26,22 +26,19 @@ from backsolve.capture.walk import one_way
 from backsolve.planning.plan import Choice, Plan
 from backsolve.system.system import FORMATS, check_chunk, check_loops
 from backsolve.tracing import jaxpr as jx
-from backsolve.tracing.derivative import has_own_rules
 from backsolve.tracing.series import beside
 from backsolve.transforms.sparse import LAYOUTS, pattern_of, sparse_derivative
 from backsolve.transforms.whole import compiled_whole
 from backsolve.xla.materialize import GRADIENT, JACOBIAN, SPARSE, Policy, concerns, materialized
-from backsolve.xla.packed import MANY, in_vectors, packed
+from backsolve.xla.packed import MANY, packed
 
 __all__ = [
     "grad",
-    "hessian",
     "jacobian",
     "plan",
     "sparsity",
     "value_and_grad",
     "value_and_jacobian",
-    "value_grad_and_hessian",
 ]
 
 
@@ -50,7 +47,7 @@ Argnums = int | Sequence[int]
 
 
 @dataclass(frozen=True)
-class _Form:
+class Form:
     """In which form a matrix comes back, and in which order it is made.  Raises `ValueError` for what there is none of."""
 
     order: Any
@@ -116,7 +113,7 @@ def grad(
     """
     both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, loops=loops)
 
-    @_like(fun, "gradient of")
+    @like(fun, "gradient of")
     def gradient(*args: Any, **kwargs: Any) -> Any:
         value, g = both(*args, **kwargs)
         return (g, value[1]) if has_aux else g
@@ -141,7 +138,7 @@ def value_and_grad(
     """
     check_loops(loops)
 
-    @_like(fun, "value and gradient of")
+    @like(fun, "value and gradient of")
     def both(*args: Any, **kwargs: Any) -> Any:
         def of_system(system: Linearized, aux: Any) -> Any:
             gradient = system.with_loops(loops).vjp(_scalar_seed(fun, system.value, holomorphic))
@@ -206,8 +203,8 @@ def jacobian(
         ⎡⠑⠃⎤
     """
 
-    form = _Form(order, format, layout, chunk)
-    return _like(fun, "Jacobian of")(_jacobian(fun, argnums, has_aux, holomorphic, allow_int, form, value=False))
+    form = Form(order, format, layout, chunk)
+    return like(fun, "Jacobian of")(jacobian_of(fun, argnums, has_aux, holomorphic, allow_int, form, value=False))
 
 
 def value_and_jacobian(
@@ -233,16 +230,16 @@ def value_and_jacobian(
         (array([3., 6.]), array([[3., 0., 1.],
                [0., 3., 2.]]))
     """
-    form = _Form(order, format, layout, chunk)
-    return _like(fun, "value and Jacobian of")(_jacobian(fun, argnums, has_aux, holomorphic, allow_int, form, value=True))
+    form = Form(order, format, layout, chunk)
+    return like(fun, "value and Jacobian of")(jacobian_of(fun, argnums, has_aux, holomorphic, allow_int, form, value=True))
 
 
-def _jacobian(
-    fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool, allow_int: bool, form: _Form, *, value: bool
+def jacobian_of(
+    fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool, allow_int: bool, form: Form, *, value: bool
 ) -> Callable[..., Any]:
     def build(args: Any, kwargs: Any) -> tuple[Linearized, Any, bool]:
-        system, aux = _system(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int, fold=True)
-        _check_real_output(fun, system.value, holomorphic)
+        system, aux = system_of(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int, fold=True)
+        check_real_output(fun, system.value, holomorphic)
         return system, aux, False
 
     if form.is_sparse:
@@ -261,7 +258,7 @@ def _jacobian(
             return put_together(system, aux, system.jacobian(order, format=form.format, plans=plans, chunk=form.chunk))
 
         def put_together(system: Linearized, aux: Any, J: Any) -> Any:
-            _check_real_output(fun, system.value, holomorphic)
+            check_real_output(fun, system.value, holomorphic)
             if value:
                 return ((system.value, aux) if has_aux else system.value), J
             return (J, aux) if has_aux else J
@@ -319,103 +316,6 @@ def plan(
     return plans[0]
 
 
-def hessian(
-    fun: Callable[..., Any],
-    argnums: Argnums = 0,
-    has_aux: bool = False,
-    holomorphic: bool = False,
-    *,
-    order: Any = "auto",
-    format: str = "array",
-    layout: str | None = None,
-    chunk: int | None = None,
-) -> Callable[..., Any]:
-    """Return the function that gives the Hessian of fun, the Jacobian of its gradient; as `jax.hessian`.
-
-    ``order``, ``format``, ``layout`` and ``chunk`` are those of `jacobian`, for the gradient's system.  A sparse Hessian
-    (``format="sparse"`` or "scipy") is that of a scalar fun and exactly symmetric, in its pattern and its numbers: only its
-    lower triangle is worked out.  (Not so over several devices, where it is symmetric to rounding, nor where fun calls a
-    function with a custom rule that is not JAX's own: what that says need not be a derivative.)
-    Raises as `jacobian`, and `TypeError` for ``format="sparse"`` and "scipy" where the output is no scalar.
-    Cost: one evaluation of the gradient, and what the plan of its Jacobian says.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> hessian(lambda x: x[0] ** 2 * x[1])(jnp.array([1.0, 2.0]))
-        Array([[4., 2.],
-               [2., 0.]], dtype=float32)
-    """
-    form = _Form(order, format, layout, chunk, mode="forward")
-    if form.is_sparse:
-        return _sparse_hessian(fun, argnums, has_aux, holomorphic, form, value=False)
-    inner = _first_derivative(fun, argnums, has_aux, holomorphic)
-    return _like(fun, "Hessian of")(_jacobian(inner, argnums, has_aux, holomorphic, False, form, value=False))
-
-
-def value_grad_and_hessian(
-    fun: Callable[..., Any],
-    argnums: Argnums = 0,
-    has_aux: bool = False,
-    holomorphic: bool = False,
-    *,
-    order: Any = "auto",
-    format: str = "array",
-    layout: str | None = None,
-    chunk: int | None = None,
-) -> Callable[..., Any]:
-    """Return the function that gives (value, gradient, Hessian) of a scalar fun, from one evaluation; see `hessian`.
-
-    With ``has_aux`` the first is (value, auxiliary data).
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> value, gradient, H = value_grad_and_hessian(lambda x: x[0] ** 2 * x[1])(jnp.array([1.0, 2.0]))
-        >>> float(value), gradient.tolist(), H.tolist()
-        (2.0, [4.0, 1.0], [[4.0, 2.0], [2.0, 0.0]])
-    """
-    form = _Form(order, format, layout, chunk, mode="forward")
-    if form.is_sparse:
-        both = _sparse_hessian(fun, argnums, has_aux, holomorphic, form, value=True)
-    else:
-        inner = _gradient_with_value(fun, argnums, has_aux, holomorphic)
-        both = _jacobian(inner, argnums, True, holomorphic, False, form, value=True)
-
-    @_like(fun, "value, gradient and Hessian of")
-    def triple(*args: Any, **kwargs: Any) -> Any:
-        (gradient, value), H = both(*args, **kwargs)
-        return value, gradient, H
-
-    return triple
-
-
-def _gradient_with_value(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool) -> Callable[..., Any]:
-    """The gradient, with what `value_and_grad` gives before it as auxiliary data."""
-    both = value_and_grad(fun, argnums, has_aux, holomorphic)
-
-    @_like(fun, "derivative of")
-    def derivative(*args: Any, **kwargs: Any) -> Any:
-        return both(*args, **kwargs)[::-1]
-
-    return derivative
-
-
-def _first_derivative(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool) -> Callable[..., Any]:
-    """The Jacobian as it is differentiated again: of a scalar by back substitution.
-
-    That program selects what `fun` selects, so that infinities and NaN it hides stay hidden in every mode.
-    """
-
-    @_like(fun, "derivative of")
-    def derivative(*args: Any, **kwargs: Any) -> Any:
-        system, aux = _system(fun, args, kwargs, argnums, "hessian", has_aux, holomorphic, False)
-        _check_real_output(fun, system.value, holomorphic)
-        scalar = jax.tree_util.all_leaves([system.value]) and jnp.shape(system.value) == ()
-        first = system.vjp(jax.lax.full_like(system.value, 1)) if scalar else system.jacobian()
-        return (first, aux) if has_aux else first
-
-    return derivative
-
-
 def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> Any:
     """Return where the Jacobian of fun may be non-zero, for all inputs of the primals' shapes: a boolean `SparseMatrix`.
 
@@ -436,42 +336,10 @@ def sparsity(fun: Callable[..., Any], *primals: Any, argnums: Argnums = 0) -> An
     """
 
     def build(args: Any, kwargs: Any) -> tuple[Linearized, Any, bool]:
-        return *_system(fun, args, kwargs, argnums, "sparsity", False, False, False, fold=True), False
+        return *system_of(fun, args, kwargs, argnums, "sparsity", False, False, False, fold=True), False
 
     require_shaped(fun, primals)
     return pattern_of(build, primals)
-
-
-def _sparse_hessian(
-    fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool, form: _Form, *, value: bool
-) -> Callable[..., Any]:
-    """The Hessian alone, or with ``value`` ((gradient, value), Hessian)."""
-
-    def derivative_of(fun: Any) -> Callable[..., Any]:
-        return (_gradient_with_value if value else grad)(fun, argnums, has_aux, holomorphic)
-
-    def build(args: Any, kwargs: Any) -> tuple[Linearized, Any, bool]:
-        if not callable(fun):
-            raise TypeError(f"expected a function of JAX arrays, got {fun!r} of type {type(fun).__name__}.")
-
-        def value_alone() -> Any:  # arguments may be anything, and so may auxiliary data
-            result = fun(*args, **kwargs)
-            return result[0] if has_aux and isinstance(result, tuple | list) else result
-
-        program, shape = jax.make_jaxpr(value_alone, return_shape=True)()
-        if jax.tree_util.all_leaves([shape]) and shape.shape != ():
-            raise TypeError(
-                f"hessian with format={form.format!r} needs a scalar output, but {name_of(fun)} returns shape "
-                f"{shape.shape}; reduce it (jnp.sum), or take format='array'."
-            )
-        inner = derivative_of(fun if has_aux or _packed(program.jaxpr, program.consts) is None else in_vectors(fun))
-        system, aux = _system(inner, args, kwargs, argnums, "hessian", has_aux or value, holomorphic, False, fold=True)
-        _check_real_output(inner, system.value, holomorphic)
-        return system, aux, not has_own_rules(program.jaxpr)
-
-    name, aux = f"Hessian of {name_of(fun)}", has_aux or value
-    derivative = sparse_derivative(build, name, form.order, has_aux=aux, layout=form.layout, value=value)
-    return _like(fun, "sparse Hessian of")(derivative)
 
 
 # ---- shared by the above ------------------------------------------------------------------------------------------------
@@ -483,7 +351,7 @@ def require_shaped(fun: Any, primals: Sequence[Any]) -> None:
                 raise TypeError(f"argument {i} of {name_of(fun)} is {short(leaf)}, no array and no jax.ShapeDtypeStruct.")
 
 
-def _like(fun: Any, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def like(fun: Any, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Name and document a derivative after its function."""
     name = name_of(fun)
 
@@ -496,7 +364,7 @@ def _like(fun: Any, what: str) -> Callable[[Callable[..., Any]], Callable[..., A
     return decorate
 
 
-def _system(
+def system_of(
     fun: Any,
     args: Any,
     kwargs: Any,
@@ -512,14 +380,14 @@ def _system(
     return ((_in_vectors(program) if fold else None) or program).system(fold=fold)
 
 
-def _packed(jaxpr: Any, consts: Sequence[Any]) -> Any:
+def packed_program(jaxpr: Any, consts: Sequence[Any]) -> Any:
     """The program with equations of numbers that are alike done together; None of a short one, or where few are."""
     return packed(jaxpr, consts) if sum(1 for _ in islice(jx.every_equation(jaxpr), MANY)) == MANY else None
 
 
 def _in_vectors(program: Traced) -> Traced | None:
     """The program with equations of numbers that are alike done together; None where that is not worth it."""
-    closed = _packed(program.jaxpr, program.consts) if program.known is None else None
+    closed = packed_program(program.jaxpr, program.consts) if program.known is None else None
     return None if closed is None else replace(program, jaxpr=closed.jaxpr, consts=closed.consts)
 
 
@@ -581,11 +449,11 @@ def _scalar_seed(fun: Any, value: Any, holomorphic: bool) -> Any:
             f"grad needs a function with a scalar output, but {name_of(fun)} returns shape {shape}; "
             "reduce it (jnp.sum), or use backsolve.jacobian or backsolve.vjp."
         )
-    _check_real_output(fun, value, holomorphic)
+    check_real_output(fun, value, holomorphic)
     return jax.lax.full_like(value, 1)
 
 
-def _check_real_output(fun: Any, value: Any, holomorphic: bool) -> None:
+def check_real_output(fun: Any, value: Any, holomorphic: bool) -> None:
     name = name_of(fun)
     for leaf in jax.tree_util.tree_leaves(value):
         dtype = jnp.result_type(leaf)
