@@ -46,6 +46,94 @@ def test_jacobians_in_every_order_and_format(order, more):
     assert_same(bs.value_and_jacobian(jax.jit(layer), 1, order=order)(P, X), (layer(P, X), jax.jacobian(layer, 1)(P, X)))
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: lambda *args, **more: f(*args, **more)], ids=["jitted", "inside"])
+def test_hessians(wrap):
+    jitted = wrap(jax.jit(loss))
+    for argnums in (0, 1, (0, 1), (1, 0)):
+        expected = jax.hessian(loss, argnums, has_aux=True)(P, X)
+        for order in ("auto", "forward", "reverse", "markowitz"):
+            assert_same(bs.hessian(jitted, argnums, has_aux=True, order=order)(P, X), expected)
+        assert_same(
+            bs.hessian(jitted, argnums, has_aux=True)(P, X, scale=X[0]), jax.hessian(loss, argnums, True)(P, X, X[0])
+        )
+        first = jax.value_and_grad(loss, argnums, has_aux=True)(P, X)
+        assert_same(bs.value_grad_and_hessian(jitted, argnums, has_aux=True)(P, X), (*first, expected[0]))
+    assert_same(bs.hessian(wrap(jax.jit(layer)), 1)(P, X), jax.hessian(layer, 1)(P, X))
+    assert_same(bs.hessian(wrap(jax.jit(layer)), 1, chunk=2)(P, X), jax.hessian(layer, 1)(P, X))
+    H = bs.hessian(wrap(jax.jit(lambda x: loss(P, x)[0])), format="operator")(X)
+    assert_same(H[0, 0].todense(), jax.hessian(lambda x: loss(P, x)[0])(X))
+    assert bs.hessian(wrap(jax.jit(lambda z: z**3)), holomorphic=True)(1.0 + 2.0j) == 6.0 + 12.0j
+
+
+@pytest.mark.parametrize("loops", ["sequential", "parallel", "auto"])
+def test_products(loops):
+    t = jax.tree.map(lambda x: np.cos(3 * x), (P, X))
+    g = np.array([1.0, -2.0, 0.5])
+
+    def steps(p: Any, x: Any) -> Any:
+        return jax.lax.fori_loop(0, 3, lambda _, y: jnp.tanh(p["W"].T @ (p["W"] @ y + p["b"])), x)
+
+    for f in (layer, steps):
+        jitted = jax.jit(f)
+        for _ in range(2):
+            assert_same(bs.jvp(jitted, (P, X), t, loops=loops), jax.jvp(f, (P, X), t))
+            value, pull = bs.vjp(jitted, P, X, loops=loops)
+            expected, by_jax = jax.vjp(f, P, X)
+            for cotangent in (jnp.ones_like(value), value**2):
+                assert_same((value, pull(cotangent)), (expected, by_jax(cotangent)))
+                assert_same(jax.jit(pull)(cotangent), by_jax(cotangent))
+            assert_same(jax.vmap(pull)(jnp.eye(len(value))), jax.vmap(by_jax)(jnp.eye(len(value))))
+            energy = lambda p, x, f=f: jnp.sum(f(p, x) ** 3)  # noqa: E731
+            assert_same(bs.hvp(jax.jit(energy), (P, X), t, loops=loops), jax.jvp(jax.grad(energy, (0, 1)), (P, X), t)[1])
+            alone = lambda x, f=f: jnp.sum(f(P, x) ** 3)  # noqa: E731
+            assert_same(bs.hvp(jax.jit(alone), (X,), t[1:], loops=loops), jax.jvp(jax.grad(alone), (X,), t[1:])[1])
+    assert_same(bs.jvp(jax.jit(loss), (P, X), t, has_aux=True), jax.jvp(loss, (P, X), t, has_aux=True))
+    value, pull, aux = bs.vjp(jax.jit(loss), P, X, has_aux=True)
+    assert_same((value, pull(1.0), aux), (loss(P, X)[0], jax.grad(loss, (0, 1), has_aux=True)(P, X)[0], loss(P, X)[1]))
+    assert_same(bs.vjp(jax.jit(layer), P, X)[1](g), jax.vjp(layer, P, X)[1](jnp.asarray(g)))
+
+
+def test_products_of_whole_numbers_and_numbers_of_pythons():
+    f = jax.jit(lambda n, x: n * x**2)
+    change = bs.jvp(f, (3, 2.0), (np.zeros((), jax.dtypes.float0), 1.0))[1]
+    assert float(change) == 12.0
+    n, x = bs.vjp(f, 3, 2.0)[1](1.0)
+    assert (n.dtype, float(x)) == (jax.dtypes.float0, 12.0)
+    counts = jnp.array([1, 2])
+    by_jax = jax.vjp(f, counts, X[:2])[1](jnp.ones(2))[1]
+    assert_same(bs.vjp(f, counts, X[:2])[1](np.ones(2))[1], by_jax)
+    assert float(bs.hvp(jax.jit(lambda x: x**3), (2.0,), (1.0,))) == 12.0
+
+
+def test_errors_are_those_of_the_function_itself():
+    value, pull = bs.vjp(jax.jit(layer), P, X)
+    for wrong, message in (
+        (jnp.ones(4), r"\(4,\).*\(3,\)|\(3,\).*\(4,\)"),
+        ((value, value), "structure|tree"),
+        (np.array(["a", "b", "c"]), "dtype|type"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message) as inside:
+            pull(wrong)
+        with pytest.raises((TypeError, ValueError), match=message) as outside:
+            bs.vjp(layer, P, X)[1](wrong)
+        assert (inside.type, str(inside.value)) == (outside.type, str(outside.value))
+    for call in (
+        lambda f: bs.jvp(f, (P, X), (P, X[:2])),
+        lambda f: bs.jvp(f, (P, X), (P,)),
+        lambda f: bs.hvp(lambda x: f(P, x), (X,), (X,)),
+        lambda f: bs.hvp(lambda x: jnp.sum(f(P, x)), (X,), (X[:2],)),
+        lambda f: bs.hessian(lambda n: f(P, n * X))(3),
+        lambda f: bs.hessian(lambda x: f(P, x) + 1j)(X),
+        lambda f: bs.hessian(lambda x: f(P, x) > 0)(X),
+        lambda f: bs.hessian(lambda x: f(P, x), 1)(X),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"\w") as plain:
+            call(layer)
+        with pytest.raises((TypeError, ValueError), match=r"\w") as jitted:
+            call(jax.jit(layer))
+        assert (jitted.type, str(jitted.value)) == (plain.type, str(plain.value))
+
+
 def test_what_a_program_depends_on_is_told_apart():
     """Static arguments, what is closed over, which argument stands where, options, and types."""
     power = jax.jit(lambda n, x: x**n, static_argnums=0)
@@ -105,3 +193,22 @@ def test_it_is_compiled_once(caplog):
     assert compilations(lambda: bs.jacobian(f)(x), caplog) == 1
     with jax.checking_leaks():  # what is kept holds no traced value
         bs.grad(f)(x)
+
+
+def test_products_and_hessians_are_compiled_once(caplog):
+    f, x = jax.jit(lambda x: jnp.sum(jnp.sin(x) * x**3)), jnp.arange(5.0)
+    pairs = [(x, jnp.ones(5)), (x + 1, x)]
+    one = jnp.float32(1)
+    for derivative in (
+        lambda x, t: bs.hvp(f, (x,), (t,)),
+        lambda x, t: bs.jvp(f, (x,), (t,)),
+        lambda x, t: bs.hessian(f)(x),
+        lambda x, t: bs.value_grad_and_hessian(f)(x),
+    ):
+        assert compilations(lambda d=derivative: d(*pairs[0]), caplog) == 1
+        assert compilations(lambda d=derivative: d(*pairs[1]), caplog) == 0
+        with jax.checking_leaks():
+            derivative(*pairs[0])
+    assert compilations(lambda: bs.vjp(f, x)[1](one), caplog) == 2  # the value, and the pullback
+    assert compilations(lambda: bs.vjp(f, x + 1)[1](one), caplog) <= 1  # the sum
+    assert compilations(lambda: bs.vjp(f, x + 1)[1](one), caplog) == 0

@@ -79,6 +79,11 @@ class Form:
         return isinstance(self.order, str) and self.order == "auto"
 
     @property
+    def is_named(self) -> bool:
+        """Whether an array is asked for at once, in an order that has a name."""
+        return self.format == "array" and self.chunk is None and isinstance(self.order, str)
+
+    @property
     def is_plain(self) -> bool:
         """Whether an array is asked for, in whatever order is best."""
         return self.format == "array" and self.is_free and self.chunk is None
@@ -144,7 +149,7 @@ def value_and_grad(
             gradient = system.with_loops(loops).vjp(_scalar_seed(fun, system.value, holomorphic))
             return ((system.value, aux) if has_aux else system.value), gradient
 
-        program = _traced(fun, args, kwargs, argnums, "grad", has_aux, holomorphic, allow_int)
+        program = checked_trace(fun, args, kwargs, argnums, "grad", has_aux, holomorphic, allow_int)
         compute = partial(_compiled_well, derivative=of_system, policy=GRADIENT)
         is_call = len(program.jaxpr.eqns) == 1
         return compiled_whole(program, compute, "grad", has_aux, holomorphic, loops) if is_call else compute(program)
@@ -270,9 +275,8 @@ def jacobian_of(
                 return _compiled_well(vectors, of_entries, SPARSE, fold=True)
             return _compiled_well(program, of_system, JACOBIAN) if form.format == "array" else of_system(*program.system())
 
-        program = _traced(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
-        named = form.format == "array" and form.chunk is None and isinstance(form.order, str)
-        if not named or len(program.jaxpr.eqns) != 1:
+        program = checked_trace(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
+        if not form.is_named or len(program.jaxpr.eqns) != 1:
             return of_program(program)
         return compiled_whole(program, of_program, "jacobian", form.order, has_aux, holomorphic, value)
 
@@ -376,7 +380,7 @@ def system_of(
     *,
     fold: bool = False,
 ) -> tuple[Linearized, Any]:
-    program = _traced(fun, args, kwargs, argnums, what, has_aux, holomorphic, allow_int)
+    program = checked_trace(fun, args, kwargs, argnums, what, has_aux, holomorphic, allow_int)
     return ((_in_vectors(program) if fold else None) or program).system(fold=fold)
 
 
@@ -402,7 +406,7 @@ def _is_small_and_real(program: Traced) -> bool:
     )
 
 
-def _traced(
+def checked_trace(
     fun: Any, args: Any, kwargs: Any, argnums: Argnums, what: str, has_aux: bool, holomorphic: bool, allow_int: bool
 ) -> Traced:
     if kwargs and callable(fun):

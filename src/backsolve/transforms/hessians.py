@@ -6,17 +6,21 @@ Signatures, pytrees, shapes and dtypes are those of `jax.hessian`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from backsolve.capture import Traced
 from backsolve.capture.linearized import Linearized, name_of
+from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.derivative import has_own_rules
 from backsolve.transforms.derivatives import (
     Argnums,
     Form,
     check_real_output,
+    checked_trace,
     grad,
     jacobian_of,
     like,
@@ -25,6 +29,7 @@ from backsolve.transforms.derivatives import (
     value_and_grad,
 )
 from backsolve.transforms.sparse import sparse_derivative
+from backsolve.transforms.whole import compiled_whole, function_of, is_outside
 from backsolve.xla.packed import in_vectors
 
 __all__ = ["hessian", "value_grad_and_hessian"]
@@ -59,8 +64,7 @@ def hessian(
     form = Form(order, format, layout, chunk, mode="forward")
     if form.is_sparse:
         return _sparse_hessian(fun, argnums, has_aux, holomorphic, form, value=False)
-    inner = _first_derivative(fun, argnums, has_aux, holomorphic)
-    return like(fun, "Hessian of")(jacobian_of(inner, argnums, has_aux, holomorphic, False, form, value=False))
+    return _whole_hessian(_first_derivative, fun, argnums, has_aux, holomorphic, form, value=False)
 
 
 def value_grad_and_hessian(
@@ -88,8 +92,7 @@ def value_grad_and_hessian(
     if form.is_sparse:
         both = _sparse_hessian(fun, argnums, has_aux, holomorphic, form, value=True)
     else:
-        inner = _gradient_with_value(fun, argnums, has_aux, holomorphic)
-        both = jacobian_of(inner, argnums, True, holomorphic, False, form, value=True)
+        both = _whole_hessian(_gradient_with_value, fun, argnums, has_aux, holomorphic, form, value=True)
 
     @like(fun, "value, gradient and Hessian of")
     def triple(*args: Any, **kwargs: Any) -> Any:
@@ -97,6 +100,39 @@ def value_grad_and_hessian(
         return value, gradient, H
 
     return triple
+
+
+def _whole_hessian(
+    derivative_of: Callable[..., Any],
+    fun: Any,
+    argnums: Argnums,
+    has_aux: bool,
+    holomorphic: bool,
+    form: Form,
+    *,
+    value: bool,
+) -> Callable[..., Any]:
+    """The Jacobian of a derivative, as an array or of operators; compiled where fun is one call of a jitted function."""
+
+    def hessian_of(fun: Any, argnums: Argnums) -> Callable[..., Any]:
+        inner = derivative_of(fun, argnums, has_aux, holomorphic)
+        return jacobian_of(inner, argnums, has_aux or value, holomorphic, False, form, value=value)
+
+    def of_program(program: Traced) -> Any:
+        return hessian_of(function_of(program, has_aux=has_aux), 0)(jx.unflatten(program.tree, program.inputs))
+
+    matrix_of = hessian_of(fun, argnums)
+
+    @like(fun, "Hessian of")
+    def matrix(*args: Any, **kwargs: Any) -> Any:
+        otherwise = partial(matrix_of, *args, **kwargs)
+        if not form.is_named or not is_outside():
+            return otherwise()
+        program = checked_trace(fun, args, kwargs, argnums, "hessian", has_aux, holomorphic, False)
+        options = derivative_of, form.order, has_aux, holomorphic, value
+        return compiled_whole(program, of_program, *options, otherwise=otherwise)
+
+    return matrix
 
 
 def _gradient_with_value(fun: Any, argnums: Argnums, has_aux: bool, holomorphic: bool) -> Callable[..., Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 
 from backsolve.algebra.elements import short
-from backsolve.capture import linearize_with_aux
+from backsolve.capture import Traced, traced
 from backsolve.capture.linearized import Linearized
 from backsolve.system.system import check_loops
-from backsolve.transforms.derivatives import Argnums, grad
+from backsolve.tracing import jaxpr as jx
+from backsolve.transforms.derivatives import Argnums, checked_trace, grad
+from backsolve.transforms.whole import are_known, compiled_whole, function_of, is_outside
 
 __all__ = ["hvp", "jvp", "vjp"]
 
@@ -28,10 +31,24 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, loops: st
         (Array(5., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
     """
     check_loops(loops)
-    system, aux = linearize_with_aux(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
-    system = system.with_loops(loops)
-    pull = jax.tree_util.Partial(Linearized.vjp, system)  # type: ignore[no-untyped-call]  # a pytree: it may leave jit
-    return (system.value, pull, aux) if has_aux else (system.value, pull)
+
+    def of_program(program: Traced) -> Any:
+        system, aux = program.system()
+        system = system.with_loops(loops)
+        function = _pulled if jx.is_compiling() else Linearized.vjp
+        pull = jax.tree_util.Partial(function, system)  # type: ignore[no-untyped-call]  # a pytree: it may leave jit
+        return (system.value, pull, aux) if has_aux else (system.value, pull)
+
+    program = traced(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
+    return compiled_whole(program, of_program, "vjp", has_aux, loops)
+
+
+def _pulled(system: Linearized, g: Any) -> Any:
+    """The pullback of a system that comes out of a compiled program: outside of any it is compiled too, once for each."""
+    return (_compiled_pullback if is_outside() and are_known((system, g)) else Linearized.vjp)(system, g)
+
+
+_compiled_pullback = jax.jit(Linearized.vjp)
 
 
 def jvp(
@@ -58,9 +75,14 @@ def jvp(
             f"got {type(primals).__name__} and {type(tangents).__name__}."
         )
     check_loops(loops)
-    system, aux = linearize_with_aux(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
-    change = system.with_loops(loops).jvp(tuple(tangents))
-    return (system.value, change, aux) if has_aux else (system.value, change)
+
+    def of_program(program: Traced, *tangents: Any) -> Any:
+        system, aux = program.system()
+        change = system.with_loops(loops).jvp(tangents)
+        return (system.value, change, aux) if has_aux else (system.value, change)
+
+    program = traced(fun, primals, tuple(range(len(primals))), has_aux=has_aux)
+    return compiled_whole(program, of_program, "jvp", has_aux, loops, more=tangents)
 
 
 def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], *, loops: str = "sequential") -> Any:
@@ -81,4 +103,18 @@ def hvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
             f"other, got {short(primals)} and {short(tangents)}."
         )
     argnums: Argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
-    return jvp(grad(fun, argnums, loops=loops), primals, tangents, loops=loops)[1]
+
+    def product(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+        return jvp(grad(fun, argnums, loops=loops), primals, tangents, loops=loops)[1]
+
+    def of_program(program: Traced, *tangents: Any) -> Any:
+        run, chosen = function_of(program), jx.unflatten(program.tree, program.inputs)
+        if argnums == 0:
+            return product(run, (chosen,), tangents)
+        return product(lambda *primals: run(primals), chosen, tangents)
+
+    otherwise = partial(product, fun, primals, tangents)
+    if not is_outside():
+        return otherwise()
+    program = checked_trace(fun, primals, {}, argnums, "grad", False, False, False)
+    return compiled_whole(program, of_program, "hvp", loops, more=tangents, otherwise=otherwise)
