@@ -7,33 +7,46 @@ terms takes 0.4 ms a call for 4.6 operation by operation (`jax.grad`: 0.8), of a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
 
 from backsolve.capture import Traced
-from backsolve.capture.adapter import Same
 from backsolve.tracing import jaxpr as jx
 
 __all__ = ["compiled_whole"]
 
-
-@dataclass(frozen=True)
-class _Whole:
-    """A derivative of one call of a compiled program; equal to that of any other call of it."""
-
-    key: Hashable
-    of_program: Callable[[Sequence[Any], Sequence[Any]], Any] = field(compare=False)
+_MANY = 64  # derivatives of one program: who asks for more has trees that differ from call to call
+OfArrays = Callable[[Sequence[Any], Sequence[Any]], Any]
 
 
-def _run(whole: _Whole, consts: Sequence[Any], inputs: Sequence[Any]) -> Any:
-    return whole.of_program(consts, inputs)
+class _Calls(threading.local):
+    """What a compiled derivative is traced from, for as long as it is called; the innermost call last."""
+
+    def __init__(self) -> None:
+        self.running: list[OfArrays] = []
 
 
-_compiled = jax.jit(_run, static_argnums=0)
+_calls = _Calls()
+_compiled: WeakKeyDictionary[Any, dict[Hashable, OfArrays]] = WeakKeyDictionary()  # by the program that is called
+
+
+def _new_program() -> OfArrays:
+    """A program to be compiled, of what is called then.
+
+    It refers to nothing of the user's function, which keeps the program alive that this is kept with.
+    """
+
+    def derivative(consts: Sequence[Any], inputs: Sequence[Any]) -> Any:
+        return _calls.running[-1](consts, inputs)
+
+    compiled: OfArrays = jax.jit(derivative)
+    return compiled
 
 
 def compiled_whole(program: Traced, derivative: Callable[[Traced], Any], *options: Hashable) -> Any:
@@ -59,10 +72,21 @@ def compiled_whole(program: Traced, derivative: Callable[[Traced], Any], *option
     places = {v: k for k, v in enumerate((*jaxpr.constvars, *jaxpr.invars, *eqn.outvars))}
     wiring = tuple(places[v] for v in eqn.invars), tuple(places[v] for v in jaxpr.outvars), len(jaxpr.constvars)
     trees = program.tree, program.out_tree, program.structure, program.aux.structure
-    without = replace(program, consts=[], inputs=[])  # arrays are not kept
 
-    def of_program(consts: Sequence[Any], inputs: Sequence[Any]) -> Any:
-        return derivative(replace(without, consts=list(consts), inputs=list(inputs)))
+    def of_arrays(consts: Sequence[Any], inputs: Sequence[Any]) -> Any:
+        return derivative(replace(program, consts=list(consts), inputs=list(inputs)))
 
-    whole = _Whole((Same(eqn.params["jaxpr"]), wiring, trees, *options), of_program)
-    return _compiled(whole, list(program.consts), list(program.inputs))
+    programs = _compiled.setdefault(eqn.params["jaxpr"], {})
+    try:
+        compiled = programs.get((wiring, trees, *options))
+        if compiled is None and len(programs) < _MANY:
+            compiled = programs.setdefault((wiring, trees, *options), _new_program())
+    except (TypeError, ValueError):  # of pytrees whose static data, arrays say, cannot be compared
+        compiled = None
+    if compiled is None:
+        return derivative(program)
+    _calls.running.append(of_arrays)
+    try:
+        return compiled(list(program.consts), list(program.inputs))
+    finally:
+        _calls.running.pop()
