@@ -10,8 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import Primitive
+from jax.interpreters import ad, mlir
 
 import backsolve as bs
+from backsolve import extend
 
 from ..capture.oracle import assert_same
 
@@ -174,3 +177,19 @@ def test_a_call_inside_of_a_call_and_calls_at_the_same_time():
         for c, (several, one) in enumerate(pool.map(at, range(4))):
             assert_same(several, [k * jnp.cos(k * x) for k in range(4)])
             assert_same(one, jnp.full(3, float(c)))
+
+
+def test_a_rule_that_is_added_later_holds_from_then_on():
+    sine = Primitive("user_sine_of_a_jitted_function")
+    sine.def_impl(jnp.sin)
+    sine.def_abstract_eval(lambda x: x)
+    mlir.register_lowering(sine, mlir.lower_fun(jnp.sin, multiple_results=False))
+    ad.defjvp(sine, lambda t, x: t * jnp.cos(x))
+    f = jax.jit(lambda x: jnp.sum(sine.bind(x)))
+    x = jnp.arange(3.0)
+    assert_same(bs.grad(f)(x), jnp.cos(x))
+    assert_same(bs.jacobian(f)(x), jnp.cos(x))
+    extend.elementwise(sine, lambda x, y: 2 * jnp.cos(x))  # a mark, to see which one serves
+    for _ in range(2):
+        assert_same(bs.grad(f)(x), 2 * jnp.cos(x))
+        assert_same(bs.jacobian(f)(x), 2 * jnp.cos(x))

@@ -71,16 +71,20 @@ def compiled_whole(program: Traced, derivative: Callable[[Traced], Any], *option
         return derivative(program)
     places = {v: k for k, v in enumerate((*jaxpr.constvars, *jaxpr.invars, *eqn.outvars))}
     wiring = tuple(places[v] for v in eqn.invars), tuple(places[v] for v in jaxpr.outvars), len(jaxpr.constvars)
+    rules = sum(
+        record.edge is not jx.unknown for record in list(jx.PRIMITIVES.values())
+    )  # none is replaced, but one is added
     trees = program.tree, program.out_tree, program.structure, program.aux.structure
 
     def of_arrays(consts: Sequence[Any], inputs: Sequence[Any]) -> Any:
         return derivative(replace(program, consts=list(consts), inputs=list(inputs)))
 
     programs = _compiled.setdefault(eqn.params["jaxpr"], {})
+    key = wiring, trees, rules, *options
     try:
-        compiled = programs.get((wiring, trees, *options))
+        compiled = programs.get(key)
         if compiled is None and len(programs) < _MANY:
-            compiled = programs.setdefault((wiring, trees, *options), _new_program())
+            compiled = programs.setdefault(key, _new_program())
     except (TypeError, ValueError):  # of pytrees whose static data, arrays say, cannot be compared
         compiled = None
     if compiled is None:
