@@ -71,9 +71,7 @@ def compiled_whole(program: Traced, derivative: Callable[[Traced], Any], *option
         return derivative(program)
     places = {v: k for k, v in enumerate((*jaxpr.constvars, *jaxpr.invars, *eqn.outvars))}
     wiring = tuple(places[v] for v in eqn.invars), tuple(places[v] for v in jaxpr.outvars), len(jaxpr.constvars)
-    rules = sum(
-        record.edge is not jx.unknown for record in list(jx.PRIMITIVES.values())
-    )  # none is replaced, but one is added
+    rules = sum(p.edge is not jx.unknown for p in list(jx.PRIMITIVES.values()))  # none is replaced, but some are added
     trees = program.tree, program.out_tree, program.structure, program.aux.structure
 
     def of_arrays(consts: Sequence[Any], inputs: Sequence[Any]) -> Any:
