@@ -1,5 +1,8 @@
 """Outside `jax.jit` a derivative of what is jitted is compiled once for each program, and is that of the function."""
 
+import gc
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -7,8 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import Primitive
+from jax.interpreters import ad, mlir
 
 import backsolve as bs
+from backsolve import extend
 
 from ..capture.oracle import assert_same
 
@@ -212,3 +218,96 @@ def test_products_and_hessians_are_compiled_once(caplog):
     assert compilations(lambda: bs.vjp(f, x)[1](one), caplog) == 2  # the value, and the pullback
     assert compilations(lambda: bs.vjp(f, x + 1)[1](one), caplog) <= 1  # the sum
     assert compilations(lambda: bs.vjp(f, x + 1)[1](one), caplog) == 0
+
+
+DERIVATIVES = {
+    "grad": bs.grad,
+    "value_and_grad": bs.value_and_grad,
+    "jacobian": bs.jacobian,
+    "hessian": bs.hessian,
+    "hvp": lambda f: lambda x: bs.hvp(f, (x,), (x,)),
+    "jvp": lambda f: lambda x: bs.jvp(f, (x,), (x,)),
+    "vjp": lambda f: lambda x: bs.vjp(f, x)[1](np.float32(1)),
+}
+
+
+@pytest.mark.parametrize("derivative", [*DERIVATIVES.values()], ids=[*DERIVATIVES])
+def test_what_a_function_holds_lives_no_longer_than_it(derivative):
+    """Nor does its derivative: whoever jits a new function at each step fills no memory."""
+
+    def once(jitted: Any) -> Any:
+        held = jnp.arange(4.0)
+        jax.block_until_ready(derivative(jitted(held))(X))
+        return weakref.ref(held)
+
+    made = [
+        lambda held: jax.jit(lambda x: jnp.sum(jnp.sin(held * x))),
+        lambda held: jax.jit(lambda x: jax.jit(lambda x: jnp.sum(x * held))(x)),
+        lambda held: partial(jax.jit(lambda y, x: jnp.sum(jnp.sin(y * x))), held),
+        lambda held: jax.jit(lambda x: jnp.sum(jax.lax.fori_loop(0, 3, lambda i, y: jnp.sin(y * held), x))),
+        lambda held: jax.jit(lambda x: jnp.sum(jax.lax.cond(x[0] > 0, lambda x: x * held, lambda x: x + held, x))),
+        lambda held: jax.jit(jax.checkpoint(lambda x: jnp.sum(jnp.sin(x * held)))),
+    ]
+    references = [once(jitted) for jitted in made for _ in range(2)]
+    gc.collect()
+    assert [reference() for reference in references] == [None] * len(references)
+
+
+class Labelled:
+    """A pytree with static data, which may be an array: JAX cannot compare two of these."""
+
+    def __init__(self, x: Any, label: Any) -> None:
+        self.x, self.label = x, label
+
+
+jax.tree_util.register_pytree_node(Labelled, lambda t: ((t.x,), t.label), lambda label, x: Labelled(*x, label))
+
+
+def test_static_data_of_pytrees_come_back_as_they_were_given(caplog):
+    f, layered = jax.jit(lambda x: jnp.sum(x**3)), jax.jit(lambda x: x**3)
+    x = jnp.arange(3.0)
+    labels = [np.ones(2), np.ones(3), np.zeros(3), [1, 2], [2], "a", *range(100)]
+    for label in labels:
+        gradient = bs.grad(lambda t: f(t.x))(Labelled(x, label))
+        assert gradient.label is label
+        assert_same(gradient.x, 3 * x**2)
+    for label in labels[:6]:
+        J = bs.jacobian(lambda x, label=label: Labelled(layered(x), label))(x)
+        assert J.label is label
+        assert_same(J.x, jnp.diag(3 * x**2))
+    assert compilations(lambda: bs.grad(lambda t: f(t.x))(Labelled(x, 1000)), caplog) == 0  # of another at each call
+
+
+def test_a_call_inside_of_a_call_and_calls_at_the_same_time():
+    f, scaled = jax.jit(lambda x: jnp.sum(jnp.sin(x))), jax.jit(lambda c, x: jnp.sum(c * x))
+    x = jnp.arange(3.0)
+
+    def outside(x: Any) -> Any:
+        return jax.pure_callback(lambda x: np.asarray(bs.grad(f)(np.asarray(x))), x, jax.lax.stop_gradient(x))
+
+    assert_same(bs.grad(jax.jit(lambda x: jnp.sum(x * outside(x))))(x), jnp.cos(x))
+    functions = [jax.jit(lambda x, c=c: jnp.sum(jnp.sin(c * x))) for c in range(4)]
+
+    def at(c: int) -> Any:
+        return [bs.grad(g)(x) for g in functions], bs.grad(lambda x: scaled(jnp.float32(c), x))(x)
+
+    with ThreadPoolExecutor(4) as pool:
+        for c, (several, one) in enumerate(pool.map(at, range(4))):
+            assert_same(several, [k * jnp.cos(k * x) for k in range(4)])
+            assert_same(one, jnp.full(3, float(c)))
+
+
+def test_a_rule_that_is_added_later_holds_from_then_on():
+    sine = Primitive("user_sine_of_a_jitted_function")
+    sine.def_impl(jnp.sin)
+    sine.def_abstract_eval(lambda x: x)
+    mlir.register_lowering(sine, mlir.lower_fun(jnp.sin, multiple_results=False))
+    ad.defjvp(sine, lambda t, x: t * jnp.cos(x))
+    f = jax.jit(lambda x: jnp.sum(sine.bind(x)))
+    x = jnp.arange(3.0)
+    assert_same(bs.grad(f)(x), jnp.cos(x))
+    assert_same(bs.jacobian(f)(x), jnp.cos(x))
+    extend.elementwise(sine, lambda x, y: 2 * jnp.cos(x))  # a mark, to see which one serves
+    for _ in range(2):
+        assert_same(bs.grad(f)(x), 2 * jnp.cos(x))
+        assert_same(bs.jacobian(f)(x), 2 * jnp.cos(x))

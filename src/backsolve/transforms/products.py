@@ -35,7 +35,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, loops: st
     def of_program(program: Traced) -> Any:
         system, aux = program.system()
         system = system.with_loops(loops)
-        function = _pulled if jx.is_compiling() else Linearized.vjp
+        function = _Pullback() if jx.is_compiling() else Linearized.vjp
         pull = jax.tree_util.Partial(function, system)  # type: ignore[no-untyped-call]  # a pytree: it may leave jit
         return (system.value, pull, aux) if has_aux else (system.value, pull)
 
@@ -43,12 +43,26 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False, loops: st
     return compiled_whole(program, of_program, "vjp", has_aux, loops)
 
 
-def _pulled(system: Linearized, g: Any) -> Any:
-    """The pullback of a system that comes out of a compiled program: outside of any it is compiled too, once for each."""
-    return (_compiled_pullback if is_outside() and are_known((system, g)) else Linearized.vjp)(system, g)
+class _Pullback:
+    """The pullback of a system that comes out of a compiled program: outside of any it is compiled too, once for each.
 
+    What it compiles lives as long as the program.  Copied and pickled it is the plain pullback.
+    """
 
-_compiled_pullback = jax.jit(Linearized.vjp)
+    def __init__(self) -> None:
+        self._compiled = jax.jit(lambda system, g: system.vjp(g))
+
+    def __call__(self, system: Linearized, g: Any) -> Any:
+        return self._compiled(system, g) if is_outside() and are_known((system, g)) else system.vjp(g)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Pullback)
+
+    def __hash__(self) -> int:
+        return hash(_Pullback)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return getattr, (Linearized, "vjp")
 
 
 def jvp(

@@ -8,34 +8,47 @@ terms takes 0.4 ms a call for 4.6 operation by operation (`jax.grad`: 0.8), its 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
 
 from backsolve.capture import Traced
-from backsolve.capture.adapter import Same
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.series import closed_jaxpr, is_foreign
 
 __all__ = ["are_known", "compiled_whole", "function_of", "is_outside"]
 
-
-@dataclass(frozen=True)
-class _Whole:
-    """A derivative of one call of a compiled program; equal to that of any other call of it."""
-
-    key: Hashable
-    of_program: Callable[..., Any] = field(compare=False)
+_MANY = 64  # derivatives of one program: who asks for more has trees that differ from call to call
+OfArrays = Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Any]
 
 
-def _run(whole: _Whole, consts: Sequence[Any], inputs: Sequence[Any], more: Sequence[Any]) -> Any:
-    return whole.of_program(consts, inputs, *more)
+class _Calls(threading.local):
+    """What a compiled derivative is traced from, for as long as it is called; the innermost call last."""
+
+    def __init__(self) -> None:
+        self.running: list[OfArrays] = []
 
 
-_compiled = jax.jit(_run, static_argnums=0)
+_calls = _Calls()
+_compiled: WeakKeyDictionary[Any, dict[Hashable, OfArrays]] = WeakKeyDictionary()  # by the program that is called
+
+
+def _new_program() -> OfArrays:
+    """A program to be compiled, of what is called then.
+
+    It refers to nothing of the user's function, which keeps the program alive that this is kept with.
+    """
+
+    def derivative(consts: Sequence[Any], inputs: Sequence[Any], more: Sequence[Any]) -> Any:
+        return _calls.running[-1](consts, inputs, more)
+
+    compiled: OfArrays = jax.jit(derivative)
+    return compiled
 
 
 def is_outside() -> bool:
@@ -55,20 +68,38 @@ def compiled_whole(
     ``options`` are what the derivative depends on besides the program, ``more`` arrays that it depends on, as tangents.
     Elsewhere the result is that of ``otherwise``, and without one that of the derivative as it is.
     """
-    if not is_outside() or not _is_call(program) or not are_known([*program.consts, *program.inputs, *more]):
+    arrays = [*program.consts, *program.inputs, *more]
+    compiled = _program_for(program, options) if is_outside() and _is_call(program) and are_known(arrays) else None
+    if compiled is None:
         return derivative(program, *more) if otherwise is None else otherwise()
+
+    def of_arrays(consts: Sequence[Any], inputs: Sequence[Any], more: Sequence[Any]) -> Any:
+        return derivative(replace(program, consts=list(consts), inputs=list(inputs)), *more)
+
+    _calls.running.append(of_arrays)
+    try:
+        return compiled(list(program.consts), list(program.inputs), list(more))
+    finally:
+        _calls.running.pop()
+
+
+def _program_for(program: Traced, options: tuple[Hashable, ...]) -> OfArrays | None:
+    """What is compiled for such a call of a program; None where too many are, or nothing tells them apart."""
     jaxpr = program.jaxpr
     (eqn,) = jaxpr.eqns
     places = {v: k for k, v in enumerate((*jaxpr.constvars, *jaxpr.invars, *eqn.outvars))}
     wiring = tuple(places[v] for v in eqn.invars), tuple(places[v] for v in jaxpr.outvars), len(jaxpr.constvars)
+    rules = sum(p.edge is not jx.unknown for p in list(jx.PRIMITIVES.values()))  # none is replaced, but some are added
     trees = program.tree, program.out_tree, program.structure, program.aux.structure
-    without = replace(program, consts=[], inputs=[])  # arrays are not kept
-
-    def of_program(consts: Sequence[Any], inputs: Sequence[Any], *more: Any) -> Any:
-        return derivative(replace(without, consts=list(consts), inputs=list(inputs)), *more)
-
-    whole = _Whole((Same(eqn.params["jaxpr"]), wiring, trees, *options), of_program)
-    return _compiled(whole, list(program.consts), list(program.inputs), tuple(more))
+    programs = _compiled.setdefault(eqn.params["jaxpr"], {})
+    key = wiring, trees, rules, *options
+    try:
+        compiled = programs.get(key)
+        if compiled is None and len(programs) < _MANY:
+            compiled = programs.setdefault(key, _new_program())
+    except (TypeError, ValueError):  # of pytrees whose static data, arrays say, cannot be compared
+        return None
+    return compiled
 
 
 def function_of(program: Traced, *, has_aux: bool = False) -> Callable[[Any], Any]:
