@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -23,7 +24,7 @@ from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.jaxpr import Kind, kind_of
 from backsolve.xla.numbers import FULL, is_array, worked_out
 
-__all__ = ["SharedFactors"]
+__all__ = ["SharedFactors", "shared_operands"]
 
 _KNOWN = (Kind.CHEAP, Kind.DEAR, Kind.MOVES, Kind.JOINS)
 _LARGEST = 2**16  # entries of what is worked out while tracing
@@ -144,3 +145,24 @@ def _rows(x: np.ndarray[Any, Any], axes: Sequence[int]) -> np.ndarray[Any, Any]:
     """An array with these axes first, as one, and the others as a second one."""
     front = np.moveaxis(x, axes, range(len(axes)))
     return front.reshape(prod(front.shape[: len(axes)]), -1)
+
+
+def shared_operands(eqn: Any, atoms: Sequence[Any], values: dict[Any, Any], dear: set[Any], fused: bool) -> list[Any]:
+    """The operands that all examples of a batch share and that XLA would work out again for each of them; these are dear.
+
+    An equation of the batch reads them in its loop, which XLA copies a drawing of random numbers into, say: a Jacobian
+    of a net of five numbers with random weights, at 2,000 points, in 0.1 ms for 2.8.  What is behind a product, a
+    reduction or an operation that XLA itself counts as dear is computed once.  ``fused`` says whether XLA puts the
+    equation into the loops that read it.
+    """
+    kind = kind_of(eqn.primitive.name)
+    operands = [v for v in atoms if not jx.is_literal(v)]
+    if any(jx.is_batched(values[v]) for v in operands):
+        if not fused and eqn.primitive is not lax.dot_general_p:
+            return []
+        shared = [v for v in dict.fromkeys(operands) if v in dear and jnp.issubdtype(v.aval.dtype, jnp.floating)]
+        dear.difference_update(shared)
+        return [v for v in shared if not jx.is_batched(values[v])]
+    if kind in (Kind.SINE, Kind.OTHER) or (fused and kind is not Kind.DEAR and not dear.isdisjoint(operands)):
+        dear.update(eqn.outvars)
+    return []
