@@ -11,6 +11,7 @@ import backsolve as bs
 from backsolve.tracing import jaxpr as jx
 from backsolve.tracing.series import SERIES
 from backsolve.xla.materialize import JACOBIAN, _chosen, _chosen_rows
+from backsolve.xla.numbers import tangent_numbers
 from tests import reference
 
 ON_CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere arrays are left to XLA")
@@ -329,3 +330,79 @@ def test_what_only_another_row_reads_is_no_row(one):
     first, second = jaxpr.eqns[39].outvars[0], jaxpr.eqns[79].outvars[0]
     assert {first, second} <= set(_chosen(equations, jaxpr.jaxpr.outvars, JACOBIAN, True, row=30.0))
     assert set(_chosen_rows(equations, jaxpr.jaxpr.outvars, JACOBIAN, one)) == {second}
+
+
+def tumbling(z):
+    """A step of a body that turns about itself, line by line: a quaternion and three rates, driven by three torques."""
+
+    def rate(s):
+        a, b, c, d, p, q, r = s
+        turning = [-b * p - c * q - d * r, a * p + c * r - d * q, a * q - b * r + d * p, a * r + b * q - c * p]
+        return jnp.array([*(0.5 * x for x in turning), z[7] - 0.8 * q * r, z[8] + 0.5 * p * r, z[9] + 0.1 * p * q])
+
+    return runge_kutta(rate, z[:7], 0.1)
+
+
+def orbit(z):
+    """Kepler's equation by four steps of Newton's method."""
+    e, M = 0.1 * z[0], z[1] + z[2]
+    E = M
+    for _ in range(4):
+        E = E - (E - e * jnp.sin(E) - M) / (1 - e * jnp.cos(E))
+    return jnp.array([z[2] * (jnp.cos(E) - e), z[2] * jnp.sqrt(1 - e**2) * jnp.sin(E), jnp.tanh(E)])
+
+
+def solving(z):
+    """A small solve, whose numbers are not told beforehand."""
+    x = jnp.linalg.solve(jnp.array([[2.0 + z[0] ** 2, z[1]], [0.1, 3.0]]), z[2:4])
+    return jnp.array([x[0] * x[1], x[0] * z[0]])
+
+
+STEPS = {"tumbling": (tumbling, 10), "orbit": (orbit, 3), "solving": (solving, 4), "populations": (populations, 2)}
+
+
+def written_down(order, f, X):
+    """How many equations the Jacobians of f take at these points."""
+    return len(list(jx.every_equation(jax.make_jaxpr(jax.vmap(bs.jacobian(f, order=order)))(X).jaxpr)))
+
+
+@ON_CPU
+@pytest.mark.parametrize("name", STEPS)
+def test_the_order_of_fewer_numbers_is_taken(name):
+    f, n = STEPS[name]
+    X = jnp.asarray(RNG.normal(size=(6, n)), jnp.float32)
+    assert written_down("auto", f, X) <= written_down("forward", f, X)
+    with jax.enable_x64(True):
+        X = jnp.asarray(RNG.normal(size=(6, n)))
+        expected = jax.vmap(jax.jacfwd(f))(X)
+        jit = lambda d: jax.jit(jax.vmap(d))  # noqa: E731
+        np.testing.assert_allclose(jit(bs.jacobian(f))(X), expected, rtol=1e-9, atol=1e-12)
+        value, J = jit(bs.value_and_jacobian(f))(X)
+        np.testing.assert_allclose(value, jax.vmap(f)(X), rtol=1e-12)
+        np.testing.assert_allclose(J, expected, rtol=1e-9, atol=1e-12)
+        J, aux = jit(bs.jacobian(lambda z: (f(z), {"z": z[0], "name": None}), has_aux=True))(X)
+        np.testing.assert_allclose(J, expected, rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(aux["z"], X[:, 0])
+        H = jit(bs.hessian(lambda z: jnp.sum(f(z) ** 2)))(X)
+        np.testing.assert_allclose(H, jax.vmap(jax.hessian(lambda z: jnp.sum(f(z) ** 2)))(X), rtol=1e-8, atol=1e-10)
+        bent = jit(jax.grad(lambda z: jnp.sum(bs.jacobian(f)(z) ** 2)))(X)
+        np.testing.assert_allclose(
+            bent, jax.vmap(jax.grad(lambda z: jnp.sum(jax.jacfwd(f)(z) ** 2)))(X), rtol=1e-8, atol=1e-10
+        )
+
+
+def numbers_of_tangents(f, n):
+    closed = jax.make_jaxpr(f)(jnp.ones(n))
+    return tangent_numbers(closed.jaxpr, closed.consts)
+
+
+def test_tangents_are_counted_by_the_inputs_that_numbers_depend_on():
+    assert numbers_of_tangents(lambda z: z[0] * z[1], 3) == 1 + 2  # the product, and two that each takes a factor to
+    assert numbers_of_tangents(lambda z: z[0] + z[1], 3) == 1  # of tangents by different inputs there is no sum
+    assert numbers_of_tangents(lambda z: z[0] + z[0] * z[1], 2) == (1 + 2) + (1 + 1)
+    assert numbers_of_tangents(lambda z: jnp.sin(z[0] + z[1]), 2) == 1 + (1 + 2)
+    assert numbers_of_tangents(jax.jit(lambda z: jnp.sin(z[0] + z[1])), 2) == 1 + (1 + 2)
+    assert numbers_of_tangents(lambda z: 2.0 * z, 3) == 3 * (1 + 1)
+    assert numbers_of_tangents(lambda z: jnp.outer(z, z) @ z, 5) is None  # of many numbers an equation
+    assert numbers_of_tangents(lambda z: jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(x), z), 2) is None
+    assert numbers_of_tangents(solving, 4) == 0  # not known

@@ -272,7 +272,7 @@ class System(FlatProducts, Showable):
         return self  # operators made by hand are linear over the numbers they act on
 
     def planned(self, order: Any, *, dense: bool, plans: Plans | None = None) -> tuple[LinearizedGraph, Choice | Plan]:
-        """The network and the plan for an order, which may be a plan; ``plans`` keeps what was made, by structure."""
+        """The network and the plan for an order, which may be a plan; ``plans`` keeps what was made for each."""
         network = self.network()
         if isinstance(order, Plan):
             order.check(network)
@@ -280,7 +280,7 @@ class System(FlatProducts, Showable):
         shared = self.shared
         if plans is None or not isinstance(order, str):
             return network, choose_order(network, order, dense=dense, shared=shared)
-        key = network.signature(), shared is None
+        key = order, network.signature(), shared is None
         if key not in plans:
             plans[key] = choose_order(network, order, dense=dense, shared=shared)
         return network, plans[key]

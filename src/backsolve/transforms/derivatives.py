@@ -30,6 +30,7 @@ from backsolve.tracing.series import beside
 from backsolve.transforms.sparse import LAYOUTS, pattern_of, sparse_derivative
 from backsolve.transforms.whole import compiled_whole
 from backsolve.xla.materialize import GRADIENT, JACOBIAN, SPARSE, Policy, concerns, materialized
+from backsolve.xla.numbers import tangent_numbers
 from backsolve.xla.packed import MANY, packed
 
 __all__ = [
@@ -258,8 +259,8 @@ def jacobian_of(
             """The entries that are not zero, in an array: of a program written number by number, which has many nodes."""
             return put_together(system, aux, system.nested([[A.todense() for A in row] for row in sparse_jacobian(system)]))
 
-        def of_system(system: Linearized, aux: Any) -> Any:
-            order = form.mode if form.is_free and one_way(form.mode, system.M, system.L) else form.order
+        def of_system(system: Linearized, aux: Any, order: Any = form.order) -> Any:
+            order = form.mode if form.is_free and one_way(form.mode, system.M, system.L) else order
             return put_together(system, aux, system.jacobian(order, format=form.format, plans=plans, chunk=form.chunk))
 
         def put_together(system: Linearized, aux: Any, J: Any) -> Any:
@@ -273,7 +274,12 @@ def jacobian_of(
             vectors = _in_vectors(program) if plain else None
             if vectors is not None:
                 return _compiled_well(vectors, of_entries, SPARSE, fold=True)
-            return _compiled_well(program, of_system, JACOBIAN) if form.format == "array" else of_system(*program.system())
+            if form.format != "array":
+                return of_system(*program.system())
+            batched = form.is_plain and jx.is_batched_here() and _is_small_and_real(program) and program.known is None
+            numbers = tangent_numbers(program.jaxpr, program.consts) if batched else None
+            other = None if numbers is None else (partial(of_system, order="forward"), numbers)
+            return _compiled_well(program, of_system, JACOBIAN, other=other)
 
         program = checked_trace(fun, args, kwargs, argnums, "jacobian", has_aux, holomorphic, allow_int)
         if not form.is_named or len(program.jaxpr.eqns) != 1:
@@ -418,17 +424,26 @@ def checked_trace(
 
 
 def _compiled_well(
-    program: Traced, derivative: Callable[[Linearized, Any], Any], policy: Policy, *, fold: bool = False
+    program: Traced,
+    derivative: Callable[[Linearized, Any], Any],
+    policy: Policy,
+    *,
+    fold: bool = False,
+    other: tuple[Callable[[Linearized, Any], Any], float] | None = None,
 ) -> Any:
-    """``derivative(system, aux)`` of a traced function, rewritten for the compiler where it is being compiled."""
+    """``derivative(system, aux)`` of a traced function, rewritten for the compiler where it is being compiled.
 
-    def at(*inputs: Any) -> Any:
+    Another derivative that is the same is taken where it works out fewer numbers, about as many as it comes with.
+    """
+
+    def at(derivative: Callable[[Linearized, Any], Any], *inputs: Any) -> Any:
         with beside((*inputs, *program.consts)):
             return derivative(*replace(program, inputs=list(inputs)).system(fold=fold))
 
     if program.known is not None or not jx.is_compiling() or not concerns(program.jaxpr, policy):
-        return at(*program.inputs)
-    return materialized(at, program.inputs, policy)
+        return at(derivative, *program.inputs)
+    rival = None if other is None else (partial(at, other[0]), other[1])
+    return materialized(partial(at, derivative), program.inputs, policy, rival)
 
 
 def _check_input(what: str, i: int, dtype: Any, holomorphic: bool, allow_int: bool) -> None:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import inf, prod
+from operator import or_
 from typing import Any
 
 import jax
@@ -25,13 +27,14 @@ from backsolve.tracing.jaxpr import Kind, kind_of, record_of
 from backsolve.tracing.series import MUL_PARAMS, is_spread, staged_number
 from backsolve.tracing.windows import window_of
 
-__all__ = ["FOLDED", "FULL", "HALF", "in_numbers", "is_array", "is_small", "worked_out"]
+__all__ = ["FOLDED", "FULL", "HALF", "in_numbers", "is_array", "is_small", "numbers_left", "tangent_numbers", "worked_out"]
 
 _LARGEST = 1024  # numbers of an array
 _EACH = 6  # numbers an equation, on the average: so much longer the program may become
 _ENTRYWISE = (Kind.CHEAP, Kind.SINE, Kind.DEAR)
 _MOVES = (Kind.MOVES, Kind.JOINS)
 _AT_PLACES = (lax.gather_p, lax.scatter_p, lax.scatter_add_p)
+_SOLVES = ("custom_linear_solve", "lu", "stop_gradient")  # of what may be operations on rows (see `small_solves`)
 HALF = (jnp.bfloat16, jnp.float16)
 FULL = (np.float32, np.float64)
 FOLDED: dict[str, Any] = {  # by which operation of two numbers
@@ -65,6 +68,7 @@ class _Unknown:
     """A number that is not known while tracing, where numbers are only counted."""
 
     dtype: Any
+    inputs: int = 0  # bits of those that it depends on
 
 
 class _UnfitError(Exception):
@@ -78,30 +82,107 @@ def is_small(live: Sequence[Any], outputs: Sequence[Any], consts: Mapping[Any, A
     known zeros and ones, and repeated ones, are left out, and where something is read or written at places, these have to be
     known: the program is gone through without making any number.
     """
-    work, room, at_places = 0, _EACH * len(live), False
-    if not all(map(_is_small_array, outputs)):
+    work = _work(live, outputs)
+    if work is None:
         return False
+    at_places = any(eqn.primitive in _AT_PLACES for eqn in live)
+    room = _EACH * len(live)
+    return (work <= room and not at_places) or _left(live, consts, room) is not None
+
+
+def numbers_left(live: Sequence[Any], outputs: Sequence[Any], consts: Mapping[Any, Any], most: float = inf) -> int | None:
+    """How many numbers are worked out by a program that `is_small`; None of one that is not, or works out more than most."""
+    if _work(live, outputs) is None:
+        return None
+    return _left(live, consts, min(most, _EACH * len(live)))
+
+
+def tangent_numbers(jaxpr: Any, consts: Sequence[Any]) -> float | None:
+    """About how many numbers forward mode works out for the Jacobian of a program; None where itself is not small.
+
+    Of each number of the program it has the tangents by the inputs that this depends on.  Less than any where there are
+    solves, whose numbers are not known.
+    """
+    steps = list(jx.opened(jaxpr, custom=True))
+    equations = [eqn for eqn, body, _ in steps if body is None]
+    work = _work([eqn for eqn in equations if eqn.primitive.name not in _SOLVES], jaxpr.outvars)
+    if work is None or work > _EACH * len(equations):
+        return None
+    if any(eqn.primitive.name in _SOLVES for eqn in equations):
+        return 0.0
+    total, inputs = 0.0, 0
+
+    def stage(operation: Any, params: Any, dtype: Any, operands: Sequence[Any]) -> _Unknown:
+        nonlocal total
+        moving = [x.inputs for x in operands if not _is_known(x) and x.inputs]
+        union = reduce(or_, moving, 0)
+        each = 2 if operation in (lax.mul_p, lax.div_p, lax.atan2_p) else 0 if kind_of(operation.name) is Kind.CHEAP else 1
+        products = sum(m.bit_count() for m in moving) if each or len(moving) < 2 else 0
+        total += 1 + products + sum(m.bit_count() for m in moving) - union.bit_count()
+        return _Unknown(dtype, union)
+
+    def given(atom: Any) -> Numbers:
+        nonlocal inputs
+        entries = []
+        for _ in range(prod(atom.aval.shape)):
+            entries.append(_Unknown(atom.aval.dtype, 1 << inputs))
+            inputs += 1
+        return _array(entries, atom.aval.shape)
+
+    memo = _Memo(stage)
+    values: dict[Any, Numbers] = {v: given(v) for v in jaxpr.invars}
+    values.update((v, _entries(c, v.aval)) for v, c in zip(jaxpr.constvars, consts, strict=True))
+
+    def read(atom: Any) -> Numbers:
+        return _entries(jx.literal_value(atom), atom.aval) if jx.is_literal(atom) else values[atom]
+
+    try:
+        for eqn, body, inside in steps:
+            if body is None:
+                values.update(zip(eqn.outvars, _evaluated(eqn, list(map(read, eqn.invars)), memo), strict=True))
+            elif inside is not None:
+                values.update(zip(body.invars, map(read, eqn.invars), strict=True))
+                values.update((v, _entries(c, v.aval)) for v, c in zip(body.constvars, inside, strict=True))
+            else:
+                values.update(zip(eqn.outvars, map(read, body.outvars), strict=True))
+    except _UnfitError:
+        return None
+    return total
+
+
+def _entries(x: Any, aval: Any) -> Numbers:
+    """The entries of a constant, which may not be known either."""
+    if not jx.is_traced(x):
+        return _apart(x, aval)
+    return _array([_Unknown(aval.dtype) for _ in range(prod(aval.shape))], aval.shape)
+
+
+def _work(live: Sequence[Any], outputs: Sequence[Any]) -> int | None:
+    """Operations on numbers that equations become; None where some are no operations on entries, or on many."""
+    if not all(map(_is_small_array, outputs)):
+        return None
+    work = 0
     for eqn in live:
         if not all(map(_is_small_array, (*eqn.invars, *eqn.outvars))) or eqn.effects or (count := _count(eqn)) is None:
-            return False
+            return None
         work += count
-        at_places |= eqn.primitive in _AT_PLACES
-    return (work <= room and not at_places) or _fits(live, consts, room)
+    return work
 
 
-def _fits(live: Sequence[Any], consts: Mapping[Any, Any], room: int) -> bool:
-    """Whether no more numbers than this are left to be worked out."""
+def _left(live: Sequence[Any], consts: Mapping[Any, Any], room: float) -> int | None:
+    """How many numbers are left to be worked out; None where there is no room for as many."""
 
     def given(atom: Any) -> Numbers:
         if atom in consts:
             return _apart(consts[atom], atom.aval)
         return _array([_Unknown(atom.aval.dtype) for _ in range(prod(atom.aval.shape))], atom.aval.shape)
 
+    memo = _Memo(lambda operation, params, dtype, operands: _Unknown(dtype), room)
     try:
-        _gone_through(live, given, _Memo(lambda operation, params, dtype, operands: _Unknown(dtype), room))
+        _gone_through(live, given, memo)
     except _UnfitError:
-        return False
-    return True
+        return None
+    return int(room - memo.room)
 
 
 def _at_places(eqn: Any, memo: _Memo, x: Numbers, indices: Numbers, updates: Numbers | None = None) -> Numbers:
