@@ -145,3 +145,32 @@ def test_what_jax_must_move_is_left_to_it():
     jax.jit(lambda x: left.append(moved_by_numpy(move, (few,))))(few)
     jax.vmap(lambda x: left.append(moved_by_numpy(move, (few,))))(few)
     assert left == [None, None]
+
+
+def test_what_is_to_be_known_inside_jit_is():
+    """`jax.ensure_compile_time_eval`: derivatives at known arrays are known arrays, as those of JAX."""
+    known, seen = jnp.array([1.0, 2.0, 3.0]), {}
+    f = lambda x: jnp.sum(jnp.sin(x) ** 2 * x)  # noqa: E731
+    g = lambda x: jnp.array([x[0] * x[1], jnp.where(x[2] > 1, x[2] ** 2, x[0])])  # noqa: E731
+    looped = lambda x: jnp.sum(jax.lax.fori_loop(0, 3, lambda _, y: jnp.sin(y), x))  # noqa: E731
+    calls = {
+        "grad": (lambda: bs.grad(f)(known), lambda: jax.grad(f)(known)),
+        "jitted": (lambda: bs.grad(jax.jit(f))(known), lambda: jax.grad(f)(known)),
+        "loop": (lambda: bs.grad(looped)(known), lambda: jax.grad(looped)(known)),
+        "jacobian": (lambda: bs.jacobian(g)(known), lambda: jax.jacobian(g)(known)),
+        "sparse": (lambda: bs.jacobian(g, format="sparse")(known).todense(), lambda: jax.jacobian(g)(known)),
+        "hessian": (lambda: bs.hessian(f)(known), lambda: jax.hessian(f)(known)),
+        "jvp": (lambda: bs.jvp(g, (known,), (known,))[1], lambda: jax.jvp(g, (known,), (known,))[1]),
+        "vjp": (lambda: bs.vjp(f, known)[1](1.0)[0], lambda: jax.grad(f)(known)),
+        "hvp": (lambda: bs.hvp(f, (known,), (known,)), lambda: jax.hessian(f)(known) @ known),
+    }
+
+    @jax.jit
+    def outer(x):
+        with jax.ensure_compile_time_eval():
+            seen.update({name: np.asarray(call()) for name, (call, _) in calls.items()})
+        return x * bs.grad(f)(x)
+
+    np.testing.assert_allclose(outer(known), known * jax.grad(f)(known), rtol=1e-6)
+    for name, (_, expected) in calls.items():
+        np.testing.assert_allclose(seen[name], expected(), rtol=1e-5, atol=1e-6, err_msg=name)

@@ -296,7 +296,7 @@ def bind(eqn: Any, inputs: Sequence[Value]) -> list[Value]:
     primitive, info = eqn.primitive, eqn.source_info
     stack = source_info_util.current_name_stack() + info.name_stack
     current = next(series.transforms())
-    if type(current) is series.DynamicJaxprTrace and not eqn.effects and not series.is_high(eqn):
+    if series.stages(current, inputs) and not eqn.effects and not series.is_high(eqn):
         # under jit the equation is copied into the program being traced, as JAX inlines one jaxpr into another
         avals = [v.aval for v in eqn.outvars]
         return series.staged(current, primitive, eqn.params, avals, inputs, info.replace(name_stack=stack), eqn.ctx)

@@ -230,6 +230,14 @@ def bind_primitive(primitive: Any, params: dict[str, Any], inputs: Sequence[Any]
     return list(out) if primitive.multiple_results else [out]
 
 
+_FOLDS = internal("jax._src.config:eager_constant_folding")  # what `jax.ensure_compile_time_eval` sets
+
+
+def stages(trace: Any, inputs: Sequence[Any]) -> bool:
+    """Whether an operation on these goes into a program that is being traced, and is not done at once."""
+    return type(trace) is DynamicJaxprTrace and (not _FOLDS.value or any(isinstance(x, Tracer) for x in inputs))
+
+
 def staged(
     trace: Any, primitive: Any, params: Any, avals: Sequence[Any], inputs: Sequence[Any], source: Any, context: Any = None
 ) -> list[Any]:

@@ -326,7 +326,7 @@ def _joined_from_numbers(jaxpr: Any, consts: Sequence[Any], arrays: Sequence[Any
     small = _with_small_solves(jaxpr, consts, arrays)
     if is_small(small.live, small.outputs, _known(small)):
         return _apart(small, arrays)
-    plain = _as_it_is(jaxpr, consts)
+    plain = small if small.jaxpr is jaxpr else _as_it_is(jaxpr, consts)
     rows_of = numbers_of(plain.live, jaxpr.outvars, _known(plain))
     if not rows_of:
         return plain
